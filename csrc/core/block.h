@@ -1,0 +1,92 @@
+// Shapes and options of the three operators as plain data: the only header that crosses from csrc/torch to the kernels.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace mnv2 {
+
+enum class ScalarType : int32_t { float32, float16, bfloat16 };
+
+enum class Activation : int32_t { none, relu, relu6 };
+
+constexpr int64_t scalar_bytes(ScalarType type)
+{
+    return type == ScalarType::float32 ? 4 : 2;
+}
+
+// Every activation is a clamp. The kernels apply it as min(high, max(low, x)) with x as the second operand, which on x86
+// returns x when x is NaN.
+struct Clamp {
+    float low, high;
+};
+
+constexpr Clamp clamp_of(Activation activation)
+{
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    switch (activation) {
+        case Activation::relu: return {0.0f, infinity};
+        case Activation::relu6: return {0.0f, 6.0f};
+        case Activation::none: break;
+    }
+    return {-infinity, infinity};
+}
+
+// Rows and columns of zeros around an image, 0 or 1 on each side.
+struct Padding {
+    int32_t top = 1, left = 1, bottom = 1, right = 1;
+};
+
+constexpr int64_t kernel_size = 3;
+constexpr int64_t kernel_taps = kernel_size * kernel_size;
+
+// Outputs of a 3x3 convolution along one dimension; 0 or less where the padded input is smaller than the kernel.
+constexpr int64_t output_size(int64_t input, int32_t before, int32_t after, int32_t stride)
+{
+    const int64_t span = input + before + after - kernel_size;
+    return span < 0 ? 0 : span / stride + 1;
+}
+
+// 1x1 expand (optional), 3x3 depthwise, 1x1 project, shortcut (optional). Without expand, expanded_channels equals
+// in_channels. has_residual demands stride 1, padding 1 on every side and in_channels == out_channels.
+struct InvertedResidualParams {
+    int64_t batch, height, width;
+    int64_t in_channels, expanded_channels, out_channels;
+    int32_t stride = 1;
+    Padding padding;
+    Activation activation = Activation::relu6;
+    Activation project_activation = Activation::none;
+    bool has_expand = true;
+    bool has_residual = false;
+
+    int64_t out_height() const { return output_size(height, padding.top, padding.bottom, stride); }
+    int64_t out_width() const { return output_size(width, padding.left, padding.right, stride); }
+};
+
+// Dense 3x3 convolution of an image with few channels.
+struct StemParams {
+    int64_t batch, height, width;
+    int64_t in_channels, out_channels;
+    int32_t stride = 2;
+    Padding padding;
+    Activation activation = Activation::relu6;
+
+    int64_t out_height() const { return output_size(height, padding.top, padding.bottom, stride); }
+    int64_t out_width() const { return output_size(width, padding.left, padding.right, stride); }
+};
+
+// 1x1 convolution, activation and the mean over all pixels.
+struct HeadPoolParams {
+    int64_t batch, height, width;
+    int64_t in_channels, out_channels;
+    Activation activation = Activation::relu6;
+};
+
+// An (N, C, H, W) tensor with any strides, counted in elements.
+struct InputView {
+    const void* data;
+    ScalarType dtype;
+    int64_t stride_n, stride_c, stride_h, stride_w;
+};
+
+}  // namespace mnv2

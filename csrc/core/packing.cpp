@@ -1,0 +1,209 @@
+#include "core/packing.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace mnv2 {
+namespace {
+
+enum class PackedKind : int32_t { block, stem, head_pool };
+
+constexpr const char* kind_name(PackedKind kind)
+{
+    switch (kind) {
+        case PackedKind::block: return "a block";
+        case PackedKind::stem: return "a stem";
+        case PackedKind::head_pool: return "a head";
+    }
+    return "something else";
+}
+
+// Bytes that no other tensor starts with by accident; the last one is the format's version.
+constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\1'};
+
+struct PackedHeader {
+    std::array<char, 8> magic;
+    PackedKind kind;
+    Isa isa;
+    int32_t vector_width;
+    int32_t has_expand;
+    int64_t in_channels, expanded_channels, out_channels;
+};
+static_assert(sizeof(PackedHeader) <= header_bytes);
+
+constexpr int64_t round_up(int64_t value, int64_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+int64_t pointwise_floats(int64_t depth, int64_t out_channels, const PackLayout& layout)
+{
+    return round_up(out_channels, layout.vector_width) * (depth + 2);
+}
+
+int64_t depthwise_floats(int64_t channels, const PackLayout& layout)
+{
+    return round_up(channels, layout.vector_width) * (kernel_taps + 2);
+}
+
+// scale[width], bias[width], weight[depth][width] for the channels from first on; returns what follows.
+float* pack_channels(const ConvolutionWeights& from, int64_t depth, int64_t channels, int64_t first, int64_t width, float* to)
+{
+    const int64_t count = std::min(width, channels - first);
+    std::fill_n(to, width * (depth + 2), 0.0f);
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t channel = first + i;
+        to[i] = from.scale ? from.scale[channel] : 1.0f;
+        to[width + i] = from.bias ? from.bias[channel] : 0.0f;
+        for (int64_t k = 0; k < depth; ++k) to[(2 + k) * width + i] = from.weight[channel * depth + k];
+    }
+    return to + width * (depth + 2);
+}
+
+void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t out_channels, const PackLayout& layout, float* to)
+{
+    const int64_t padded = round_up(out_channels, layout.vector_width);
+    const int64_t panel = static_cast<int64_t>(layout.panel_vectors) * layout.vector_width;
+    for (int64_t first = 0; first < padded; first += panel)
+        to = pack_channels(from, depth, out_channels, first, std::min(panel, padded - first), to);
+}
+
+void pack_depthwise(const ConvolutionWeights& from, int64_t channels, const PackLayout& layout, float* to)
+{
+    for (int64_t first = 0; first < channels; first += layout.vector_width)
+        to = pack_channels(from, kernel_taps, channels, first, layout.vector_width, to);
+}
+
+PackedHeader header_of(const InvertedResidualParams& params)
+{
+    return {packed_magic,       PackedKind::block, {}, {}, params.has_expand, params.in_channels, params.expanded_channels,
+            params.out_channels};
+}
+
+PackedHeader header_of(const StemParams& params)
+{
+    return {packed_magic, PackedKind::stem, {}, {}, 0, params.in_channels, 0, params.out_channels};
+}
+
+PackedHeader header_of(const HeadPoolParams& params)
+{
+    return {packed_magic, PackedKind::head_pool, {}, {}, 0, params.in_channels, 0, params.out_channels};
+}
+
+// Writes the header and returns where the values start.
+float* start_packing(PackedHeader header, const PackLayout& layout, void* packed)
+{
+    header.isa = layout.isa;
+    header.vector_width = layout.vector_width;
+    std::memset(packed, 0, header_bytes);
+    std::memcpy(packed, &header, sizeof header);
+    return reinterpret_cast<float*>(static_cast<char*>(packed) + header_bytes);
+}
+
+PackedHeader read_header(const void* packed)
+{
+    PackedHeader header;
+    std::memcpy(&header, packed, sizeof header);
+    return header;
+}
+
+std::string describe(const PackedHeader& header)
+{
+    std::string text = std::string(kind_name(header.kind)) + " with channels " + std::to_string(header.in_channels);
+    if (header.kind == PackedKind::block)
+        text += (header.has_expand ? " -> " : " -> (no expand) ") + std::to_string(header.expanded_channels);
+    return text + " -> " + std::to_string(header.out_channels);
+}
+
+// The widths that the instruction sets' vectors have, so that a damaged header cannot send packed_bytes astray.
+bool plausible(const PackedHeader& header)
+{
+    return header.vector_width > 0 && header.vector_width <= 64;
+}
+
+template <class Params>
+std::string mismatch(const void* packed, int64_t bytes, const Params& params)
+{
+    if (bytes < header_bytes) return "expected packed weights, got " + std::to_string(bytes) + " bytes";
+    const PackedHeader found = read_header(packed), wanted = header_of(params);
+    if (found.magic != packed_magic || !plausible(found)) return "expected packed weights, got bytes of another format";
+    if (found.kind != wanted.kind || found.has_expand != wanted.has_expand || found.in_channels != wanted.in_channels ||
+        found.expanded_channels != wanted.expanded_channels || found.out_channels != wanted.out_channels)
+        return "expected weights of " + describe(wanted) + ", got " + describe(found);
+    const int64_t needed = packed_bytes(params, PackLayout{found.isa, found.vector_width, 1});
+    if (bytes != needed) return "expected " + std::to_string(needed) + " bytes, got " + std::to_string(bytes);
+    return {};
+}
+
+}  // namespace
+
+BlockOffsets block_offsets(const InvertedResidualParams& params, const PackLayout& layout)
+{
+    const int64_t depthwise = params.has_expand ? pointwise_floats(params.in_channels, params.expanded_channels, layout) : 0;
+    return {0, depthwise, depthwise + depthwise_floats(params.expanded_channels, layout)};
+}
+
+int64_t packed_bytes(const InvertedResidualParams& params, const PackLayout& layout)
+{
+    const int64_t floats =
+        block_offsets(params, layout).project + pointwise_floats(params.expanded_channels, params.out_channels, layout);
+    return header_bytes + floats * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t packed_bytes(const StemParams& params, const PackLayout& layout)
+{
+    const int64_t floats = pointwise_floats(kernel_taps * params.in_channels, params.out_channels, layout);
+    return header_bytes + floats * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t packed_bytes(const HeadPoolParams& params, const PackLayout& layout)
+{
+    const int64_t floats = pointwise_floats(params.in_channels, params.out_channels, layout);
+    return header_bytes + floats * static_cast<int64_t>(sizeof(float));
+}
+
+void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
+                const ConvolutionWeights& project, const PackLayout& layout, void* packed)
+{
+    float* values = start_packing(header_of(params), layout, packed);
+    const BlockOffsets offsets = block_offsets(params, layout);
+    if (params.has_expand)
+        pack_pointwise(expand, params.in_channels, params.expanded_channels, layout, values + offsets.expand);
+    pack_depthwise(depthwise, params.expanded_channels, layout, values + offsets.depthwise);
+    pack_pointwise(project, params.expanded_channels, params.out_channels, layout, values + offsets.project);
+}
+
+void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
+{
+    float* values = start_packing(header_of(params), layout, packed);
+    pack_pointwise(weights, kernel_taps * params.in_channels, params.out_channels, layout, values);
+}
+
+void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
+{
+    float* values = start_packing(header_of(params), layout, packed);
+    pack_pointwise(weights, params.in_channels, params.out_channels, layout, values);
+}
+
+Isa packed_isa(const void* packed)
+{
+    return read_header(packed).isa;
+}
+
+std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params)
+{
+    return mismatch(packed, bytes, params);
+}
+
+std::string packed_mismatch(const void* packed, int64_t bytes, const StemParams& params)
+{
+    return mismatch(packed, bytes, params);
+}
+
+std::string packed_mismatch(const void* packed, int64_t bytes, const HeadPoolParams& params)
+{
+    return mismatch(packed, bytes, params);
+}
+
+}  // namespace mnv2

@@ -1,0 +1,93 @@
+// The head: a 1x1 convolution, its activation and the mean over all pixels. A panel's results live in scratch just long
+// enough to be summed, so the wide tensor is never stored.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+namespace mnv2::cpu::MNV2_ISA {
+namespace {
+
+// Adds to sums the sum over the pixels of each vector of a blocked panel.
+void add_pixels(const float* panel, int64_t pixels, int64_t vectors, float* sums)
+{
+    for (int64_t v = 0; v < vectors; ++v) {
+        const float* from = panel + v * pixels * lanes;
+        Vec sum = load(from);
+        for (int64_t pixel = 1; pixel < pixels; ++pixel) sum = add(sum, load(from + pixel * lanes));
+        store(sums + v * lanes, add(sum, load(sums + v * lanes)));
+    }
+}
+
+class HeadPoolSegment {
+public:
+    explicit HeadPoolSegment(const HeadPoolTask& task)
+        : task_(task),
+          params_(*task.params),
+          x_rows_(task.scratch + task.plan->x_rows),
+          panel_(task.scratch + task.plan->panel),
+          sums_(task.scratch + task.plan->sums)
+    {
+    }
+
+    void run()
+    {
+        const int64_t pixels = params_.height * params_.width, strip = task_.plan->strip_pixels;
+        const int64_t channels = task_.channel_end - task_.channel_begin;
+        std::memset(sums_, 0, static_cast<size_t>(vectors_of(channels) * lanes) * sizeof(float));
+        for (int64_t begin = 0; begin < pixels; begin += strip) {
+            const int64_t count = pixels - begin < strip ? pixels - begin : strip;
+            load_pixels(begin, count);
+            add_strip(count);
+        }
+        for (int64_t i = 0; i < channels; ++i) sums_[i] /= static_cast<float>(pixels);
+        store_values(sums_, channels, task_.x.dtype, task_.y, task_.channel_begin);
+    }
+
+private:
+    int64_t plane() const { return task_.plan->strip_pixels * lanes; }
+
+    // Consecutive pixels may span several rows of the image.
+    void load_pixels(int64_t begin, int64_t count)
+    {
+        for (int64_t done = 0; done < count;) {
+            const int64_t row = (begin + done) / params_.width, column = (begin + done) % params_.width;
+            const int64_t rest = params_.width - column, part = rest < count - done ? rest : count - done;
+            const InputView from = view_from(column);
+            load_row(from, params_.in_channels, part, row, {x_rows_ + done * lanes, plane()});
+            done += part;
+        }
+    }
+
+    InputView view_from(int64_t column) const
+    {
+        InputView view = task_.x;
+        view.data = static_cast<const char*>(view.data) + column * view.stride_w * scalar_bytes(view.dtype);
+        return view;
+    }
+
+    void add_strip(int64_t pixels)
+    {
+        const PointwiseLayer layer{
+            params_.in_channels, plane(), {clamp_of(params_.activation), lanes, pixels * lanes, true, 0}};
+        for (int64_t first = task_.channel_begin; first < task_.channel_end; first += panel_width) {
+            const int64_t rest = task_.channel_end - first, channels = rest < panel_width ? rest : panel_width;
+            pointwise(layer, first, first + channels, pixels, x_rows_, task_.packed, panel_, nullptr);
+            add_pixels(panel_, pixels, vectors_of(channels), sums_ + first - task_.channel_begin);
+        }
+    }
+
+    const HeadPoolTask& task_;
+    const HeadPoolParams& params_;
+    float *x_rows_, *panel_, *sums_;
+};
+
+void head_pool(const HeadPoolTask& task)
+{
+    HeadPoolSegment(task).run();
+}
+
+}  // namespace
+}  // namespace mnv2::cpu::MNV2_ISA

@@ -1,0 +1,20 @@
+// The tables that isa_<isa>.cpp define, as far as they are compiled.
+#pragma once
+
+#include "cpu/kernels.h"
+
+// Set to 1 by the build where the file is compiled.
+#ifndef MNV2_HAVE_AVX2
+#define MNV2_HAVE_AVX2 0
+#endif
+#ifndef MNV2_HAVE_AVX512
+#define MNV2_HAVE_AVX512 0
+#endif
+
+namespace mnv2::cpu {
+
+extern const Kernels scalar_kernels;
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+
+}  // namespace mnv2::cpu

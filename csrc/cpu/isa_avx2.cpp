@@ -1,0 +1,12 @@
+#define MNV2_ISA avx2
+
+#include "cpu/simd/avx2.h"
+//
+#include "cpu/isa-inl.h"
+#include "cpu/isa.h"
+
+namespace mnv2::cpu {
+
+const Kernels avx2_kernels = avx2::make_kernels("avx2", Isa::avx2);
+
+}  // namespace mnv2::cpu

@@ -1,0 +1,12 @@
+#define MNV2_ISA avx512
+
+#include "cpu/simd/avx512.h"
+//
+#include "cpu/isa-inl.h"
+#include "cpu/isa.h"
+
+namespace mnv2::cpu {
+
+const Kernels avx512_kernels = avx512::make_kernels("avx512", Isa::avx512);
+
+}  // namespace mnv2::cpu

@@ -1,0 +1,70 @@
+// How a layer is cut into strips and chunks, and what scratch that takes: small functions of its shape and the caches.
+#pragma once
+
+#include <cstdint>
+
+#include "core/block.h"
+#include "core/packing.h"
+
+namespace mnv2::cpu {
+
+struct CacheSizes {
+    int64_t l1, l2;  // bytes a core has of its own
+};
+
+// What the system reports, or what most servers have.
+CacheSizes cache_sizes();
+
+// Offsets in floats from the start of a thread's scratch.
+struct BlockScratch {
+    int64_t x_rows;  // input rows, blocked, as many as the ring holds
+    int64_t ring;    // expanded rows
+    int64_t middle;  // a strip's depthwise results
+    int64_t result;  // a strip's results before they become 16-bit floats
+    int64_t zeros;   // a row of zeros above and below the image
+};
+
+// The free choices of a plan. A strip is a few output rows. Expand and depthwise run over chunk_blocks vectors of expanded
+// channels at a time, the project once a strip over the full depth. Where strips share rows, the ring holds all expanded
+// channels and a row is expanded once a segment; otherwise it holds a chunk, and a strip expands all the rows it needs.
+struct BlockCuts {
+    int64_t strip_rows;    // output rows
+    int64_t chunk_blocks;  // vectors of expanded channels, a multiple of a weight panel's
+    bool shares_rows;      // always where there is no expand
+    int64_t segments;      // parts of an image that threads may take
+};
+
+struct BlockPlan {
+    BlockCuts cuts;
+    int64_t ring_rows;  // expanded rows held
+    BlockScratch scratch;
+    int64_t scratch_bytes;  // a thread
+    BlockOffsets weights;
+};
+
+// Offsets in floats from the start of a thread's scratch.
+struct StemPlan {
+    int64_t row_floats;  // a padded input row of one channel
+    int64_t result;      // a row of results before they become 16-bit floats
+    int64_t segments;
+    int64_t scratch_bytes;
+};
+
+// A strip is a number of pixels; its input is held blocked, its results a panel at a time.
+struct HeadPoolPlan {
+    int64_t strip_pixels;
+    int64_t x_rows, panel, sums;  // offsets in floats
+    int64_t segments;             // parts of the output channels that threads may take
+    int64_t scratch_bytes;
+};
+
+// What is best for this shape, as far as measured (benchmarks/NOTES.md), and what follows from it. No choice changes a bit of
+// the result.
+BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches,
+                      int64_t threads);
+BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& layout, const BlockCuts& cuts);
+
+StemPlan plan_stem(const StemParams& params, int64_t threads);
+HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layout, int64_t threads);
+
+}  // namespace mnv2::cpu

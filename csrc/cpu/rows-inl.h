@@ -1,0 +1,107 @@
+// Image rows on their way in and out: from a tensor of any strides and dtype to blocked float32, and from float32 to the
+// result's dtype.
+#pragma once
+
+#include <cstdint>
+
+#include "core/block.h"
+
+namespace mnv2::cpu::MNV2_ISA {
+namespace {
+
+MNV2_INLINE Vec widen(const float* p)
+{
+    return load(p);
+}
+MNV2_INLINE void narrow(float* p, const Vec& v)
+{
+    store(p, v);
+}
+
+// Calls function with a null pointer of the C++ type that dtype names.
+template <class Function>
+MNV2_INLINE void with_type(ScalarType dtype, const Function& function)
+{
+    switch (dtype) {
+        case ScalarType::float32: return function(static_cast<float*>(nullptr));
+        case ScalarType::float16: return function(static_cast<Half*>(nullptr));
+        case ScalarType::bfloat16: return function(static_cast<BFloat16*>(nullptr));
+    }
+}
+
+struct BlockedRow {
+    float* data;
+    int64_t plane;  // floats from a block of channels to the next
+};
+
+// Lanes past the last channel are set to zero.
+template <class T>
+MNV2_INLINE void load_last_channels(const T* from, int64_t stride, int64_t count, float* to)
+{
+    for (int64_t i = 0; i < lanes; ++i) to[i] = i < count ? to_float(from[i * stride]) : 0.0f;
+}
+
+template <class T>
+void load_row_nhwc(const T* from, int64_t stride_w, int64_t channels, int64_t width, const BlockedRow& to)
+{
+    const int64_t whole = channels / lanes;
+    for (int64_t pixel = 0; pixel < width; ++pixel) {
+        const T* source = from + pixel * stride_w;
+        float* target = to.data + pixel * lanes;
+        for (int64_t block = 0; block < whole; ++block) store(target + block * to.plane, widen(source + block * lanes));
+        if (channels % lanes) load_last_channels(source + whole * lanes, 1, channels % lanes, target + whole * to.plane);
+    }
+}
+
+template <class T>
+void load_row_strided(const T* from, int64_t stride_c, int64_t stride_w, int64_t channels, int64_t width, const BlockedRow& to)
+{
+    float* target = to.data;
+    for (int64_t first = 0; first < channels; first += lanes, target += to.plane) {
+        const int64_t count = channels - first < lanes ? channels - first : lanes;
+        for (int64_t pixel = 0; pixel < width; ++pixel)
+            load_last_channels(from + first * stride_c + pixel * stride_w, stride_c, count, target + pixel * lanes);
+    }
+}
+
+void load_row(const InputView& x, int64_t channels, int64_t width, int64_t row, BlockedRow to)
+{
+    with_type(x.dtype, [&](auto* type) {
+        const auto* from = static_cast<decltype(type)>(const_cast<void*>(x.data)) + row * x.stride_h;
+        if (x.stride_c == 1)
+            load_row_nhwc(from, x.stride_w, channels, width, to);
+        else
+            load_row_strided(from, x.stride_c, x.stride_w, channels, width, to);
+    });
+}
+
+// One channel's row, to consecutive floats.
+void load_channel_row(const InputView& x, int64_t channel, int64_t width, int64_t row, float* to)
+{
+    with_type(x.dtype, [&](auto* type) {
+        const auto* from = static_cast<decltype(type)>(const_cast<void*>(x.data)) + row * x.stride_h + channel * x.stride_c;
+        int64_t pixel = 0;
+        if (x.stride_w == 1)
+            for (; pixel + lanes <= width; pixel += lanes) store(to + pixel, widen(from + pixel));
+        for (; pixel < width; ++pixel) to[pixel] = to_float(from[pixel * x.stride_w]);
+    });
+}
+
+template <class T>
+void narrow_values(const float* from, int64_t count, T* to)
+{
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) narrow(to + i, load(from + i));
+    for (; i < count; ++i) from_float(from[i], to + i);
+}
+
+// Results that were computed as float32 go to the tensor y at an offset counted in elements.
+void store_values(const float* from, int64_t count, ScalarType dtype, void* y, int64_t offset)
+{
+    if (dtype == ScalarType::float16) narrow_values(from, count, static_cast<Half*>(y) + offset);
+    if (dtype == ScalarType::bfloat16) narrow_values(from, count, static_cast<BFloat16*>(y) + offset);
+    if (dtype == ScalarType::float32) narrow_values(from, count, static_cast<float*>(y) + offset);
+}
+
+}  // namespace
+}  // namespace mnv2::cpu::MNV2_ISA

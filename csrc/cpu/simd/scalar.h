@@ -1,0 +1,89 @@
+// The portable vector: MNV2_SCALAR_LANES floats in plain C++, for processors that have no file of their own here. Tests build
+// it with other widths, too.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/simd/half-inl.h"
+
+#define MNV2_INLINE inline __attribute__((always_inline))
+#ifndef MNV2_SCALAR_LANES
+#define MNV2_SCALAR_LANES 4
+#endif
+
+namespace mnv2::cpu::MNV2_ISA {
+namespace {
+
+constexpr int registers = 16;
+constexpr int lanes = MNV2_SCALAR_LANES;
+constexpr int tile_rows[] = {8, 4};  // of tiles one and two vectors wide
+
+struct Vec {
+    float at[lanes];
+};
+
+template <class Function>
+MNV2_INLINE Vec generate(Function function)
+{
+    Vec v;
+    for (int i = 0; i < lanes; ++i) v.at[i] = function(i);
+    return v;
+}
+
+MNV2_INLINE Vec load(const float* p)
+{
+    return generate([=](int i) { return p[i]; });
+}
+MNV2_INLINE void store(float* p, const Vec& v)
+{
+    for (int i = 0; i < lanes; ++i) p[i] = v.at[i];
+}
+MNV2_INLINE void store_first(float* p, const Vec& v, int64_t count)
+{
+    for (int64_t i = 0; i < count; ++i) p[i] = v.at[i];
+}
+MNV2_INLINE Vec splat(float x)
+{
+    return generate([=](int) { return x; });
+}
+MNV2_INLINE Vec add(const Vec& a, const Vec& b)
+{
+    return generate([&](int i) { return a.at[i] + b.at[i]; });
+}
+MNV2_INLINE Vec mul(const Vec& a, const Vec& b)
+{
+    return generate([&](int i) { return a.at[i] * b.at[i]; });
+}
+MNV2_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c)
+{
+    return generate([&](int i) { return a.at[i] * b.at[i] + c.at[i]; });
+}
+MNV2_INLINE Vec clamp(const Vec& x, const Vec& low, const Vec& high)
+{
+    return generate([&](int i) {
+        const float v = low.at[i] > x.at[i] ? low.at[i] : x.at[i];
+        return high.at[i] < v ? high.at[i] : v;
+    });
+}
+// acc += w * x[0]
+MNV2_INLINE void fma_broadcast(Vec& acc, const Vec& w, const float* x)
+{
+    acc = fma(w, splat(*x), acc);
+}
+
+MNV2_INLINE Vec widen(const Half* p)
+{
+    return generate([=](int i) { return to_float(p[i]); });
+}
+MNV2_INLINE Vec widen(const BFloat16* p)
+{
+    return generate([=](int i) { return to_float(p[i]); });
+}
+template <class T>
+MNV2_INLINE void narrow(T* p, const Vec& v)
+{
+    for (int i = 0; i < lanes; ++i) from_float(v.at[i], p + i);
+}
+
+}  // namespace
+}  // namespace mnv2::cpu::MNV2_ISA
