@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "cpu/kernels.h"
+#include "cpu/pointwise-inl.h"
+#include "cpu/rows-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/depthwise-inl.h"
 #include "cpu/kernels.h"
+#include "cpu/pointwise-inl.h"
+#include "cpu/rows-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

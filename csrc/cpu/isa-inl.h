@@ -1,13 +1,10 @@
 // Everything that is compiled once per instruction set. The including file has defined MNV2_ISA and included its vectors.
 #pragma once
 
-#include "cpu/pointwise-inl.h"
-//
-#include "cpu/depthwise-inl.h"
-#include "cpu/rows-inl.h"
-//
 #include "cpu/head-inl.h"
 #include "cpu/inverted_residual-inl.h"
+#include "cpu/kernels.h"
+#include "cpu/peak-inl.h"
 #include "cpu/stem-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -15,7 +12,7 @@ namespace {
 
 constexpr Kernels make_kernels(const char* name, Isa isa)
 {
-    return {name, {isa, lanes, panel_vectors}, inverted_residual, stem, head_pool};
+    return {name, {isa, lanes, panel_vectors}, inverted_residual, stem, head_pool, fma_burst};
 }
 
 }  // namespace

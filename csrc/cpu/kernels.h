@@ -45,6 +45,7 @@ struct Kernels {
     void (*inverted_residual)(const BlockTask&);
     void (*stem)(const StemTask&);
     void (*head_pool)(const HeadPoolTask&);
+    double (*fma_burst)(int64_t rounds, float* sink);
 };
 
 }  // namespace mnv2::cpu

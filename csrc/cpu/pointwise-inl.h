@@ -7,12 +7,7 @@
 #include <utility>
 
 #include "core/block.h"
-
-#if defined(__clang__)
-#define MNV2_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define MNV2_UNROLL _Pragma("GCC unroll 64")
-#endif
+#include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/block.h"
+#include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "cpu/kernels.h"
+#include "cpu/pointwise-inl.h"
+#include "cpu/rows-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

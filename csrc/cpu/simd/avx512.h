@@ -6,8 +6,7 @@
 #include <cstdint>
 
 #include "cpu/simd/half-inl.h"
-
-#define MNV2_INLINE inline __attribute__((always_inline))
+#include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

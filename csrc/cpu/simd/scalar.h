@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "cpu/simd/half-inl.h"
+#include "cpu/simd/macros.h"
 
-#define MNV2_INLINE inline __attribute__((always_inline))
 #ifndef MNV2_SCALAR_LANES
 #define MNV2_SCALAR_LANES 4
 #endif

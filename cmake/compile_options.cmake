@@ -1,0 +1,27 @@
+# Flags of every target, and the rule that gives one source an instruction set.
+
+add_library(mnv2_compile_options INTERFACE)
+# No -ffast-math: NaN and the order of additions are promised. errno of sqrt and friends is read by nobody.
+target_compile_options(mnv2_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-fno-math-errno>)
+
+if(MNV2_SANITIZE)
+    target_compile_options(
+        mnv2_compile_options
+        INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${MNV2_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
+    target_link_options(mnv2_compile_options INTERFACE "-fsanitize=${MNV2_SANITIZE}")
+endif()
+
+# Compiles one source with one instruction set's flags: a flag for the whole library would let the compiler use it in code
+# that runs before dispatch has looked at the processor.
+function(mnv2_add_isa isa source)
+    set(flags ${ARGN})
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        # GCC 12 objects to the undefined operands of its own AVX-512 intrinsics and to accumulators that only deep layers use.
+        list(APPEND flags -Wno-uninitialized -Wno-maybe-uninitialized)
+    endif()
+    target_sources(mnv2_core PRIVATE "${source}")
+    set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${flags}")
+    string(TOUPPER "${isa}" upper)
+    target_compile_definitions(mnv2_core PRIVATE "MNV2_HAVE_${upper}")
+    set(mnv2_isas ${mnv2_isas} ${isa} PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,11 @@
+// What the microkernels ask of the compiler.
+#pragma once
+
+#define MNV2_INLINE inline __attribute__((always_inline))
+
+// Before a loop with a constant count that has to disappear, because it indexes registers.
+#if defined(__clang__)
+#define MNV2_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define MNV2_UNROLL _Pragma("GCC unroll 64")
+#endif

@@ -1,0 +1,204 @@
+// What every device's operators check, and the plain parameters that come of it.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/block.h"
+#include "torch/errors.h"
+
+namespace mnv2::ops {
+
+using torch::stable::Tensor;
+
+// Small enough that no product of two channel counts, kernel taps and an element's bytes overflows 64 bits.
+constexpr int64_t max_channels = int64_t{1} << 20;
+// The same for a row of an image times its channels.
+constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
+
+inline Activation check_activation(const Argument& argument, const std::string& name)
+{
+    if (name == "none") return Activation::none;
+    if (name == "relu") return Activation::relu;
+    if (name == "relu6") return Activation::relu6;
+    refuse(argument, "\"none\", \"relu\" or \"relu6\"", '"' + name + '"');
+}
+
+inline Padding check_padding(const Argument& argument, const std::vector<int64_t>& padding)
+{
+    const bool valid =
+        padding.size() == 4 && std::all_of(padding.begin(), padding.end(), [](int64_t side) { return side == 0 || side == 1; });
+    if (!valid) refuse(argument, "(top, left, bottom, right), each 0 or 1", tuple_text(padding));
+    const auto side = [&](int index) { return static_cast<int32_t>(padding[index]); };
+    return {side(0), side(1), side(2), side(3)};
+}
+
+inline int32_t check_stride(const Argument& argument, int64_t stride)
+{
+    if (stride != 1 && stride != 2) refuse(argument, "1 or 2", std::to_string(stride));
+    return static_cast<int32_t>(stride);
+}
+
+inline int64_t check_channels(const Argument& argument, int64_t channels)
+{
+    if (channels < 1 || channels > max_channels)
+        refuse(argument, "1 to " + std::to_string(max_channels) + " channels", std::to_string(channels));
+    return channels;
+}
+
+inline void check_cpu(const Argument& argument, const Tensor& tensor)
+{
+    if (!tensor.is_cpu()) refuse(argument, "a tensor on cpu", "one on " + device_text(tensor));
+}
+
+inline void check_dim(const Argument& argument, const Tensor& tensor, int64_t dim)
+{
+    if (tensor.dim() == dim) return;
+    refuse(argument, std::to_string(dim) + (dim == 1 ? " dimension" : " dimensions"), "shape " + shape_text(tensor));
+}
+
+inline void check_shape(const Argument& argument, const Tensor& tensor, const std::vector<int64_t>& shape)
+{
+    const auto sizes = tensor.sizes();
+    if (!std::equal(sizes.begin(), sizes.end(), shape.begin(), shape.end()))
+        refuse(argument, "shape " + tuple_text(shape), shape_text(tensor));
+}
+
+inline std::optional<ScalarType> scalar_type(int32_t dtype)
+{
+    if (dtype == aoti_torch_dtype_float32()) return ScalarType::float32;
+    if (dtype == aoti_torch_dtype_float16()) return ScalarType::float16;
+    if (dtype == aoti_torch_dtype_bfloat16()) return ScalarType::bfloat16;
+    return std::nullopt;
+}
+
+inline const char* scalar_type_text(ScalarType type)
+{
+    switch (type) {
+        case ScalarType::float32: return "float32";
+        case ScalarType::float16: return "float16";
+        case ScalarType::bfloat16: break;
+    }
+    return "bfloat16";
+}
+
+inline ScalarType check_scalar_type(const Argument& argument, const Tensor& tensor)
+{
+    const int32_t dtype = dtype_of(tensor);
+    const std::optional<ScalarType> type = scalar_type(dtype);
+    if (!type) refuse(argument, "dtype float32, float16 or bfloat16", dtype_text(dtype));
+    return *type;
+}
+
+// x of any operator: (N, C, H, W), strided in any way.
+inline InputView check_input(const Argument& argument, const Tensor& x)
+{
+    const ScalarType type = check_scalar_type(argument, x);
+    check_dim(argument, x, 4);
+    check_channels(argument, x.size(1));
+    for (const int64_t size : x.sizes()) {
+        if (size > max_size) refuse(argument, "sizes of at most " + std::to_string(max_size), shape_text(x));
+    }
+    return {x.const_data_ptr(), type, x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
+}
+
+inline void check_input_channels(const Argument& argument, const Tensor& x, int64_t channels)
+{
+    if (x.size(1) != channels) refuse(argument, "shape (N, " + std::to_string(channels) + ", H, W)", shape_text(x));
+}
+
+// The options that fused_block, pack_block and fused_block_packed share.
+struct BlockOptions {
+    int64_t stride;
+    const std::vector<int64_t>& padding;
+    bool residual;
+    const std::string& activation;
+    const std::string& project_activation;
+};
+
+struct BlockChannels {
+    int64_t in, expanded, out;
+    bool expand;
+};
+
+// Parameters of a block whose image is not known yet.
+inline InvertedResidualParams check_block(const char* op, const BlockChannels& channels, const BlockOptions& options)
+{
+    InvertedResidualParams params{};
+    params.in_channels = check_channels({op, "in_channels"}, channels.in);
+    params.expanded_channels = check_channels({op, "expanded_channels"}, channels.expanded);
+    params.out_channels = check_channels({op, "out_channels"}, channels.out);
+    params.stride = check_stride({op, "stride"}, options.stride);
+    params.padding = check_padding({op, "padding"}, options.padding);
+    params.activation = check_activation({op, "activation"}, options.activation);
+    params.project_activation = check_activation({op, "project_activation"}, options.project_activation);
+    params.has_expand = channels.expand;
+    params.has_residual = options.residual;
+    if (!channels.expand && channels.expanded != channels.in)
+        refuse({op, "expanded_channels"}, std::to_string(channels.in) + " (in_channels, without expand)",
+               std::to_string(channels.expanded));
+    if (!options.residual) return params;
+
+    const Argument residual{op, "residual"};
+    const Padding& padding = params.padding;
+    if (params.stride != 1) refuse(residual, "stride 1", std::to_string(params.stride));
+    if (!(padding.top && padding.left && padding.bottom && padding.right))
+        refuse(residual, "padding (1, 1, 1, 1)", tuple_text(options.padding));
+    if (channels.in != channels.out)
+        refuse(residual, "equal input and output channels",
+               std::to_string(channels.in) + " and " + std::to_string(channels.out));
+    return params;
+}
+
+struct StemOptions {
+    int64_t stride;
+    const std::vector<int64_t>& padding;
+    const std::string& activation;
+};
+
+inline StemParams check_stem(const char* op, int64_t in_channels, int64_t out_channels, const StemOptions& options)
+{
+    StemParams params{};
+    params.in_channels = check_channels({op, "in_channels"}, in_channels);
+    params.out_channels = check_channels({op, "out_channels"}, out_channels);
+    params.stride = check_stride({op, "stride"}, options.stride);
+    params.padding = check_padding({op, "padding"}, options.padding);
+    params.activation = check_activation({op, "activation"}, options.activation);
+    return params;
+}
+
+inline HeadPoolParams check_head_pool(const char* op, int64_t in_channels, int64_t out_channels, const std::string& activation)
+{
+    HeadPoolParams params{};
+    params.in_channels = check_channels({op, "in_channels"}, in_channels);
+    params.out_channels = check_channels({op, "out_channels"}, out_channels);
+    params.activation = check_activation({op, "activation"}, activation);
+    return params;
+}
+
+// Completes params by the image's size.
+template <typename Params>
+void set_image(Params& params, const Argument& argument, const Tensor& x)
+{
+    check_input_channels(argument, x, params.in_channels);
+    params.batch = x.size(0);
+    params.height = x.size(2);
+    params.width = x.size(3);
+}
+
+template <typename Params>
+void check_image_fills_a_window(const Argument& argument, const Params& params, const Tensor& x)
+{
+    if (params.out_height() > 0 && params.out_width() > 0) return;
+    const Padding& padding = params.padding;
+    const std::vector<int64_t> sides{padding.top, padding.left, padding.bottom, padding.right};
+    refuse(argument, "a height and width of at least 3 with padding " + tuple_text(sides), "shape " + shape_text(x));
+}
+
+}  // namespace mnv2::ops

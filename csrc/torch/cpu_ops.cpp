@@ -1,0 +1,297 @@
+// The operators on the CPU: check, widen the weights, allocate, launch.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/packing.h"
+#include "core/parallel.h"
+#include "cpu/dispatch.h"
+#include "cpu/launch.h"
+#include "torch/checks.h"
+#include "torch/weights.h"
+
+namespace mnv2::ops {
+namespace {
+
+using OptionalTensor = std::optional<Tensor>;
+using Integers = std::vector<int64_t>;
+
+// Torch's own threads. Inside a parallel region of torch, parallel_for runs the body at once on the calling thread.
+Parallel torch_threads()
+{
+    return {torch::stable::get_num_threads(), [](int64_t tasks, ParallelBody body, void* context) {
+                torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+            }};
+}
+
+Tensor allocate(const char* op, const Integers& shape, torch::headeronly::ScalarType dtype,
+                torch::headeronly::MemoryFormat format = torch::headeronly::MemoryFormat::Contiguous)
+{
+    try {
+        return torch::stable::empty(shape, dtype, std::nullopt, std::nullopt, std::nullopt, format);
+    } catch (const std::runtime_error&) {
+        throw std::runtime_error(std::string("mnv2::") + op + ": cannot allocate a result of shape " + tuple_text(shape));
+    }
+}
+
+Tensor allocate_image(const char* op, const Tensor& x, int64_t channels, int64_t height, int64_t width)
+{
+    return allocate(op, {x.size(0), channels, height, width}, x.scalar_type(), torch::headeronly::MemoryFormat::ChannelsLast);
+}
+
+Tensor allocate_packed(const char* op, int64_t bytes)
+{
+    return allocate(op, {bytes}, torch::headeronly::ScalarType::Byte);
+}
+
+// The bytes of a packed buffer that was made for params.
+template <typename Params>
+const void* check_packed(const char* op, const Tensor& packed, const Params& params)
+{
+    const Argument argument{op, "packed"};
+    check_cpu(argument, packed);
+    if (dtype_of(packed) != aoti_torch_dtype_uint8()) refuse(argument, "dtype uint8", dtype_text(dtype_of(packed)));
+    check_dim(argument, packed, 1);
+    if (!packed.is_contiguous()) refuse(argument, "a contiguous tensor", "stride " + std::to_string(packed.stride(0)));
+    const void* data = packed.const_data_ptr();
+    if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0)
+        refuse(argument, "data aligned to " + std::to_string(alignof(float)) + " bytes", "a view at an odd offset");
+    const std::string mismatch = packed_mismatch(data, packed.numel(), params);
+    if (!mismatch.empty()) refuse(argument, mismatch);
+    return data;
+}
+
+// --- inverted residual ---
+
+struct BlockArguments {
+    const char* op;
+    const OptionalTensor &expand_weight, &expand_scale, &expand_bias;
+    const Tensor& depthwise_weight;
+    const OptionalTensor &depthwise_scale, &depthwise_bias;
+    const Tensor& project_weight;
+    const OptionalTensor &project_scale, &project_bias;
+};
+
+// The channels that the weights tell; in_channels is x's where there is one.
+BlockChannels block_channels(const BlockArguments& from, std::optional<int64_t> in_channels)
+{
+    check_dim({from.op, "depthwise_weight"}, from.depthwise_weight, 4);
+    check_dim({from.op, "project_weight"}, from.project_weight, 4);
+    const int64_t expanded = from.depthwise_weight.size(0);
+    const int64_t out = from.project_weight.size(0);
+    if (!from.expand_weight) {
+        if (from.expand_scale) refuse({from.op, "expand_scale"}, "None without expand_weight", "a tensor");
+        if (from.expand_bias) refuse({from.op, "expand_bias"}, "None without expand_weight", "a tensor");
+        const int64_t in = in_channels.value_or(expanded);
+        check_shape({from.op, "depthwise_weight"}, from.depthwise_weight, {in, 1, kernel_size, kernel_size});
+        return {in, expanded, out, false};
+    }
+    check_dim({from.op, "expand_weight"}, *from.expand_weight, 4);
+    return {in_channels.value_or(from.expand_weight->size(1)), expanded, out, true};
+}
+
+Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x)
+{
+    std::optional<ConvolutionTensors> expand;
+    if (params.has_expand)
+        expand.emplace(ConvolutionArguments{from.op, "expand_", *from.expand_weight, from.expand_scale, from.expand_bias},
+                       Integers{params.expanded_channels, params.in_channels, 1, 1}, x);
+    const ConvolutionTensors depthwise(
+        {from.op, "depthwise_", from.depthwise_weight, from.depthwise_scale, from.depthwise_bias},
+        {params.expanded_channels, 1, kernel_size, kernel_size}, x);
+    const ConvolutionTensors project({from.op, "project_", from.project_weight, from.project_scale, from.project_bias},
+                                     {params.out_channels, params.expanded_channels, 1, 1}, x);
+
+    const PackLayout& layout = cpu::select_kernels().layout;
+    Tensor packed = allocate_packed(from.op, packed_bytes(params, layout));
+    mnv2::pack_block(params, expand ? expand->view() : ConvolutionWeights{}, depthwise.view(), project.view(), layout,
+                     packed.mutable_data_ptr());
+    return packed;
+}
+
+Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+{
+    const Argument argument{op, "x"};
+    set_image(params, argument, x);
+    check_image_fills_a_window(argument, params, x);
+    const void* weights = check_packed(op, packed, params);
+    Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
+    if (params.batch > 0) cpu::inverted_residual(params, view, weights, y.mutable_data_ptr(), torch_threads());
+    return y;
+}
+
+Tensor fused_block(const Tensor& x, const OptionalTensor& expand_weight, const OptionalTensor& expand_scale,
+                   const OptionalTensor& expand_bias, const Tensor& depthwise_weight, const OptionalTensor& depthwise_scale,
+                   const OptionalTensor& depthwise_bias, const Tensor& project_weight, const OptionalTensor& project_scale,
+                   const OptionalTensor& project_bias, int64_t stride, const Integers& padding, bool residual,
+                   const std::string& activation, const std::string& project_activation)
+{
+    constexpr const char* op = "fused_block";
+    const InputView view = check_input({op, "x"}, x);
+    const BlockArguments weights{op,
+                                 expand_weight,
+                                 expand_scale,
+                                 expand_bias,
+                                 depthwise_weight,
+                                 depthwise_scale,
+                                 depthwise_bias,
+                                 project_weight,
+                                 project_scale,
+                                 project_bias};
+    const BlockOptions options{stride, padding, residual, activation, project_activation};
+    const InvertedResidualParams params = check_block(op, block_channels(weights, x.size(1)), options);
+    return run(op, params, x, view, pack(weights, params, view.dtype));
+}
+
+Tensor pack_block(const OptionalTensor& expand_weight, const OptionalTensor& expand_scale, const OptionalTensor& expand_bias,
+                  const Tensor& depthwise_weight, const OptionalTensor& depthwise_scale, const OptionalTensor& depthwise_bias,
+                  const Tensor& project_weight, const OptionalTensor& project_scale, const OptionalTensor& project_bias,
+                  int64_t stride, const Integers& padding, bool residual, const std::string& activation,
+                  const std::string& project_activation)
+{
+    constexpr const char* op = "pack_block";
+    const BlockArguments weights{op,
+                                 expand_weight,
+                                 expand_scale,
+                                 expand_bias,
+                                 depthwise_weight,
+                                 depthwise_scale,
+                                 depthwise_bias,
+                                 project_weight,
+                                 project_scale,
+                                 project_bias};
+    const BlockOptions options{stride, padding, residual, activation, project_activation};
+    return pack(weights, check_block(op, block_channels(weights, std::nullopt), options), std::nullopt);
+}
+
+Tensor fused_block_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t expanded_channels,
+                          int64_t out_channels, bool expand, int64_t stride, const Integers& padding, bool residual,
+                          const std::string& activation, const std::string& project_activation)
+{
+    constexpr const char* op = "fused_block_packed";
+    const InputView view = check_input({op, "x"}, x);
+    const BlockOptions options{stride, padding, residual, activation, project_activation};
+    return run(op, check_block(op, {in_channels, expanded_channels, out_channels, expand}, options), x, view, packed);
+}
+
+// --- stem ---
+
+Tensor pack(const char* op, const StemParams& params, const Tensor& weight, const OptionalTensor& scale,
+            const OptionalTensor& bias, std::optional<ScalarType> x)
+{
+    const ConvolutionTensors weights({op, "", weight, scale, bias},
+                                     {params.out_channels, params.in_channels, kernel_size, kernel_size}, x);
+    const PackLayout& layout = cpu::select_kernels().layout;
+    Tensor packed = allocate_packed(op, packed_bytes(params, layout));
+    mnv2::pack_stem(params, weights.view(), layout, packed.mutable_data_ptr());
+    return packed;
+}
+
+Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+{
+    const Argument argument{op, "x"};
+    set_image(params, argument, x);
+    check_image_fills_a_window(argument, params, x);
+    const void* weights = check_packed(op, packed, params);
+    Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
+    if (params.batch > 0) cpu::stem(params, view, weights, y.mutable_data_ptr(), torch_threads());
+    return y;
+}
+
+Tensor stem(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias, int64_t stride,
+            const Integers& padding, const std::string& activation)
+{
+    constexpr const char* op = "stem";
+    const InputView view = check_input({op, "x"}, x);
+    check_dim({op, "weight"}, weight, 4);
+    const StemParams params = check_stem(op, x.size(1), weight.size(0), {stride, padding, activation});
+    return run(op, params, x, view, pack(op, params, weight, scale, bias, view.dtype));
+}
+
+Tensor pack_stem(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias, int64_t stride,
+                 const Integers& padding, const std::string& activation)
+{
+    constexpr const char* op = "pack_stem";
+    check_dim({op, "weight"}, weight, 4);
+    const StemParams params = check_stem(op, weight.size(1), weight.size(0), {stride, padding, activation});
+    return pack(op, params, weight, scale, bias, std::nullopt);
+}
+
+Tensor stem_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels, int64_t stride,
+                   const Integers& padding, const std::string& activation)
+{
+    constexpr const char* op = "stem_packed";
+    const InputView view = check_input({op, "x"}, x);
+    return run(op, check_stem(op, in_channels, out_channels, {stride, padding, activation}), x, view, packed);
+}
+
+// --- head and pool ---
+
+Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
+            const OptionalTensor& bias, std::optional<ScalarType> x)
+{
+    const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x);
+    const PackLayout& layout = cpu::select_kernels().layout;
+    Tensor packed = allocate_packed(op, packed_bytes(params, layout));
+    mnv2::pack_head_pool(params, weights.view(), layout, packed.mutable_data_ptr());
+    return packed;
+}
+
+Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+{
+    const Argument argument{op, "x"};
+    set_image(params, argument, x);
+    if (params.height < 1 || params.width < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
+    const void* weights = check_packed(op, packed, params);
+    Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type());
+    if (params.batch > 0) cpu::head_pool(params, view, weights, y.mutable_data_ptr(), torch_threads());
+    return y;
+}
+
+Tensor head_pool(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
+                 const std::string& activation)
+{
+    constexpr const char* op = "head_pool";
+    const InputView view = check_input({op, "x"}, x);
+    check_dim({op, "weight"}, weight, 4);
+    const HeadPoolParams params = check_head_pool(op, x.size(1), weight.size(0), activation);
+    return run(op, params, x, view, pack(op, params, weight, scale, bias, view.dtype));
+}
+
+Tensor pack_head_pool(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
+                      const std::string& activation)
+{
+    constexpr const char* op = "pack_head_pool";
+    check_dim({op, "weight"}, weight, 4);
+    const HeadPoolParams params = check_head_pool(op, weight.size(1), weight.size(0), activation);
+    return pack(op, params, weight, scale, bias, std::nullopt);
+}
+
+Tensor head_pool_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels,
+                        const std::string& activation)
+{
+    constexpr const char* op = "head_pool_packed";
+    const InputView view = check_input({op, "x"}, x);
+    return run(op, check_head_pool(op, in_channels, out_channels, activation), x, view, packed);
+}
+
+}  // namespace
+}  // namespace mnv2::ops
+
+STABLE_TORCH_LIBRARY_IMPL(mnv2, CPU, m)
+{
+    m.impl("fused_block", TORCH_BOX(&mnv2::ops::fused_block));
+    m.impl("pack_block", TORCH_BOX(&mnv2::ops::pack_block));
+    m.impl("fused_block_packed", TORCH_BOX(&mnv2::ops::fused_block_packed));
+    m.impl("stem", TORCH_BOX(&mnv2::ops::stem));
+    m.impl("pack_stem", TORCH_BOX(&mnv2::ops::pack_stem));
+    m.impl("stem_packed", TORCH_BOX(&mnv2::ops::stem_packed));
+    m.impl("head_pool", TORCH_BOX(&mnv2::ops::head_pool));
+    m.impl("pack_head_pool", TORCH_BOX(&mnv2::ops::pack_head_pool));
+    m.impl("head_pool_packed", TORCH_BOX(&mnv2::ops::head_pool_packed));
+}

@@ -1,0 +1,32 @@
+// Every schema. Implementations are registered per device: cpu_ops.cpp.
+#include <torch/csrc/stable/library.h>
+
+// clang-format off
+#define MNV2_BLOCK_WEIGHTS                                                          \
+    "Tensor? expand_weight, Tensor? expand_scale, Tensor? expand_bias, "            \
+    "Tensor depthwise_weight, Tensor? depthwise_scale, Tensor? depthwise_bias, "    \
+    "Tensor project_weight, Tensor? project_scale, Tensor? project_bias"
+#define MNV2_BLOCK_OPTIONS                                                          \
+    "int stride=1, int[] padding=[1, 1, 1, 1], bool residual=False, "               \
+    "str activation=\"relu6\", str project_activation=\"none\""
+#define MNV2_STEM_WEIGHTS "Tensor weight, Tensor? scale, Tensor? bias"
+#define MNV2_STEM_OPTIONS "int stride=2, int[] padding=[1, 1, 1, 1], str activation=\"relu6\""
+#define MNV2_HEAD_WEIGHTS "Tensor weight, Tensor? scale, Tensor? bias"
+#define MNV2_HEAD_OPTIONS "str activation=\"relu6\""
+
+STABLE_TORCH_LIBRARY(mnv2, m)
+{
+    m.def("fused_block(Tensor x, " MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> Tensor");
+    m.def("pack_block(" MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> Tensor");
+    m.def("fused_block_packed(Tensor x, Tensor packed, *, int in_channels, int expanded_channels, int out_channels, "
+          "bool expand=True, " MNV2_BLOCK_OPTIONS ") -> Tensor");
+
+    m.def("stem(Tensor x, " MNV2_STEM_WEIGHTS ", *, " MNV2_STEM_OPTIONS ") -> Tensor");
+    m.def("pack_stem(" MNV2_STEM_WEIGHTS ", *, " MNV2_STEM_OPTIONS ") -> Tensor");
+    m.def("stem_packed(Tensor x, Tensor packed, *, int in_channels, int out_channels, " MNV2_STEM_OPTIONS ") -> Tensor");
+
+    m.def("head_pool(Tensor x, " MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> Tensor");
+    m.def("pack_head_pool(" MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> Tensor");
+    m.def("head_pool_packed(Tensor x, Tensor packed, *, int in_channels, int out_channels, " MNV2_HEAD_OPTIONS ") -> Tensor");
+}
+// clang-format on

@@ -1,0 +1,34 @@
+"""vmap rules: a batch of inputs is a larger batch, a batch of weights a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def rule(op: Callable[..., Tensor], folds_first_input: bool) -> Callable[..., tuple[Tensor, int]]:
+    """The vmap rule of ``op`` in the form of torch.library.register_vmap.
+
+    ``folds_first_input`` says that op's first argument is (N, C, H, W) and the result's first dimension is N.
+    """
+
+    def batched(info: Any, in_dims: tuple[int | None, ...], *args: Tensor | None, **options: Any) -> tuple[Tensor, int]:
+        others_are_shared = all(dim is None for dim in in_dims[1:])
+        if folds_first_input and others_are_shared:
+            return _fold(op, in_dims[0], *args, **options), 0
+        results = [op(*_select(args, in_dims, index), **options) for index in range(info.batch_size)]
+        return torch.stack(results), 0
+
+    return batched
+
+
+def _fold(op: Callable[..., Tensor], dim: int, x: Tensor, *others: Tensor | None, **options: Any) -> Tensor:
+    x = x.movedim(dim, 0)
+    return op(x.flatten(0, 1), *others, **options).unflatten(0, x.shape[:2])
+
+
+def _select(args: tuple[Tensor | None, ...], in_dims: tuple[int | None, ...], index: int) -> list[Tensor | None]:
+    return [arg if dim is None else arg.select(dim, index) for arg, dim in zip(args, in_dims, strict=True)]

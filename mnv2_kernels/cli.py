@@ -1,0 +1,195 @@
+"""The command line: `mnv2 classify`, `mnv2 verify`, `mnv2 info` and `mnv2 demo`.
+
+Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out, said in one line on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console, RenderableType
+
+from . import __version__, _native, tables
+from .checkpoints import WeightsError
+from .classify import classify_photos
+from .demo import DemoError, demo_networks
+from .expected import ExpectedError
+from .info import gather_info
+from .modules import PaddingRule
+from .photos import PhotoError, Preprocess
+from .verify import DtypeName, verify_network
+from .weights import DATA_NETWORKS, RANDOM, TORCHVISION, has_data, load_network
+
+WRONG_RESULT = 1
+CANNOT = 2
+INTERRUPTED = 130
+
+# A pipe has no width; enough for most labels of ImageNet.
+PIPE_WIDTH = 110
+
+# Typer re-exports this class's subclass only, and from a package of its own in newer versions.
+UsageError = typer.BadParameter.__base__
+
+app = typer.Typer(add_completion=False, help="MobileNetV2 with each inverted residual as one kernel.")
+
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="imagenet or dogs (in the folder MNV2_DATA), torchvision (downloads once), random, or a file: "
+        "safetensors, a torch state dict, a Keras .h5. By default imagenet where its folder is.",
+    ),
+]
+Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="One label a line, line 1 for class 0.")]
+Padding = Annotated[
+    PaddingRule | None, typer.Option(help="Stride 2 convolutions pad as torch or TensorFlow do.")
+]
+Recipe = Annotated[Preprocess | None, typer.Option(help="How photographs become inputs.")]
+Size = Annotated[
+    int | None, typer.Option(min=32, max=2048, metavar="PIXELS", help="Height and width of an input.")
+]
+Eps = Annotated[float | None, typer.Option(min=0, metavar="EPS", help="BatchNorm's epsilon.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@app.callback(invoke_without_command=True)
+def front(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+    else:
+        _check_isa()
+
+
+@app.command()
+def classify(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO...", help="Image files.", show_default=False)
+    ],
+    weights: Weights = None,
+    labels: Labels = None,
+    padding: Padding = None,
+    preprocess: Recipe = None,
+    size: Size = None,
+    eps: Eps = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify photographs with the fused and the eager network, side by side."""
+    weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
+    network = load_network(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
+    result = classify_photos(network, photos)
+    _show(result.as_json() if as_json else tables.classification(result))
+    _finish(result.passed)
+
+
+@app.command()
+def verify(
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PHOTO]...", help="Inputs; else the data folder's, else random.", show_default=False
+        ),
+    ] = None,
+    weights: Weights = None,
+    padding: Padding = None,
+    preprocess: Recipe = None,
+    size: Size = None,
+    eps: Eps = None,
+    dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float32",
+    batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Images a call.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Verify every block of a network, fused against eager and float64."""
+    weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
+    network = load_network(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
+    result = verify_network(network, photos or network.photos, dtype, batch)
+    _show(result.as_json() if as_json else tables.verification(result))
+    _finish(result.passed)
+
+
+@app.command()
+def info(as_json: AsJson = False) -> None:
+    """Show versions, what was built, and which instruction set runs and why."""
+    result = gather_info()
+    _show(result.as_json() if as_json else tables.installation(result))
+
+
+@app.command()
+def demo() -> None:
+    """Classify photographs and verify the network; downloads both where MNV2_DATA is absent."""
+    passed = True
+    for network in demo_networks():
+        classification = classify_photos(network, network.photos)
+        _show(tables.classification(classification))
+        verification = verify_network(network, network.photos)
+        _show(tables.verification(verification))
+        passed = passed and classification.passed and verification.passed
+    _finish(passed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line (the process's where None) and returns the exit code."""
+    try:
+        code = app(args=arguments, prog_name="mnv2", standalone_mode=False)
+    except UsageError as error:
+        return _refuse(error.format_message())
+    except (DemoError, ExpectedError, PhotoError, WeightsError) as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code or 0
+
+
+def _check_isa() -> None:
+    try:
+        _native.selected_isa()
+    except RuntimeError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _show(result: RenderableType | dict[str, object]) -> None:
+    if isinstance(result, dict):
+        print(json.dumps(_finite(result), indent=2))
+        return
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(result)
+    else:
+        print(_plain(result))
+
+
+def _plain(result: RenderableType) -> str:
+    """What a file or another program gets: no colours, no trailing blanks."""
+    console = Console(width=PIPE_WIDTH, highlight=False, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(result)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _finite(value: object) -> object:
+    """JSON knows neither NaN nor infinity: null stands for both."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _finish(passed: bool) -> None:
+    if not passed:
+        raise typer.Exit(WRONG_RESULT)
+
+
+def _refuse(message: str) -> int:
+    print("mnv2:", " ".join(message.split()), file=sys.stderr)
+    return CANNOT

@@ -1,0 +1,135 @@
+"""FLOP formulas for torch.utils.flop_counter.FlopCounterMode: two for every multiply-accumulate of shapes.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from .shapes import SYMMETRIC_PADDING, BlockShape, HeadShape, StemShape
+
+COUNTER_MODULE = "torch.utils.flop_counter"
+
+Shape = Sequence[int]
+
+
+def _image_size(x: Shape) -> tuple[int, int, int]:
+    return x[0], x[2], x[3]
+
+
+def fused_block(
+    x: Shape,
+    expand_weight: Shape | None,
+    expand_scale: Shape | None,
+    expand_bias: Shape | None,
+    depthwise_weight: Shape,
+    depthwise_scale: Shape | None,
+    depthwise_bias: Shape | None,
+    project_weight: Shape,
+    *_: Shape | None,
+    stride: int = 1,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **__: Any,
+) -> int:
+    out_channels, expanded_channels = project_weight[:2]
+    channels = (x[1], expanded_channels, out_channels)
+    expand = expand_weight is not None
+    return 2 * BlockShape(*_image_size(x), *channels, stride, tuple(padding), expand=expand).macs
+
+
+def fused_block_packed(
+    x: Shape,
+    packed: Shape,
+    *,
+    in_channels: int,
+    expanded_channels: int,
+    out_channels: int,
+    expand: bool = True,
+    stride: int = 1,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **_: Any,
+) -> int:
+    channels = (in_channels, expanded_channels, out_channels)
+    return 2 * BlockShape(*_image_size(x), *channels, stride, tuple(padding), expand=expand).macs
+
+
+def stem(
+    x: Shape,
+    weight: Shape,
+    *_: Shape | None,
+    stride: int = 2,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **__: Any,
+) -> int:
+    return 2 * StemShape(*_image_size(x), x[1], weight[0], stride, tuple(padding)).macs
+
+
+def stem_packed(
+    x: Shape,
+    packed: Shape,
+    *,
+    in_channels: int,
+    out_channels: int,
+    stride: int = 2,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **_: Any,
+) -> int:
+    return 2 * StemShape(*_image_size(x), in_channels, out_channels, stride, tuple(padding)).macs
+
+
+def head_pool(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
+    return 2 * HeadShape(*_image_size(x), x[1], weight[0]).macs
+
+
+def head_pool_packed(x: Shape, packed: Shape, *, in_channels: int, out_channels: int, **_: Any) -> int:
+    return 2 * HeadShape(*_image_size(x), in_channels, out_channels).macs
+
+
+FORMULAS: tuple[Callable[..., int], ...] = (
+    fused_block,
+    fused_block_packed,
+    stem,
+    stem_packed,
+    head_pool,
+    head_pool_packed,
+)
+
+
+def _register(counter: ModuleType) -> None:
+    for formula in FORMULAS:
+        counter.register_flop_formula(getattr(torch.ops.mnv2, formula.__name__))(formula)
+
+
+class _CounterFinder(MetaPathFinder):
+    """Finds torch.utils.flop_counter as everybody does, and has the formulas registered once it is loaded."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != COUNTER_MODULE or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def execute_then_register(module: ModuleType) -> None:
+            execute(module)
+            _register(module)
+
+        spec.loader.exec_module = execute_then_register
+        return spec
+
+
+def register_on_import() -> None:
+    """Registers the formulas as soon as torch.utils.flop_counter is imported, but does not import it.
+
+    That module imports Triton where it is installed, which a process that counts nothing need not pay for.
+    """
+    if COUNTER_MODULE in sys.modules:
+        _register(sys.modules[COUNTER_MODULE])
+    else:
+        sys.meta_path.insert(0, _CounterFinder())

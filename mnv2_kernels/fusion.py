@@ -1,0 +1,143 @@
+"""From checked layers to an operator: which one, with which weights and options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import ops as ops
+from .folding import fold
+from .layers import Layer, NotFusable
+from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
+
+Operator = Callable[..., Tensor]
+
+
+@dataclass
+class Fusion:
+    """An operator in place of layers.
+
+    ``same_stride`` is the stride of a SAME-padded convolution, whose padding has to wait for the input's size.
+    """
+
+    pack: Operator
+    run: Operator
+    layers: tuple[Layer | None, ...]
+    channels: dict[str, Any]
+    options: dict[str, Any]
+    same_stride: int | None = None
+
+    def packed_weights(self) -> Tensor:
+        """The weights as ``run`` takes them, without a gradient."""
+        return self.pack(*(tensor for layer in self.layers for tensor in _weights(layer)), **self.options)
+
+    def operator(self) -> PackedOperator:
+        return PackedOperator(self.run, self.packed_weights(), {**self.channels, **self.options}, self.same_stride)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Packs and runs, for a trace in which nothing may outlive the call."""
+        return _run(self.run, x, self.packed_weights(), {**self.channels, **self.options}, self.same_stride)
+
+
+class PackedOperator(nn.Module):
+    """An operator and its packed weights, which belong to this machine and are in no state_dict."""
+
+    def __init__(self, run: Operator, packed: Tensor, options: dict[str, Any], same_stride: int | None) -> None:
+        super().__init__()
+        self.run = run
+        self.options = options
+        self.same_stride = same_stride
+        self.register_buffer("packed", packed, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _run(self.run, x, self.packed, self.options, self.same_stride)
+
+    def extra_repr(self) -> str:
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.run}, {options}"
+
+
+def block_fusion(expand: Layer | None, depthwise: Layer, project: Layer, residual: bool) -> Fusion:
+    """An inverted residual as mnv2::fused_block; NotFusable where it is none."""
+    if expand is not None:
+        expand.check(kernel_size=1)
+    depthwise.check(KERNEL_SIZE, depthwise=True)
+    project.check(kernel_size=1)
+    activation = depthwise.activation_name
+    if expand is not None and expand.activation_name != activation:
+        raise NotFusable(f"{depthwise.name}: its activation is not that of {expand.name}")
+    window, same_stride = _window(depthwise)
+    if residual and window != {"stride": 1, "padding": SYMMETRIC_PADDING}:
+        raise NotFusable(f"{depthwise.name}: a block with a shortcut has {window}")
+    out_channels, expanded_channels = project.conv.weight.shape[:2]
+    channels = {
+        "in_channels": expanded_channels if expand is None else expand.conv.weight.shape[1],
+        "expanded_channels": expanded_channels,
+        "out_channels": out_channels,
+        "expand": expand is not None,
+    }
+    return Fusion(
+        pack=torch.ops.mnv2.pack_block.default,
+        run=torch.ops.mnv2.fused_block_packed.default,
+        layers=(expand, depthwise, project),
+        channels=channels,
+        options={**window, "residual": residual, "activation": activation},
+        same_stride=same_stride,
+    )
+
+
+def stem_fusion(layer: Layer) -> Fusion:
+    """A dense 3x3 convolution with norm and activation as mnv2::stem; NotFusable where it is something else."""
+    layer.check(KERNEL_SIZE)
+    window, same_stride = _window(layer)
+    return Fusion(
+        pack=torch.ops.mnv2.pack_stem.default,
+        run=torch.ops.mnv2.stem_packed.default,
+        layers=(layer,),
+        channels=_channels(layer),
+        options={**window, "activation": layer.activation_name},
+        same_stride=same_stride,
+    )
+
+
+def head_fusion(layer: Layer) -> Fusion:
+    """A 1x1 convolution with norm, activation and pool as mnv2::head_pool; NotFusable where it is something else."""
+    layer.check(kernel_size=1)
+    return Fusion(
+        pack=torch.ops.mnv2.pack_head_pool.default,
+        run=torch.ops.mnv2.head_pool_packed.default,
+        layers=(layer,),
+        channels=_channels(layer),
+        options={"activation": layer.activation_name},
+    )
+
+
+def _window(layer: Layer) -> tuple[dict[str, Any], int | None]:
+    """The options of a 3x3 convolution that are fixed, and the stride where its padding is not."""
+    stride = layer.conv.stride[0]
+    if layer.padding is None and stride != 1:
+        return {"stride": stride}, stride
+    return {"stride": stride, "padding": layer.padding or SYMMETRIC_PADDING}, None
+
+
+def _channels(layer: Layer) -> dict[str, int]:
+    out_channels, in_channels = layer.conv.weight.shape[:2]
+    return {"in_channels": in_channels, "out_channels": out_channels}
+
+
+def _weights(layer: Layer | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    if layer is None:
+        return None, None, None
+    return layer.conv.weight.detach(), *fold(layer.conv, layer.norm)
+
+
+def _run(run: Operator, x: Tensor, packed: Tensor, options: dict[str, Any], same_stride: int | None) -> Tensor:
+    # Without two dimensions for a height and a width, the operator says what it expected.
+    if same_stride is None or x.dim() < 2:
+        return run(x, packed, **options)
+    padding = same_padding_2d(x.shape[-2], x.shape[-1], same_stride)
+    return run(x, packed, padding=padding, **options)

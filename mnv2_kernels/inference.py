@@ -1,0 +1,69 @@
+"""The boundary between kernels without a backward and autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import _functorch as functorch
+from torch.autograd import forward_ad
+
+NO_BACKWARD = (
+    "a FusedMobileNetV2 in eval mode ran its inference kernels, which have no backward, though parameters of it require "
+    "a gradient. For gradients in eval mode give the input one (x.requires_grad_()), for training call train(); or "
+    "freeze the fused part with requires_grad_(False)"
+)
+
+
+class _NoBackward(torch.autograd.Function):
+    """Passes a kernel's result on and refuses the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, source: Tensor) -> Tensor:
+        ctx.mark_dirty(y)  # the same tensor, not a view of it: the next layer may work in place
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> None:
+        raise RuntimeError(NO_BACKWARD)
+
+
+_NODE = f"{_NoBackward.__name__}Backward"
+
+
+def wants_gradient(x: Tensor) -> bool:
+    """Whether a derivative with respect to x may be asked for, in reverse or forward mode or by torch.func."""
+    if torch.compiler.is_compiling():
+        return x.requires_grad and torch.is_grad_enabled()
+    if forward_ad._current_level >= 0 or _is_differentiated_function(x):
+        return True
+    # Through a kernel there is no way back, whatever runs behind it.
+    return x.requires_grad and torch.is_grad_enabled() and not _comes_from_kernel(x)
+
+
+def run_without_backward(operator: Callable[[Tensor], Tensor], x: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+    """operator(x), through which a backward to one of ``parameters``, or further back than x, is an error."""
+    # TorchScript cannot record a Python function and has no use for this one.
+    if not torch.is_grad_enabled() or torch.jit.is_tracing():
+        return operator(x)
+    source = x if x.requires_grad else next((each for each in parameters if each.requires_grad), None)
+    return operator(x) if source is None else _NoBackward.apply(operator(x.detach()), source)
+
+
+def _comes_from_kernel(x: Tensor) -> bool:
+    return x.grad_fn is not None and x.grad_fn.name() == _NODE
+
+
+def _is_differentiated_function(x: Tensor) -> bool:
+    """Whether x is the argument of a function that torch.func transforms by more than a vmap."""
+    wrapped = functorch.is_functorch_wrapped_tensor(x)
+    if wrapped and torch.is_grad_enabled():
+        return True
+    while wrapped:
+        if functorch.is_gradtrackingtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+        wrapped = functorch.is_functorch_wrapped_tensor(x)
+    return False

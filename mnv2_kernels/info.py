@@ -1,0 +1,127 @@
+"""What this installation is: versions, build, the ISA and why, threads, GPUs, and who computes each op."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from . import __version__, _native
+
+FORCE_ISA_VARIABLE = "MNV2_FORCE_ISA"
+NAMESPACE = "mnv2::"
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One instruction set: whether this build has kernels for it and whether this processor runs them."""
+
+    name: str
+    compiled: bool
+    supported: bool
+
+
+@dataclass(frozen=True)
+class OpBackends:
+    """Who computes one operator on each kind of device; None where nobody does."""
+
+    op: str
+    cpu: str | None
+    cuda: str | None
+
+
+@dataclass(frozen=True)
+class Info:
+    """Everything `mnv2 info` shows."""
+
+    versions: dict[str, str]
+    build: dict[str, object]
+    processor: str
+    isas: tuple[Isa, ...]
+    selected_isa: str
+    selection_reason: str
+    threads: int
+    logical_cpus: int
+    cuda: str
+    triton: str
+    ops: tuple[OpBackends, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """A dictionary that json can write."""
+        return asdict(self)
+
+
+def gather_info() -> Info:
+    """Looks around.
+
+    Raises:
+        RuntimeError: MNV2_FORCE_ISA names an instruction set that is unknown or that this machine cannot run.
+    """
+    isa = _native.selected_isa()
+    build = _native.build_info()
+    ops = tuple(_op_backends(name, isa) for name in _registered_ops())
+    return Info(
+        versions={
+            "mnv2_kernels": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        build=build,
+        processor=_processor(),
+        isas=tuple(Isa(**entry) for entry in _native.isas()),
+        selected_isa=isa,
+        selection_reason=_selection_reason(),
+        threads=torch.get_num_threads(),
+        logical_cpus=os.cpu_count() or 1,
+        cuda=_cuda_state(bool(build["cuda"]), sum(op.cuda is not None for op in ops)),
+        triton=_triton_state(),
+        ops=ops,
+    )
+
+
+def _selection_reason() -> str:
+    if os.environ.get(FORCE_ISA_VARIABLE):
+        return f"forced by {FORCE_ISA_VARIABLE}"
+    return "the fastest that this build has and this processor runs"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cuda_state(built: bool, operators: int) -> str:
+    library = f"library {'built' if built else 'not built'}, with kernels for {operators} operators"
+    if torch.version.cuda is None:
+        return f"{library}; this torch has no CUDA"
+    if not torch.cuda.is_available():
+        return f"{library}; torch has CUDA {torch.version.cuda}, but sees no GPU"
+    return f"{library}; torch has CUDA {torch.version.cuda} on {torch.cuda.get_device_name()}"
+
+
+def _triton_state() -> str:
+    try:
+        version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+    return f"{version} installed, with kernels for 0 operators"
+
+
+def _registered_ops() -> list[str]:
+    names = torch._C._dispatch_get_all_op_names()
+    return sorted(name for name in names if name.startswith(NAMESPACE))
+
+
+def _op_backends(name: str, isa: str) -> OpBackends:
+    def registered(dispatch_key: str) -> bool:
+        return torch._C._dispatch_has_kernel_for_dispatch_key(name, dispatch_key)
+
+    return OpBackends(name, isa if registered("CPU") else None, "cuda" if registered("CUDA") else None)

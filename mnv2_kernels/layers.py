@@ -1,0 +1,157 @@
+"""The layers of an eager MobileNetV2, and which of them a kernel can take over."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .shapes import KERNEL_SIZE, Padding
+
+ACTIVATION_NAMES: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu", nn.Identity: "none"}
+
+
+class NotFusable(Exception):
+    """A module computes something else than the kernels do; the message says what."""
+
+
+class ConvNormActivation(nn.Sequential):
+    """Convolution, normalisation and activation under torchvision's names: 0, 1 and 2."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module, activation: nn.Module) -> None:
+        super().__init__(conv, norm, activation)
+        self.out_channels = conv.out_channels
+
+
+class SamePaddedConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding, which depends on the input's size; ``padding`` is not read."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, bottom = self._sides(x.shape[-2], 0)
+        left, right = self._sides(x.shape[-1], 1)
+        x = F.pad(x, (left, right, top, bottom))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+    def _sides(self, size: int, dim: int) -> tuple[int, int]:
+        stride = self.stride[dim]
+        reach = (self.kernel_size[dim] - 1) * self.dilation[dim] + 1
+        outputs = -(-size // stride)
+        total = torch.sym_max((outputs - 1) * stride + reach - size, 0)  # torch.fx cannot trace max()
+        return total // 2, total - total // 2
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, padding=same"
+
+
+class Layer(NamedTuple):
+    """A convolution, the norm behind it and the activation behind that (None: none); name is the convolution's."""
+
+    name: str
+    conv: nn.Module
+    norm: nn.Module
+    activation: nn.Module | None = None
+
+    @property
+    def activation_name(self) -> str:
+        return "none" if self.activation is None else ACTIVATION_NAMES[type(self.activation)]
+
+    @property
+    def padding(self) -> Padding | None:
+        """(top, left, bottom, right), or None for SAME."""
+        if type(self.conv) is SamePaddedConv2d:
+            return None
+        vertical, horizontal = self.conv.padding
+        return vertical, horizontal, vertical, horizontal
+
+    def check(self, kernel_size: int, depthwise: bool = False) -> None:
+        """Raises NotFusable unless a kernel computes just this."""
+        for module in (self.conv, self.norm, self.activation):
+            if module is not None:
+                _check_own_forward(self.name, module)
+        _check_convolution(self.name, self.conv, kernel_size, depthwise)
+        _check_norm(self.name, self.norm)
+        if self.activation is not None and type(self.activation) not in ACTIVATION_NAMES:
+            raise NotFusable(f"{self.name}: the activation is {_class_name(self.activation)}")
+
+
+def read_layer(name: str, module: nn.Module) -> Layer:
+    """The layer that a Sequential of convolution, norm and activation is; NotFusable where it is something else."""
+    children = _sequential_children(name, module)
+    if len(children) != 3:
+        raise NotFusable(f"{name} has {len(children)} modules instead of convolution, norm and activation")
+    return Layer(f"{name}.0", *children)
+
+
+def read_block(name: str, conv: nn.Module) -> tuple[Layer | None, Layer, Layer]:
+    """The expand (None: no expand), depthwise and project layers of an inverted residual's ``conv``."""
+    children = _sequential_children(name, conv)
+    if len(children) not in (3, 4):
+        raise NotFusable(f"{name} has {len(children)} modules instead of 3, or 4 with an expand")
+    *activated, project, norm = children
+    layers = [read_layer(f"{name}.{index}", module) for index, module in enumerate(activated)]
+    expand = layers[0] if len(layers) == 2 else None
+    return expand, layers[-1], Layer(f"{name}.{len(layers)}", project, norm)
+
+
+def _sequential_children(name: str, module: nn.Module) -> list[nn.Module]:
+    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
+        raise NotFusable(f"{name} is {_class_name(module)} instead of Sequential")
+    _check_own_forward(name, module)
+    return list(module.children())
+
+
+def is_batch_norm(norm: nn.Module) -> bool:
+    """Whether a module computes what BatchNorm2d does and nothing more (timm's BatchNormAct2d activates, too)."""
+    if isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+        return type(norm).forward in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
+    return _is_frozen_batch_norm(norm)
+
+
+def _is_frozen_batch_norm(norm: nn.Module) -> bool:
+    # By name, as torchvision is not imported here.
+    return type(norm).__name__ == "FrozenBatchNorm2d" and type(norm).__module__.startswith("torchvision.")
+
+
+def _check_own_forward(name: str, module: nn.Module) -> None:
+    if "forward" in vars(module):
+        raise NotFusable(f"{name}: the forward of {_class_name(module)} is replaced")
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise NotFusable(f"{name}: {_class_name(module)} has hooks")
+
+
+def _check_convolution(name: str, conv: nn.Module, kernel_size: int, depthwise: bool) -> None:
+    if type(conv) not in (nn.Conv2d, SamePaddedConv2d):
+        raise NotFusable(f"{name} is {_class_name(conv)} instead of Conv2d")
+    if conv.weight.dtype.itemsize > 4:
+        raise NotFusable(f"{name}: weights are {conv.weight.dtype}, and the kernels compute in float32")
+    strides, sides = ((1, 2), (0, 1)) if kernel_size == KERNEL_SIZE else ((1,), (0,))
+    groups = conv.weight.shape[0] if depthwise else 1
+    _check(name, "kernel", tuple(conv.weight.shape[2:]), [(kernel_size, kernel_size)])
+    _check(name, "stride", conv.stride, [(stride, stride) for stride in strides])
+    _check(name, "dilation", conv.dilation, [(1, 1)])
+    _check(name, "groups", conv.groups, [groups])
+    _check(name, "padding_mode", conv.padding_mode, ["zeros"])
+    if type(conv) is not SamePaddedConv2d:
+        _check(name, "padding", conv.padding, [(vertical, horizontal) for vertical in sides for horizontal in sides])
+
+
+def _check(name: str, what: str, given: object, allowed: list[object]) -> None:
+    if given not in allowed:
+        raise NotFusable(f"{name}: {what} is {given}, not {' or '.join(map(str, allowed))}")
+
+
+def _check_norm(name: str, norm: nn.Module) -> None:
+    if type(norm) is nn.Identity:
+        return
+    if not is_batch_norm(norm):
+        raise NotFusable(f"{name}: the norm is {_class_name(norm)} instead of BatchNorm2d")
+    if norm.running_mean is None:
+        raise NotFusable(f"{name}: the norm tracks no statistics")
+    if norm.training and not _is_frozen_batch_norm(norm):
+        raise NotFusable(f"{name}: the norm is in training mode")
+
+
+def _class_name(module: nn.Module) -> str:
+    return type(module).__name__

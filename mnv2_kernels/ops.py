@@ -1,0 +1,217 @@
+"""Loads the operators of ``torch.ops.mnv2`` and tells torch what it has to know about them besides their kernels.
+
+Schemas and kernels are C++ (``csrc/torch``). Here are the fakes (shapes and strides for torch.compile and
+torch.export), the refused backward, the autocast rule, and the registration of the vmap rules (``batching.py``) and
+FLOP formulas (``flops.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import Library, register_autograd, register_fake, register_vmap
+
+from . import _native, batching, flops
+from .shapes import SYMMETRIC_PADDING, output_size
+
+LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
+
+# Each with the function of reference.py that computes the same.
+UNPACKED_OPS = ("fused_block", "stem", "head_pool")
+PACKED_OPS = tuple(f"{name}_packed" for name in UNPACKED_OPS)
+PACKERS = ("pack_block", "pack_stem", "pack_head_pool")
+
+AUTOCAST_DEVICES = ("cpu", "cuda")
+
+
+def _load_library() -> None:
+    try:
+        torch.ops.load_library(LIBRARY)
+    except OSError as error:
+        raise ImportError(
+            f"{LIBRARY.name} does not load; build it for this torch with: pip install --no-build-isolation ."
+        ) from error
+
+
+# --- fakes ---
+
+
+def _image(op: str, x: Tensor, channels: int, stride: int, padding: Sequence[int]) -> Tensor:
+    batch, _, height, width = x.shape
+    top, left, bottom, right = padding
+    out_height, out_width = output_size(height, top, bottom, stride), output_size(width, left, right, stride)
+    torch._check(
+        out_height > 0 and out_width > 0,
+        lambda: f"mnv2::{op}: x: expected a height and width of at least 3 with padding {tuple(padding)}, "
+        f"got shape {tuple(x.shape)}",
+    )
+    size = (batch, channels, out_height, out_width)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _packed(like: Tensor, size: int) -> Tensor:
+    return like.new_empty(size, dtype=torch.uint8)
+
+
+def _fused_block_fake(
+    x: Tensor,
+    expand_weight: Tensor | None,
+    expand_scale: Tensor | None,
+    expand_bias: Tensor | None,
+    depthwise_weight: Tensor,
+    depthwise_scale: Tensor | None,
+    depthwise_bias: Tensor | None,
+    project_weight: Tensor,
+    project_scale: Tensor | None,
+    project_bias: Tensor | None,
+    *,
+    stride: int = 1,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **_: Any,
+) -> Tensor:
+    return _image("fused_block", x, project_weight.shape[0], stride, padding)
+
+
+def _pack_block_fake(
+    expand_weight: Tensor | None,
+    expand_scale: Tensor | None,
+    expand_bias: Tensor | None,
+    depthwise_weight: Tensor,
+    depthwise_scale: Tensor | None,
+    depthwise_bias: Tensor | None,
+    project_weight: Tensor,
+    project_scale: Tensor | None,
+    project_bias: Tensor | None,
+    **_: Any,
+) -> Tensor:
+    # int() fixes a symbolic channel count: the size of packed weights is no formula but the C++ library's answer.
+    out_channels, expanded_channels = (int(size) for size in project_weight.shape[:2])
+    in_channels = expanded_channels if expand_weight is None else int(expand_weight.shape[1])
+    expand = expand_weight is not None
+    size = _native.packed_block_bytes(in_channels, expanded_channels, out_channels, expand)
+    return _packed(project_weight, size)
+
+
+def _fused_block_packed_fake(
+    x: Tensor,
+    packed: Tensor,
+    *,
+    in_channels: int,
+    expanded_channels: int,
+    out_channels: int,
+    stride: int = 1,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **_: Any,
+) -> Tensor:
+    return _image("fused_block_packed", x, out_channels, stride, padding)
+
+
+def _stem_fake(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    *,
+    stride: int = 2,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **_: Any,
+) -> Tensor:
+    return _image("stem", x, weight.shape[0], stride, padding)
+
+
+def _pack_stem_fake(weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
+    out_channels, in_channels = (int(size) for size in weight.shape[:2])
+    return _packed(weight, _native.packed_stem_bytes(in_channels, out_channels))
+
+
+def _stem_packed_fake(
+    x: Tensor,
+    packed: Tensor,
+    *,
+    in_channels: int,
+    out_channels: int,
+    stride: int = 2,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **_: Any,
+) -> Tensor:
+    return _image("stem_packed", x, out_channels, stride, padding)
+
+
+def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
+    return x.new_empty((x.shape[0], weight.shape[0]))
+
+
+def _pack_head_pool_fake(weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
+    out_channels, in_channels = (int(size) for size in weight.shape[:2])
+    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels))
+
+
+def _head_pool_packed_fake(x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int, **_: Any) -> Tensor:
+    return x.new_empty((x.shape[0], out_channels))
+
+
+_FAKES: dict[str, Callable[..., Tensor]] = {
+    "fused_block": _fused_block_fake,
+    "pack_block": _pack_block_fake,
+    "fused_block_packed": _fused_block_packed_fake,
+    "stem": _stem_fake,
+    "pack_stem": _pack_stem_fake,
+    "stem_packed": _stem_packed_fake,
+    "head_pool": _head_pool_fake,
+    "pack_head_pool": _pack_head_pool_fake,
+    "head_pool_packed": _head_pool_packed_fake,
+}
+
+
+# --- autograd and autocast ---
+
+
+def _refuse_backward(op: str) -> Callable[..., None]:
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise RuntimeError(
+            f"mnv2::{op} has no backward, it is for inference: call FusedMobileNetV2 or FusedInvertedResidual, which "
+            f"run eager in train() mode and on inputs that need a gradient, or the functions of mnv2_kernels.reference"
+        )
+
+    return backward
+
+
+def _autocast(op: torch._ops.OpOverload, device: str) -> Callable[..., Tensor]:
+    """x in autocast's dtype, as a convolution gets it, but weights at full precision: the arithmetic is float32."""
+
+    def kernel(x: Tensor, *others: Tensor | None, **options: Any) -> Tensor:
+        if x.is_floating_point() and x.dtype != torch.float64:
+            x = x.to(torch.get_autocast_dtype(device))
+        widened = [other.float() if _is_half(other) else other for other in others]
+        with torch.autocast(device, enabled=False):
+            return op(x, *widened, **options)
+
+    return kernel
+
+
+def _is_half(tensor: Tensor | None) -> bool:
+    return tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16)
+
+
+def _register() -> Library:
+    """Registers everything above; the returned library owns the autocast kernels and has to stay alive."""
+    library = Library("mnv2", "IMPL")
+    for name, fake in _FAKES.items():
+        op = getattr(torch.ops.mnv2, name).default
+        register_fake(op, fake)
+        register_autograd(op, _refuse_backward(name))
+        register_vmap(op, batching.rule(op, folds_first_input=name not in PACKERS))
+    for name in UNPACKED_OPS + PACKED_OPS:
+        op = getattr(torch.ops.mnv2, name).default
+        for device in AUTOCAST_DEVICES:
+            library.impl(name, _autocast(op, device), f"Autocast{device.upper()}")
+    flops.register_on_import()
+    return library
+
+
+_load_library()
+_LIBRARY = _register()

@@ -1,0 +1,97 @@
+"""The three operators in plain torch: what they compute, in any floating-point dtype and with gradients.
+
+Same arguments as ``torch.ops.mnv2.{fused_block, stem, head_pool}``. Scale and bias are applied as a BatchNorm in eval
+mode applies them, so in x's dtype a result is what the eager network gives, and in float64 it is the truth that the
+tests measure errors against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "relu6": F.relu6}
+
+
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    activation: str,
+    stride: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """activation(conv(x, weight) * scale + bias), without padding; the weight is rounded to x's dtype."""
+    y = F.conv2d(x, weight.to(x.dtype), stride=stride, groups=groups)
+    if scale is not None or bias is not None:
+        # BatchNorm keeps its parameters in float32 beside a half-precision input and rounds once.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        mean = torch.zeros(y.shape[1], dtype=dtype, device=x.device)
+        variance = torch.ones_like(mean)
+        scale = torch.ones_like(mean) if scale is None else scale.to(dtype)
+        bias = torch.zeros_like(mean) if bias is None else bias.to(dtype)
+        y = torch.batch_norm(y, scale, bias, mean, variance, False, 0.0, 0.0, False)
+    return _ACTIVATIONS[activation](y)
+
+
+def _pad(x: Tensor, padding: Sequence[int]) -> Tensor:
+    top, left, bottom, right = padding
+    return F.pad(x, (left, right, top, bottom))
+
+
+def fused_block(
+    x: Tensor,
+    expand_weight: Tensor | None,
+    expand_scale: Tensor | None,
+    expand_bias: Tensor | None,
+    depthwise_weight: Tensor,
+    depthwise_scale: Tensor | None,
+    depthwise_bias: Tensor | None,
+    project_weight: Tensor,
+    project_scale: Tensor | None,
+    project_bias: Tensor | None,
+    *,
+    stride: int = 1,
+    padding: Sequence[int] = (1, 1, 1, 1),
+    residual: bool = False,
+    activation: str = "relu6",
+    project_activation: str = "none",
+) -> Tensor:
+    """The inverted residual of x (N, C, H, W): (N, out_channels, out_height, out_width) of x's dtype."""
+    y = x
+    if expand_weight is not None:
+        y = _convolve(y, expand_weight, expand_scale, expand_bias, activation)
+    y = _pad(y, padding)
+    y = _convolve(y, depthwise_weight, depthwise_scale, depthwise_bias, activation, stride, groups=y.shape[1])
+    y = _convolve(y, project_weight, project_scale, project_bias, project_activation)
+    return x + y if residual else y
+
+
+def stem(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    *,
+    stride: int = 2,
+    padding: Sequence[int] = (1, 1, 1, 1),
+    activation: str = "relu6",
+) -> Tensor:
+    """The dense 3x3 convolution of x (N, C, H, W): (N, out_channels, out_height, out_width) of x's dtype."""
+    return _convolve(_pad(x, padding), weight, scale, bias, activation, stride)
+
+
+def head_pool(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    *,
+    activation: str = "relu6",
+) -> Tensor:
+    """The 1x1 convolution of x (N, C, H, W) and its mean over all pixels: (N, out_channels) of x's dtype."""
+    return _convolve(x, weight, scale, bias, activation).mean((2, 3))

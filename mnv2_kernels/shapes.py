@@ -1,0 +1,307 @@
+"""Shapes of the operators and of MobileNetV2: sizes, multiply-accumulates and bytes, for the ops and the tests alike.
+
+The dataclasses mirror the parameter structs of ``csrc/core/block.h``. A multiply-accumulate (MAC) is one
+multiplication with its addition; scale, bias, activation, shortcut and pooling are not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+Padding = tuple[int, int, int, int]
+
+ACTIVATIONS = ("none", "relu", "relu6")
+KERNEL_SIZE = 3
+KERNEL_TAPS = KERNEL_SIZE * KERNEL_SIZE
+SYMMETRIC_PADDING: Padding = (1, 1, 1, 1)
+
+# Expansion, output channels, repeats and the stride of the first repeat (table 2 of arXiv 1801.04381).
+INVERTED_RESIDUAL_SETTING = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+STEM_CHANNELS = 32
+HEAD_CHANNELS = 1280
+CHANNEL_DIVISOR = 8
+
+
+def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR, min_value: int | None = None) -> int:
+    """``value`` rounded to a multiple of ``divisor``, at least ``min_value``, never below 90 % of ``value``."""
+    rounded = max(divisor if min_value is None else min_value, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def output_size(size: int, before: int, after: int, stride: int) -> int:
+    """Outputs of a 3x3 convolution along one dimension; 0 or less where the padded input is too small."""
+    return (size + before + after - KERNEL_SIZE) // stride + 1
+
+
+def same_padding(size: int, stride: int) -> tuple[int, int]:
+    """(before, after) of TensorFlow's SAME padding for a 3x3 convolution along a dimension of ``size``."""
+    outputs = -(-size // stride)
+    total = max((outputs - 1) * stride + KERNEL_SIZE - size, 0)
+    return total // 2, total - total // 2
+
+
+def same_padding_2d(height: int, width: int, stride: int) -> Padding:
+    """SAME padding of an image in the order of the ops: (top, left, bottom, right)."""
+    (top, bottom), (left, right) = same_padding(height, stride), same_padding(width, stride)
+    return top, left, bottom, right
+
+
+class _ConvolvedImage:
+    """Output size of what slides a 3x3 window over an image."""
+
+    height: int
+    width: int
+    stride: int
+    padding: Padding
+
+    @property
+    def out_height(self) -> int:
+        return output_size(self.height, self.padding[0], self.padding[2], self.stride)
+
+    @property
+    def out_width(self) -> int:
+        return output_size(self.width, self.padding[1], self.padding[3], self.stride)
+
+
+@dataclass(frozen=True)
+class BlockShape(_ConvolvedImage):
+    """An inverted residual: 1x1 expand (optional), 3x3 depthwise, 1x1 project, shortcut (optional).
+
+    ``padding`` is (top, left, bottom, right), each 0 or 1. Without ``expand``, ``expanded_channels`` equals
+    ``in_channels``; ``residual`` demands stride 1, padding 1 on every side and equal channels. Raises ValueError
+    where these rules are broken.
+    """
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    expanded_channels: int
+    out_channels: int
+    stride: int = 1
+    padding: Padding = SYMMETRIC_PADDING
+    activation: str = "relu6"
+    project_activation: str = "none"
+    residual: bool = False
+    expand: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.expand and self.expanded_channels != self.in_channels:
+            raise ValueError(
+                f"without expand, expanded_channels must equal in_channels: "
+                f"{self.expanded_channels} and {self.in_channels}"
+            )
+        if self.residual and not (
+            self.stride == 1 and self.padding == SYMMETRIC_PADDING and self.in_channels == self.out_channels
+        ):
+            raise ValueError(f"a residual demands stride 1, padding 1 and equal channels: {self}")
+
+    @property
+    def accumulation_depth(self) -> int:
+        """The longest sum of products behind one value of any of the three convolutions."""
+        return max(self.in_channels if self.expand else 0, KERNEL_TAPS, self.expanded_channels)
+
+    @property
+    def macs(self) -> int:
+        in_pixels = self.batch * self.height * self.width
+        out_pixels = self.batch * self.out_height * self.out_width
+        expand = in_pixels * self.in_channels * self.expanded_channels if self.expand else 0
+        depthwise = out_pixels * self.expanded_channels * KERNEL_TAPS
+        project = out_pixels * self.expanded_channels * self.out_channels
+        return expand + depthwise + project
+
+    @property
+    def parameters(self) -> int:
+        """Weights, and a scale and a bias for every channel of every convolution."""
+        expand = (self.in_channels + 2) * self.expanded_channels if self.expand else 0
+        return expand + (KERNEL_TAPS + 2) * self.expanded_channels + (self.expanded_channels + 2) * self.out_channels
+
+    def input_bytes(self, dtype: torch.dtype) -> int:
+        return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
+
+    def output_bytes(self, dtype: torch.dtype) -> int:
+        return self.batch * self.out_channels * self.out_height * self.out_width * dtype.itemsize
+
+    def weight_bytes(self, dtype: torch.dtype) -> int:
+        return self.parameters * dtype.itemsize
+
+    def expanded_bytes(self, dtype: torch.dtype) -> int:
+        """What an unfused run writes and a fused one does not: the expand's output and the depthwise's."""
+        in_pixels = self.batch * self.height * self.width if self.expand else 0
+        out_pixels = self.batch * self.out_height * self.out_width
+        return (in_pixels + out_pixels) * self.expanded_channels * dtype.itemsize
+
+
+@dataclass(frozen=True)
+class StemShape(_ConvolvedImage):
+    """A dense 3x3 convolution of an image with few channels; ``padding`` is (top, left, bottom, right)."""
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+    stride: int = 2
+    padding: Padding = SYMMETRIC_PADDING
+    activation: str = "relu6"
+
+    @property
+    def accumulation_depth(self) -> int:
+        return self.in_channels * KERNEL_TAPS
+
+    @property
+    def macs(self) -> int:
+        return self.batch * self.out_height * self.out_width * self.out_channels * self.accumulation_depth
+
+    @property
+    def parameters(self) -> int:
+        return (self.accumulation_depth + 2) * self.out_channels
+
+    def input_bytes(self, dtype: torch.dtype) -> int:
+        return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
+
+    def output_bytes(self, dtype: torch.dtype) -> int:
+        return self.batch * self.out_channels * self.out_height * self.out_width * dtype.itemsize
+
+    def weight_bytes(self, dtype: torch.dtype) -> int:
+        return self.parameters * dtype.itemsize
+
+    def expanded_bytes(self, dtype: torch.dtype) -> int:
+        """0: one convolution has nothing between its input and its output."""
+        return 0
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """A 1x1 convolution, its activation and the mean over all pixels."""
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+    activation: str = "relu6"
+    out_height: int = field(default=1, init=False)
+    out_width: int = field(default=1, init=False)
+
+    @property
+    def accumulation_depth(self) -> int:
+        return self.in_channels
+
+    @property
+    def macs(self) -> int:
+        return self.batch * self.height * self.width * self.in_channels * self.out_channels
+
+    @property
+    def parameters(self) -> int:
+        return (self.in_channels + 2) * self.out_channels
+
+    def input_bytes(self, dtype: torch.dtype) -> int:
+        return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
+
+    def output_bytes(self, dtype: torch.dtype) -> int:
+        return self.batch * self.out_channels * dtype.itemsize
+
+    def weight_bytes(self, dtype: torch.dtype) -> int:
+        return self.parameters * dtype.itemsize
+
+    def expanded_bytes(self, dtype: torch.dtype) -> int:
+        """What an unfused run writes and a fused one does not: the convolution's output before the pool."""
+        return self.batch * self.height * self.width * self.out_channels * dtype.itemsize
+
+
+@dataclass(frozen=True)
+class ClassifierShape:
+    """The fully connected layer behind the pool."""
+
+    batch: int
+    in_features: int
+    out_features: int
+
+    @property
+    def macs(self) -> int:
+        return self.batch * self.in_features * self.out_features
+
+    @property
+    def parameters(self) -> int:
+        return (self.in_features + 1) * self.out_features
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """A whole MobileNetV2."""
+
+    stem: StemShape
+    blocks: tuple[BlockShape, ...]
+    head: HeadShape
+    classifier: ClassifierShape
+
+    @property
+    def macs(self) -> int:
+        return self.stem.macs + sum(block.macs for block in self.blocks) + self.head.macs + self.classifier.macs
+
+    @property
+    def parameters(self) -> int:
+        blocks = sum(block.parameters for block in self.blocks)
+        return self.stem.parameters + blocks + self.head.parameters + self.classifier.parameters
+
+    def expanded_bytes(self, dtype: torch.dtype) -> int:
+        """Bytes that an unfused forward pass writes to memory and a fused one does not."""
+        return sum(block.expanded_bytes(dtype) for block in self.blocks) + self.head.expanded_bytes(dtype)
+
+
+def mobilenet_v2(
+    width_mult: float = 1.0,
+    resolution: int = 224,
+    batch: int = 1,
+    padding: str = "torch",
+    num_classes: int = 1000,
+) -> NetworkShape:
+    """The shapes of MobileNetV2 with channels rounded as torchvision rounds them.
+
+    ``padding`` is "torch" (1 on every side) or "same" (TensorFlow's, which depends on the size). Raises ValueError
+    for any other.
+    """
+    if padding not in ("torch", "same"):
+        raise ValueError(f"padding: expected 'torch' or 'same', got {padding!r}")
+
+    def pad(size: int, stride: int) -> Padding:
+        return SYMMETRIC_PADDING if padding == "torch" else same_padding_2d(size, size, stride)
+
+    channels = make_divisible(STEM_CHANNELS * width_mult)
+    stem = StemShape(batch, resolution, resolution, 3, channels, padding=pad(resolution, 2))
+    size = stem.out_height
+    blocks = []
+    for expansion, base_channels, repeats, first_stride in INVERTED_RESIDUAL_SETTING:
+        out_channels = make_divisible(base_channels * width_mult)
+        for repeat in range(repeats):
+            stride = first_stride if repeat == 0 else 1
+            block = BlockShape(
+                batch,
+                size,
+                size,
+                channels,
+                channels * expansion,
+                out_channels,
+                stride=stride,
+                padding=pad(size, stride),
+                residual=stride == 1 and channels == out_channels,
+                expand=expansion != 1,
+            )
+            blocks.append(block)
+            channels, size = out_channels, block.out_height
+    head_channels = make_divisible(HEAD_CHANNELS * max(1.0, width_mult))
+    head = HeadShape(batch, size, size, channels, head_channels)
+    return NetworkShape(stem, tuple(blocks), head, ClassifierShape(batch, head_channels, num_classes))

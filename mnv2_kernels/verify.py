@@ -1,0 +1,161 @@
+"""Every part of a network, fused against eager and against float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from math import inf, isnan
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from . import _native
+from .modules import FusedMobileNetV2
+from .networks import eager_copy, network_shape
+from .photos import load_photos
+from .shapes import BlockShape, HeadShape, StemShape
+from .weights import Network
+
+DtypeName = Literal["float32", "float16", "bfloat16"]
+
+# The rule: the largest error of the fused part is at most this many times that of the eager one.
+ALLOWED_RATIO = 2.0
+# One input's largest error is a matter of luck, that of eight is not.
+MINIMUM_INPUTS = 8
+RANDOM_SEED = 0
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """The largest errors of one part of the network, against float64."""
+
+    name: str
+    shape: str
+    fused_error: float
+    eager_error: float
+    ratio: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Everything `mnv2 verify` shows."""
+
+    weights: str
+    dtype: str
+    batch: int
+    inputs: int
+    photos: int
+    isa: str
+    threads: int
+    allowed_ratio: float
+    parts: tuple[PartResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(part.passed for part in self.parts)
+
+    def as_json(self) -> dict[str, object]:
+        """A dictionary that json can write."""
+        return {**asdict(self), "passed": self.passed}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part as three functions of the same input."""
+
+    name: str
+    shape: str
+    fused: Callable[[Tensor], Tensor]
+    eager: Callable[[Tensor], Tensor]
+    exact: Callable[[Tensor], Tensor]
+
+
+@torch.no_grad()
+def verify_network(
+    network: Network, photos: Sequence[Path], dtype: DtypeName = "float32", batch: int = 1
+) -> Verification:
+    """Compares stem, blocks, head and the whole network, each part on what the eager network feeds it.
+
+    Args:
+        photos: the inputs; random images make up for fewer than eight, and fill the last batch.
+        dtype: that of weights and activations.
+        batch: how many images a call takes, at least 1.
+
+    Raises:
+        PhotoError: a photograph cannot be read.
+        NotFusable: a part of the network has no kernel.
+    """
+    images = _images(network, photos, batch).to(getattr(torch, dtype))
+    model = deepcopy(network.model).to(images.dtype)
+    return Verification(
+        weights=network.name,
+        dtype=dtype,
+        batch=batch,
+        inputs=len(images),
+        photos=len(photos),
+        isa=_native.selected_isa(),
+        threads=torch.get_num_threads(),
+        allowed_ratio=ALLOWED_RATIO,
+        parts=tuple(_verify(model, network.settings.size, images.split(batch))),
+    )
+
+
+def _images(network: Network, photos: Sequence[Path], batch: int) -> Tensor:
+    settings = network.settings
+    inputs = -(-max(len(photos), MINIMUM_INPUTS) // batch) * batch
+    generator = torch.Generator().manual_seed(RANDOM_SEED)
+    noise = torch.randn(inputs - len(photos), 3, settings.size, settings.size, generator=generator)
+    return torch.cat([load_photos(photos, settings.size, settings.preprocess), noise])
+
+
+def _verify(model: FusedMobileNetV2, size: int, batches: Sequence[Tensor]) -> Iterator[PartResult]:
+    *body, head, whole = _parts(model, size)
+    inputs = list(batches)
+    for part in body:
+        yield _compare(part, inputs)
+        inputs = [part.eager(x) for x in inputs]
+    yield _compare(head, inputs)
+    yield _compare(whole, batches)
+
+
+def _parts(model: FusedMobileNetV2, size: int) -> list[_Part]:
+    eager = eager_copy(model)
+    exact = eager_copy(model).double()
+    shape = network_shape(model, size)
+    *body, head = zip(model.features, eager.features, exact.features, strict=True)
+    shapes = (shape.stem, *shape.blocks)
+    parts = [
+        _Part(f"features.{index}", _describe(shapes[index]), *versions) for index, versions in enumerate(body)
+    ]
+    pooled = (version.pooled for version in head)
+    parts.append(_Part(f"features.{len(body)}, pool", _describe(shape.head), *pooled))
+    parts.append(_Part("network", f"{size}x{size} to logits", model, eager, exact))
+    return parts
+
+
+def _describe(shape: StemShape | BlockShape | HeadShape) -> str:
+    channels = [shape.in_channels, shape.out_channels]
+    if isinstance(shape, BlockShape) and shape.expand:
+        channels.insert(1, shape.expanded_channels)
+    stride = "" if isinstance(shape, HeadShape) else f" s{shape.stride}"
+    return f"{shape.height}x{shape.width} {'-'.join(map(str, channels))}{stride}"
+
+
+def _compare(part: _Part, inputs: Sequence[Tensor]) -> PartResult:
+    fused_error = eager_error = 0.0
+    for x in inputs:
+        truth = part.exact(x.double())
+        fused_error = max(fused_error, _error(part.fused(x), truth))
+        eager_error = max(eager_error, _error(part.eager(x), truth))
+    ratio = fused_error / eager_error if eager_error else (inf if fused_error else 0.0)
+    return PartResult(part.name, part.shape, fused_error, eager_error, ratio, ratio <= ALLOWED_RATIO)
+
+
+def _error(actual: Tensor, truth: Tensor) -> float:
+    # A NaN that only one of the two has is an error without bound; max() alone would drop it.
+    difference = (actual.double() - truth).abs().max().item()
+    return inf if isnan(difference) else difference

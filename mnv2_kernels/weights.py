@@ -1,0 +1,217 @@
+"""Trained networks for the command line: a file, torchvision's ImageNet weights, or MNV2_DATA's by name."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .checkpoints import WeightsError, build_network, read_state_dict
+from .expected import FILE_NAME, Expected, read_expected
+from .modules import FusedMobileNetV2, PaddingRule
+from .networks import classes
+from .photos import Preprocess
+
+DATA_VARIABLE = "MNV2_DATA"
+DEFAULT_DATA = Path("../shared/data")
+DATA_NETWORKS = ("imagenet", "dogs")
+TORCHVISION = "torchvision"
+RANDOM = "random"
+RANDOM_SEED = 0
+KERAS_SUFFIXES = (".h5", ".hdf5")
+
+# A host that does not answer should become a message, not a hanging terminal.
+DOWNLOAD_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network wants its photographs."""
+
+    padding: PaddingRule = "torch"
+    preprocess: Preprocess = "torchvision"
+    size: int = 224
+    eps: float = 1e-5
+
+    def changed(self, **options: str | int | float | None) -> Settings:
+        """These settings with those options that are not None put in their place."""
+        return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+
+KERAS_SETTINGS = Settings(padding="same", preprocess="tf", eps=1e-3)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained float32 network in eval mode, with what a photograph needs on its way in and out.
+
+    `photos` are those that come with the weights; `expected` holds, under `name`, the logits that this
+    network should give with just these settings.
+    """
+
+    name: str
+    model: FusedMobileNetV2
+    labels: tuple[str, ...]
+    settings: Settings
+    photos: tuple[Path, ...] = ()
+    expected: Expected | None = None
+
+
+def data_folder() -> Path:
+    """The folder with the networks that go by name: MNV2_DATA, by default ../shared/data."""
+    return Path(os.environ.get(DATA_VARIABLE) or DEFAULT_DATA)
+
+
+def has_data() -> bool:
+    """Whether the data folder is there."""
+    return (data_folder() / FILE_NAME).is_file()
+
+
+def load_network(
+    weights: str,
+    labels: Path | None = None,
+    *,
+    padding: PaddingRule | None = None,
+    preprocess: Preprocess | None = None,
+    size: int | None = None,
+    eps: float | None = None,
+) -> Network:
+    """Loads a trained network.
+
+    Args:
+        weights: `imagenet` or `dogs` (from the data folder), `torchvision` (downloaded once), `random`
+            (untrained), or a file: safetensors, a torch state dict, or a Keras .h5.
+        labels: a text file, one label a line, line 1 for class 0; by default what comes with the weights.
+        padding, preprocess, size, eps: what the weights say, where None.
+
+    Raises:
+        WeightsError: a file is missing or of the wrong kind, keys or shapes are not MobileNetV2's, the number
+            of labels is not that of the classes, or nothing can be downloaded.
+        ExpectedError: the data folder's expected.json cannot be read.
+    """
+    options = {"padding": padding, "preprocess": preprocess, "size": size, "eps": eps}
+    if weights in DATA_NETWORKS:
+        network = _data_network(weights, options)
+    elif weights == TORCHVISION:
+        network = _torchvision_network(options)
+    elif weights == RANDOM:
+        network = _random_network(options)
+    elif Path(weights).suffix in KERAS_SUFFIXES:
+        network = _keras_network(_existing(weights), options)
+    else:
+        network = _file_network(_existing(weights), options)
+    return network if labels is None else replace(network, labels=_read_labels(labels, len(network.labels)))
+
+
+def _existing(weights: str) -> Path:
+    path = Path(weights)
+    if path.is_file():
+        return path
+    names = ", ".join((*DATA_NETWORKS, TORCHVISION, RANDOM))
+    raise WeightsError(f"{path}: no such weights file (names that work without a file: {names})")
+
+
+def _data_network(name: str, options: Mapping) -> Network:
+    folder = data_folder()
+    if not folder.is_dir():
+        raise WeightsError(
+            f"{folder}: no such folder, so no network {name!r} (set {DATA_VARIABLE} to its folder)"
+        )
+    expected = read_expected(folder)
+    if name not in expected.networks:
+        raise WeightsError(f"{expected.path}: lists no network {name!r}, only {', '.join(expected.networks)}")
+    entry = expected.networks[name]
+    given = replace(KERAS_SETTINGS, size=entry.size, eps=entry.eps)
+    settings = given.changed(**options)
+    model = _read(folder / entry.weights, settings)
+    labels = _read_labels(folder / entry.labels, classes(model))
+    return Network(
+        name, model, labels, settings, expected.photos[name], expected if settings == given else None
+    )
+
+
+def _torchvision_network(options: Mapping) -> Network:
+    settings = Settings().changed(**options)
+    try:
+        from torchvision.models import MobileNet_V2_Weights
+    except ImportError as error:
+        raise WeightsError(f"{TORCHVISION}: not installed ({error}); pip install torchvision") from error
+    published = MobileNet_V2_Weights.IMAGENET1K_V1
+    try:
+        with _socket_timeout(DOWNLOAD_TIMEOUT_S):
+            state_dict = published.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"{TORCHVISION}: its weights cannot be downloaded ({error})") from error
+    model = build_network(state_dict, settings.padding, settings.eps, TORCHVISION)
+    return Network(TORCHVISION, model, tuple(published.meta["categories"]), settings)
+
+
+def _keras_network(path: Path, options: Mapping) -> Network:
+    if options["padding"] is not None or options["eps"] is not None:
+        raise WeightsError(
+            f"{path}: a Keras file says its padding and eps itself; leave --padding and --eps away"
+        )
+    try:
+        model = FusedMobileNetV2.from_keras(path)
+    except (ImportError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+    settings = KERAS_SETTINGS.changed(**options)
+    return Network(str(path), model, _numbered(model), settings)
+
+
+def _file_network(path: Path, options: Mapping) -> Network:
+    settings = Settings().changed(**options)
+    model = _read(path, settings)
+    return Network(str(path), model, _numbered(model), settings)
+
+
+def _random_network(options: Mapping) -> Network:
+    settings = Settings().changed(**options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        model = FusedMobileNetV2(
+            norm_layer=partial(nn.BatchNorm2d, eps=settings.eps), padding=settings.padding
+        )
+        for norm in filter(lambda module: isinstance(module, nn.BatchNorm2d), model.modules()):
+            for tensor in (norm.running_mean, norm.bias):
+                nn.init.normal_(tensor, std=0.1)
+            for tensor in (norm.running_var, norm.weight):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+    return Network(RANDOM, model.eval(), _numbered(model), settings)
+
+
+def _read(path: Path, settings: Settings) -> FusedMobileNetV2:
+    return build_network(read_state_dict(path), settings.padding, settings.eps, path)
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _numbered(model: FusedMobileNetV2) -> tuple[str, ...]:
+    return tuple(f"class {index}" for index in range(classes(model)))
+
+
+def _read_labels(path: Path, classes: int) -> tuple[str, ...]:
+    try:
+        labels = tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+    except OSError as error:
+        raise WeightsError(f"{path}: labels cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{path}: labels are not UTF-8 text") from error
+    if len(labels) != classes:
+        raise WeightsError(f"{path}: {len(labels)} labels, but the network has {classes} classes")
+    return labels

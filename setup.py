@@ -1,0 +1,68 @@
+"""Hands the build over to CMake and Ninja; pyproject.toml and CMakeLists.txt hold everything else."""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+COMMAND = "pip install torch setuptools pybind11 cmake ninja && pip install --no-build-isolation ."
+
+
+def tool(name: str) -> str:
+    """Path of a build tool: this environment's (pip's cmake and ninja), else the one on PATH."""
+    path = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+    return path or sys.exit(f"mnv2_kernels needs {name} to build. Run: {COMMAND}")
+
+
+class FreshBuild(build):
+    """Starts from an empty build_lib, so that a wheel never holds a file that left the package."""
+
+    def run(self) -> None:
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
+class CMakeBuild(build_ext):
+    """Builds incrementally in build/<python>-<build type>, then installs the libraries into the package."""
+
+    def run(self) -> None:
+        for module in ("torch", "pybind11"):
+            if importlib.util.find_spec(module) is None:
+                sys.exit(
+                    f"mnv2_kernels needs {module} to build and {sys.executable} has none. Run: {COMMAND}"
+                )
+        cmake = tool("cmake")
+        build_type = os.environ.get("MNV2_BUILD_TYPE", "Release")
+        directory = ROOT / "build" / f"{sys.implementation.cache_tag}-{build_type.lower()}"
+        prefix = ROOT if self.inplace else Path(self.build_lib).resolve()
+        options = {
+            "CMAKE_BUILD_TYPE": build_type,
+            "CMAKE_MAKE_PROGRAM": tool("ninja"),
+            "MNV2_CUDA": os.environ.get("MNV2_CUDA", ""),
+            "Python_EXECUTABLE": sys.executable,
+        }
+        configure = [cmake, "-S", str(ROOT), "-B", str(directory), "-G", "Ninja"]
+        configure += [f"-D{name}={value}" for name, value in options.items()]
+        configure += shlex.split(os.environ.get("CMAKE_ARGS", ""))
+        for command in (
+            configure,
+            [cmake, "--build", str(directory)],
+            [cmake, "--install", str(directory), "--prefix", str(prefix)],
+        ):
+            if subprocess.run(command).returncode != 0:
+                sys.exit(f"failed: {shlex.join(command)}")
+
+
+setup(
+    ext_modules=[Extension("mnv2_kernels._native", sources=[])],
+    cmdclass={"build": FreshBuild, "build_ext": CMakeBuild},
+)

@@ -1,0 +1,208 @@
+// The three operators behind one set of overloaded names: what a case is called, its weights, packing, reference, launch, and
+// the instruction set's own function with a plan of the test's choice.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/block.h"
+#include "core/packing.h"
+#include "core/parallel.h"
+#include "cpu/kernels.h"
+#include "cpu/launch.h"
+#include "cpu/plan.h"
+#include "guarded.h"
+#include "reference.h"
+#include "tensors.h"
+
+namespace mnv2::test {
+
+inline std::string describe(Activation activation)
+{
+    constexpr const char* names[] = {"none", "relu", "relu6"};
+    return names[static_cast<int>(activation)];
+}
+
+template <class Params>
+std::string describe_window(const Params& params)
+{
+    const Padding& p = params.padding;
+    std::string text = " stride " + std::to_string(params.stride) + " padding";
+    for (const int32_t side : {p.top, p.left, p.bottom, p.right}) text += " " + std::to_string(side);
+    return text + " " + describe(params.activation);
+}
+
+template <class Params>
+std::string describe_image(const Params& params)
+{
+    return std::to_string(params.batch) + " x " + std::to_string(params.height) + " x " + std::to_string(params.width) + " x " +
+           std::to_string(params.in_channels);
+}
+
+// --- inverted residual -------------------------------------------------------------------------------------------------
+
+inline std::string describe(const InvertedResidualParams& params)
+{
+    return "block " + describe_image(params) + " -> " + (params.has_expand ? "" : "(no expand) ") +
+           std::to_string(params.expanded_channels) + " -> " + std::to_string(params.out_channels) + describe_window(params) +
+           ", " + describe(params.project_activation) + (params.has_residual ? ", residual" : "");
+}
+
+inline int64_t out_pixels(const InvertedResidualParams& params)
+{
+    return params.out_height() * params.out_width();
+}
+
+inline BlockWeights random_weights(Random& random, const InvertedResidualParams& params)
+{
+    BlockWeights weights;
+    if (params.has_expand) weights.expand = random_convolution(random, params.expanded_channels, params.in_channels);
+    weights.depthwise = random_convolution(random, params.expanded_channels, kernel_taps);
+    weights.project = random_convolution(random, params.out_channels, params.expanded_channels);
+    return weights;
+}
+
+inline std::vector<uint8_t> pack(const InvertedResidualParams& params, const BlockWeights& weights, const PackLayout& layout)
+{
+    std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(params, layout)), dead_byte);
+    pack_block(params, weights.expand.view(), weights.depthwise.view(), weights.project.view(), layout, packed.data());
+    return packed;
+}
+
+inline Image reference(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights)
+{
+    return inverted_residual(params, x, weights);
+}
+
+inline void launch(const InvertedResidualParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
+{
+    cpu::inverted_residual(params, x, packed, y, parallel);
+}
+
+inline cpu::BlockPlan plan_for(const InvertedResidualParams& params, const PackLayout& layout)
+{
+    return cpu::plan_block(params, layout, cpu::choose_cuts(params, layout, cpu::cache_sizes(), 1));
+}
+
+inline int64_t segments_of(const cpu::BlockPlan& plan)
+{
+    return plan.cuts.segments;
+}
+
+// One segment of one image.
+inline void run_segment(const cpu::Kernels& kernels, const InvertedResidualParams& params, const cpu::BlockPlan& plan,
+                        const InputView& image, const float* packed, void* y, int64_t segment, float* scratch)
+{
+    const int64_t rows = params.out_height(), segments = plan.cuts.segments;
+    kernels.inverted_residual(
+        {&params, &plan, image, packed, y, rows * segment / segments, rows * (segment + 1) / segments, scratch});
+}
+
+// --- stem ----------------------------------------------------------------------------------------------------------------
+
+inline std::string describe(const StemParams& params)
+{
+    return "stem " + describe_image(params) + " -> " + std::to_string(params.out_channels) + describe_window(params);
+}
+
+inline int64_t out_pixels(const StemParams& params)
+{
+    return params.out_height() * params.out_width();
+}
+
+inline Convolution random_weights(Random& random, const StemParams& params)
+{
+    return random_convolution(random, params.out_channels, kernel_taps * params.in_channels);
+}
+
+inline std::vector<uint8_t> pack(const StemParams& params, const Convolution& weights, const PackLayout& layout)
+{
+    std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(params, layout)), dead_byte);
+    pack_stem(params, weights.view(), layout, packed.data());
+    return packed;
+}
+
+inline Image reference(const StemParams& params, const Image& x, const Convolution& weights)
+{
+    return stem(params, x, weights);
+}
+
+inline void launch(const StemParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
+{
+    cpu::stem(params, x, packed, y, parallel);
+}
+
+inline cpu::StemPlan plan_for(const StemParams& params, const PackLayout&)
+{
+    return cpu::plan_stem(params, 1);
+}
+
+inline int64_t segments_of(const cpu::StemPlan& plan)
+{
+    return plan.segments;
+}
+
+inline void run_segment(const cpu::Kernels& kernels, const StemParams& params, const cpu::StemPlan& plan, const InputView& image,
+                        const float* packed, void* y, int64_t segment, float* scratch)
+{
+    const int64_t rows = params.out_height(), segments = plan.segments;
+    kernels.stem({&params, &plan, image, packed, y, rows * segment / segments, rows * (segment + 1) / segments, scratch});
+}
+
+// --- head and pool -------------------------------------------------------------------------------------------------------
+
+inline std::string describe(const HeadPoolParams& params)
+{
+    return "head " + describe_image(params) + " -> " + std::to_string(params.out_channels) + " " + describe(params.activation);
+}
+
+inline int64_t out_pixels(const HeadPoolParams&)
+{
+    return 1;
+}
+
+inline Convolution random_weights(Random& random, const HeadPoolParams& params)
+{
+    return random_convolution(random, params.out_channels, params.in_channels);
+}
+
+inline std::vector<uint8_t> pack(const HeadPoolParams& params, const Convolution& weights, const PackLayout& layout)
+{
+    std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(params, layout)), dead_byte);
+    pack_head_pool(params, weights.view(), layout, packed.data());
+    return packed;
+}
+
+inline Image reference(const HeadPoolParams& params, const Image& x, const Convolution& weights)
+{
+    return head_pool(params, x, weights);
+}
+
+inline void launch(const HeadPoolParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
+{
+    cpu::head_pool(params, x, packed, y, parallel);
+}
+
+inline cpu::HeadPoolPlan plan_for(const HeadPoolParams& params, const PackLayout& layout)
+{
+    return cpu::plan_head_pool(params, layout, 1);
+}
+
+inline int64_t segments_of(const cpu::HeadPoolPlan& plan)
+{
+    return plan.segments;
+}
+
+inline void run_segment(const cpu::Kernels& kernels, const HeadPoolParams& params, const cpu::HeadPoolPlan& plan,
+                        const InputView& image, const float* packed, void* y, int64_t segment, float* scratch)
+{
+    const int64_t panel = static_cast<int64_t>(kernels.layout.panel_vectors) * kernels.layout.vector_width;
+    const int64_t panels = (params.out_channels + panel - 1) / panel, segments = plan.segments;
+    const int64_t end = panels * (segment + 1) / segments * panel;
+    kernels.head_pool({&params, &plan, image, packed, y, panels * segment / segments * panel,
+                       end < params.out_channels ? end : params.out_channels, scratch});
+}
+
+}  // namespace mnv2::test

@@ -1,0 +1,209 @@
+// The three operators by their definitions: loops over doubles, and beside each value the bound that float32 arithmetic must
+// keep.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "core/block.h"
+#include "core/packing.h"
+#include "numbers.h"
+
+namespace mnv2::test {
+
+// float32 arithmetic in any order of the code under test ends within error of value.
+struct Bounded {
+    double value = 0.0, error = 0.0;
+};
+
+constexpr double float_step = 0x1p-24;        // the relative error of one rounding
+constexpr double least_float = 0x1p-149;      // what underflow may lose
+constexpr int64_t longest_run = 96;           // depths in a row that the accurate arithmetic adds up,
+constexpr int64_t least_depth_in_runs = 192;  // from this depth on
+
+// Images in the order (image, row, column, channel).
+struct Image {
+    int64_t batch = 0, height = 0, width = 0, channels = 0;
+    std::vector<Bounded> at;
+
+    Image(int64_t batch, int64_t height, int64_t width, int64_t channels)
+        : batch(batch), height(height), width(width), channels(channels), at(static_cast<size_t>(batch * height * width * channels))
+    {
+    }
+    int64_t pixels() const { return batch * height * width; }
+    Bounded& operator()(int64_t n, int64_t y, int64_t x, int64_t c) { return at[index(n, y, x, c)]; }
+    const Bounded& operator()(int64_t n, int64_t y, int64_t x, int64_t c) const { return at[index(n, y, x, c)]; }
+
+   private:
+    size_t index(int64_t n, int64_t y, int64_t x, int64_t c) const
+    {
+        return static_cast<size_t>(((n * height + y) * width + x) * channels + c);
+    }
+};
+
+// One convolution's tensors as torch lays them out; scale and bias may be empty.
+struct Convolution {
+    std::vector<float> weight, scale, bias;
+
+    ConvolutionWeights view() const
+    {
+        return {weight.data(), scale.empty() ? nullptr : scale.data(), bias.empty() ? nullptr : bias.data()};
+    }
+};
+
+// A sum of products whose terms may be added in any order of runs.
+class Dot {
+   public:
+    void add(double weight, const Bounded& x)
+    {
+        value_ += weight * x.value;
+        magnitude_ += std::fabs(weight * x.value);
+        error_ += std::fabs(weight) * x.error;
+        ++terms_;
+    }
+
+    Bounded result() const
+    {
+        const int64_t run = terms_ < least_depth_in_runs ? terms_ : longest_run + (terms_ + longest_run - 1) / longest_run;
+        const double rounding = static_cast<double>(run + 2) * float_step;
+        return {value_, error_ + rounding * (magnitude_ + error_) + static_cast<double>(terms_) * least_float};
+    }
+
+   private:
+    double value_ = 0.0, magnitude_ = 0.0, error_ = 0.0;
+    int64_t terms_ = 0;
+};
+
+inline double activate(Activation activation, double x)
+{
+    const double low = activation == Activation::none ? -INFINITY : 0.0;
+    const double high = activation == Activation::relu6 ? 6.0 : INFINITY;
+    return x < low ? low : x > high ? high : x;  // leaves NaN alone
+}
+
+// Activation of sum * scale + bias. Where NaN or infinity comes out or goes in, nothing is left to chance.
+inline Bounded finish(const Bounded& sum, const Convolution& layer, int64_t channel, Activation activation)
+{
+    const auto c = static_cast<size_t>(channel);
+    const double scale = layer.scale.empty() ? 1.0 : layer.scale[c], bias = layer.bias.empty() ? 0.0 : layer.bias[c];
+    const double scaled = sum.value * scale, value = scaled + bias;
+    if (!std::isfinite(value)) return {activate(activation, value), 0.0};
+    const double error = std::fabs(scale) * sum.error;
+    return {activate(activation, value), error + 2 * float_step * (std::fabs(scaled) + std::fabs(value) + error) + least_float};
+}
+
+inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_channels, Activation activation)
+{
+    Image y(x.batch, x.height, x.width, out_channels);
+    const auto depth = static_cast<size_t>(x.channels);
+    for (size_t pixel = 0; pixel < static_cast<size_t>(x.pixels()); ++pixel)
+        for (size_t o = 0; o < static_cast<size_t>(out_channels); ++o) {
+            Dot dot;
+            for (size_t k = 0; k < depth; ++k) dot.add(layer.weight[o * depth + k], x.at[pixel * depth + k]);
+            y.at[pixel * static_cast<size_t>(out_channels) + o] = finish(dot.result(), layer, static_cast<int64_t>(o), activation);
+        }
+    return y;
+}
+
+struct Window {
+    int32_t stride;
+    Padding padding;
+};
+
+// How many windows fit, counted.
+inline int64_t count_windows(int64_t size, int32_t before, int32_t after, int32_t stride)
+{
+    int64_t count = 0;
+    while (count * stride + 3 <= before + size + after) ++count;
+    return count;
+}
+
+// 3x3 convolution in groups, as torch defines them.
+inline Image convolve(const Image& x, const Convolution& layer, int64_t out_channels, int64_t groups, const Window& window,
+                      Activation activation)
+{
+    const Padding& padding = window.padding;
+    const int64_t in_per_group = x.channels / groups, out_per_group = out_channels / groups;
+    Image y(x.batch, count_windows(x.height, padding.top, padding.bottom, window.stride),
+            count_windows(x.width, padding.left, padding.right, window.stride), out_channels);
+    const auto sum_window = [&](int64_t n, int64_t row, int64_t column, int64_t o) {
+        Dot dot;
+        for (int64_t i = 0; i < in_per_group; ++i)
+            for (int64_t ky = 0; ky < 3; ++ky)
+                for (int64_t kx = 0; kx < 3; ++kx) {
+                    const int64_t from_y = row * window.stride + ky - padding.top;
+                    const int64_t from_x = column * window.stride + kx - padding.left;
+                    if (from_y < 0 || from_y >= x.height || from_x < 0 || from_x >= x.width) continue;
+                    const double weight = layer.weight[static_cast<size_t>(((o * in_per_group + i) * 3 + ky) * 3 + kx)];
+                    dot.add(weight, x(n, from_y, from_x, o / out_per_group * in_per_group + i));
+                }
+        return dot.result();
+    };
+    for (int64_t n = 0; n < y.batch; ++n)
+        for (int64_t row = 0; row < y.height; ++row)
+            for (int64_t column = 0; column < y.width; ++column)
+                for (int64_t o = 0; o < out_channels; ++o)
+                    y(n, row, column, o) = finish(sum_window(n, row, column, o), layer, o, activation);
+    return y;
+}
+
+inline void add_shortcut(const Image& x, Image& y)
+{
+    for (size_t i = 0; i < y.at.size(); ++i) {
+        y.at[i].value += x.at[i].value;
+        y.at[i].error += float_step * (std::fabs(y.at[i].value) + y.at[i].error);
+    }
+}
+
+struct BlockWeights {
+    Convolution expand, depthwise, project;
+};
+
+inline Image inverted_residual(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights)
+{
+    const Image expanded = params.has_expand ? pointwise(x, weights.expand, params.expanded_channels, params.activation) : x;
+    const Image filtered = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
+                                    {params.stride, params.padding}, params.activation);
+    Image y = pointwise(filtered, weights.project, params.out_channels, params.project_activation);
+    if (params.has_residual) add_shortcut(x, y);
+    return y;
+}
+
+inline Image stem(const StemParams& params, const Image& x, const Convolution& layer)
+{
+    return convolve(x, layer, params.out_channels, 1, {params.stride, params.padding}, params.activation);
+}
+
+inline Image head_pool(const HeadPoolParams& params, const Image& x, const Convolution& layer)
+{
+    const Image wide = pointwise(x, layer, params.out_channels, params.activation);
+    Image y(x.batch, 1, 1, params.out_channels);
+    const auto pixels = static_cast<double>(x.height * x.width);
+    for (int64_t n = 0; n < x.batch; ++n)
+        for (int64_t o = 0; o < params.out_channels; ++o) {
+            Bounded& mean = y(n, 0, 0, o);
+            double magnitude = 0.0;
+            for (int64_t row = 0; row < x.height; ++row)
+                for (int64_t column = 0; column < x.width; ++column) {
+                    const Bounded& from = wide(n, row, column, o);
+                    mean.value += from.value / pixels;
+                    mean.error += from.error / pixels;
+                    magnitude += std::fabs(from.value) / pixels;
+                }
+            mean.error += (pixels + 2) * float_step * (magnitude + mean.error) + least_float;
+        }
+    return y;
+}
+
+// Whether a result of that type may be what float32 arithmetic and one rounding make of the bounded value.
+inline bool agrees(double got, const Bounded& expected, ScalarType type)
+{
+    if (std::isnan(expected.value)) return std::isnan(got);
+    if (std::isinf(expected.value)) return got == expected.value;
+    if (type == ScalarType::float32) return std::fabs(got - expected.value) <= expected.error;
+    return round_to(type, expected.value - expected.error) <= got && got <= round_to(type, expected.value + expected.error);
+}
+
+}  // namespace mnv2::test

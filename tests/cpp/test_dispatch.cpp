@@ -1,0 +1,111 @@
+// Which instruction set runs, and what is said where none can.
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "cpu/dispatch.h"
+#include "cpu/peak.h"
+#include "isas.h"
+
+namespace mnv2::test {
+namespace {
+
+template <class Function>
+std::string error_of(const Function& function)
+{
+    try {
+        function();
+    } catch (const std::runtime_error& error) {
+        return error.what();
+    }
+    return "no error";
+}
+
+std::string error_of_forcing(const char* name)
+{
+    const ForcedIsa forced(name);
+    return error_of([] { cpu::select_kernels(); });
+}
+
+std::vector<std::string> runnable()
+{
+    std::vector<std::string> names;
+    for (const cpu::IsaState& isa : cpu::isa_states())
+        if (isa.compiled && isa.supported) names.emplace_back(isa.name);
+    return names;
+}
+
+std::string choices()
+{
+    std::string text;
+    for (const std::string& name : runnable()) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+TEST(scalar_runs_everywhere)
+{
+    CHECK_EQUAL(runnable().back(), "scalar");
+}
+
+TEST(the_first_of_the_list_is_the_default)
+{
+    unsetenv(force_isa);
+    CHECK_EQUAL(std::string(cpu::select_kernels().name), runnable().front());
+}
+
+TEST(an_empty_name_forces_nothing)
+{
+    const ForcedIsa forced("");
+    CHECK_EQUAL(std::string(cpu::select_kernels().name), runnable().front());
+}
+
+TEST(a_forced_one_is_selected_and_found_again_by_its_weights)
+{
+    for_each_isa([](const cpu::Kernels& kernels) { CHECK(&cpu::kernels_for(kernels.layout.isa) == &kernels); });
+}
+
+TEST(an_unknown_name_is_an_error_that_lists_the_choices)
+{
+    for (const std::string name : {"sse9", "AVX2", "avx2 ", "scalar,avx2"})
+        CHECK_EQUAL(error_of_forcing(name.c_str()),
+                    "MNV2_FORCE_ISA: unknown instruction set '" + name + "'; expected one of: " + choices());
+}
+
+TEST(what_this_machine_lacks_is_an_error_that_lists_the_choices)
+{
+    for (const cpu::IsaState& isa : cpu::isa_states()) {
+        const bool runs = isa.compiled && isa.supported;
+        const std::string owner = isa.compiled ? "processor" : "build";
+        const std::string refusal = "MNV2_FORCE_ISA: this " + owner + " does not support '" + isa.name + "'; expected one of: " + choices();
+        CHECK_EQUAL(error_of_forcing(isa.name), runs ? "no error" : refusal);
+    }
+}
+
+TEST(weights_of_another_architecture_are_refused)
+{
+    constexpr Isa foreign =
+#if defined(__x86_64__)
+        Isa::neon;
+#else
+        Isa::avx2;
+#endif
+    const std::string refusal = "weights were packed for an instruction set that this machine does not support; it supports: ";
+    CHECK_EQUAL(error_of([] { cpu::kernels_for(foreign); }), refusal + choices());
+    CHECK_EQUAL(error_of([] { cpu::kernels_for(static_cast<Isa>(99)); }), refusal + choices());
+}
+
+// Twelve chains of x -> x / 2 + 1 end at 2.
+TEST(the_peak_is_measured_on_multiply_adds)
+{
+    for_each_isa([](const cpu::Kernels& kernels) {
+        float values[] = {0.5f, 1.0f, 0.0f};
+        CHECK_EQUAL(kernels.fma_burst(100, values), 2.0 * 12 * kernels.layout.vector_width * 100);
+        CHECK_EQUAL(values[2], 24.0f);
+        CHECK(cpu::measure_fma_peak() > 0.0);
+    });
+}
+
+}  // namespace
+}  // namespace mnv2::test

@@ -1,0 +1,225 @@
+// The fused block on every instruction set: against the reference, with guard pages on both sides of every buffer.
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "block_cases.h"
+
+namespace mnv2::test {
+namespace {
+
+TEST(every_combination_of_channels)
+{
+    for (const int64_t in : channel_counts)
+        for (const int64_t expanded : channel_counts)
+            for (const int64_t out : channel_counts) check_case(BlockCase{block({2, 3}, in, expanded, out)});
+}
+
+TEST(every_channel_count_without_expand)
+{
+    for (const int64_t in : channel_counts) {
+        check_case(BlockCase{with_residual(without_expand(block({3, 2}, in, 0, 0)))});
+        for (const int64_t out : channel_counts) check_case(BlockCase{without_expand(block({2, 3}, in, 0, out))});
+    }
+}
+
+TEST(every_channel_count_with_residual)
+{
+    for (const int64_t in : channel_counts)
+        for (const int64_t expanded : {3, 24, 51}) check_case(BlockCase{with_residual(block({3, 5}, in, expanded, 0))});
+}
+
+TEST(every_size_stride_and_padding)
+{
+    for (const Size& size : sizes)
+        for (const int32_t stride : {1, 2})
+            for (const Padding& padding : paddings())
+                for (const bool has_expand : {true, false}) {
+                    InvertedResidualParams params = block(size, 17, 24, 8);
+                    if (!has_expand) params = without_expand(params);
+                    params.stride = stride;
+                    params.padding = padding;
+                    if (has_output(params)) check_case(BlockCase{params});
+                }
+}
+
+// A tile's height follows from the number of pixels; the tallest has 28.
+TEST(every_tile_height)
+{
+    for (int64_t width = 1; width <= 30; ++width) {
+        check_case(BlockCase{block({1, width}, 3, 24, 40)});
+        check_case(BlockCase{block({1, width}, 200, 17, 3)});
+        check_case(BlockCase{with_residual(block({3, width}, 17, 9, 0))});
+        InvertedResidualParams strided = block({3, width}, 8, 17, 24);
+        strided.stride = 2;
+        check_case(BlockCase{strided});
+    }
+}
+
+TEST(every_activation)
+{
+    for (const Activation activation : activations)
+        for (const Activation project_activation : activations)
+            for (InvertedResidualParams params : varied_blocks()) {
+                params.activation = activation;
+                params.project_activation = project_activation;
+                check_case(BlockCase{params});
+            }
+}
+
+TEST(every_dtype_and_layout)
+{
+    for (const ScalarType dtype : dtypes)
+        for (const Layout layout : layouts)
+            for (const int64_t channels : {1, 17, 24, 35}) {
+                InvertedResidualParams params = with_residual(block({5, 7}, channels, 51, 0));
+                params.batch = 2;
+                check_case(BlockCase{params, dtype, layout});
+                params = without_expand(block({4, 9}, channels, 0, 40));
+                params.batch = 2;
+                params.stride = 2;
+                check_case(BlockCase{params, dtype, layout});
+            }
+}
+
+TEST(an_empty_batch)
+{
+    for (const InvertedResidualParams& params : varied_blocks()) check_empty_batch(params);
+}
+
+TEST(equal_bits_for_any_threads_and_batch)
+{
+    for (InvertedResidualParams params : varied_blocks())
+        for (const ScalarType dtype : dtypes) {
+            params.batch = 3;
+            check_equal_bits(BlockCase{params, dtype, Layout::nchw});
+            params.batch = 1;
+            check_equal_bits(BlockCase{params, dtype, Layout::nhwc});
+        }
+}
+
+// Every way to cut a block that a plan may describe.
+std::vector<cpu::BlockCuts> cuts_of(const InvertedResidualParams& params, const PackLayout& layout)
+{
+    std::vector<cpu::BlockCuts> all;
+    const int64_t panel = layout.panel_vectors, rows = params.out_height();
+    for (const int64_t strip_rows : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{5}, rows})
+        for (const int64_t chunk_blocks : {panel, 2 * panel, 100 * panel})
+            for (const bool shares_rows : {true, false})
+                for (const int64_t segments : {1, 2, 3, 7}) {
+                    const bool possible = (params.has_expand || shares_rows) && segments <= rows && strip_rows <= rows;
+                    if (possible) all.push_back({strip_rows, chunk_blocks, shares_rows, segments});
+                }
+    return all;
+}
+
+void check_plans(const Operation<InvertedResidualParams>& operation, const cpu::Kernels& kernels)
+{
+    const InvertedResidualParams& params = operation.params();
+    const Bytes chosen = operation.run(kernels, Placement::ends_at_guard);
+    operation.check(chosen);
+    for (const cpu::BlockCuts& cuts : cuts_of(params, kernels.layout)) {
+        const Scope scope("strips of " + std::to_string(cuts.strip_rows) + ", chunks of " + std::to_string(cuts.chunk_blocks) +
+                          (cuts.shares_rows ? ", shared rows, " : ", ") + std::to_string(cuts.segments) + " segments");
+        const cpu::BlockPlan plan = cpu::plan_block(params, kernels.layout, cuts);
+        for (const Placement placement : placements) CHECK(operation.run_planned(kernels, plan, placement) == chosen);
+    }
+}
+
+TEST(equal_bits_for_every_plan)
+{
+    for (InvertedResidualParams params : varied_blocks())
+        for (const ScalarType dtype : {ScalarType::float32, ScalarType::bfloat16}) {
+            if (!is_sampled()) continue;
+            const BlockCase one{params, dtype, Layout::nhwc_slice};
+            const Scope scope(one.description());
+            const Operation<InvertedResidualParams> operation(one);
+            for_each_isa([&](const cpu::Kernels& kernels) { check_plans(operation, kernels); });
+        }
+}
+
+// Caches of any size lead to plans within what the kernels can do.
+TEST(equal_bits_for_every_cache)
+{
+    for (const InvertedResidualParams& params : varied_blocks()) {
+        if (!is_sampled()) continue;
+        const BlockCase one{params};
+        const Scope scope(one.description());
+        const Operation<InvertedResidualParams> operation(one);
+        for_each_isa([&](const cpu::Kernels& kernels) {
+            const Bytes expected = operation.run(kernels, Placement::ends_at_guard);
+            for (const int64_t l2 : {int64_t{1}, int64_t{4} << 10, int64_t{32} << 10, int64_t{256} << 10, int64_t{1} << 40})
+                for (const int64_t threads : {1, 2, 64}) {
+                    const cpu::BlockCuts cuts = cpu::choose_cuts(params, kernels.layout, {l2 / 16, l2}, threads);
+                    const cpu::BlockPlan plan = cpu::plan_block(params, kernels.layout, cuts);
+                    CHECK(operation.run_planned(kernels, plan, Placement::ends_at_guard) == expected);
+                }
+        });
+    }
+}
+
+TEST(a_second_accumulator_for_long_sums)
+{
+    for (const int64_t depth : {192, 194, 200, 300, 576, 960}) {
+        InvertedResidualParams expand = block({1, 1}, depth, 1, 1), project = without_expand(block({1, 1}, depth, 0, 1));
+        expand.activation = project.activation = Activation::none;
+        const int64_t ones = depth - longest_run;
+        const Tensor x = Tensor::large_then_ones(longest_run - 1, ones);
+        const Convolution sum = constant_convolution(1, depth, 1.0f), pass = constant_convolution(1, 1, 1.0f);
+        check_long_sum(expand, BlockWeights{sum, constant_convolution(1, kernel_taps, 1.0f), pass}, x, ones);
+        check_long_sum(project, BlockWeights{{}, constant_convolution(depth, kernel_taps, 1.0f), sum}, x, ones);
+    }
+}
+
+TEST(not_a_number_and_infinity)
+{
+    for (const Activation activation : activations)
+        for (InvertedResidualParams params : varied_blocks()) {
+            params.activation = activation;
+            check_odd_values(params, Layout::nhwc);
+        }
+}
+
+TEST(relu6_of_not_a_number_is_not_a_number)
+{
+    InvertedResidualParams params = without_expand(block({1, 1}, 1, 0, 1));
+    params.project_activation = Activation::relu6;
+    Tensor x(ScalarType::float32, Layout::nhwc, 1, 1, 1, 1);
+    x.set(0, 0, 0, 0, NAN);
+    const Operation<InvertedResidualParams> operation(params, {{}, constant_convolution(1, 9, 1.0f), constant_convolution(1, 1, 1.0f)}, x);
+    for_each_isa([&](const cpu::Kernels& kernels) {
+        CHECK(std::isnan(operation.value_at(operation.run(kernels, Placement::ends_at_guard), 0)));
+    });
+}
+
+// An expanded value outside of the image is 0, not the activation of the bias.
+TEST(padding_is_zero_after_the_expand)
+{
+    const InvertedResidualParams params = block({1, 1}, 1, 1, 1);
+    const Convolution expand{{1.0f}, {}, {2.0f}};
+    Tensor x(ScalarType::float32, Layout::nhwc, 1, 1, 1, 1);
+    x.set(0, 0, 0, 0, 1.0);
+    const Operation<InvertedResidualParams> operation(params, {expand, constant_convolution(1, 9, 1.0f), constant_convolution(1, 1, 1.0f)}, x);
+    for_each_isa([&](const cpu::Kernels& kernels) {
+        CHECK_EQUAL(operation.value_at(operation.run(kernels, Placement::ends_at_guard), 0), 3.0);
+    });
+}
+
+// float16 ends at 65504.
+TEST(float16_results_overflow_to_infinity)
+{
+    InvertedResidualParams params = without_expand(block({1, 1}, 1, 0, 2));
+    params.activation = Activation::none;
+    Tensor x(ScalarType::float16, Layout::nhwc, 1, 1, 1, 1);
+    x.set(0, 0, 0, 0, 60000.0);
+    const Operation<InvertedResidualParams> operation(params, {{}, constant_convolution(1, 9, 1.0f), {{2.0f, -2.0f}, {}, {}}}, x);
+    for_each_isa([&](const cpu::Kernels& kernels) {
+        const Bytes y = operation.run(kernels, Placement::ends_at_guard);
+        CHECK_EQUAL(operation.value_at(y, 0), INFINITY);
+        CHECK_EQUAL(operation.value_at(y, 1), -INFINITY);
+    });
+}
+
+}  // namespace
+}  // namespace mnv2::test

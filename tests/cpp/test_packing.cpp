@@ -1,0 +1,229 @@
+// The packed format, written down a second time: each packed value is looked up by where the format says it stands.
+#include <cstdint>
+#include <cstring>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "block_cases.h"
+#include "check.h"
+#include "cpu/dispatch.h"
+#include "operators.h"
+
+namespace mnv2::test {
+namespace {
+
+constexpr PackLayout pack_layouts[] = {
+    {Isa::scalar, 4, 2}, {Isa::avx2, 8, 2}, {Isa::avx512, 16, 2}, {Isa::neon, 4, 3}, {Isa::scalar, 1, 1},
+};
+
+// Reads packed layers one after the other.
+class PackedReader {
+   public:
+    explicit PackedReader(const std::vector<uint8_t>& packed)
+        : floats_((packed.size() - static_cast<size_t>(header_bytes)) / sizeof(float))
+    {
+        std::memcpy(floats_.data(), packed.data() + header_bytes, floats_.size() * sizeof(float));
+    }
+
+    int64_t position() const { return position_; }
+    bool at_end() const { return position_ == static_cast<int64_t>(floats_.size()); }
+
+    // Checks a layer whose panels are `panel` channels wide, the last one as wide as the channels left need in vectors of
+    // `vector` channels.
+    void check_layer(const Convolution& layer, int64_t depth, int64_t channels, int64_t panel, int64_t vector)
+    {
+        for (int64_t first = 0; first < channels; first += panel) {
+            int64_t width = vector;
+            while (width < panel && width < channels - first) width += vector;
+            for (int64_t lane = 0; lane < width; ++lane) check_channel(layer, depth, channels, first + lane, lane, width);
+            position_ += (2 + depth) * width;
+        }
+    }
+
+   private:
+    void check_channel(const Convolution& layer, int64_t depth, int64_t channels, int64_t channel, int64_t lane, int64_t width)
+    {
+        const bool real = channel < channels;
+        const auto c = static_cast<size_t>(channel);
+        const float scale = !real ? 0.0f : layer.scale.empty() ? 1.0f : layer.scale[c];
+        const float bias = !real || layer.bias.empty() ? 0.0f : layer.bias[c];
+        CHECK_EQUAL(at(lane), scale);
+        CHECK_EQUAL(at(width + lane), bias);
+        for (int64_t k = 0; k < depth; ++k)
+            CHECK_EQUAL(at((2 + k) * width + lane), real ? layer.weight[c * static_cast<size_t>(depth) + static_cast<size_t>(k)] : 0.0f);
+    }
+
+    float at(int64_t offset) const { return floats_.at(static_cast<size_t>(position_ + offset)); }
+
+    std::vector<float> floats_;
+    int64_t position_ = 0;
+};
+
+template <class Params>
+void check_one_layer(const Params& params, int64_t depth)
+{
+    Random random(1);
+    const Convolution weights = random_weights(random, params);
+    for (const PackLayout& layout : pack_layouts) {
+        const Scope scope(describe(params) + ", vectors of " + std::to_string(layout.vector_width));
+        const std::vector<uint8_t> packed = pack(params, weights, layout);
+        PackedReader reader(packed);
+        reader.check_layer(weights, depth, params.out_channels, layout.panel_vectors * layout.vector_width, layout.vector_width);
+        CHECK(reader.at_end());
+        CHECK(packed_isa(packed.data()) == layout.isa);
+        CHECK_EQUAL(packed_mismatch(packed.data(), static_cast<int64_t>(packed.size()), params), "");
+    }
+}
+
+StemParams stem_of(int64_t in_channels, int64_t out_channels)
+{
+    StemParams params{};
+    params.in_channels = in_channels;
+    params.out_channels = out_channels;
+    return params;
+}
+
+HeadPoolParams head_of(int64_t in_channels, int64_t out_channels)
+{
+    HeadPoolParams params{};
+    params.in_channels = in_channels;
+    params.out_channels = out_channels;
+    return params;
+}
+
+TEST(the_head_is_panels_of_channels)
+{
+    for (const int64_t in : {1, 3, 17})
+        for (const int64_t out : channel_counts) check_one_layer(head_of(in, out), in);
+}
+
+TEST(the_stem_is_panels_of_channels)
+{
+    for (const int64_t in : {1, 3, 4})
+        for (const int64_t out : channel_counts) check_one_layer(stem_of(in, out), kernel_taps * in);
+}
+
+void check_block(const InvertedResidualParams& params, const PackLayout& layout)
+{
+    const Scope scope(describe(params) + ", vectors of " + std::to_string(layout.vector_width));
+    Random random(1);
+    const BlockWeights weights = random_weights(random, params);
+    const std::vector<uint8_t> packed = pack(params, weights, layout);
+    const BlockOffsets offsets = block_offsets(params, layout);
+    const int64_t vector = layout.vector_width, panel = layout.panel_vectors * vector;
+    PackedReader reader(packed);
+    CHECK_EQUAL(offsets.expand, 0);
+    if (params.has_expand) reader.check_layer(weights.expand, params.in_channels, params.expanded_channels, panel, vector);
+    CHECK_EQUAL(offsets.depthwise, reader.position());
+    reader.check_layer(weights.depthwise, kernel_taps, params.expanded_channels, vector, vector);
+    CHECK_EQUAL(offsets.project, reader.position());
+    reader.check_layer(weights.project, params.expanded_channels, params.out_channels, panel, vector);
+    CHECK(reader.at_end());
+    CHECK(packed_isa(packed.data()) == layout.isa);
+    CHECK_EQUAL(packed_mismatch(packed.data(), static_cast<int64_t>(packed.size()), params), "");
+}
+
+TEST(a_block_is_expand_depthwise_project)
+{
+    for (const PackLayout& layout : pack_layouts)
+        for (const int64_t in : {1, 17, 24})
+            for (const int64_t out : {3, 24, 51}) {
+                for (const int64_t expanded : {1, 8, 51}) check_block(block({1, 1}, in, expanded, out), layout);
+                check_block(without_expand(block({1, 1}, in, 0, out)), layout);
+            }
+}
+
+TEST(packing_writes_within_its_bytes)
+{
+    const InvertedResidualParams params = block({1, 1}, 3, 17, 5);
+    Random random(1);
+    const BlockWeights weights = random_weights(random, params);
+    for (const PackLayout& layout : pack_layouts)
+        for (const Placement placement : placements) {
+            const std::vector<uint8_t> expected = pack(params, weights, layout);
+            const GuardedBuffer packed(expected.size(), placement);
+            pack_block(params, weights.expand.view(), weights.depthwise.view(), weights.project.view(), layout, packed.data());
+            CHECK(std::memcmp(packed.data(), expected.data(), expected.size()) == 0);
+        }
+}
+
+constexpr PackLayout avx2_layout = {Isa::avx2, 8, 2};
+
+template <class Params>
+std::vector<uint8_t> packed_for(const Params& params)
+{
+    Random random(1);
+    return pack(params, random_weights(random, params), avx2_layout);
+}
+
+template <class Params>
+std::string mismatch_of(const std::vector<uint8_t>& packed, const Params& params)
+{
+    return packed_mismatch(packed.data(), static_cast<int64_t>(packed.size()), params);
+}
+
+TEST(a_mismatch_names_what_was_expected_and_what_came)
+{
+    const InvertedResidualParams params = block({1, 1}, 3, 17, 5);
+    const std::vector<uint8_t> packed = packed_for(params);
+    CHECK_EQUAL(mismatch_of(packed, block({1, 1}, 4, 17, 5)),
+                "expected weights of a block with channels 4 -> 17 -> 5, got a block with channels 3 -> 17 -> 5");
+    CHECK_EQUAL(mismatch_of(packed, block({1, 1}, 3, 18, 5)),
+                "expected weights of a block with channels 3 -> 18 -> 5, got a block with channels 3 -> 17 -> 5");
+    CHECK_EQUAL(mismatch_of(packed, block({1, 1}, 3, 17, 6)),
+                "expected weights of a block with channels 3 -> 17 -> 6, got a block with channels 3 -> 17 -> 5");
+    CHECK_EQUAL(mismatch_of(packed, stem_of(3, 5)),
+                "expected weights of a stem with channels 3 -> 5, got a block with channels 3 -> 17 -> 5");
+    CHECK_EQUAL(mismatch_of(packed_for(head_of(3, 5)), stem_of(3, 5)),
+                "expected weights of a stem with channels 3 -> 5, got a head with channels 3 -> 5");
+    CHECK_EQUAL(mismatch_of(packed_for(stem_of(3, 5)), head_of(3, 5)),
+                "expected weights of a head with channels 3 -> 5, got a stem with channels 3 -> 5");
+    CHECK_EQUAL(mismatch_of(packed_for(block({1, 1}, 17, 17, 5)), without_expand(block({1, 1}, 17, 0, 5))),
+                "expected weights of a block with channels 17 -> (no expand) 17 -> 5, got a block with channels 17 -> 17 -> 5");
+}
+
+// What does not change the weights does not change whom they serve.
+TEST(a_mismatch_is_blind_to_image_and_options)
+{
+    InvertedResidualParams params = block({1, 1}, 17, 24, 17);
+    const std::vector<uint8_t> packed = packed_for(params);
+    params.batch = 3;
+    params.height = 14;
+    params.stride = 2;
+    params.padding = {0, 0, 1, 1};
+    params.activation = Activation::none;
+    CHECK_EQUAL(mismatch_of(packed, params), "");
+    params.stride = 1;
+    params.has_residual = true;
+    CHECK_EQUAL(mismatch_of(packed, params), "");
+}
+
+TEST(a_mismatch_of_size)
+{
+    const InvertedResidualParams params = block({1, 1}, 3, 17, 5);
+    std::vector<uint8_t> packed = packed_for(params);
+    const std::string right = std::to_string(packed.size());
+    packed.push_back(0);
+    CHECK_EQUAL(mismatch_of(packed, params), "expected " + right + " bytes, got " + std::to_string(packed.size()));
+    packed.resize(packed.size() - 5);
+    CHECK_EQUAL(mismatch_of(packed, params), "expected " + right + " bytes, got " + std::to_string(packed.size()));
+    for (const size_t bytes : {size_t{0}, size_t{1}, size_t{63}}) {
+        packed.resize(bytes);
+        const GuardedBuffer guarded(packed, Placement::ends_at_guard);
+        CHECK_EQUAL(packed_mismatch(guarded.data(), static_cast<int64_t>(bytes), params),
+                    "expected packed weights, got " + std::to_string(bytes) + " bytes");
+    }
+}
+
+TEST(bytes_of_another_format)
+{
+    const InvertedResidualParams params = block({1, 1}, 3, 17, 5);
+    for (const uint8_t byte : {0x00, 0x3f, 0xff}) {
+        const std::vector<uint8_t> foreign(packed_for(params).size(), byte);
+        CHECK_EQUAL(mismatch_of(foreign, params), "expected packed weights, got bytes of another format");
+    }
+}
+
+}  // namespace
+}  // namespace mnv2::test

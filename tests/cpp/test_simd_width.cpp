@@ -1,0 +1,69 @@
+// The kernels with vectors of 8 and 16 lanes, whatever this machine's processor has.
+#include <cstdint>
+
+#include "block_cases.h"
+#include "cases.h"
+#include "wide_scalars.h"
+
+namespace mnv2::test {
+namespace {
+
+template <class Params>
+void check_widths(const Case<Params>& one)
+{
+    if (!is_sampled()) return;
+    const Scope scope(one.description());
+    const Operation<Params> operation(one);
+    for (const cpu::Kernels* kernels : {&scalar8_kernels, &scalar16_kernels}) {
+        const Scope width(kernels->name);
+        check_with(operation, *kernels);
+    }
+}
+
+TEST(the_tables_have_the_widths_of_their_names)
+{
+    CHECK_EQUAL(scalar8_kernels.layout.vector_width, 8);
+    CHECK_EQUAL(scalar16_kernels.layout.vector_width, 16);
+}
+
+TEST(blocks)
+{
+    for (const int64_t in : channel_counts)
+        for (const int64_t expanded : {3, 17, 96, 200})
+            for (const int64_t out : channel_counts) check_widths(BlockCase{block({2, 3}, in, expanded, out)});
+    for (const InvertedResidualParams& params : varied_blocks())
+        for (const ScalarType dtype : dtypes)
+            for (const Layout layout : {Layout::nhwc, Layout::nchw}) check_widths(BlockCase{params, dtype, layout});
+}
+
+TEST(stems)
+{
+    for (const int64_t in : {1, 3, 22})
+        for (const int64_t out : channel_counts)
+            for (const ScalarType dtype : dtypes) {
+                StemParams params{};
+                params.batch = 1;
+                params.height = 5;
+                params.width = 19;
+                params.in_channels = in;
+                params.out_channels = out;
+                check_widths(Case<StemParams>{params, dtype, Layout::nchw});
+            }
+}
+
+TEST(heads)
+{
+    for (const int64_t in : channel_counts)
+        for (const int64_t out : channel_counts)
+            for (const ScalarType dtype : dtypes) {
+                HeadPoolParams params{};
+                params.batch = 1;
+                params.height = params.width = 3;
+                params.in_channels = in;
+                params.out_channels = out;
+                check_widths(Case<HeadPoolParams>{params, dtype, Layout::nhwc});
+            }
+}
+
+}  // namespace
+}  // namespace mnv2::test

@@ -1,0 +1,10 @@
+// The portable vector with as many lanes as AVX2's and AVX-512's: their blocking, on any machine.
+#pragma once
+
+#include "cpu/kernels.h"
+
+namespace mnv2::test {
+
+extern const cpu::Kernels scalar8_kernels, scalar16_kernels;
+
+}  // namespace mnv2::test

@@ -1,0 +1,175 @@
+"""mnv2::fused_block against eager and float64 torch: every shape, option and special value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cases import (
+    DTYPES,
+    LAYOUTS,
+    WIDTHS,
+    Case,
+    channel_sweep,
+    make_case,
+    measured_case,
+    network_blocks,
+    odd_blocks,
+    shape_id,
+)
+from conftest import SUPPORTED_ISAS, every_isa
+from mnv2_kernels.shapes import ACTIVATIONS, BlockShape
+from tolerances import assert_accurate, assert_within_rounding
+
+# Gives stages of 28, 14, 7, 4 and 2 pixels.
+SMALL_RESOLUTION = 56
+# At 224: no expand, the largest expanded tensor, a shortcut at 56 pixels, the deepest at 14.
+FULL_SIZE = [network_blocks(1.0, 224)[index] for index in (0, 1, 2, 8)]
+
+RESIDUAL = BlockShape(2, 7, 9, 17, 52, 17, residual=True)
+STRIDED = BlockShape(2, 8, 9, 16, 96, 24, stride=2)
+
+PROJECT_SCALE = 7
+
+
+def every_shape(shapes: Iterable[BlockShape]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("shape", list(shapes), ids=shape_id)
+
+
+# --- accuracy ---
+
+
+@every_isa
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_blocks_of_every_width(isa, width, dtype, padding):
+    for shape in network_blocks(width, SMALL_RESOLUTION, padding):
+        case, eager, truth = measured_case(shape, dtype)
+        assert_accurate(case.run(), eager, truth)
+
+
+@every_isa
+@every_shape(FULL_SIZE)
+def test_full_size(isa, shape):
+    case, eager, truth = measured_case(shape, torch.float32)
+    assert_accurate(case.run(), eager, truth)
+
+
+@every_isa
+@every_shape(odd_blocks())
+def test_odd_sizes_and_channels(isa, shape):
+    for dtype in DTYPES:
+        case, eager, truth = measured_case(shape, dtype)
+        assert_accurate(case.run(), eager, truth)
+
+
+@every_isa
+@every_shape(channel_sweep())
+def test_channels_from_8_to_960(isa, shape):
+    case, eager, truth = measured_case(shape, torch.float32)
+    assert_accurate(case.run(), eager, truth)
+
+
+# --- options ---
+
+
+@every_isa
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", list(product((0, 1), repeat=4)), ids=str)
+def test_padding(isa, padding, stride):
+    for height, width in ((3, 3), (4, 8), (9, 7)):
+        case = make_case(BlockShape(2, height, width, 8, 24, 16, stride=stride, padding=padding))
+        assert_within_rounding(case, case.run())
+
+
+@every_isa
+@pytest.mark.parametrize(("activation", "project_activation"), list(product(ACTIVATIONS, repeat=2)))
+def test_activations(isa, activation, project_activation):
+    for base in (RESIDUAL, STRIDED):
+        case = make_case(replace(base, activation=activation, project_activation=project_activation))
+        assert_within_rounding(case, case.run())
+
+
+@every_isa
+@pytest.mark.parametrize(("scale", "bias"), [(True, False), (False, True), (False, False)])
+def test_a_missing_scale_is_1_and_a_missing_bias_0(isa, scale, bias):
+    for shape in (RESIDUAL, STRIDED):
+        case = make_case(shape, scale=scale, bias=bias)
+        assert_within_rounding(case, case.run())
+
+
+# --- special values ---
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("special", ["nan", "inf", "-inf"])
+def test_special_values_spread_as_in_torch(isa, special, activation, dtype):
+    for base in (RESIDUAL, STRIDED):
+        case = make_case(replace(base, activation=activation), dtype)
+        case.x[0, 3, 2, 4] = float(special)
+        case.x[1, 5, 6, 8] = float(special)
+        truth = case.reference(torch.float64)
+        assert not truth.isfinite().all() or (activation == "relu6" and special != "nan" and not base.residual)
+        eps = torch.finfo(dtype).eps
+        torch.testing.assert_close(case.run().double(), truth, rtol=eps, atol=1e-4, equal_nan=True)
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_result_too_large_for_the_dtype_is_infinite(isa, dtype):
+    case = make_case(replace(STRIDED, project_activation="none"), dtype)
+    case.weights[PROJECT_SCALE].fill_(torch.finfo(dtype).max)
+    y, truth = case.run(), case.reference(torch.float64).float().to(dtype)
+    assert truth.isinf().any()
+    torch.testing.assert_close(y, truth, rtol=torch.finfo(dtype).eps, atol=0.0)
+
+
+# --- anything else ---
+
+
+@st.composite
+def block_cases(draw: st.DrawFn) -> Case:
+    stride = draw(st.sampled_from((1, 2)))
+    padding = draw(st.tuples(*[st.integers(0, 1)] * 4))
+    height = draw(st.integers(3 - padding[0] - padding[2], 20))
+    width = draw(st.integers(3 - padding[1] - padding[3], 20))
+    in_channels, expanded_channels, out_channels = (draw(st.integers(1, 70)) for _ in range(3))
+    expand = draw(st.booleans())
+    may_add = stride == 1 and padding == (1, 1, 1, 1)
+    residual = may_add and draw(st.booleans())
+    shape = BlockShape(
+        draw(st.integers(0, 3)),
+        height,
+        width,
+        in_channels,
+        expanded_channels if expand else in_channels,
+        in_channels if residual else out_channels,
+        stride=stride,
+        padding=padding,
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        project_activation=draw(st.sampled_from(ACTIVATIONS)),
+        residual=residual,
+        expand=expand,
+    )
+    dtype = draw(st.sampled_from(DTYPES))
+    return make_case(shape, dtype, scale=draw(st.booleans()), bias=draw(st.booleans()))
+
+
+@pytest.mark.parametrize("forced_isa", SUPPORTED_ISAS)
+def test_any_block(forced_isa):
+    @given(case=block_cases(), layout=st.sampled_from(sorted(LAYOUTS)))
+    def check(case: Case, layout: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MNV2_FORCE_ISA", forced_isa)
+            assert_within_rounding(case, case.run(LAYOUTS[layout](case.x)))
+
+    check()

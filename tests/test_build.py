@@ -1,0 +1,256 @@
+"""The build: what the products depend on, which flags reach which file, what is said where one lacks."""
+
+import ctypes
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import mnv2_kernels
+from mnv2_kernels import _native
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(mnv2_kernels.__file__).parent
+OPS = PACKAGE / "libmnv2_ops.so"
+CUDA = PACKAGE / "libmnv2_cuda.so"
+TORCH_LIBRARIES = Path(torch.__file__).parent / "lib"
+ISA_FLAGS = {
+    "isa_scalar.cpp": set(),
+    "isa_avx2.cpp": {"-mavx2", "-mfma", "-mf16c"},
+    "isa_avx512.cpp": {
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+        *("-mavx2", "-mfma", "-mf16c"),
+    },
+}
+# What needs neither torch nor any Python.
+CORE_ONLY = ("-DMNV2_BUILD_OPS=OFF", "-DMNV2_BUILD_NATIVE=OFF", "-DMNV2_BUILD_TESTS=ON")
+
+needs_cuda_build = pytest.mark.skipif(
+    not _native.build_info()["cuda"], reason="this build has no libmnv2_cuda"
+)
+
+
+def run(*command: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=600, **options
+    )
+
+
+def succeed(*command: str | Path, **options) -> str:
+    done = run(*command, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def needed(library: Path) -> set[str]:
+    return set(re.findall(r"\(NEEDED\).*\[(.+?)\]", succeed("readelf", "--dynamic", "--wide", library)))
+
+
+def configure(build: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *CORE_ONLY, *options]
+    return run(*command, env={**os.environ, **environment})
+
+
+def cuda_architectures(requested: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    script = folder / "archs.cmake"
+    script.write_text(
+        f'include("{ROOT}/cmake/cuda_archs.cmake")\n'
+        f'mnv2_cuda_architectures("{requested}" archs names)\nmessage("${{archs}} | ${{names}}")\n'
+    )
+    return run("cmake", "-P", script)
+
+
+def run_setup(
+    *hidden: str, arguments: tuple[str, ...] = ("build_ext", "--inplace")
+) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import runpy, sys\n"
+        f"sys.modules.update(dict.fromkeys({hidden!r}))\n"
+        f"sys.argv = ['setup.py', *{arguments!r}]\n"
+        "runpy.run_path('setup.py', run_name='__main__')\n"
+    )
+    return run(sys.executable, "-c", code, cwd=ROOT)
+
+
+class TestProducts:
+    def test_operators_need_torch_but_neither_python_nor_cuda(self):
+        torch_libraries = {name for name in needed(OPS) if re.search("torch|c10|python|cu", name)}
+        assert torch_libraries == {"libtorch_cpu.so"}
+
+    def test_native_module_needs_no_torch(self):
+        (native,) = [Path(_native.__file__)]
+        assert not {name for name in needed(native) if re.search("torch|c10|cu", name)}
+
+    def test_operators_use_only_the_stable_abi(self):
+        undefined = succeed("nm", "--dynamic", "--undefined-only", "--demangle", OPS)
+        assert "aoti_torch_" in undefined
+        assert not re.findall(r"\b(?:at|c10|torch)::.*", undefined)
+
+    def test_operators_export_nothing_of_their_own(self):
+        exported = succeed("nm", "--dynamic", "--defined-only", "--demangle", OPS)
+        assert not re.findall(r".*\b(?:mnv2|torch)::.*", exported)
+
+    def test_operators_load_into_a_process_without_python(self):
+        environment = {"LD_PRELOAD": str(OPS), "LD_LIBRARY_PATH": str(TORCH_LIBRARIES), "LD_BIND_NOW": "1"}
+        done = run(shutil.which("true"), env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @needs_cuda_build
+    def test_cuda_library_holds_the_architectures_of_build_info(self):
+        library = ctypes.CDLL(str(CUDA))
+        archs = (ctypes.c_int32 * 16)()
+        count = library.mnv2_cuda_compiled_archs(archs, len(archs))
+        expected = [re.match(r"[\d.]+", name)[0] for name in _native.build_info()["cuda_archs"]]
+        assert [f"{arch // 10}.{arch % 10}" for arch in archs[:count]] == sorted(expected, key=float)
+
+    def test_cuda_library_is_there_only_where_build_info_says_so(self):
+        assert CUDA.exists() == _native.build_info()["cuda"]
+
+
+class TestBuildInfo:
+    def test_version_is_the_distribution_s(self):
+        versions = {_native.build_info()["version"], mnv2_kernels.__version__}
+        assert versions == {importlib.metadata.version("mnv2-kernels")}
+
+    def test_isas_are_those_compiled(self):
+        compiled = {isa["name"] for isa in _native.isas() if isa["compiled"]}
+        assert compiled == set(_native.build_info()["isas"])
+
+    def test_summary_tells_isas_cuda_and_torch(self):
+        info = _native.build_info()
+        for part in (
+            *info["isas"],
+            *info["cuda_archs"],
+            f"torch >= {info['torch_target']}",
+            info["compiler"],
+        ):
+            assert part in info["summary"]
+
+
+SHAPE = {"batch": 1, "height": 7, "width": 7, "in_channels": 8, "expanded_channels": 48, "out_channels": 8}
+
+
+class TestNative:
+    """The introspection functions refuse what no block has."""
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("batch", 0),
+            ("height", 0),
+            ("in_channels", 0),
+            ("expanded_channels", -1),
+            ("stride", 3),
+            ("padding", (2, 1, 1, 1)),
+            ("activation", "gelu"),
+            ("threads", 0),
+        ],
+    )
+    def test_plan_names_a_bad_argument(self, name, value):
+        with pytest.raises(ValueError, match=f"{name}: expected .*, got"):
+            _native.plan(**{**SHAPE, name: value})
+
+    def test_plan_depends_on_the_forced_isa(self, monkeypatch):
+        for isa in [isa["name"] for isa in _native.isas() if isa["compiled"] and isa["supported"]]:
+            monkeypatch.setenv("MNV2_FORCE_ISA", isa)
+            assert _native.selected_isa() == isa
+            assert _native.plan(**SHAPE)["isa"] == isa
+
+    def test_packed_bytes_hold_at_least_the_weights(self):
+        assert _native.packed_block_bytes(8, 48, 16, True) >= 4 * (8 * 48 + 9 * 48 + 48 * 16)
+        assert _native.packed_stem_bytes(3, 32) >= 4 * 27 * 32
+        assert _native.packed_head_pool_bytes(320, 1280) >= 4 * 320 * 1280
+
+    def test_packed_bytes_without_expand_need_equal_channels(self):
+        with pytest.raises(ValueError, match="expanded_channels"):
+            _native.packed_block_bytes(8, 48, 16, False)
+
+
+class TestConfigure:
+    def test_core_needs_no_python_and_isa_flags_stay_on_their_files(self, tmp_path):
+        done = configure(tmp_path, "-DMNV2_CUDA=off", f"-DPython_EXECUTABLE={tmp_path}/none")
+        assert done.returncode == 0, done.stderr
+        commands = json.loads((tmp_path / "compile_commands.json").read_text())
+        assert "isa_scalar.cpp" in {Path(entry["file"]).name for entry in commands}
+        for entry in commands:
+            flags = {flag for flag in entry["command"].split() if flag.startswith("-m")}
+            assert flags == ISA_FLAGS.get(Path(entry["file"]).name, set()), entry["file"]
+
+    def test_cuda_on_without_nvcc_is_an_error(self, tmp_path):
+        tools = tmp_path / "bin"
+        tools.mkdir()
+        for tool in ("cmake", "ninja", "c++", "as", "ld", "ar", "ranlib", "nm"):
+            (tools / tool).symlink_to(shutil.which(tool))
+        venv.create(tmp_path / "venv", symlinks=True)
+        python = f"-DPython_EXECUTABLE={tmp_path}/venv/bin/python"
+        done = configure(tmp_path / "build", "-DMNV2_CUDA=on", python, PATH=str(tools), CUDA_HOME="")
+        assert done.returncode != 0
+        assert "MNV2_CUDA=on, but nvcc is neither" in done.stderr
+
+    def test_cuda_must_be_on_or_off(self, tmp_path):
+        done = configure(tmp_path, "-DMNV2_CUDA=maybe")
+        assert done.returncode != 0
+        assert "must be on, off or empty, got 'maybe'" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("requested", "expected"),
+        [
+            ("", "80-real;90 | 8.0;9.0+PTX"),
+            ("8.6", "86-real | 8.6"),
+            ("8.0 9.0a+PTX", "80-real;90a | 8.0;9.0a+PTX"),
+            ("8.0,10.0", "80-real;100-real | 8.0;10.0"),
+        ],
+    )
+    def test_torch_cuda_arch_list(self, tmp_path, requested, expected):
+        assert cuda_architectures(requested, tmp_path).stderr.strip() == expected
+
+    def test_torch_cuda_arch_list_refuses_what_it_does_not_know(self, tmp_path):
+        done = cuda_architectures("8.0 Hopper", tmp_path)
+        assert done.returncode != 0
+        assert "got 'Hopper'" in " ".join(done.stderr.split())
+
+
+class TestInstall:
+    @pytest.mark.parametrize("module", ["torch", "pybind11"])
+    def test_without_a_requirement_one_line_says_what_to_run(self, module):
+        done = run_setup(module)
+        assert done.returncode != 0
+        assert re.fullmatch(
+            rf"mnv2_kernels needs {module} to build .* Run: pip install torch .*\n", done.stderr
+        )
+
+    def test_wheel_holds_the_package_and_runs_elsewhere(self, tmp_path):
+        succeed(
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"),
+            *("--wheel-dir", tmp_path, ROOT),
+        )
+        (wheel,) = tmp_path.glob("*.whl")
+        site = tmp_path / "site"
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+        modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mnv2_kernels").rglob("*.py")}
+        products = {f"mnv2_kernels/{path.name}" for path in (OPS, Path(_native.__file__))}
+        products |= {"mnv2_kernels/libmnv2_cuda.so"} if _native.build_info()["cuda"] else set()
+        held = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
+        assert {name for name in held if ".dist-info/" not in name} == modules | products
+
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1])\n"
+            "import torch, mnv2_kernels; print(mnv2_kernels.__file__)\n"
+            "x, weight = torch.randn(1, 3, 8, 8), torch.randn(8, 3, 3, 3)\n"
+            "print(torch.ops.mnv2.stem(x, weight, None, None).shape)\n"
+        )
+        printed = succeed(sys.executable, "-c", code, site, cwd=tmp_path).splitlines()
+        assert printed == [
+            str(site / "mnv2_kernels" / "__init__.py"),
+            "torch.Size([1, 8, 4, 4])",
+        ]

@@ -1,0 +1,242 @@
+"""Every refusal of the operators: a RuntimeError that names operator, argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from cases import Case, make_case
+from mnv2_kernels import _native
+from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
+
+BLOCK = make_case(BlockShape(1, 7, 7, 16, 96, 16, residual=True))
+DIRECT = make_case(BlockShape(1, 7, 7, 16, 16, 24, expand=False))
+STEM = make_case(StemShape(1, 9, 9, 3, 8))
+HEAD = make_case(HeadShape(1, 3, 3, 8, 24))
+BLOCK_WEIGHTS = [f"{layer}_{part}" for layer in ("expand", "depthwise", "project") for part in ("weight", "scale", "bias")]
+LAYER_WEIGHTS = ["weight", "scale", "bias"]
+
+
+def call(case: Case, **changed) -> torch.Tensor:
+    """The case's operator by name of its arguments, some of them changed."""
+    names = BLOCK_WEIGHTS if case.op == "fused_block" else LAYER_WEIGHTS
+    arguments = {"x": case.x, **dict(zip(names, case.weights, strict=True)), **case.options, **changed}
+    return getattr(torch.ops.mnv2, case.op)(**arguments)
+
+
+def call_packed(case: Case, **changed) -> torch.Tensor:
+    arguments = {"x": case.x, "packed": case.pack(), **case.packed_options, **changed}
+    return getattr(torch.ops.mnv2, f"{case.op}_packed")(**arguments)
+
+
+def refuses(message: str):
+    return pytest.raises(RuntimeError, match=f"^{re.escape(message)}$")
+
+
+def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+@pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.uint8, torch.complex64, torch.bool], ids=str)
+def test_dtype_of_x(case, dtype):
+    name = str(dtype).removeprefix("torch.")
+    message = f"mnv2::{{}}: x: expected dtype float32, float16 or bfloat16, got {name}"
+    x = case.x.to(dtype)
+    with refuses(message.format(case.op)):
+        call(case, x=x)
+    with refuses(message.format(f"{case.op}_packed")):
+        call_packed(case, x=x)
+
+
+@pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
+def test_dimensions_of_x(case):
+    shape = tuple(case.x.shape[1:])
+    with refuses(f"mnv2::{case.op}: x: expected 4 dimensions, got shape {shape}"):
+        call(case, x=case.x[0])
+    with refuses(f"mnv2::{case.op}_packed: x: expected 4 dimensions, got shape ()"):
+        call_packed(case, x=torch.tensor(0.0))
+
+
+@pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
+def test_channels_of_x(case):
+    channels, x = case.shape.in_channels, case.x[:, :-1]
+    with refuses(f"mnv2::{case.op}_packed: x: expected shape (N, {channels}, H, W), got {tuple(x.shape)}"):
+        call_packed(case, x=x)
+    with refuses(f"mnv2::{case.op}: x: expected 1 to 1048576 channels, got 0"):
+        call(case, x=case.x[:, :0])
+
+
+@pytest.mark.parametrize(
+    ("case", "changed", "message"),
+    [
+        (BLOCK, {"expand_weight": zeros(96, 24, 1, 1)}, "expand_weight: expected shape (96, 16, 1, 1), got (96, 24, 1, 1)"),
+        (BLOCK, {"expand_weight": zeros(96, 16)}, "expand_weight: expected 4 dimensions, got shape (96, 16)"),
+        (BLOCK, {"expand_scale": zeros(95)}, "expand_scale: expected shape (96,), got (95,)"),
+        (BLOCK, {"expand_bias": zeros(96, 1)}, "expand_bias: expected shape (96,), got (96, 1)"),
+        (BLOCK, {"depthwise_weight": zeros(96, 1, 5, 5)}, "depthwise_weight: expected shape (96, 1, 3, 3), got (96, 1, 5, 5)"),
+        (BLOCK, {"depthwise_weight": zeros(96)}, "depthwise_weight: expected 4 dimensions, got shape (96,)"),
+        (BLOCK, {"depthwise_bias": zeros(16)}, "depthwise_bias: expected shape (96,), got (16,)"),
+        (BLOCK, {"project_weight": zeros(16, 95, 1, 1)}, "project_weight: expected shape (16, 96, 1, 1), got (16, 95, 1, 1)"),
+        (BLOCK, {"project_weight": zeros(16, 96, 1)}, "project_weight: expected 4 dimensions, got shape (16, 96, 1)"),
+        (BLOCK, {"project_scale": zeros()}, "project_scale: expected shape (16,), got ()"),
+        (DIRECT, {"depthwise_weight": zeros(24, 1, 3, 3)}, "depthwise_weight: expected shape (16, 1, 3, 3), got (24, 1, 3, 3)"),
+        (DIRECT, {"expand_scale": zeros(16)}, "expand_scale: expected None without expand_weight, got a tensor"),
+        (DIRECT, {"expand_bias": zeros(16)}, "expand_bias: expected None without expand_weight, got a tensor"),
+        (STEM, {"weight": zeros(8, 4, 3, 3)}, "weight: expected shape (8, 3, 3, 3), got (8, 4, 3, 3)"),
+        (STEM, {"weight": zeros(8, 27)}, "weight: expected 4 dimensions, got shape (8, 27)"),
+        (STEM, {"weight": zeros(0, 3, 3, 3)}, "out_channels: expected 1 to 1048576 channels, got 0"),
+        (STEM, {"scale": zeros(3)}, "scale: expected shape (8,), got (3,)"),
+        (HEAD, {"weight": zeros(24, 7, 1, 1)}, "weight: expected shape (24, 8, 1, 1), got (24, 7, 1, 1)"),
+        (HEAD, {"bias": zeros(25)}, "bias: expected shape (24,), got (25,)"),
+    ],
+)
+def test_shapes_of_weights(case, changed, message):
+    with refuses(f"mnv2::{case.op}: {message}"):
+        call(case, **changed)
+
+
+@pytest.mark.parametrize("name", BLOCK_WEIGHTS)
+def test_dtypes_of_weights(name):
+    weights = dict(zip(BLOCK_WEIGHTS, BLOCK.weights, strict=True))
+    with refuses(f"mnv2::fused_block: {name}: expected dtype float32, float16 or bfloat16, got float64"):
+        call(BLOCK, **{name: weights[name].double()})
+    with refuses(f"mnv2::fused_block: {name}: expected dtype float32 or float16 (x's), got bfloat16"):
+        call(BLOCK, x=BLOCK.x.half(), **{name: weights[name].bfloat16()})
+
+
+def test_packers_name_themselves():
+    with refuses("mnv2::pack_block: project_bias: expected shape (16,), got (1,)"):
+        torch.ops.mnv2.pack_block(*BLOCK.weights[:-1], zeros(1))
+    with refuses("mnv2::pack_stem: weight: expected shape (8, 3, 3, 3), got (8, 3, 1, 1)"):
+        torch.ops.mnv2.pack_stem(zeros(8, 3, 1, 1), None, None)
+    with refuses("mnv2::pack_head_pool: scale: expected dtype float32, float16 or bfloat16, got int64"):
+        torch.ops.mnv2.pack_head_pool(zeros(8, 3, 1, 1), zeros(8, dtype=torch.int64), None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"stride": 3}, "stride: expected 1 or 2, got 3"),
+        ({"stride": 0}, "stride: expected 1 or 2, got 0"),
+        ({"padding": [1, 1]}, "padding: expected (top, left, bottom, right), each 0 or 1, got (1, 1)"),
+        ({"padding": [1, 1, 2, 1]}, "padding: expected (top, left, bottom, right), each 0 or 1, got (1, 1, 2, 1)"),
+        ({"padding": [-1, 0, 0, 0]}, "padding: expected (top, left, bottom, right), each 0 or 1, got (-1, 0, 0, 0)"),
+        ({"activation": "gelu"}, 'activation: expected "none", "relu" or "relu6", got "gelu"'),
+        ({"project_activation": ""}, 'project_activation: expected "none", "relu" or "relu6", got ""'),
+        ({"stride": 2}, "residual: expected stride 1, got 2"),
+        ({"padding": [0, 0, 1, 1]}, "residual: expected padding (1, 1, 1, 1), got (0, 0, 1, 1)"),
+        (
+            {"project_weight": zeros(24, 96, 1, 1), "project_scale": None, "project_bias": None},
+            "residual: expected equal input and output channels, got 16 and 24",
+        ),
+    ],
+)
+def test_options(changed, message):
+    with refuses(f"mnv2::fused_block: {message}"):
+        call(BLOCK, **changed)
+
+
+def test_options_of_packed_operators():
+    with refuses("mnv2::fused_block_packed: stride: expected 1 or 2, got 4"):
+        call_packed(BLOCK, stride=4)
+    with refuses('mnv2::stem_packed: activation: expected "none", "relu" or "relu6", got "silu"'):
+        call_packed(STEM, activation="silu")
+    with refuses("mnv2::head_pool_packed: out_channels: expected 1 to 1048576 channels, got -1"):
+        call_packed(HEAD, out_channels=-1)
+    with refuses("mnv2::fused_block_packed: expanded_channels: expected 1 to 1048576 channels, got 4611686018427387904"):
+        call_packed(BLOCK, expanded_channels=2**62)
+    with refuses("mnv2::fused_block_packed: expanded_channels: expected 16 (in_channels, without expand), got 17"):
+        call_packed(DIRECT, expanded_channels=17)
+
+
+@pytest.mark.parametrize(
+    ("case", "size", "padding"),
+    [(DIRECT, (2, 2), (0, 0, 0, 0)), (DIRECT, (0, 5), (1, 1, 1, 1)), (STEM, (5, 1), (1, 0, 1, 1))],
+)
+def test_an_image_too_small_for_one_output(case, size, padding):
+    x = zeros(1, case.shape.in_channels, *size)
+    message = f"expected a height and width of at least 3 with padding {padding}, got shape {tuple(x.shape)}"
+    with refuses(f"mnv2::{case.op}: x: {message}"):
+        call(case, x=x, padding=padding)
+    with refuses(f"mnv2::{case.op}_packed: x: {message}"):
+        call_packed(case, x=x, padding=padding)
+
+
+def test_a_head_without_pixels():
+    with refuses("mnv2::head_pool: x: expected at least one pixel, got shape (1, 8, 0, 3)"):
+        call(HEAD, x=zeros(1, 8, 0, 3))
+
+
+def test_sizes_whose_products_overflow():
+    x = zeros(1, 3, 1, 1).expand(1, 3, 2**31, 3)
+    with refuses(f"mnv2::stem: x: expected sizes of at most 2147483647, got {tuple(x.shape)}"):
+        call(STEM, x=x)
+    x = zeros(1, 3, 1, 1).expand(2**10, 3, 2**25, 2**25)
+    with refuses(f"mnv2::stem: cannot allocate a result of shape {(2**10, 8, 2**24, 2**24)}"):
+        call(STEM, x=x)
+
+
+# --- packed weights ---
+
+
+@pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
+def test_what_is_not_packed_weights(case):
+    op, packed = f"mnv2::{case.op}_packed: packed", case.pack()
+    with refuses(f"{op}: expected dtype uint8, got float32"):
+        call_packed(case, packed=packed.float())
+    with refuses(f"{op}: expected 1 dimension, got shape (1, {len(packed)})"):
+        call_packed(case, packed=packed[None])
+    with refuses(f"{op}: expected a contiguous tensor, got stride 2"):
+        call_packed(case, packed=packed[::2])
+    with refuses(f"{op}: expected data aligned to 4 bytes, got a view at an odd offset"):
+        call_packed(case, packed=torch.cat([zeros(1, dtype=torch.uint8), packed])[1:])
+    with pytest.raises(RuntimeError, match=f"^{op}: expected .*, got 10 bytes$"):
+        call_packed(case, packed=packed[:10])
+    with pytest.raises(RuntimeError, match=f"^{op}: expected .*, got {len(packed) - 4}$"):
+        call_packed(case, packed=packed[:-4])
+    with pytest.raises(RuntimeError, match=f"^{op}: expected packed weights, got "):
+        call_packed(case, packed=torch.zeros_like(packed))
+
+
+def test_weights_of_another_layer():
+    with pytest.raises(RuntimeError, match=r"^mnv2::fused_block_packed: packed: expected .* -> 96 -> 16, got a stem "):
+        call_packed(BLOCK, packed=STEM.pack())
+    with pytest.raises(RuntimeError, match=r"^mnv2::head_pool_packed: packed: expected .* 8 -> 32, got .* 8 -> 24$"):
+        call_packed(HEAD, out_channels=32)
+    with pytest.raises(RuntimeError, match=r"^mnv2::fused_block_packed: packed: expected "):
+        call_packed(BLOCK, packed=DIRECT.pack())
+
+
+# --- instruction sets ---
+
+
+def test_an_unknown_instruction_set(monkeypatch):
+    monkeypatch.setenv("MNV2_FORCE_ISA", "sse9")
+    with pytest.raises(RuntimeError, match="MNV2_FORCE_ISA") as error:
+        BLOCK.pack()
+    assert "sse9" in str(error.value)
+    assert all(isa["name"] in str(error.value) for isa in _native.isas() if isa["supported"])
+
+
+def test_weights_stay_with_the_instruction_set_they_were_packed_for(monkeypatch):
+    monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
+    packed, y = BLOCK.pack(), BLOCK.run()
+    monkeypatch.delenv("MNV2_FORCE_ISA")
+    assert torch.equal(BLOCK.run_packed(packed), y)
+
+
+# --- devices ---
+
+
+def test_a_tensor_on_another_device():
+    """The dispatcher picks the kernel by all tensors; one that reaches the CPU's with a foreign tensor is refused."""
+    cpu = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+    weights = [weight.to("meta") for weight in BLOCK.weights]
+    with refuses("mnv2::fused_block: expand_weight: expected a tensor on cpu, got one on meta"):
+        torch.ops.mnv2.fused_block.default.redispatch(cpu, BLOCK.x, *weights)
+    with refuses("mnv2::fused_block_packed: packed: expected a tensor on cpu, got one on meta"):
+        op = torch.ops.mnv2.fused_block_packed.default
+        op.redispatch(cpu, BLOCK.x, BLOCK.pack().to("meta"), **BLOCK.packed_options)

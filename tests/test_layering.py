@@ -1,0 +1,103 @@
+"""The layers of csrc stay apart, and CMakeLists.txt stays the one list of sources."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+SOURCE_SUFFIXES = {".cpp", ".cu"}
+HEADER_SUFFIXES = {".h", ".cuh"}
+BUILD_FILES = [
+    ROOT / name for name in ("CMakeLists.txt", "CMakePresets.json", "setup.py", "pyproject.toml", "Makefile")
+] + sorted((ROOT / "cmake").iterdir())
+
+# What each layer may include of the others. Only csrc/torch knows torch; core/block.h is what crosses.
+LAYERS = {
+    "core": {"core"},
+    "cpu": {"core", "cpu"},
+    "cuda": {"core", "cuda"},
+    "python": {"core", "cpu", "python"},
+    "torch": {"core", "cpu", "cuda", "torch"},
+}
+
+
+def files(folder: Path, suffixes: set[str]) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), flags=re.MULTILINE)
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(CSRC).parts[0]
+
+
+def test_every_layer_is_known():
+    assert {path.name for path in CSRC.iterdir()} == set(LAYERS)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_includes_only_what_lies_below_it(layer):
+    own_headers = {str(path.relative_to(CSRC)) for path in files(CSRC, HEADER_SUFFIXES)}
+    for path in files(CSRC / layer, SOURCE_SUFFIXES | HEADER_SUFFIXES):
+        for included in includes(path):
+            if included in own_headers:
+                assert Path(included).parts[0] in LAYERS[layer], f"{path} includes {included}"
+
+
+def test_only_the_torch_layer_includes_torch():
+    found = {
+        layer_of(path)
+        for path in files(CSRC, SOURCE_SUFFIXES | HEADER_SUFFIXES)
+        if any(re.match(r"(torch|ATen|c10)/", included) for included in includes(path))
+        and layer_of(path) != "torch"
+    }
+    assert not found
+
+
+def test_the_torch_layer_keeps_to_the_stable_abi():
+    for path in files(CSRC / "torch", SOURCE_SUFFIXES | HEADER_SUFFIXES):
+        for included in includes(path):
+            if re.match(r"(torch|ATen|c10)/", included) and not (CSRC / included).exists():
+                assert included.startswith(("torch/csrc/stable/", "torch/headeronly/")), included
+
+
+def test_only_the_python_layer_includes_python():
+    for path in files(CSRC, SOURCE_SUFFIXES | HEADER_SUFFIXES):
+        if layer_of(path) != "python":
+            assert not [name for name in includes(path) if re.match(r"pybind11/|Python\.h", name)], path
+
+
+@pytest.mark.parametrize("path", BUILD_FILES, ids=lambda path: path.name)
+def test_only_cmakelists_names_sources(path):
+    text = path.read_text()
+    assert not re.search(r"\bfile\(\s*GLOB", text)
+    if path.name != "CMakeLists.txt":
+        assert not re.findall(r"[\w-]+\.(?:cpp|cuh?)\b", text.replace("'*.", ""))
+
+
+def test_cmakelists_names_every_source():
+    named = set(re.findall(r"[\w/.-]+\.(?:cpp|cu)\b", (ROOT / "CMakeLists.txt").read_text()))
+    existing = {
+        str(path.relative_to(ROOT))
+        for folder in (CSRC, ROOT / "tests" / "cpp")
+        for path in files(folder, SOURCE_SUFFIXES)
+    }
+    assert named == existing
+
+
+@pytest.mark.parametrize("path", BUILD_FILES, ids=lambda path: path.name)
+def test_no_flag_of_the_build_machine(path):
+    assert not re.search(r"-m(arch|tune|cpu)=|-ffast-math|-Ofast", re.sub(r"#.*", "", path.read_text()))
+
+
+def test_setup_py_only_hands_over():
+    assert len((ROOT / "setup.py").read_text().splitlines()) < 100
+
+
+@pytest.mark.parametrize("path", files(CSRC, HEADER_SUFFIXES), ids=lambda path: str(path.relative_to(CSRC)))
+def test_headers_are_included_once(path):
+    assert re.search(r"^#pragma once$", path.read_text(), flags=re.MULTILINE)

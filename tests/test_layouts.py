@@ -1,0 +1,158 @@
+"""What holds bit by bit for every operator: memory layouts, batches, threads, packed weights, weights' dtypes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cases import DTYPES, LAYOUTS, Case, make_case, shape_id
+from conftest import every_isa
+from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
+
+SHAPES = (
+    BlockShape(3, 9, 11, 17, 52, 17, residual=True),
+    BlockShape(3, 9, 11, 16, 96, 24, stride=2),
+    BlockShape(3, 8, 5, 19, 19, 12, expand=False),
+    BlockShape(3, 7, 7, 40, 240, 40, residual=True),
+    StemShape(3, 11, 14, 3, 32),
+    HeadShape(3, 7, 7, 56, 100),
+)
+# Enough rows and channels for several strips, chunks and segments.
+LARGE_SHAPES = (
+    BlockShape(1, 40, 33, 24, 144, 24, residual=True),
+    BlockShape(2, 37, 41, 16, 96, 24, stride=2),
+    BlockShape(1, 14, 14, 96, 576, 96, residual=True),
+    BlockShape(1, 7, 7, 160, 960, 320),
+    BlockShape(5, 28, 28, 32, 32, 16, expand=False),
+    StemShape(1, 65, 64, 3, 32),
+    HeadShape(1, 7, 7, 160, 1280),
+)
+
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=shape_id)
+every_large_shape = pytest.mark.parametrize("shape", LARGE_SHAPES, ids=shape_id)
+
+
+# --- layouts ---
+
+
+@every_isa
+@every_shape
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_layout_changes_no_bit(isa, dtype, layout, shape):
+    case = make_case(shape, dtype)
+    x = LAYOUTS[layout](case.x)
+    before = _all_bytes(x).clone()
+    y = case.run(x)
+    assert torch.equal(y, case.run())
+    assert not y.isnan().any()
+    assert torch.equal(before, _all_bytes(x)), "the input was written to"
+
+
+def _all_bytes(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage())
+
+
+@every_isa
+@every_shape
+@pytest.mark.parametrize("dims", [(0,), (1,), (2,), (3,), (2, 3), (0, 1, 2, 3)], ids=str)
+def test_expanded_inputs(isa, shape, dims):
+    case = make_case(shape)
+    x = case.x
+    for dim in dims:
+        x = x.narrow(dim, 0, 1)
+    x = x.expand(case.x.shape)
+    assert 0 in x.stride()
+    assert torch.equal(case.run(x), case.run(x.contiguous()))
+
+
+@every_shape
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_results_are_channels_last(shape, dtype):
+    case = make_case(shape, dtype)
+    for layout in LAYOUTS.values():
+        y = case.run(layout(case.x))
+        channels_last = isinstance(shape, HeadShape) or y.is_contiguous(memory_format=torch.channels_last)
+        assert channels_last
+        assert y.dtype == dtype
+        assert y.storage_offset() == 0
+
+
+@every_shape
+def test_weights_may_lie_anywhere(shape):
+    case = make_case(shape)
+    scattered = tuple(None if weight is None else _scattered(weight) for weight in case.weights)
+    assert not any(weight is not None and weight.is_contiguous() for weight in scattered)
+    assert torch.equal(Case(shape, case.x, scattered).run(), case.run())
+
+
+def _scattered(weight: torch.Tensor) -> torch.Tensor:
+    return weight.new_full((*weight.shape, 2), float("nan"))[..., 1].copy_(weight)
+
+
+# --- batches and threads ---
+
+
+@every_isa
+@every_shape
+def test_an_empty_batch_gives_an_empty_result(isa, shape):
+    case = make_case(shape)
+    y = case.run(case.x[:0])
+    assert y.shape == (0, *case.run().shape[1:])
+
+
+@every_isa
+@pytest.mark.parametrize("shape", SHAPES + LARGE_SHAPES, ids=shape_id)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_an_image_has_the_same_bits_in_every_batch(isa, dtype, shape, set_threads):
+    case = make_case(shape, dtype)
+    x = torch.cat([case.x, case.x.flip(0), -case.x])
+    set_threads(2)
+    together = case.run(x)
+    for index in range(len(x)):
+        assert torch.equal(together[index], case.run(x[index : index + 1])[0])
+
+
+@every_isa
+@every_large_shape
+def test_threads_change_no_bit(isa, shape, set_threads):
+    case = make_case(shape)
+    results = []
+    for threads in (1, 2, 3, 4):
+        set_threads(threads)
+        results.append(case.run())
+    assert all(torch.equal(result, results[0]) for result in results[1:])
+
+
+# --- weights ---
+
+
+@every_isa
+@every_shape
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_packed_weights_give_the_same_bits(isa, dtype, shape):
+    case = make_case(shape, dtype)
+    packed = case.pack()
+    assert packed.dtype == torch.uint8
+    assert packed.dim() == 1
+    assert torch.equal(case.run_packed(packed), case.run())
+
+
+@every_isa
+@every_shape
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_float32_weights_serve_inputs_of_every_dtype(isa, dtype, shape):
+    case = make_case(shape)
+    x = case.x.to(dtype)
+    assert torch.equal(case.run_packed(case.pack(), x), case.run(x))
+    assert case.run(x).dtype == dtype
+
+
+@every_isa
+@every_shape
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_weights_are_widened_exactly(isa, dtype, shape):
+    case = make_case(shape, dtype)
+    wide = Case(shape, case.x, tuple(None if weight is None else weight.float() for weight in case.weights))
+    assert torch.equal(case.pack(), wide.pack())
+    assert torch.equal(case.run(), wide.run())

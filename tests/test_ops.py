@@ -1,0 +1,305 @@
+"""The operators as torch sees them: opcheck, compile, export, autocast, vmap, FLOP counts, autograd."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cases import DTYPES, LAYOUTS, Case, make_case, shape_id
+from conftest import every_isa
+from mnv2_kernels import ops
+from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
+
+SHAPES = (
+    BlockShape(2, 9, 8, 8, 48, 8, residual=True),
+    BlockShape(2, 9, 8, 17, 17, 5, stride=2, padding=(0, 0, 1, 1), expand=False),
+    StemShape(2, 9, 8, 3, 16),
+    HeadShape(2, 3, 5, 24, 40),
+)
+CASES = [make_case(shape) for shape in SHAPES]
+BLOCK, DIRECT, STEM, HEAD = CASES
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: shape_id(case.shape))
+
+
+class Unpacked(nn.Module):
+    """One operator with its weights as buffers."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.case = case
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(torch.ops.mnv2, self.case.op)(x, *self.case.weights, **self.case.options)
+
+
+class Packed(nn.Module):
+    """One operator on packed weights."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.register_buffer("packed", case.pack())
+        self.op = getattr(torch.ops.mnv2, f"{case.op}_packed")
+        self.options = case.packed_options
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x, self.packed, **self.options)
+
+
+def overloads(case: Case):
+    """(op, args, kwargs) of the three operators of a case."""
+    packer = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
+    yield getattr(torch.ops.mnv2, case.op).default, (case.x, *case.weights), case.options
+    yield getattr(torch.ops.mnv2, packer).default, case.weights, case.options
+    yield getattr(torch.ops.mnv2, f"{case.op}_packed").default, (case.x, case.pack()), case.packed_options
+
+
+def test_every_operator_is_covered():
+    tested = {op.name() for case in CASES for op, _, _ in overloads(case)}
+    assert tested == {f"mnv2::{name}" for name in ops.UNPACKED_OPS + ops.PACKED_OPS + ops.PACKERS}
+
+
+# --- opcheck and fakes ---
+
+
+@every_isa
+@pytest.mark.parametrize("shape", SHAPES, ids=shape_id)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_opcheck(isa, dtype, shape):
+    for op, args, kwargs in overloads(make_case(shape, dtype)):
+        torch.library.opcheck(op, args, kwargs)
+
+
+@every_case
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_opcheck_of_every_layout(case, layout):
+    x = LAYOUTS[layout](case.x)
+    for op, args, kwargs in overloads(case):
+        if args[0] is case.x:
+            torch.library.opcheck(op, (x, *args[1:]), kwargs)
+
+
+@every_case
+def test_fakes_have_the_strides_of_the_result(case):
+    for op, args, kwargs in overloads(case):
+        on_meta = [arg.to("meta") if isinstance(arg, Tensor) else arg for arg in args]
+        fake, real = op(*on_meta, **kwargs), op(*args, **kwargs)
+        assert (fake.shape, fake.stride(), fake.dtype) == (real.shape, real.stride(), real.dtype)
+
+
+def test_a_fake_refuses_an_image_too_small_for_one_output():
+    with pytest.raises(RuntimeError, match=r"^mnv2::stem: x: expected a height and width of at least 3 with padding"):
+        torch.ops.mnv2.stem(torch.empty(1, 3, 1, 1, device="meta"), *STEM.weights, padding=[0, 0, 0, 0])
+
+
+# --- compile and export ---
+
+
+@every_case
+@pytest.mark.parametrize("module", [Unpacked, Packed])
+def test_compile(case, module):
+    torch.compiler.reset()
+    model = module(case)
+    compiled = torch.compile(lambda x: model(x) + 1, fullgraph=True)
+    assert torch.equal(compiled(case.x), model(case.x) + 1)
+
+
+def test_compile_with_packing_inside_the_graph():
+    torch.compiler.reset()
+
+    @torch.compile(fullgraph=True)
+    def pack_and_run(x: Tensor) -> Tensor:
+        return BLOCK.run_packed(BLOCK.pack(), x)
+
+    assert torch.equal(pack_and_run(BLOCK.x), BLOCK.run())
+
+
+def test_compile_with_dynamic_shapes():
+    torch.compiler.reset()
+    model = Packed(BLOCK)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    with torch.compiler.set_stance("default", skip_guard_eval_unsafe=False):
+        for size in ((2, 9, 8), (3, 9, 8), (5, 12, 7)):
+            x = torch.randn(size[0], 8, *size[1:])
+            assert torch.equal(compiled(x), model(x))
+
+
+@every_case
+@pytest.mark.parametrize("module", [Unpacked, Packed])
+def test_export_with_a_dynamic_batch(case, module, tmp_path):
+    model = module(case)
+    program = torch.export.export(model, (case.x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "program.pt2")
+    loaded = torch.export.load(tmp_path / "program.pt2").module()
+    for x in (case.x, torch.cat([case.x, -case.x, case.x])):
+        assert torch.equal(loaded(x), model(x))
+
+
+def test_export_with_a_dynamic_size():
+    model = Packed(DIRECT)
+    size = {2: torch.export.Dim("height", min=3), 3: torch.export.Dim("width", min=3)}
+    program = torch.export.export(model, (DIRECT.x,), dynamic_shapes=(size,))
+    x = torch.randn(2, 17, 33, 20)
+    assert torch.equal(program.module()(x), model(x))
+
+
+# --- autocast ---
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("module", [Unpacked, Packed])
+def test_autocast_casts_x_and_keeps_the_weights(case, dtype, module):
+    model = module(case)
+    with torch.autocast("cpu", dtype=dtype):
+        y = model(case.x)
+        assert torch.is_autocast_enabled("cpu")
+    assert y.dtype == dtype
+    assert torch.equal(y, model(case.x.to(dtype)))
+
+
+def test_autocast_takes_half_weights_of_another_dtype():
+    half = make_case(BLOCK.shape, torch.float16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = half.run()
+    wide = Case(half.shape, half.x.bfloat16(), tuple(weight.float() for weight in half.weights))
+    assert torch.equal(y, wide.run())
+
+
+def test_autocast_leaves_float64_to_the_operator():
+    with torch.autocast("cpu"), pytest.raises(RuntimeError, match="x: expected dtype float32, float16 or bfloat16, got float64"):
+        BLOCK.run(BLOCK.x.double())
+
+
+def test_autocast_inside_a_compiled_graph():
+    torch.compiler.reset()
+    model = Packed(BLOCK)
+
+    @torch.compile(fullgraph=True)
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return model(x)
+
+    assert torch.equal(run(BLOCK.x), model(BLOCK.x.bfloat16()))
+
+
+# --- vmap ---
+
+
+@every_case
+@pytest.mark.parametrize("in_dim", [0, 2, -1])
+def test_vmap_over_inputs(case, in_dim):
+    xs = torch.stack([case.x, case.x + 1, -case.x], dim=in_dim)
+    y = torch.vmap(case.run, in_dims=in_dim)(xs)
+    assert torch.equal(y, torch.stack([case.run(x) for x in xs.unbind(in_dim)]))
+    packed = case.pack()
+    assert torch.equal(torch.vmap(lambda x: case.run_packed(packed, x), in_dims=in_dim)(xs), y)
+
+
+@every_case
+def test_vmap_over_weights(case):
+    weights = [None if weight is None else torch.stack([weight, -weight, weight / 2], dim=-1) for weight in case.weights]
+    in_dims = tuple(None if weight is None else -1 for weight in weights)
+    members = [Case(case.shape, case.x, tuple(_select(weight, index) for weight in weights)) for index in range(3)]
+    expected = torch.stack([member.run() for member in members])
+
+    def run(*weights: Tensor | None) -> Tensor:
+        return Case(case.shape, case.x, weights).run()
+
+    def pack(*weights: Tensor | None) -> Tensor:
+        return Case(case.shape, case.x, weights).pack()
+
+    assert torch.equal(torch.vmap(run, in_dims=in_dims)(*weights), expected)
+    packed = torch.vmap(pack, in_dims=in_dims)(*weights)
+    assert torch.equal(packed, torch.stack([member.pack() for member in members]))
+    assert torch.equal(torch.vmap(case.run_packed)(packed), expected)
+
+
+def _select(weight: Tensor | None, index: int) -> Tensor | None:
+    return None if weight is None else weight[..., index]
+
+
+def test_vmap_over_inputs_and_weights_nested():
+    xs = torch.stack([BLOCK.x, -BLOCK.x])
+    packed = torch.stack([BLOCK.pack(), Case(BLOCK.shape, BLOCK.x, tuple(-weight for weight in BLOCK.weights)).pack()])
+    pairs = torch.vmap(lambda p: torch.vmap(lambda x: BLOCK.run_packed(p, x))(xs))(packed)
+    expected = torch.stack([torch.stack([BLOCK.run_packed(p, x) for x in xs]) for p in packed])
+    assert torch.equal(pairs, expected)
+
+
+# --- FLOP counts ---
+
+
+@every_case
+def test_flops_are_twice_the_macs(case):
+    with FlopCounterMode(display=False) as counter:
+        case.run()
+    assert counter.get_total_flops() == 2 * case.shape.macs
+    with FlopCounterMode(display=False) as counter:
+        case.run_packed(case.pack())
+    assert counter.get_total_flops() == 2 * case.shape.macs
+
+
+def test_flops_are_what_torch_counts_for_the_eager_block():
+    with FlopCounterMode(display=False) as counter:
+        BLOCK.reference()
+    assert counter.get_total_flops() == 2 * BLOCK.shape.macs
+
+
+@pytest.mark.parametrize("first", ["mnv2_kernels", "torch.utils.flop_counter"])
+def test_flop_formulas_wait_for_the_counter(first):
+    """Importing the package imports neither the counter nor Triton; the formulas are there whichever came first."""
+    script = f"""
+import sys
+import {first}
+import mnv2_kernels
+if {first!r} == "mnv2_kernels":
+    assert "torch.utils.flop_counter" not in sys.modules
+    assert not any(name.split(".")[0] in {{"triton", "torchvision", "typer", "rich"}} for name in sys.modules)
+import torch
+import torch.utils.flop_counter as counter
+assert torch.ops.mnv2.fused_block in counter.flop_registry
+assert torch.ops.mnv2.head_pool_packed in counter.flop_registry
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# --- autograd ---
+
+
+@every_case
+def test_backward_is_refused_with_advice(case):
+    y = case.run(case.x.clone().requires_grad_())
+    with pytest.raises(RuntimeError, match=rf"mnv2::{case.op} has no backward.*train\(\).*mnv2_kernels\.reference"):
+        y.sum().backward()
+    weights = tuple(None if weight is None else weight.clone().requires_grad_() for weight in case.weights)
+    with pytest.raises(RuntimeError, match=f"mnv2::{case.op} has no backward"):
+        Case(case.shape, case.x, weights).run().sum().backward()
+    y = case.run_packed(case.pack(), case.x.clone().requires_grad_())
+    with pytest.raises(RuntimeError, match=f"mnv2::{case.op}_packed has no backward"):
+        y.sum().backward()
+
+
+@every_case
+def test_packed_weights_of_parameters_need_no_gradient(case):
+    weights = tuple(None if weight is None else nn.Parameter(weight) for weight in case.weights)
+    packed = Case(case.shape, case.x, weights).pack()
+    assert not packed.requires_grad
+    assert torch.equal(packed, case.pack())
+    for op, args, kwargs in overloads(Case(case.shape, case.x, weights)):
+        torch.library.opcheck(op, args, kwargs, test_utils=("test_schema", "test_faketensor", "test_autograd_registration"))
+
+
+@every_case
+def test_no_gradient_is_needed_under_no_grad_and_inference_mode(case):
+    expected = case.run()
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            y = case.run(case.x.clone().requires_grad_())
+        assert not y.requires_grad
+        assert torch.equal(y, expected)

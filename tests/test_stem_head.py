@@ -1,0 +1,127 @@
+"""mnv2::stem and mnv2::head_pool against eager and float64 torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cases import DTYPES, LAYOUTS, WIDTHS, Case, make_case, measured_case, odd_heads, odd_stems, shape_id
+from conftest import SUPPORTED_ISAS, every_isa
+from mnv2_kernels.shapes import ACTIVATIONS, HeadShape, StemShape, mobilenet_v2
+from tolerances import assert_accurate, assert_within_rounding
+
+STEM = StemShape(2, 9, 10, 3, 24)
+HEAD = HeadShape(2, 3, 5, 40, 72)
+
+
+# --- accuracy ---
+
+
+@every_isa
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_stem_and_head_of_every_width(isa, width, dtype, padding):
+    network = mobilenet_v2(width, 32, 8, padding)
+    for shape in (network.stem, replace(network.head, height=7, width=7)):
+        case, eager, truth = measured_case(shape, dtype)
+        assert_accurate(case.run(), eager, truth)
+
+
+@every_isa
+def test_full_size_stem(isa):
+    case, eager, truth = measured_case(mobilenet_v2(batch=8).stem, torch.float32)
+    assert_accurate(case.run(), eager, truth)
+
+
+@every_isa
+@pytest.mark.parametrize("shape", [*odd_stems(), *odd_heads()], ids=shape_id)
+def test_odd_sizes_and_channels(isa, shape):
+    for dtype in DTYPES:
+        case, eager, truth = measured_case(shape, dtype)
+        assert_accurate(case.run(), eager, truth)
+
+
+# --- options ---
+
+
+@every_isa
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", list(product((0, 1), repeat=4)), ids=str)
+def test_stem_padding(isa, padding, stride):
+    for height, width in ((3, 3), (4, 8), (9, 7)):
+        case = make_case(StemShape(2, height, width, 3, 16, stride=stride, padding=padding))
+        assert_within_rounding(case, case.run())
+
+
+@every_isa
+@pytest.mark.parametrize("shape", [STEM, HEAD], ids=["stem", "head"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("scale", "bias"), list(product((True, False), repeat=2)))
+def test_activation_scale_and_bias(isa, shape, activation, scale, bias):
+    case = make_case(replace(shape, activation=activation), scale=scale, bias=bias)
+    assert_within_rounding(case, case.run())
+
+
+# --- special values ---
+
+
+@every_isa
+@pytest.mark.parametrize("shape", [STEM, HEAD], ids=["stem", "head"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("special", ["nan", "inf", "-inf"])
+def test_special_values_spread_as_in_torch(isa, special, activation, dtype, shape):
+    case = make_case(replace(shape, activation=activation), dtype)
+    case.x[0, 2, 1, 4] = float(special)
+    truth = case.reference(torch.float64)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(case.run().double(), truth, rtol=eps, atol=1e-4, equal_nan=True)
+    if special == "nan":
+        assert truth[0].isnan().any()
+        assert not truth[1].isnan().any()
+
+
+# --- anything else ---
+
+
+@st.composite
+def stem_cases(draw: st.DrawFn) -> Case:
+    padding = draw(st.tuples(*[st.integers(0, 1)] * 4))
+    shape = StemShape(
+        draw(st.integers(0, 3)),
+        draw(st.integers(3 - padding[0] - padding[2], 20)),
+        draw(st.integers(3 - padding[1] - padding[3], 20)),
+        draw(st.integers(1, 9)),
+        draw(st.integers(1, 70)),
+        stride=draw(st.sampled_from((1, 2))),
+        padding=padding,
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+    )
+    dtype = draw(st.sampled_from(DTYPES))
+    return make_case(shape, dtype, scale=draw(st.booleans()), bias=draw(st.booleans()))
+
+
+@st.composite
+def head_cases(draw: st.DrawFn) -> Case:
+    batch, height, width = draw(st.integers(0, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    channels = draw(st.integers(1, 200)), draw(st.integers(1, 200))
+    shape = HeadShape(batch, height, width, *channels, activation=draw(st.sampled_from(ACTIVATIONS)))
+    dtype = draw(st.sampled_from(DTYPES))
+    return make_case(shape, dtype, scale=draw(st.booleans()), bias=draw(st.booleans()))
+
+
+@pytest.mark.parametrize("forced_isa", SUPPORTED_ISAS)
+def test_any_stem_or_head(forced_isa):
+    @given(case=st.one_of(stem_cases(), head_cases()), layout=st.sampled_from(sorted(LAYOUTS)))
+    def check(case: Case, layout: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MNV2_FORCE_ISA", forced_isa)
+            assert_within_rounding(case, case.run(LAYOUTS[layout](case.x)))
+
+    check()
