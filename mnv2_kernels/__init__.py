@@ -1,4 +1,4 @@
-"""MobileNetV2's inverted residual as one kernel: operators in ``torch.ops.mnv2`` and a drop-in ``FusedMobileNetV2``."""
+"""MobileNetV2's inverted residual as one kernel: ``torch.ops.mnv2`` and a drop-in ``FusedMobileNetV2``."""
 
 from . import ops as ops
 from ._native import build_info

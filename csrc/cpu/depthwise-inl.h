@@ -40,14 +40,10 @@ struct Column {
     Vec at[kernel_size];
 };
 
+// Row pointers in registers: read through DepthwiseRow, a store of y might change them.
 struct Rows {
     const float *top, *middle, *bottom;
 };
-
-MNV2_INLINE Rows rows_of(const DepthwiseRow& row)
-{
-    return {row.rows[0], row.rows[1], row.rows[2]};
-}
 
 MNV2_INLINE Column load_column(const Rows& rows, int64_t x)
 {
@@ -61,103 +57,109 @@ MNV2_INLINE Vec add_column(const DepthwiseWeights& w, const Column& column, Vec 
     return fma(column.at[2], w.at[6 + KX], fma(column.at[1], w.at[3 + KX], fma(column.at[0], w.at[KX], sum)));
 }
 
-MNV2_INLINE Vec start_column(const DepthwiseWeights& w, const Column& column)
-{
-    return fma(column.at[2], w.at[6], fma(column.at[1], w.at[3], mul(column.at[0], w.at[0])));
-}
-
 MNV2_INLINE void finish_output(const DepthwiseWeights& w, Vec sum, float* y)
 {
     store(y, clamp(fma(sum, w.scale, w.bias), w.low, w.high));
 }
 
-// An output whose window reaches over the image's left or right end; x is the window's first column.
-void depthwise_edge(const DepthwiseRow& row, const DepthwiseWeights& w, int64_t x, float* y)
-{
-    const Rows rows = rows_of(row);
-    Vec sum = splat(0.0f);
-    if (x >= 0) sum = start_column(w, load_column(rows, x));
-    if (x + 1 >= 0 && x + 1 < row.width) sum = add_column<1>(w, load_column(rows, x + 1), sum);
-    if (x + 2 < row.width) sum = add_column<2>(w, load_column(rows, x + 2), sum);
-    finish_output(w, sum, y);
-}
-
-// count outputs whose windows lie within the image, the first one's at column x.
+// Padding is one column at most, so only the first output's window can start before the image (left), only the last one's
+// end behind it (right), and either by one column.
 template <int STRIDE>
-MNV2_INLINE void depthwise_sliding(const Rows& rows, const DepthwiseWeights& w, int64_t x, int64_t count, float* y)
+MNV2_INLINE void depthwise_sliding(const Rows& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right, float* y)
 {
+    const int64_t inside = outputs - right;
+    const Vec zero = splat(0.0f);
+    int64_t x = left ? -1 : 0;
     if constexpr (STRIDE == 1) {
-        const Column first = load_column(rows, x), second = load_column(rows, x + 1);
-        Vec current = add_column<1>(w, second, start_column(w, first)), next = start_column(w, second);
-        for (int64_t i = 0; i < count; ++i) {
+        const Column second = load_column(rows, x + 1);
+        Vec current = add_column<1>(w, second, left ? zero : add_column<0>(w, load_column(rows, x), zero));
+        Vec next = add_column<0>(w, second, zero);
+        for (int64_t i = 0; i < inside; ++i) {
             const Column column = load_column(rows, x + 2 + i);
             finish_output(w, add_column<2>(w, column, current), y + i * lanes);
             current = add_column<1>(w, column, next);
-            next = start_column(w, column);
+            next = add_column<0>(w, column, zero);
         }
+        if (right) finish_output(w, current, y + inside * lanes);
     } else {
-        Vec current = start_column(w, load_column(rows, x));
-        for (int64_t i = 0; i < count; ++i) {
-            current = add_column<1>(w, load_column(rows, x + 2 * i + 1), current);
-            const Column shared = load_column(rows, x + 2 * i + 2);
+        Vec current = left ? zero : add_column<0>(w, load_column(rows, x), zero);
+        for (int64_t i = 0; i < inside; ++i, x += STRIDE) {
+            current = add_column<1>(w, load_column(rows, x + 1), current);
+            const Column shared = load_column(rows, x + 2);
             finish_output(w, add_column<2>(w, shared, current), y + i * lanes);
-            current = start_column(w, shared);
+            current = add_column<0>(w, shared, zero);
         }
+        if (right) finish_output(w, add_column<1>(w, load_column(rows, x + 1), current), y + inside * lanes);
     }
 }
 
 // OUTPUTS neighbours, the first one's window at column x.
-template <int STRIDE, int OUTPUTS>
-MNV2_INLINE void depthwise_side_by_side(const Rows& rows, const DepthwiseWeights& w, int64_t x, float* y)
+template <int STRIDE, int OUTPUTS, bool LEFT, bool RIGHT>
+MNV2_INLINE void depthwise_group(const Rows& rows, const DepthwiseWeights& w, int64_t x, float* y)
 {
     Vec sums[OUTPUTS];
     const float* taps[] = {rows.top + x * lanes, rows.middle + x * lanes, rows.bottom + x * lanes};
+    MNV2_UNROLL for (int o = 0; o < OUTPUTS; ++o) sums[o] = splat(0.0f);
     MNV2_UNROLL
-    for (int o = 0; o < OUTPUTS; ++o) sums[o] = mul(load(taps[0] + o * STRIDE * lanes), w.at[0]);
-    MNV2_UNROLL
-    for (int tap = 1; tap < kernel_taps; ++tap) MNV2_UNROLL
-    for (int o = 0; o < OUTPUTS; ++o) sums[o] = fma(load(taps[tap / 3] + (o * STRIDE + tap % 3) * lanes), w.at[tap], sums[o]);
-    MNV2_UNROLL
-    for (int o = 0; o < OUTPUTS; ++o) finish_output(w, sums[o], y + o * lanes);
+    for (int tap = 0; tap < kernel_taps; ++tap) {
+        const int ky = tap / kernel_size, kx = tap % kernel_size;
+        MNV2_UNROLL
+        for (int o = 0; o < OUTPUTS; ++o) {
+            const bool outside = (LEFT && o == 0 && kx == 0) || (RIGHT && o == OUTPUTS - 1 && kx == kernel_size - 1);
+            if (!outside) sums[o] = fma(load(taps[ky] + (o * STRIDE + kx) * lanes), w.at[tap], sums[o]);
+        }
+    }
+    MNV2_UNROLL for (int o = 0; o < OUTPUTS; ++o) finish_output(w, sums[o], y + o * lanes);
+}
+
+template <int STRIDE, int OUTPUTS>
+MNV2_INLINE void depthwise_group_at(const Rows& rows, const DepthwiseWeights& w, int64_t x, bool left, bool right, float* y)
+{
+    if (left && right) return depthwise_group<STRIDE, OUTPUTS, true, true>(rows, w, x, y);
+    if (left) return depthwise_group<STRIDE, OUTPUTS, true, false>(rows, w, x, y);
+    if (right) return depthwise_group<STRIDE, OUTPUTS, false, true>(rows, w, x, y);
+    depthwise_group<STRIDE, OUTPUTS, false, false>(rows, w, x, y);
+}
+
+constexpr int group_outputs = 4;
+
+template <int STRIDE>
+MNV2_INLINE void depthwise_last_group(const Rows& rows, const DepthwiseWeights& w, int64_t x, int64_t outputs, bool left,
+                                      bool right, float* y)
+{
+    static_assert(group_outputs == 4);
+    switch (outputs) {
+        case 1: return depthwise_group_at<STRIDE, 1>(rows, w, x, left, right, y);
+        case 2: return depthwise_group_at<STRIDE, 2>(rows, w, x, left, right, y);
+        case 3: return depthwise_group_at<STRIDE, 3>(rows, w, x, left, right, y);
+        default: return depthwise_group_at<STRIDE, 4>(rows, w, x, left, right, y);
+    }
 }
 
 template <int STRIDE>
-MNV2_INLINE void depthwise_grouped(const Rows& rows, const DepthwiseWeights& w, int64_t x, int64_t count, float* y)
+MNV2_INLINE void depthwise_grouped(const Rows& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right, float* y)
 {
-    constexpr int group = 4;
-    for (; count >= group; count -= group, x += group * STRIDE, y += group * lanes)
-        depthwise_side_by_side<STRIDE, group>(rows, w, x, y);
-    if (count == 3) depthwise_side_by_side<STRIDE, 3>(rows, w, x, y);
-    if (count == 2) depthwise_side_by_side<STRIDE, 2>(rows, w, x, y);
-    if (count == 1) depthwise_side_by_side<STRIDE, 1>(rows, w, x, y);
-}
-
-template <int STRIDE>
-MNV2_INLINE void depthwise_inside(const DepthwiseRow& row, const DepthwiseWeights& w, int64_t x, int64_t count, float* y)
-{
-    const Rows rows = rows_of(row);  // in registers: a store of y might change what row points to
-    if constexpr (registers >= 32)
-        depthwise_sliding<STRIDE>(rows, w, x, count, y);
-    else
-        depthwise_grouped<STRIDE>(rows, w, x, count, y);
+    constexpr int64_t step = group_outputs * STRIDE;
+    int64_t x = left ? -1 : 0;
+    if (outputs <= group_outputs) return depthwise_last_group<STRIDE>(rows, w, x, outputs, left, right, y);
+    depthwise_group_at<STRIDE, group_outputs>(rows, w, x, left, false, y);
+    outputs -= group_outputs, x += step, y += group_outputs * lanes;
+    for (; outputs > group_outputs; outputs -= group_outputs, x += step, y += group_outputs * lanes)
+        depthwise_group<STRIDE, group_outputs, false, false>(rows, w, x, y);
+    depthwise_last_group<STRIDE>(rows, w, x, outputs, false, right, y);
 }
 
 template <int STRIDE>
 void depthwise_row(const DepthwiseRow& row, const float* packed, float* y)
 {
     const DepthwiseWeights w = load_depthwise(packed, row.clamp);
-    const int64_t last_column = row.width - kernel_size + row.pad_left;  // of the last window inside, from the first output's
-    const int64_t inside_begin = row.pad_left ? 1 : 0;
-    int64_t inside_end = last_column < 0 ? 0 : last_column / STRIDE + 1;
-    if (inside_end > row.out_width) inside_end = row.out_width;
-    int64_t output = 0;
-    for (; output < row.out_width && output < inside_begin; ++output)
-        depthwise_edge(row, w, output * STRIDE - row.pad_left, y + output * lanes);
-    if (output < inside_end) {
-        depthwise_inside<STRIDE>(row, w, output * STRIDE - row.pad_left, inside_end - output, y + output * lanes);
-        output = inside_end;
-    }
-    for (; output < row.out_width; ++output) depthwise_edge(row, w, output * STRIDE - row.pad_left, y + output * lanes);
+    const Rows rows{row.rows[0], row.rows[1], row.rows[2]};
+    const bool left = row.pad_left > 0;
+    const bool right = (row.out_width - 1) * STRIDE - row.pad_left + kernel_size > row.width;
+    if constexpr (registers >= 32)
+        depthwise_sliding<STRIDE>(rows, w, row.out_width, left, right, y);
+    else
+        depthwise_grouped<STRIDE>(rows, w, row.out_width, left, right, y);
 }
 
 }  // namespace

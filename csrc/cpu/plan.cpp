@@ -50,6 +50,9 @@ int64_t middle_bytes(const InvertedResidualParams& params, const PackLayout& lay
 // The depthwise result of a whole image may fill this share of the second-level cache beside weights and input.
 constexpr double middle_share = 0.6;
 
+// Expanded channels of a chunk: their rows stay in the first-level cache between expand and depthwise.
+constexpr int chunk_channels = 32;
+
 // Rows of a strip that shares a ring: enough pixels for full tiles, few enough that ring and middle stay in cache.
 int64_t ring_strip_rows(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches)
 {
@@ -87,7 +90,7 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
     const bool fits = middle_bytes(params, layout, segment_rows) <= middle_share * static_cast<double>(caches.l2);
     cuts.shares_rows = !params.has_expand || !fits;
     cuts.strip_rows = cuts.shares_rows ? ring_strip_rows(params, layout, caches) : segment_rows;
-    cuts.chunk_blocks = layout.panel_vectors;
+    cuts.chunk_blocks = round_up(std::max(chunk_channels / layout.vector_width, 1), layout.panel_vectors);
     return cuts;
 }
 

@@ -138,15 +138,21 @@ struct PointwiseLayer {
     Epilogue epilogue;
 };
 
+// Where a panel's next tile reads and writes.
+struct PixelPosition {
+    const float* x;
+    float* y;
+    const float* residual;  // null without a shortcut
+};
+
 template <int ROWS, int VECTORS>
-void pointwise_tile(const PointwiseLayer& layer, const float* x, const float* panel, float* y, int64_t last_lanes,
-                    const float* residual)
+MNV2_INLINE void pointwise_tile(const PointwiseLayer& layer, const float* panel, const PixelPosition& at, int64_t last_lanes)
 {
     constexpr int width = VECTORS * lanes;
     Accumulators<ROWS, VECTORS> sums;
     SecondAccumulators<ROWS, VECTORS> second;
     clear(sums);
-    const float* weights = panel + 2 * width;
+    const float *x = at.x, *weights = panel + 2 * width;
     int64_t left = layer.depth;
     const int64_t run_depth = left >= long_depth ? sum_depth : left;
     for (;;) {
@@ -165,42 +171,53 @@ void pointwise_tile(const PointwiseLayer& layer, const float* x, const float* pa
         second.take(sums);
     }
     if (second.used()) second.give(sums);
-    finish_tile(sums, panel, layer.epilogue, y, last_lanes, residual);
+    finish_tile(sums, panel, layer.epilogue, at.y, last_lanes, at.residual);
 }
 
-using PointwiseTile = void (*)(const PointwiseLayer&, const float*, const float*, float*, int64_t, const float*);
+// count tiles of ROWS pixels each, one after the other; returns where the next one stands.
+template <int ROWS, int VECTORS>
+PixelPosition pointwise_tiles(const PointwiseLayer& shared_layer, const float* panel, PixelPosition at, int64_t count,
+                              int64_t last_lanes)
+{
+    const PointwiseLayer layer = shared_layer;  // a copy that no store of a result can be thought to change
+    for (; count > 0; --count) {
+        pointwise_tile<ROWS, VECTORS>(layer, panel, at, last_lanes);
+        at.x += ROWS * lanes;
+        at.y += ROWS * layer.epilogue.y_pixel;
+        if (at.residual) at.residual += ROWS * lanes;
+    }
+    return at;
+}
 
+using PointwiseTiles = PixelPosition (*)(const PointwiseLayer&, const float*, PixelPosition, int64_t, int64_t);
+
+// By the number of pixels in a tile.
 template <int VECTORS>
-struct PointwiseTiles {
+struct PointwiseTable {
     static constexpr int max_rows = tile_rows[VECTORS - 1];
-    PointwiseTile of_rows[max_rows + 1];
+    PointwiseTiles of_rows[max_rows + 1];
 };
 
 template <int VECTORS, int... ROWS_BELOW>
-constexpr PointwiseTiles<VECTORS> list_pointwise_tiles(std::integer_sequence<int, ROWS_BELOW...>)
+constexpr PointwiseTable<VECTORS> list_pointwise_tiles(std::integer_sequence<int, ROWS_BELOW...>)
 {
-    return {{nullptr, pointwise_tile<ROWS_BELOW + 1, VECTORS>...}};
+    return {{nullptr, pointwise_tiles<ROWS_BELOW + 1, VECTORS>...}};
 }
 
 template <int VECTORS>
-constexpr PointwiseTiles<VECTORS> pointwise_tiles =
+constexpr PointwiseTable<VECTORS> pointwise_table =
     list_pointwise_tiles<VECTORS>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
 
-// One panel over consecutive pixels, in tiles of nearly equal height: a short last tile would leave multiply-add chains idle.
+// One panel over consecutive pixels, in tiles whose heights differ by one at most: a short last tile would leave multiply-add
+// chains idle.
 template <int VECTORS>
-void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const float* x, const float* panel, float* y,
-                     int64_t last_lanes, const float* residual)
+void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const float* panel, PixelPosition at, int64_t last_lanes)
 {
-    constexpr const PointwiseTiles<VECTORS>& tiles = pointwise_tiles<VECTORS>;
-    const int64_t count = (pixels + tiles.max_rows - 1) / tiles.max_rows;
-    for (int64_t left = count; left > 0; --left) {
-        const int64_t rows = (pixels + left - 1) / left;
-        tiles.of_rows[rows](layer, x, panel, y, last_lanes, residual);
-        pixels -= rows;
-        x += rows * lanes;
-        y += rows * layer.epilogue.y_pixel;
-        if (residual) residual += rows * lanes;
-    }
+    constexpr const PointwiseTable<VECTORS>& table = pointwise_table<VECTORS>;
+    const int64_t count = (pixels + table.max_rows - 1) / table.max_rows;
+    const int64_t rows = pixels / count, higher = pixels % count;
+    if (higher) at = table.of_rows[rows + 1](layer, panel, at, higher, last_lanes);
+    table.of_rows[rows](layer, panel, at, count - higher, last_lanes);
 }
 
 // Output channels [first, last) of a layer with out_channels channels; first is a multiple of panel_width. y and residual
@@ -213,9 +230,9 @@ void pointwise(const PointwiseLayer& layer, int64_t first, int64_t last, int64_t
         const int64_t channels = last - channel;
         const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
         if (channels > lanes)
-            pointwise_panel<2>(layer, pixels, x, panel, y, last_lanes, residual);
+            pointwise_panel<2>(layer, pixels, panel, {x, y, residual}, last_lanes);
         else
-            pointwise_panel<1>(layer, pixels, x, panel, y, last_lanes, residual);
+            pointwise_panel<1>(layer, pixels, panel, {x, y, residual}, last_lanes);
         panel += panel_width * (layer.depth + 2);
         y += panel_vectors * layer.epilogue.y_vector;
         if (residual) residual += panel_vectors * layer.epilogue.residual_plane;

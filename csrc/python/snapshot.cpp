@@ -32,18 +32,18 @@ Word digest_of(const char* begin, uint64_t bytes, uint64_t step)
     std::array<Word, chains> digests{};
     const uint64_t words = bytes / sizeof(Word);
     const uint64_t stride = step / sizeof(Word);
-    const auto word_at = [&](uint64_t index) {
+    const auto word_of = [&](uint64_t index) {
         Word word;
         std::memcpy(&word, begin + index * sizeof(Word), sizeof(Word));
         return word;
     };
     uint64_t index = 0;
     for (; index + (chains - 1) * stride < words; index += chains * stride) {
-        for (int chain = 0; chain < chains; ++chain) digests[chain] = mixed(digests[chain], word_at(index + chain * stride));
+        for (int chain = 0; chain < chains; ++chain) digests[chain] = mixed(digests[chain], word_of(index + chain * stride));
     }
     Word digest = bytes;
     for (const Word each : digests) digest = mixed(digest, each);
-    for (; index < words; index += stride) digest = mixed(digest, word_at(index));
+    for (; index < words; index += stride) digest = mixed(digest, word_of(index));
     if (const uint64_t rest = bytes % sizeof(Word)) {
         Word word = 0;
         std::memcpy(&word, begin + words * sizeof(Word), rest);
@@ -103,29 +103,35 @@ bool are_empty(PyObject* dicts)
     return true;
 }
 
-bool is_number(PyObject* result, PyObject* expected)
+// Owns what a call into Python returned; an error there passes on.
+Word number(PyObject* result)
 {
-    const auto number = py::reinterpret_steal<py::object>(result);
-    if (!number) throw py::error_already_set();
-    const int equal = PyObject_RichCompareBool(number.ptr(), expected, Py_EQ);
-    if (equal < 0) throw py::error_already_set();
-    return equal != 0;
+    const auto owned = py::reinterpret_steal<py::object>(result);
+    if (!owned) throw py::error_already_set();
+    return PyLong_AsUnsignedLongLongMask(owned.ptr());
 }
 
-// What a method of each tensor returns.
-bool return_numbers(PyObject* tensors, PyObject* method, PyObject* expected)
+Word word_at(PyObject* words, Py_ssize_t index)
+{
+    Word word;
+    std::memcpy(&word, PyBytes_AS_STRING(words) + index * sizeof(Word), sizeof(Word));
+    return word;
+}
+
+// tensor.name() for each tensor.
+bool return_numbers(PyObject* tensors, PyObject* name, PyObject* expected)
 {
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(tensors); ++index) {
-        if (!is_number(PyObject_CallMethodNoArgs(item(tensors, index), method), item(expected, index))) return false;
+        if (number(PyObject_CallMethodNoArgs(item(tensors, index), name)) != word_at(expected, index)) return false;
     }
     return true;
 }
 
-bool have_versions(PyObject* tensors, PyObject* versions)
+// tensor.name for each tensor.
+bool have_numbers(PyObject* tensors, PyObject* name, PyObject* expected)
 {
-    static PyObject* const version = PyUnicode_InternFromString("_version");
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(tensors); ++index) {
-        if (!is_number(PyObject_GetAttr(item(tensors, index), version), item(versions, index))) return false;
+        if (number(PyObject_GetAttr(item(tensors, index), name)) != word_at(expected, index)) return false;
     }
     return true;
 }
@@ -135,11 +141,12 @@ bool unchanged(const py::tuple& state)
 {
     static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
     static PyObject* const numel = PyUnicode_InternFromString("numel");
+    static PyObject* const version = PyUnicode_InternFromString("_version");
     PyObject* const fields = state.ptr();
     return hold(item(fields, 0), item(fields, 1)) && have(item(fields, 2)) && are_empty(item(fields, 3)) &&
-           return_numbers(item(fields, 4), data_ptr, item(fields, 5)) && have_versions(item(fields, 6), item(fields, 7)) &&
-           return_numbers(item(fields, 6), numel, item(fields, 8)) &&
-           memory_digest(py::reinterpret_borrow<py::bytes>(item(fields, 9))) == py::cast<Word>(item(fields, 10));
+           return_numbers(item(fields, 4), data_ptr, item(fields, 5)) &&
+           have_numbers(item(fields, 6), version, item(fields, 7)) && return_numbers(item(fields, 6), numel, item(fields, 8)) &&
+           memory_digest(py::reinterpret_borrow<py::bytes>(item(fields, 9))) == word_at(item(fields, 10), 0);
 }
 
 }  // namespace

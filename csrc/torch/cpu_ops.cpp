@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <cstdint>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -47,6 +48,19 @@ Tensor allocate_image(const char* op, const Tensor& x, int64_t channels, int64_t
 Tensor allocate_packed(const char* op, int64_t bytes)
 {
     return allocate(op, {bytes}, torch::headeronly::ScalarType::Byte);
+}
+
+// The kernels allocate scratch memory, which grows with an image's width.
+template <typename Launch>
+void launch(const char* op, const Tensor& x, const Launch& kernel)
+{
+    if (x.size(0) == 0) return;
+    try {
+        kernel();
+    } catch (const std::bad_alloc&) {
+        throw std::runtime_error(std::string("mnv2::") + op + ": cannot allocate scratch memory for x of shape " +
+                                 shape_text(x));
+    }
 }
 
 // The bytes of a packed buffer that was made for params.
@@ -121,7 +135,7 @@ Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const
     check_image_fills_a_window(argument, params, x);
     const void* weights = check_packed(op, packed, params);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
-    if (params.batch > 0) cpu::inverted_residual(params, view, weights, y.mutable_data_ptr(), torch_threads());
+    launch(op, x, [&] { cpu::inverted_residual(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
     return y;
 }
 
@@ -199,7 +213,7 @@ Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& 
     check_image_fills_a_window(argument, params, x);
     const void* weights = check_packed(op, packed, params);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
-    if (params.batch > 0) cpu::stem(params, view, weights, y.mutable_data_ptr(), torch_threads());
+    launch(op, x, [&] { cpu::stem(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
     return y;
 }
 
@@ -249,7 +263,7 @@ Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputVi
     if (params.height < 1 || params.width < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
     const void* weights = check_packed(op, packed, params);
     Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type());
-    if (params.batch > 0) cpu::head_pool(params, view, weights, y.mutable_data_ptr(), torch_threads());
+    launch(op, x, [&] { cpu::head_pool(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
     return y;
 }
 
