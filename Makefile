@@ -7,7 +7,11 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BUILD_TOOLS := 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.25' ninja
 CPP_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test bench lint build clean
+# The other torch that test-torch runs this build's libraries under.
+TORCH ?= 2.13.0
+TORCH_VENV = build/torch-$(TORCH)
+
+.PHONY: demo test test-torch bench lint build clean
 
 demo: build
 	mnv2 demo
@@ -16,6 +20,14 @@ test: build
 	cmake --workflow --preset plain
 	cmake --workflow --preset sanitize
 	python -m pytest
+
+test-torch: build
+	rm -rf build/wheel
+	python -m build --wheel --no-isolation --outdir build/wheel
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/pip install torch==$(TORCH) pytest hypothesis
+	$(TORCH_VENV)/bin/pip install --force-reinstall --no-deps build/wheel/*.whl
+	$(TORCH_VENV)/bin/pytest tests/test_ops.py tests/test_block.py tests/test_stem_head.py tests/test_layouts.py
 
 bench: build
 	python -m pytest benchmarks

@@ -12,6 +12,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
+from setuptools.command.dist_info import dist_info
 
 ROOT = Path(__file__).resolve().parent
 COMMAND = "pip install torch setuptools pybind11 cmake ninja && pip install --no-build-isolation ."
@@ -21,6 +22,21 @@ def tool(name: str) -> str:
     """Path of a build tool: this environment's (pip's cmake and ninja), else the one on PATH."""
     path = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
     return path or sys.exit(f"mnv2_kernels needs {name} to build. Run: {COMMAND}")
+
+
+def require_modules() -> None:
+    """Stops with the command to run where this environment cannot build."""
+    for module in ("torch", "pybind11"):
+        if importlib.util.find_spec(module) is None:
+            sys.exit(f"mnv2_kernels needs {module} to build; {sys.executable} has none. Run: {COMMAND}")
+
+
+class CheckedMetadata(dist_info):
+    """The first step of an installation: fails before pip downloads what the package would need."""
+
+    def run(self) -> None:
+        require_modules()
+        super().run()
 
 
 class FreshBuild(build):
@@ -35,11 +51,7 @@ class CMakeBuild(build_ext):
     """Builds incrementally in build/<python>-<build type>, then installs the libraries into the package."""
 
     def run(self) -> None:
-        for module in ("torch", "pybind11"):
-            if importlib.util.find_spec(module) is None:
-                sys.exit(
-                    f"mnv2_kernels needs {module} to build and {sys.executable} has none. Run: {COMMAND}"
-                )
+        require_modules()
         cmake = tool("cmake")
         build_type = os.environ.get("MNV2_BUILD_TYPE", "Release")
         directory = ROOT / "build" / f"{sys.implementation.cache_tag}-{build_type.lower()}"
@@ -64,5 +76,5 @@ class CMakeBuild(build_ext):
 
 setup(
     ext_modules=[Extension("mnv2_kernels._native", sources=[])],
-    cmdclass={"build": FreshBuild, "build_ext": CMakeBuild},
+    cmdclass={"build": FreshBuild, "build_ext": CMakeBuild, "dist_info": CheckedMetadata},
 )

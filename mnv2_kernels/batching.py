@@ -15,7 +15,9 @@ def rule(op: Callable[..., Tensor], folds_first_input: bool) -> Callable[..., tu
     ``folds_first_input`` says that op's first argument is (N, C, H, W) and the result's first dimension is N.
     """
 
-    def batched(info: Any, in_dims: tuple[int | None, ...], *args: Tensor | None, **options: Any) -> tuple[Tensor, int]:
+    def batched(
+        info: Any, in_dims: tuple[int | None, ...], *args: Tensor | None, **options: Any
+    ) -> tuple[Tensor, int]:
         others_are_shared = all(dim is None for dim in in_dims[1:])
         if folds_first_input and others_are_shared:
             return _fold(op, in_dims[0], *args, **options), 0
@@ -30,5 +32,7 @@ def _fold(op: Callable[..., Tensor], dim: int, x: Tensor, *others: Tensor | None
     return op(x.flatten(0, 1), *others, **options).unflatten(0, x.shape[:2])
 
 
-def _select(args: tuple[Tensor | None, ...], in_dims: tuple[int | None, ...], index: int) -> list[Tensor | None]:
+def _select(
+    args: tuple[Tensor | None, ...], in_dims: tuple[int | None, ...], index: int
+) -> list[Tensor | None]:
     return [arg if dim is None else arg.select(dim, index) for arg, dim in zip(args, in_dims, strict=True)]

@@ -14,14 +14,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 from .modules import FusedMobileNetV2, PaddingRule
+from .shapes import mobilenet_v2
 
 SAFETENSORS_SUFFIX = ".safetensors"
 
 # The widths published for MobileNetV2, the usual one first; a state dict does not name its own.
 WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25, 0.1, 1.2, 1.1)
 
-# torchvision's; only for naming what is missing in a file without a classifier.
+# Only for naming what is missing in a file without a classifier.
 DEFAULT_CLASSES = 1000
+
+HEAD = "features.18.0.weight"
+CLASSIFIER = "classifier.1.weight"
 
 
 class WeightsError(ValueError):
@@ -66,13 +70,12 @@ def build_network(
     Raises:
         WeightsError: keys are missing or unexpected, or shapes are not MobileNetV2's.
     """
-    classifier = state_dict.get("classifier.1.weight")
-    classes = len(classifier) if classifier is not None and classifier.ndim == 2 else DEFAULT_CLASSES
     given = _comparable(state_dict)
-    width = next((width for width in WIDTHS if _shapes(width, classes) == given), None)
-    if width is None:
-        difference = _difference(given, _shapes(WIDTHS[0], classes))
-        raise WeightsError(f"{origin}: not a MobileNetV2 state dict: {difference}")
+    classes = given.get(CLASSIFIER, (DEFAULT_CLASSES,))[0]
+    width = _width(given)
+    wanted = _shapes(width, classes)
+    if given != wanted:
+        raise WeightsError(f"{origin}: not a MobileNetV2 state dict: {_difference(given, wanted)}")
     norm_layer = partial(nn.BatchNorm2d, eps=eps)
     model = FusedMobileNetV2(classes, width, norm_layer=norm_layer, padding=padding)
     # Not strict: exporters leave num_batches_tracked out, and every other key has been compared.
@@ -83,6 +86,12 @@ def build_network(
 def _comparable(state_dict: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
     return {key: shape for key, shape in shapes.items() if not key.endswith(".num_batches_tracked")}
+
+
+def _width(given: Mapping[str, tuple[int, ...]]) -> float:
+    """The multiplier that the head's input channels tell; 1 where they tell none."""
+    channels = given.get(HEAD, ())[1:2]
+    return next((width for width in WIDTHS if (mobilenet_v2(width).head.in_channels,) == channels), WIDTHS[0])
 
 
 def _shapes(width: float, classes: int) -> dict[str, tuple[int, ...]]:

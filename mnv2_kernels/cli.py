@@ -154,7 +154,7 @@ def _check_isa() -> None:
     try:
         _native.selected_isa()
     except RuntimeError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def _show(result: RenderableType | dict[str, object]) -> None:

@@ -13,7 +13,10 @@ from .units import FusedHead, FusedStem
 
 
 def from_model(model: nn.Module) -> FusedMobileNetV2:
-    """A FusedMobileNetV2 of copies of the model's layers; ValueError, naming the module, where it is another network."""
+    """A FusedMobileNetV2 of copies of the model's layers.
+
+    Raises ValueError, naming the module, where it is another network.
+    """
     try:
         return _convert(copy.deepcopy(model))
     except NotFusable as difference:
@@ -38,7 +41,9 @@ def _convert(model: nn.Module) -> FusedMobileNetV2:
     return _like(model, FusedMobileNetV2.assemble(features, model.classifier, units[-1].out_channels))
 
 
-def _activated(unit: type[ConvNormActivation], name: str, module: nn.Module, kernel_size: int) -> ConvNormActivation:
+def _activated(
+    unit: type[ConvNormActivation], name: str, module: nn.Module, kernel_size: int
+) -> ConvNormActivation:
     layer = read_layer(name, module)
     _check(layer, kernel_size)
     return _like(module, unit(layer.conv, layer.norm, layer.activation))
@@ -54,9 +59,13 @@ def _block(name: str, block: nn.Module) -> FusedInvertedResidual:
     _check(depthwise, KERNEL_SIZE)
     _check(project, kernel_size=1)
     if depthwise.conv.groups != depthwise.conv.out_channels:
-        raise NotFusable(f"{depthwise.name} has {depthwise.conv.groups} groups instead of one for each channel")
+        raise NotFusable(
+            f"{depthwise.name} has {depthwise.conv.groups} groups instead of one for each channel"
+        )
     activated = list(block.conv.children())[:-2]
-    conv = nn.Sequential(*(_like(each, ConvNormActivation(*each)) for each in activated), project.conv, project.norm)
+    conv = nn.Sequential(
+        *(_like(each, ConvNormActivation(*each)) for each in activated), project.conv, project.norm
+    )
     stride, shortcut = depthwise.conv.stride[0], bool(block.use_res_connect)
     return _like(block, FusedInvertedResidual.assemble(_like(block.conv, conv), stride, shortcut))
 
@@ -65,7 +74,9 @@ def _check(layer: Layer, kernel_size: int) -> None:
     if not isinstance(layer.conv, nn.Conv2d):
         raise NotFusable(f"{layer.name} is {type(layer.conv).__name__} instead of Conv2d")
     if layer.conv.kernel_size != (kernel_size, kernel_size):
-        raise NotFusable(f"{layer.name}: kernel is {layer.conv.kernel_size} instead of {(kernel_size, kernel_size)}")
+        raise NotFusable(
+            f"{layer.name}: kernel is {layer.conv.kernel_size} instead of {(kernel_size, kernel_size)}"
+        )
     if not is_batch_norm(layer.norm):
         raise NotFusable(f"{layer.name}: the norm is {type(layer.norm).__name__} instead of BatchNorm2d")
 

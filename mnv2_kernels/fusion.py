@@ -21,7 +21,7 @@ Operator = Callable[..., Tensor]
 class Fusion:
     """An operator in place of layers.
 
-    ``same_stride`` is the stride of a SAME-padded convolution, whose padding has to wait for the input's size.
+    ``same_stride`` is the stride of a SAME-padded convolution, whose padding depends on the input's size.
     """
 
     pack: Operator
@@ -36,7 +36,10 @@ class Fusion:
         return self.pack(*(tensor for layer in self.layers for tensor in _weights(layer)), **self.options)
 
     def operator(self) -> PackedOperator:
-        return PackedOperator(self.run, self.packed_weights(), {**self.channels, **self.options}, self.same_stride)
+        # Packed weights outlive an inference mode that happens to be on.
+        with torch.inference_mode(False), torch.no_grad():
+            packed = self.packed_weights()
+        return PackedOperator(self.run, packed, {**self.channels, **self.options}, self.same_stride)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Packs and runs, for a trace in which nothing may outlive the call."""
@@ -46,7 +49,9 @@ class Fusion:
 class PackedOperator(nn.Module):
     """An operator and its packed weights, which belong to this machine and are in no state_dict."""
 
-    def __init__(self, run: Operator, packed: Tensor, options: dict[str, Any], same_stride: int | None) -> None:
+    def __init__(
+        self, run: Operator, packed: Tensor, options: dict[str, Any], same_stride: int | None
+    ) -> None:
         super().__init__()
         self.run = run
         self.options = options
@@ -91,7 +96,7 @@ def block_fusion(expand: Layer | None, depthwise: Layer, project: Layer, residua
 
 
 def stem_fusion(layer: Layer) -> Fusion:
-    """A dense 3x3 convolution with norm and activation as mnv2::stem; NotFusable where it is something else."""
+    """A dense 3x3 convolution, norm and activation as mnv2::stem; NotFusable for anything else."""
     layer.check(KERNEL_SIZE)
     window, same_stride = _window(layer)
     return Fusion(
@@ -105,7 +110,7 @@ def stem_fusion(layer: Layer) -> Fusion:
 
 
 def head_fusion(layer: Layer) -> Fusion:
-    """A 1x1 convolution with norm, activation and pool as mnv2::head_pool; NotFusable where it is something else."""
+    """A 1x1 convolution, norm, activation and pool as mnv2::head_pool; NotFusable for anything else."""
     layer.check(kernel_size=1)
     return Fusion(
         pack=torch.ops.mnv2.pack_head_pool.default,
@@ -135,7 +140,9 @@ def _weights(layer: Layer | None) -> tuple[Tensor | None, Tensor | None, Tensor 
     return layer.conv.weight.detach(), *fold(layer.conv, layer.norm)
 
 
-def _run(run: Operator, x: Tensor, packed: Tensor, options: dict[str, Any], same_stride: int | None) -> Tensor:
+def _run(
+    run: Operator, x: Tensor, packed: Tensor, options: dict[str, Any], same_stride: int | None
+) -> Tensor:
     # Without two dimensions for a height and a width, the operator says what it expected.
     if same_stride is None or x.dim() < 2:
         return run(x, packed, **options)

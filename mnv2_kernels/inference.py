@@ -11,9 +11,10 @@ from torch._C import _functorch as functorch
 from torch.autograd import forward_ad
 
 NO_BACKWARD = (
-    "a FusedMobileNetV2 in eval mode ran its inference kernels, which have no backward, though parameters of it require "
-    "a gradient. For gradients in eval mode give the input one (x.requires_grad_()), for training call train(); or "
-    "freeze the fused part with requires_grad_(False)"
+    "a module of FusedMobileNetV2 ran its inference kernel, as it does in eval mode; there is no backward "
+    "through it, and its parameters or something before it require a gradient. To train call train(); for "
+    "gradients in eval mode give the input one (x.requires_grad_()); or freeze what shall not train with "
+    "requires_grad_(False)"
 )
 
 
@@ -34,7 +35,7 @@ _NODE = f"{_NoBackward.__name__}Backward"
 
 
 def wants_gradient(x: Tensor) -> bool:
-    """Whether a derivative with respect to x may be asked for, in reverse or forward mode or by torch.func."""
+    """Whether a derivative may be asked for that leads through x: reverse, forward mode or torch.func."""
     if torch.compiler.is_compiling():
         return x.requires_grad and torch.is_grad_enabled()
     if forward_ad._current_level >= 0 or _is_differentiated_function(x):
@@ -43,10 +44,11 @@ def wants_gradient(x: Tensor) -> bool:
     return x.requires_grad and torch.is_grad_enabled() and not _comes_from_kernel(x)
 
 
-def run_without_backward(operator: Callable[[Tensor], Tensor], x: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+def run_without_backward(
+    operator: Callable[[Tensor], Tensor], x: Tensor, parameters: Iterable[Tensor]
+) -> Tensor:
     """operator(x), through which a backward to one of ``parameters``, or further back than x, is an error."""
-    # TorchScript cannot record a Python function and has no use for this one.
-    if not torch.is_grad_enabled() or torch.jit.is_tracing():
+    if not torch.is_grad_enabled():
         return operator(x)
     source = x if x.requires_grad else next((each for each in parameters if each.requires_grad), None)
     return operator(x) if source is None else _NoBackward.apply(operator(x.detach()), source)

@@ -1,7 +1,7 @@
 """Reads the MobileNetV2 of Keras applications, with a Dense classifier on top, from an HDF5 file.
 
-The names are those of ``keras.applications.MobileNetV2``; the file may hold a whole model, in which the network may be
-one layer, or weights alone. Keras pads SAME and has an eps of 1e-3; its input is in [-1, 1].
+The names are those of ``keras.applications.MobileNetV2``. The file may hold a whole model, in which the
+network may be one layer, or weights alone. Keras pads SAME and has an eps of 1e-3; its input is in [-1, 1].
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ BATCH_NORM_NAMES = {
     "running_var": "moving_variance",
 }
 
-# To torch's (output, input, height, width): from (height, width, input, output), and for the depthwise layers from
-# (height, width, channels, 1).
+# To torch's (output, input, height, width): from (height, width, input, output), and for the depthwise layers
+# from (height, width, channels, 1).
 CONVOLUTION_ORDER = (3, 2, 0, 1)
 DEPTHWISE_ORDER = (2, 3, 0, 1)
 
@@ -46,7 +46,7 @@ class NotMobileNetV2(Exception):
 
 
 def load_keras(path: str | PathLike[str]) -> FusedMobileNetV2:
-    """The network in an .h5 file, float32, in eval mode; it returns logits, whatever activation the classifier has.
+    """The float32 network in an .h5 file, in eval mode; its output is logits, without the file's activation.
 
     Raises ImportError without h5py, FileNotFoundError, and ValueError where the file holds something else.
     """
@@ -160,7 +160,9 @@ def _width(kernels: list[Tensor]) -> float:
         expected = [channels for block in network.blocks for channels in _pointwise_channels(block)]
         if (network.stem.out_channels, expected, network.head.out_channels) == (stem, blocks, head):
             return width
-    raise NotMobileNetV2(f"no width multiplier gives a stem of {stem}, blocks of {blocks}, and a head of {head} channels")
+    raise NotMobileNetV2(
+        f"no width multiplier gives a stem of {stem}, blocks of {blocks}, and a head of {head} channels"
+    )
 
 
 def _pointwise_channels(block: BlockShape) -> list[int]:
@@ -169,7 +171,11 @@ def _pointwise_channels(block: BlockShape) -> list[int]:
 
 def _classifier(weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The kernel (features, classes) and bias of the one Dense layer."""
-    dense = [key.removesuffix("/kernel") for key, value in weights.items() if key.endswith("/kernel") and value.dim() == 2]
+    dense = [
+        key.removesuffix("/kernel")
+        for key, value in weights.items()
+        if key.endswith("/kernel") and value.dim() == 2
+    ]
     if len(dense) != 1:
         raise NotMobileNetV2(f"it has {len(dense)} Dense layers {dense} instead of one, the classifier")
     return _get(weights, f"{dense[0]}/kernel"), _get(weights, f"{dense[0]}/bias")

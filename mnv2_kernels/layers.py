@@ -26,7 +26,7 @@ class ConvNormActivation(nn.Sequential):
 
 
 class SamePaddedConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding, which depends on the input's size; ``padding`` is not read."""
+    """A convolution with TensorFlow's SAME padding for any input size; its ``padding`` is not read."""
 
     def forward(self, x: Tensor) -> Tensor:
         top, bottom = self._sides(x.shape[-2], 0)
@@ -46,7 +46,7 @@ class SamePaddedConv2d(nn.Conv2d):
 
 
 class Layer(NamedTuple):
-    """A convolution, the norm behind it and the activation behind that (None: none); name is the convolution's."""
+    """A convolution, named as in its unit, the norm behind it and the activation behind that, if any."""
 
     name: str
     conv: nn.Module
@@ -77,11 +77,15 @@ class Layer(NamedTuple):
 
 
 def read_layer(name: str, module: nn.Module) -> Layer:
-    """The layer that a Sequential of convolution, norm and activation is; NotFusable where it is something else."""
-    children = _sequential_children(name, module)
+    """A Sequential of convolution, norm and activation as a layer; NotFusable for anything else."""
+    return layer_of(f"{name}.0", _sequential_children(name, module))
+
+
+def layer_of(name: str, children: list[nn.Module]) -> Layer:
+    """The modules of a ConvNormActivation as a layer; NotFusable for another number of them."""
     if len(children) != 3:
-        raise NotFusable(f"{name} has {len(children)} modules instead of convolution, norm and activation")
-    return Layer(f"{name}.0", *children)
+        raise NotFusable(f"{name} is one of {len(children)} modules instead of convolution, norm, activation")
+    return Layer(name, *children)
 
 
 def read_block(name: str, conv: nn.Module) -> tuple[Layer | None, Layer, Layer]:
@@ -103,7 +107,7 @@ def _sequential_children(name: str, module: nn.Module) -> list[nn.Module]:
 
 
 def is_batch_norm(norm: nn.Module) -> bool:
-    """Whether a module computes what BatchNorm2d does and nothing more (timm's BatchNormAct2d activates, too)."""
+    """Whether a module computes what BatchNorm2d does and no more (timm's BatchNormAct2d also activates)."""
     if isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
         return type(norm).forward in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
     return _is_frozen_batch_norm(norm)
@@ -134,7 +138,12 @@ def _check_convolution(name: str, conv: nn.Module, kernel_size: int, depthwise: 
     _check(name, "groups", conv.groups, [groups])
     _check(name, "padding_mode", conv.padding_mode, ["zeros"])
     if type(conv) is not SamePaddedConv2d:
-        _check(name, "padding", conv.padding, [(vertical, horizontal) for vertical in sides for horizontal in sides])
+        _check(
+            name,
+            "padding",
+            conv.padding,
+            [(vertical, horizontal) for vertical in sides for horizontal in sides],
+        )
 
 
 def _check(name: str, what: str, given: object, allowed: list[object]) -> None:

@@ -1,4 +1,4 @@
-"""FusedInvertedResidual and FusedMobileNetV2: torchvision's MobileNetV2 with one kernel for each block in eval mode."""
+"""torchvision's MobileNetV2 with one kernel for each block in eval mode."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from .deployed import DeployedMobileNetV2
@@ -51,7 +50,9 @@ class FusedInvertedResidual(FusedUnit):
         layers: list[nn.Module] = []
         if expand_ratio != 1:
             layers.append(_activated(ConvNormActivation, nn.Conv2d(inp, hidden, 1, bias=False), norm_layer))
-        layers.append(_activated(ConvNormActivation, _conv3x3(hidden, hidden, stride, padding, hidden), norm_layer))
+        layers.append(
+            _activated(ConvNormActivation, _conv3x3(hidden, hidden, stride, padding, hidden), norm_layer)
+        )
         layers += [nn.Conv2d(hidden, oup, 1, bias=False), _norm(norm_layer, oup)]
         self._hold(nn.Sequential(*layers), stride, use_res_connect=stride == 1 and inp == oup)
 
@@ -92,11 +93,14 @@ class FusedMobileNetV2(nn.Module):
 
     Raises ValueError or TypeError for what cannot be honoured.
 
-    In train mode it is the eager network. In eval mode it runs fused, on whatever the parameters and buffers are at that
-    moment; it runs eagerly, with gradients, where the input requires one, and block by block where a user's change
-    leaves no kernel (``fusion_obstacles`` says which and why). A backward through fused kernels to parameters is an
-    error. Under torch.compile it runs fused where no parameter can expect a gradient (``torch.no_grad``), but packs
-    weights in every call: compile ``deploy()`` instead.
+    In train mode it is the eager network. In eval mode it runs fused, with the parameters and buffers as they
+    are at that moment (only a write to single weights past torch's version, through ``.data`` or NumPy, may
+    go unnoticed). It runs eagerly, with gradients, where the input requires one, and module by module where a
+    change leaves no kernel; ``fusion_obstacles`` says which and why. A backward through a fused module to its
+    parameters is an error.
+
+    Under torch.compile it is fused where no parameter can expect a gradient (``torch.no_grad``), but packs
+    its weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
     """
 
     def __init__(
@@ -115,10 +119,13 @@ class FusedMobileNetV2(nn.Module):
         if not (isinstance(block, type) and issubclass(block, FusedInvertedResidual)):
             raise TypeError(f"block: expected FusedInvertedResidual or a subclass of it, got {block}")
         norm_layer = nn.BatchNorm2d if norm_layer is None else norm_layer
-        setting = INVERTED_RESIDUAL_SETTING if inverted_residual_setting is None else inverted_residual_setting
+        setting = (
+            INVERTED_RESIDUAL_SETTING if inverted_residual_setting is None else inverted_residual_setting
+        )
         if len(setting) == 0 or any(len(row) != 4 for row in setting):
             raise ValueError(
-                f"inverted_residual_setting: expected rows of expansion, channels, repeats and stride, got {setting}"
+                "inverted_residual_setting: expected rows of expansion, channels, repeats and stride, "
+                f"got {setting}"
             )
 
         channels = make_divisible(STEM_CHANNELS * width_mult, round_nearest)
@@ -128,10 +135,14 @@ class FusedMobileNetV2(nn.Module):
             out_channels = make_divisible(base_channels * width_mult, round_nearest)
             for repeat in range(repeats):
                 stride = first_stride if repeat == 0 else 1
-                features.append(block(channels, out_channels, stride, expansion, norm_layer, padding))
+                features.append(
+                    block(channels, out_channels, stride, expansion, norm_layer=norm_layer, padding=padding)
+                )
                 channels = out_channels
         self.last_channel = make_divisible(HEAD_CHANNELS * max(1.0, width_mult), round_nearest)
-        features.append(_activated(FusedHead, nn.Conv2d(channels, self.last_channel, 1, bias=False), norm_layer))
+        features.append(
+            _activated(FusedHead, nn.Conv2d(channels, self.last_channel, 1, bias=False), norm_layer)
+        )
         self.features = nn.Sequential(*features)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
         for module in self.modules():
@@ -149,7 +160,7 @@ class FusedMobileNetV2(nn.Module):
 
     @classmethod
     def from_keras(cls, path: str | PathLike[str]) -> FusedMobileNetV2:
-        """A Keras MobileNetV2 with a Dense classifier, read from an .h5 file, in eval mode; it returns logits.
+        """A Keras MobileNetV2 with its Dense classifier from an .h5 file, in eval mode; it returns logits.
 
         Needs h5py. Raises FileNotFoundError, or ValueError where the file is no such network.
         """
@@ -175,7 +186,11 @@ class FusedMobileNetV2(nn.Module):
         """The modules of ``features`` that run eagerly in eval mode, by name, and why."""
         obstacles = {}
         for name, unit in self.features.named_children():
-            why = unit.fusion_obstacle() if isinstance(unit, FusedUnit) else f"{type(unit).__name__} has no kernel"
+            why = (
+                unit.fusion_obstacle()
+                if isinstance(unit, FusedUnit)
+                else f"{type(unit).__name__} has no kernel"
+            )
             if why is not None:
                 obstacles[f"features.{name}"] = why
         return obstacles
@@ -191,10 +206,11 @@ class FusedMobileNetV2(nn.Module):
             raise RuntimeError(f"deploy: {name} cannot run fused: {why}. In train mode call eval() first.")
         *body, head = self.features
         if not isinstance(head, FusedHead):
-            raise RuntimeError(f"deploy: features end with {type(head).__name__} instead of the last convolution")
-        with torch.no_grad():
-            units = [unit.fusion().operator() for unit in (*body, head)]
-        return DeployedMobileNetV2(units[:-1], units[-1], self.classifier)
+            raise RuntimeError(
+                f"deploy: features end with {type(head).__name__} instead of the last convolution"
+            )
+        operators = [unit.fusion().operator() for unit in body]
+        return DeployedMobileNetV2(operators, head.fusion().operator(), self.classifier)
 
     def _pooled_features(self, x: Tensor) -> Tensor:
         if self.training or not _only_calls_children(self.features):

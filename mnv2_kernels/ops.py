@@ -1,8 +1,8 @@
-"""Loads the operators of ``torch.ops.mnv2`` and tells torch what it has to know about them besides their kernels.
+"""Loads the operators of ``torch.ops.mnv2`` and tells torch what it has to know besides their kernels.
 
 Schemas and kernels are C++ (``csrc/torch``). Here are the fakes (shapes and strides for torch.compile and
-torch.export), the refused backward, the autocast rule, and the registration of the vmap rules (``batching.py``) and
-FLOP formulas (``flops.py``).
+torch.export), the refused backward, the autocast rule, and the registration of the vmap rules
+(``batching.py``) and FLOP formulas (``flops.py``).
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ def _image(op: str, x: Tensor, channels: int, stride: int, padding: Sequence[int
     out_height, out_width = output_size(height, top, bottom, stride), output_size(width, left, right, stride)
     torch._check(
         out_height > 0 and out_width > 0,
-        lambda: f"mnv2::{op}: x: expected a height and width of at least 3 with padding {tuple(padding)}, "
-        f"got shape {tuple(x.shape)}",
+        lambda: (
+            f"mnv2::{op}: x: expected a height and width of at least 3 with padding {tuple(padding)}, "
+            f"got shape {tuple(x.shape)}"
+        ),
     )
     size = (batch, channels, out_height, out_width)
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -88,7 +90,7 @@ def _pack_block_fake(
     project_bias: Tensor | None,
     **_: Any,
 ) -> Tensor:
-    # int() fixes a symbolic channel count: the size of packed weights is no formula but the C++ library's answer.
+    # int() fixes a symbolic channel count: the packed size is no formula but the C++ library's answer.
     out_channels, expanded_channels = (int(size) for size in project_weight.shape[:2])
     in_channels = expanded_channels if expand_weight is None else int(expand_weight.shape[1])
     expand = expand_weight is not None
@@ -150,7 +152,9 @@ def _pack_head_pool_fake(weight: Tensor, scale: Tensor | None, bias: Tensor | No
     return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels))
 
 
-def _head_pool_packed_fake(x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int, **_: Any) -> Tensor:
+def _head_pool_packed_fake(
+    x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int, **_: Any
+) -> Tensor:
     return x.new_empty((x.shape[0], out_channels))
 
 
@@ -173,15 +177,16 @@ _FAKES: dict[str, Callable[..., Tensor]] = {
 def _refuse_backward(op: str) -> Callable[..., None]:
     def backward(ctx: Any, *gradients: Tensor) -> None:
         raise RuntimeError(
-            f"mnv2::{op} has no backward, it is for inference: call FusedMobileNetV2 or FusedInvertedResidual, which "
-            f"run eager in train() mode and on inputs that need a gradient, or the functions of mnv2_kernels.reference"
+            f"mnv2::{op} has no backward, it is for inference: call FusedMobileNetV2 or "
+            f"FusedInvertedResidual, which run eager in train() mode and on inputs that need a gradient, "
+            f"or the functions of mnv2_kernels.reference"
         )
 
     return backward
 
 
 def _autocast(op: torch._ops.OpOverload, device: str) -> Callable[..., Tensor]:
-    """x in autocast's dtype, as a convolution gets it, but weights at full precision: the arithmetic is float32."""
+    """x in autocast's dtype, as a convolution gets it, but weights at full precision, as computed with."""
 
     def kernel(x: Tensor, *others: Tensor | None, **options: Any) -> Tensor:
         if x.is_floating_point() and x.dtype != torch.float64:

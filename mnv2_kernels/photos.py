@@ -2,8 +2,8 @@
 
 Two recipes. `tf` is that of the TensorFlow and Keras networks: straight to the square, then [-1, 1].
 `torchvision` is that of torchvision's ImageNet weights: shorter side to 256/224 of the size, centre crop,
-ImageNet's mean and deviation. Both resize with Pillow's bilinear filter, which widens when it shrinks and rounds
-back to 8 bits; another resize moves logits by more than any kernel does.
+ImageNet's mean and deviation. Both resize with Pillow's bilinear filter, which widens when it shrinks and
+rounds back to 8 bits; another resize moves logits by more than any kernel does.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def _decode(path: str | PathLike[str]) -> Image.Image:
     except UnidentifiedImageError:
         raise PhotoError(f"{path}: not an image that Pillow can read") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PhotoError(f"{path}: cannot be read as an image ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise PhotoError(f"{path}: cannot be read as an image ({reason})") from error
 
 
 def _tf(image: Image.Image, size: int) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """The three operators in plain torch: what they compute, in any floating-point dtype and with gradients.
 
-Same arguments as ``torch.ops.mnv2.{fused_block, stem, head_pool}``. Scale and bias are applied as a BatchNorm in eval
-mode applies them, so in x's dtype a result is what the eager network gives, and in float64 it is the truth that the
-tests measure errors against.
+Same arguments as ``torch.ops.mnv2.{fused_block, stem, head_pool}``. Scale and bias are applied as a BatchNorm
+in eval mode applies them, so in x's dtype a result is what the eager network gives, and in float64 it is the
+truth that the tests measure errors against.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shapes of the operators and of MobileNetV2: sizes, multiply-accumulates and bytes, for the ops and the tests alike.
+"""Shapes of the operators and of MobileNetV2: sizes, multiply-accumulates and bytes.
 
 The dataclasses mirror the parameter structs of ``csrc/core/block.h``. A multiply-accumulate (MAC) is one
 multiplication with its addition; scale, bias, activation, shortcut and pooling are not counted.
@@ -35,7 +35,7 @@ CHANNEL_DIVISOR = 8
 
 
 def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR, min_value: int | None = None) -> int:
-    """``value`` rounded to a multiple of ``divisor``, at least ``min_value``, never below 90 % of ``value``."""
+    """``value`` rounded to a multiple of ``divisor``, at least ``min_value`` and 90 % of ``value``."""
     rounded = max(divisor if min_value is None else min_value, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
@@ -80,8 +80,8 @@ class BlockShape(_ConvolvedImage):
     """An inverted residual: 1x1 expand (optional), 3x3 depthwise, 1x1 project, shortcut (optional).
 
     ``padding`` is (top, left, bottom, right), each 0 or 1. Without ``expand``, ``expanded_channels`` equals
-    ``in_channels``; ``residual`` demands stride 1, padding 1 on every side and equal channels. Raises ValueError
-    where these rules are broken.
+    ``in_channels``; ``residual`` demands stride 1, padding 1 on every side and equal channels. Raises
+    ValueError where these rules are broken.
     """
 
     batch: int
@@ -126,7 +126,11 @@ class BlockShape(_ConvolvedImage):
     def parameters(self) -> int:
         """Weights, and a scale and a bias for every channel of every convolution."""
         expand = (self.in_channels + 2) * self.expanded_channels if self.expand else 0
-        return expand + (KERNEL_TAPS + 2) * self.expanded_channels + (self.expanded_channels + 2) * self.out_channels
+        return (
+            expand
+            + (KERNEL_TAPS + 2) * self.expanded_channels
+            + (self.expanded_channels + 2) * self.out_channels
+        )
 
     def input_bytes(self, dtype: torch.dtype) -> int:
         return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
@@ -250,7 +254,9 @@ class NetworkShape:
 
     @property
     def macs(self) -> int:
-        return self.stem.macs + sum(block.macs for block in self.blocks) + self.head.macs + self.classifier.macs
+        return (
+            self.stem.macs + sum(block.macs for block in self.blocks) + self.head.macs + self.classifier.macs
+        )
 
     @property
     def parameters(self) -> int:
@@ -271,8 +277,8 @@ def mobilenet_v2(
 ) -> NetworkShape:
     """The shapes of MobileNetV2 with channels rounded as torchvision rounds them.
 
-    ``padding`` is "torch" (1 on every side) or "same" (TensorFlow's, which depends on the size). Raises ValueError
-    for any other.
+    ``padding`` is "torch" (1 on every side) or "same" (TensorFlow's, which depends on the size). Raises
+    ValueError for any other.
     """
     if padding not in ("torch", "same"):
         raise ValueError(f"padding: expected 'torch' or 'same', got {padding!r}")

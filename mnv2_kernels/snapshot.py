@@ -1,12 +1,13 @@
 """Tells whether a module still is what it was, in a microsecond or two.
 
-Packed weights are a copy, and nothing announces a change of the original: a parameter may be edited in place, given
-other data or replaced, a convolution may get another stride, a layer may be swapped. A snapshot records the objects
-and numbers that all of these leave traces in; ``_native.unchanged`` compares them.
+Packed weights are a copy, and nothing announces a change of the original: a parameter may be edited in place,
+given other data or replaced, a convolution may get another stride, a layer may be swapped. A snapshot records
+the objects and numbers that all of these leave traces in; ``_native.unchanged`` compares them.
 
-What leaves no trace but in the numbers themselves is a write through ``.data`` or NumPy, which torch does not count.
-BatchNorm's vectors are therefore compared by a digest of all their bytes, weights by a sample of them beside torch's
-version: a change of a whole weight is seen, one of single elements through ``.data`` may not be.
+A write through ``.data`` or NumPy leaves no trace but the new values: torch does not count it. BatchNorm's
+vectors are therefore compared by a digest of all their bytes, weights by torch's version and a sample of
+their bytes: a write over a whole weight is seen, one of single elements that goes past torch's version may
+not be.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from torch._C import _functorch as functorch
 
 from . import _native
 
-# What a convolution, a norm or a unit computes, beside its tensors and children; a forward among them is patched in.
-ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode", "eps", "training", "use_res_connect")
-PATCHED = "forward"
+# What decides, beside tensors and children, what a convolution, a norm or a unit computes.
+ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode", "eps", "use_res_connect")
+# Where this is an instance's own, somebody has replaced it.
+METHOD = "forward"
 
 WORD_BYTES = 8
 SAMPLES = 16
@@ -37,12 +39,12 @@ class State(NamedTuple):
     attributes: tuple[Any, ...]  # flattened (dict, name, object); None stands for no such attribute
     empty_dicts: tuple[Mapping[str, Any], ...]
     tensors: tuple[Tensor, ...]
-    addresses: tuple[int, ...]
+    addresses: bytes  # numbers are native uint64
     weights: tuple[Tensor, ...]  # those whose bytes are not all in the digest
-    versions: tuple[int, ...]
-    sizes: tuple[int, ...]
-    regions: bytes
-    digest: int
+    versions: bytes
+    sizes: bytes
+    regions: bytes  # (address, bytes, step in bytes)
+    digest: bytes
 
 
 class Snapshot:
@@ -51,7 +53,7 @@ class Snapshot:
     def __init__(self, module: nn.Module) -> None:
         modules = list(module.modules())
         self.tensors = tuple(floating_tensors(modules))
-        # Memory that a tensor has left must not be given to its next one: the address would not tell them apart.
+        # While it is held, memory that a tensor has left cannot come back under the same address.
         self._memory = tuple(tensor.detach() for tensor in self.tensors)
         self._state = _state(module, modules, self.tensors)
 
@@ -62,19 +64,28 @@ class Snapshot:
 def floating_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:
     for module in modules:
         for tensors in (module._parameters, module._buffers):
-            yield from (tensor for tensor in tensors.values() if tensor is not None and tensor.is_floating_point())
+            yield from (
+                tensor for tensor in tensors.values() if tensor is not None and tensor.is_floating_point()
+            )
 
 
 def can_watch(tensor: Tensor) -> bool:
-    """Whether a tensor has memory and a version to compare: no subclass, none that a functorch transform wraps."""
+    """Whether a tensor has memory and a version to compare: no subclass, none wrapped by torch.func."""
     if type(tensor) not in (Tensor, nn.Parameter) or functorch.is_functorch_wrapped_tensor(tensor):
         return False
     return _has_dense_memory(tensor) or not tensor.is_inference()
 
 
 def _state(root: nn.Module, modules: list[nn.Module], tensors: tuple[Tensor, ...]) -> State:
-    dicts = [held for module in modules for held in (module._modules, module._parameters, module._buffers) if held]
-    hooks = [held for module in modules if module is not root for held in (module._forward_pre_hooks, module._forward_hooks)]
+    dicts = [
+        held for module in modules for held in (module._modules, module._parameters, module._buffers) if held
+    ]
+    hooks = [
+        held
+        for module in modules
+        if module is not root
+        for held in (module._forward_pre_hooks, module._forward_hooks)
+    ]
     dicts += [held for held in hooks if held]
     weights = tuple(tensor for tensor in tensors if not _is_read_whole(tensor))
     regions = b"".join(map(_region, tensors))
@@ -84,28 +95,30 @@ def _state(root: nn.Module, modules: list[nn.Module], tensors: tuple[Tensor, ...
         attributes=tuple(part for module in modules for part in _attributes(module, module is root)),
         empty_dicts=tuple(held for held in hooks if not held),
         tensors=tensors,
-        addresses=tuple(tensor.data_ptr() for tensor in tensors),
+        addresses=_words(*(tensor.data_ptr() for tensor in tensors)),
         weights=weights,
-        versions=tuple(tensor._version for tensor in weights),
-        sizes=tuple(tensor.numel() for tensor in weights),
+        versions=_words(*(tensor._version for tensor in weights)),
+        sizes=_words(*(tensor.numel() for tensor in weights)),
         regions=regions,
-        digest=_native.memory_digest(regions),
+        digest=_words(_native.memory_digest(regions)),
     )
 
 
 def _attributes(module: nn.Module, is_root: bool) -> Iterable[Any]:
     held = vars(module)
     for name in ATTRIBUTES:
-        # A container's flag does not matter, and the root's is looked at before any snapshot.
-        if name in held and not (name == "training" and (is_root or module._modules)):
+        if name in held:
             yield from (held, name, held[name])
+    if "eps" in held:  # only a norm computes something else in train mode
+        yield from (held, "training", module.training)
     if not is_root:
-        yield from (held, PATCHED, held.get(PATCHED))
+        yield from (held, METHOD, held.get(METHOD))
 
 
 def _has_dense_memory(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and (
-        tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+        tensor.is_contiguous()
+        or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
     )
 
 
@@ -119,4 +132,8 @@ def _region(tensor: Tensor) -> bytes:
         return b""
     size = tensor.numel() * tensor.element_size()
     step = WORD_BYTES if _is_read_whole(tensor) else max(size // SAMPLES // WORD_BYTES, 1) * WORD_BYTES
-    return struct.pack("QQQ", tensor.data_ptr(), size, step)
+    return _words(tensor.data_ptr(), size, step)
+
+
+def _words(*numbers: int) -> bytes:
+    return struct.pack(f"{len(numbers)}Q", *numbers)

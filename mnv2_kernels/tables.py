@@ -19,26 +19,31 @@ FAIL = Text("FAILED", style="bold red")
 
 def classification(result: Classification) -> RenderableType:
     """Top five of every photograph, then how fused and eager compare."""
-    photos = _table("photo", "class", probability="right", fused="right", eager="right")
+    photos = _table()
+    photos.add_column("photo", no_wrap=True)
+    photos.add_column("class")
+    _add_numbers(photos, "share", "fused", "eager")
     for photo in result.photos:
         _add_photo(photos, photo)
-    summary = _facts()
-    summary.add_row("network", _network(result))
-    summary.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}, float32, batch 1")
-    summary.add_row("fused - eager", _difference(result))
+
+    facts = _facts()
+    facts.add_row("network", _network(result))
+    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}, float32, batch 1")
+    facts.add_row("fused - eager", _difference(result))
     if result.expected is not None:
-        summary.add_row("expected.json", _comparison(result.expected))
+        facts.add_row("expected.json", _comparison(result.expected))
     if result.timing is not None:
-        summary.add_row("time", _timing(result.timing))
-    summary.add_row("not stored", f"{result.expanded_bytes / 1e6:.1f} MB of expanded tensors a photograph")
-    return Group(photos, summary)
+        facts.add_row("time", _timing(result.timing))
+    facts.add_row("not stored", f"{result.expanded_bytes / 1e6:.1f} MB of expanded tensors a photograph")
+    return _spaced(photos, facts)
 
 
 def _add_photo(table: Table, photo: PhotoResult) -> None:
     for rank, guess in enumerate(photo.top):
         table.add_row(
             PurePath(photo.photo).name if rank == 0 else "",
-            guess.label,
+            # Cut rather than wrapped, and the first column to give way: the numbers stay whole.
+            Text(guess.label, no_wrap=True, overflow="ellipsis"),
             f"{guess.probability:.1%}",
             f"{guess.logit:.4f}",
             f"{guess.eager_logit:.4f}",
@@ -55,14 +60,13 @@ def _network(result: Classification) -> str:
 
 
 def _difference(result: Classification) -> Text:
-    return Text.assemble(
-        f"largest logit difference {result.largest_difference:.1e}: ", _verdict(result.agrees)
-    )
+    difference = f"largest logit difference {result.largest_difference:.1e}: "
+    return Text.assemble(difference, _verdict(result.agrees))
 
 
 def _comparison(comparison: Comparison) -> Text:
     return Text.assemble(
-        f"{comparison.logits} logits, largest deviation {comparison.largest_deviation:.1e} "
+        f"{comparison.logits} logits, largest deviation {comparison.largest_deviation:.1e} ",
         f"(allowed {comparison.tolerance:.0e}): ",
         _verdict(comparison.agrees),
     )
@@ -78,11 +82,13 @@ def _timing(timing: Timing) -> Text:
 
 def verification(result: Verification) -> RenderableType:
     """One line for every part of the network."""
-    table = _table(
-        "part", "shape", **{"fused error": "right", "eager error": "right", "ratio": "right", "": "left"}
-    )
+    parts = _table()
+    parts.add_column("part", no_wrap=True)
+    parts.add_column("shape", no_wrap=True)
+    _add_numbers(parts, "fused error", "eager error", "ratio")
+    parts.add_column("", no_wrap=True)
     for part in result.parts:
-        table.add_row(
+        parts.add_row(
             part.name,
             part.shape,
             f"{part.fused_error:.2e}",
@@ -90,13 +96,20 @@ def verification(result: Verification) -> RenderableType:
             f"{part.ratio:.2f}",
             _verdict(part.passed),
         )
-    summary = _facts()
-    summary.add_row("network", f"{result.weights}, {result.dtype}, batch {result.batch}")
-    summary.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
-    summary.add_row("errors", f"largest against float64, over {result.photos} photographs{_extra(result)}")
-    summary.add_row("rule", f"fused at most {result.allowed_ratio:g} times eager")
-    summary.add_row("verdict", _verdict(result.passed))
-    return Group(table, summary)
+
+    facts = _facts()
+    facts.add_row("network", f"{result.weights}, {result.dtype}, batch {result.batch}")
+    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
+    facts.add_row("errors", f"largest against float64, over {_inputs(result)}")
+    facts.add_row("rule", f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings")
+    facts.add_row("verdict", _verdict(result.passed))
+    return _spaced(parts, facts)
+
+
+def _inputs(result: Verification) -> str:
+    random = result.inputs - result.photos
+    counts = ((result.photos, "photograph"), (random, "random image"))
+    return " and ".join(_count(number, noun) for number, noun in counts if number)
 
 
 def installation(info: Info) -> RenderableType:
@@ -104,27 +117,22 @@ def installation(info: Info) -> RenderableType:
     facts = _facts()
     for name, version in info.versions.items():
         facts.add_row(name, version)
+    facts.add_row("built", str(info.build["summary"]))
     facts.add_row("processor", info.processor)
     facts.add_row("threads", f"{info.threads} of {_count(info.logical_cpus, 'logical CPU')}")
     facts.add_row("ISA", f"{info.selected_isa}: {info.selection_reason}")
     facts.add_row("CUDA", info.cuda)
     facts.add_row("Triton", info.triton)
-    facts.add_row("built", str(info.build["summary"]))
 
     isas = _table("ISA", "in this build", "on this processor", "used")
     for isa in info.isas:
-        used = "yes" if isa.name == info.selected_isa else ""
+        used = _yes_no(isa.name == info.selected_isa)
         isas.add_row(isa.name, _yes_no(isa.compiled), _yes_no(isa.supported), used)
 
     ops = _table("operator", "CPU", "CUDA")
     for op in info.ops:
         ops.add_row(op.op, op.cpu or "-", op.cuda or "-")
-    return Group(facts, isas, ops)
-
-
-def _extra(result: Verification) -> str:
-    random = result.inputs - result.photos
-    return f" and {random} random images" if random else ""
+    return _spaced(facts, isas, ops)
 
 
 def _yes_no(value: bool) -> str:
@@ -139,13 +147,13 @@ def _verdict(passed: bool) -> Text:
     return PASS if passed else FAIL
 
 
-def _table(*left: str, **others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in left:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for name, justify in others.items():
-        table.add_column(name, justify=justify, no_wrap=True)
-    return table
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def _add_numbers(table: Table, *columns: str) -> None:
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
 
 
 def _facts() -> Table:
@@ -153,3 +161,8 @@ def _facts() -> Table:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
     return facts
+
+
+def _spaced(*tables: Table) -> Group:
+    """The tables with an empty line behind each."""
+    return Group(*(each for table in tables for each in (table, "")))

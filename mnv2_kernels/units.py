@@ -11,12 +11,12 @@ from torch import Tensor, fx, nn
 
 from .fusion import Fusion, PackedOperator, head_fusion, stem_fusion
 from .inference import run_without_backward, wants_gradient
-from .layers import ConvNormActivation, Layer, NotFusable
+from .layers import ConvNormActivation, NotFusable, layer_of
 from .snapshot import Snapshot, can_watch, floating_tensors
 
 
 class FusedUnit(nn.Module):
-    """Base of the modules that run one operator in eval mode and their own layers wherever that would not be right."""
+    """Base of the modules that run one operator in eval mode, or their layers where that would be wrong."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -38,7 +38,7 @@ class FusedUnit(nn.Module):
         # torch.fx traces with proxies and wants the layers.
         if self.training or isinstance(x, fx.Proxy) or wants_gradient(x):
             return eager(x)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return self._traced(x, eager)
         packed = self._cache.lookup(self)
         if packed.operator is None:
@@ -46,9 +46,9 @@ class FusedUnit(nn.Module):
         return run_without_backward(packed.operator.forward, x, packed.sources)
 
     def _traced(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
-        """The same in a graph, which has to take the parameters as they will be and cannot refuse a backward."""
-        expects_backward = torch.is_grad_enabled() and any(each.requires_grad for each in self.parameters())
-        if expects_backward and not torch.compiler.is_exporting():
+        """The same in a graph, which takes the parameters as they will be and cannot refuse a backward."""
+        for_inference = torch.compiler.is_exporting() or torch.jit.is_tracing() or not torch.is_grad_enabled()
+        if not for_inference and any(parameter.requires_grad for parameter in self.parameters()):
             return eager(x)
         try:
             fusion = self.fusion()
@@ -61,7 +61,7 @@ class FusedStem(FusedUnit, ConvNormActivation):
     """The first convolution: mnv2::stem in eval mode."""
 
     def fusion(self) -> Fusion:
-        return stem_fusion(Layer("0", *self.children()))
+        return stem_fusion(layer_of("0", list(self.children())))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
@@ -69,13 +69,13 @@ class FusedStem(FusedUnit, ConvNormActivation):
 
 
 class FusedHead(FusedUnit, ConvNormActivation):
-    """The last convolution. Called as a module it runs eagerly, and fused with the pool behind it by ``pooled``."""
+    """The last convolution: eager when called as a module, fused with the pool behind it by ``pooled``."""
 
     def fusion(self) -> Fusion:
-        return head_fusion(Layer("0", *self.children()))
+        return head_fusion(layer_of("0", list(self.children())))
 
     def pooled(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, out_channels), the mean over all pixels: mnv2::head_pool in eval mode."""
+        """(N, in_channels, H, W) to (N, out_channels), means of the pixels: mnv2::head_pool in eval mode."""
         return self._infer(x, self._eager_pooled)
 
     def _eager_pooled(self, x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class _Packed(NamedTuple):
 
 
 class _PackedCache:
-    """A unit's packed operator, made anew when what it was made of has changed. Copies and pickles start empty."""
+    """A unit's packed operator, made anew when what it was made of has changed; a copy starts empty."""
 
     def __init__(self) -> None:
         self._entry: tuple[Snapshot, _Packed] | None = None
@@ -123,6 +123,4 @@ def _pack(unit: FusedUnit) -> PackedOperator | None:
         fusion = unit.fusion()
     except NotFusable:
         return None
-    # Packed weights outlive an inference mode that happens to be on.
-    with torch.inference_mode(False), torch.no_grad():
-        return fusion.operator()
+    return fusion.operator()

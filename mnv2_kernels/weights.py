@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -145,7 +146,8 @@ def _torchvision_network(options: Mapping) -> Network:
         raise WeightsError(f"{TORCHVISION}: not installed ({error}); pip install torchvision") from error
     published = MobileNet_V2_Weights.IMAGENET1K_V1
     try:
-        with _socket_timeout(DOWNLOAD_TIMEOUT_S):
+        # torch.hub announces a download on stdout, which may have to hold JSON.
+        with _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(sys.stderr):
             state_dict = published.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"{TORCHVISION}: its weights cannot be downloaded ({error})") from error
@@ -161,7 +163,7 @@ def _keras_network(path: Path, options: Mapping) -> Network:
     try:
         model = FusedMobileNetV2.from_keras(path)
     except (ImportError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: {error}") from error
+        raise WeightsError(str(error)) from error
     settings = KERAS_SETTINGS.changed(**options)
     return Network(str(path), model, _numbered(model), settings)
 

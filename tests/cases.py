@@ -49,7 +49,9 @@ class Case:
         return self._fields(_CHANNEL_OPTIONS + _OPTIONS)
 
     def _fields(self, names: tuple[str, ...]) -> dict[str, Any]:
-        return {field.name: getattr(self.shape, field.name) for field in fields(self.shape) if field.name in names}
+        return {
+            field.name: getattr(self.shape, field.name) for field in fields(self.shape) if field.name in names
+        }
 
     def run(self, x: Tensor | None = None) -> Tensor:
         return getattr(torch.ops.mnv2, self.op)(self.x if x is None else x, *self.weights, **self.options)
@@ -70,30 +72,38 @@ class Case:
         return getattr(reference, self.op)(x.to(dtype), *weights, **self.options)
 
     def magnitude(self) -> Tensor:
-        """The float64 result of absolute values without activations: the scale of rounding errors, value by value."""
+        """The float64 result of absolute values without activations: the scale of rounding errors."""
         linear = {name: "none" for name in ("activation", "project_activation") if hasattr(self.shape, name)}
         weights = tuple(None if weight is None else weight.abs() for weight in self.weights)
         return Case(replace(self.shape, **linear), self.x.abs(), weights).reference(torch.float64)
 
 
-def make_case(shape: Shape, dtype: torch.dtype = torch.float32, *, scale: bool = True, bias: bool = True) -> Case:
+def make_case(
+    shape: Shape, dtype: torch.dtype = torch.float32, *, scale: bool = True, bias: bool = True
+) -> Case:
     """Random tensors for ``shape``, the same for the same arguments.
 
-    Weights keep the variance of what they multiply, so that every activation clips some values and passes others.
+    Weights keep the variance of what they multiply: every activation clips some values and passes others.
     """
-    generator = torch.Generator().manual_seed(hash((shape.batch, shape.height, shape.width, shape.in_channels)))
+    generator = torch.Generator().manual_seed(
+        hash((shape.batch, shape.height, shape.width, shape.in_channels))
+    )
 
     def normal(*size: int) -> Tensor:
         return torch.randn(size, generator=generator)
 
     def convolution(out_channels: int, in_channels: int, kernel: int) -> tuple[Tensor | None, ...]:
-        weight = 2 * normal(out_channels, in_channels, kernel, kernel) / (in_channels * kernel * kernel) ** 0.5
+        weight = (
+            2 * normal(out_channels, in_channels, kernel, kernel) / (in_channels * kernel * kernel) ** 0.5
+        )
         scales = 0.5 + torch.rand(out_channels, generator=generator) if scale else None
         biases = normal(out_channels) if bias else None
         return weight, scales, biases
 
     if isinstance(shape, BlockShape):
-        expand = convolution(shape.expanded_channels, shape.in_channels, 1) if shape.expand else (None, None, None)
+        expand = (
+            convolution(shape.expanded_channels, shape.in_channels, 1) if shape.expand else (None, None, None)
+        )
         depthwise = convolution(shape.expanded_channels, 1, 3)
         weights = (*expand, *depthwise, *convolution(shape.out_channels, shape.expanded_channels, 1))
     else:
@@ -112,7 +122,9 @@ def measured_case(shape: Shape, dtype: torch.dtype) -> tuple[Case, Tensor, Tenso
 # --- shapes ---
 
 
-def network_blocks(width: float, resolution: int, padding: str = "torch", batch: int = POOLED_INPUTS) -> list[BlockShape]:
+def network_blocks(
+    width: float, resolution: int, padding: str = "torch", batch: int = POOLED_INPUTS
+) -> list[BlockShape]:
     """The distinct blocks of MobileNetV2; a small ``resolution`` gives the same channels for less time."""
     return list(dict.fromkeys(mobilenet_v2(width, resolution, batch, padding).blocks))
 
@@ -143,10 +155,11 @@ def odd_heads() -> Iterator[HeadShape]:
 
 def channel_sweep() -> Iterator[BlockShape]:
     """Channel counts from 8 to 960 in steps of 8 and off them, on a small image."""
-    for channels in range(8, 961, 56):
-        for offset in (0, 1, 5):
-            out_channels = make_divisible(channels / 6)
-            yield BlockShape(POOLED_INPUTS, 4, 5, out_channels, channels + offset, out_channels + offset)
+    for channels in range(8, 961, 8):
+        narrow = make_divisible(channels / 6)
+        odd = 1 + channels // 8 % 7
+        yield BlockShape(POOLED_INPUTS, 4, 5, narrow, channels, narrow)
+        yield BlockShape(POOLED_INPUTS, 4, 5, narrow + odd, channels - odd, narrow - odd)
 
 
 def shape_id(shape: Shape) -> str:
@@ -168,7 +181,7 @@ def _offset(x: Tensor) -> Tensor:
 
 
 def _sliced(x: Tensor) -> Tensor:
-    """The middle of a larger NHWC tensor of NaN: what lies left, right, above, below and between is poison."""
+    """The middle of a larger NHWC tensor of NaN: what lies around and between is poison."""
     n, c, h, w = x.shape
     larger = x.new_full((n + 2, c + 3, h + 2, w + 2), float("nan")).to(memory_format=torch.channels_last)
     return larger[1:-1, 1:-2, 1:-1, 1:-1].copy_(x)

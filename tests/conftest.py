@@ -10,12 +10,12 @@ from mnv2_kernels import _native
 
 SUPPORTED_ISAS = [isa["name"] for isa in _native.isas() if isa["compiled"] and isa["supported"]]
 
-# No deadline: the first call of a shape pays for torch's own start-up. Derandomised: a red run is red again.
+# No deadline: the first call pays for torch's own start-up. Derandomised: a red run is red again.
 settings.register_profile("mnv2", deadline=None, derandomize=True)
 settings.load_profile("mnv2")
 
 
-# On top of the other parameters it varies fastest, so that a cached float64 result serves every instruction set.
+# On top of other parameters it varies fastest, so that a cached float64 result serves every instruction set.
 every_isa = pytest.mark.parametrize("isa", SUPPORTED_ISAS, indirect=True)
 
 
@@ -28,7 +28,7 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """float64 convolutions meet at a barrier for every group: on a busy machine a second thread costs 50 times."""
+    """float64 convolutions meet at a barrier for every group: on a busy machine two threads crawl."""
     torch.set_num_threads(1)
 
 

@@ -8,9 +8,6 @@ from itertools import product
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
 from cases import (
     DTYPES,
     LAYOUTS,
@@ -24,8 +21,11 @@ from cases import (
     shape_id,
 )
 from conftest import SUPPORTED_ISAS, every_isa
-from mnv2_kernels.shapes import ACTIVATIONS, BlockShape
+from hypothesis import given
+from hypothesis import strategies as st
 from tolerances import assert_accurate, assert_within_rounding
+
+from mnv2_kernels.shapes import ACTIVATIONS, BlockShape
 
 # Gives stages of 28, 14, 7, 4 and 2 pixels.
 SMALL_RESOLUTION = 56
@@ -118,7 +118,9 @@ def test_special_values_spread_as_in_torch(isa, special, activation, dtype):
         case.x[0, 3, 2, 4] = float(special)
         case.x[1, 5, 6, 8] = float(special)
         truth = case.reference(torch.float64)
-        assert not truth.isfinite().all() or (activation == "relu6" and special != "nan" and not base.residual)
+        assert not truth.isfinite().all() or (
+            activation == "relu6" and special != "nan" and not base.residual
+        )
         eps = torch.finfo(dtype).eps
         torch.testing.assert_close(case.run().double(), truth, rtol=eps, atol=1e-4, equal_nan=True)
 

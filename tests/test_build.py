@@ -225,7 +225,7 @@ class TestInstall:
         done = run_setup(module)
         assert done.returncode != 0
         assert re.fullmatch(
-            rf"mnv2_kernels needs {module} to build .* Run: pip install torch .*\n", done.stderr
+            rf"mnv2_kernels needs {module} to build; .* Run: pip install torch .*\n", done.stderr
         )
 
     def test_wheel_holds_the_package_and_runs_elsewhere(self, tmp_path):

@@ -1,13 +1,17 @@
-"""Every refusal of the operators: a RuntimeError that names operator, argument, what was expected and what came."""
+"""Every refusal: a RuntimeError that names operator, argument, what was expected and what came."""
 
 from __future__ import annotations
 
 import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
-
 from cases import Case, make_case
+
 from mnv2_kernels import _native
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
 
@@ -15,7 +19,9 @@ BLOCK = make_case(BlockShape(1, 7, 7, 16, 96, 16, residual=True))
 DIRECT = make_case(BlockShape(1, 7, 7, 16, 16, 24, expand=False))
 STEM = make_case(StemShape(1, 9, 9, 3, 8))
 HEAD = make_case(HeadShape(1, 3, 3, 8, 24))
-BLOCK_WEIGHTS = [f"{layer}_{part}" for layer in ("expand", "depthwise", "project") for part in ("weight", "scale", "bias")]
+BLOCK_WEIGHTS = [
+    f"{layer}_{part}" for layer in ("expand", "depthwise", "project") for part in ("weight", "scale", "bias")
+]
 LAYER_WEIGHTS = ["weight", "scale", "bias"]
 
 
@@ -40,7 +46,9 @@ def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.uint8, torch.complex64, torch.bool], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.int64, torch.uint8, torch.complex64, torch.bool], ids=str
+)
 def test_dtype_of_x(case, dtype):
     name = str(dtype).removeprefix("torch.")
     message = f"mnv2::{{}}: x: expected dtype float32, float16 or bfloat16, got {name}"
@@ -72,19 +80,47 @@ def test_channels_of_x(case):
 @pytest.mark.parametrize(
     ("case", "changed", "message"),
     [
-        (BLOCK, {"expand_weight": zeros(96, 24, 1, 1)}, "expand_weight: expected shape (96, 16, 1, 1), got (96, 24, 1, 1)"),
+        (
+            BLOCK,
+            {"expand_weight": zeros(96, 24, 1, 1)},
+            "expand_weight: expected shape (96, 16, 1, 1), got (96, 24, 1, 1)",
+        ),
         (BLOCK, {"expand_weight": zeros(96, 16)}, "expand_weight: expected 4 dimensions, got shape (96, 16)"),
         (BLOCK, {"expand_scale": zeros(95)}, "expand_scale: expected shape (96,), got (95,)"),
         (BLOCK, {"expand_bias": zeros(96, 1)}, "expand_bias: expected shape (96,), got (96, 1)"),
-        (BLOCK, {"depthwise_weight": zeros(96, 1, 5, 5)}, "depthwise_weight: expected shape (96, 1, 3, 3), got (96, 1, 5, 5)"),
+        (
+            BLOCK,
+            {"depthwise_weight": zeros(96, 1, 5, 5)},
+            "depthwise_weight: expected shape (96, 1, 3, 3), got (96, 1, 5, 5)",
+        ),
         (BLOCK, {"depthwise_weight": zeros(96)}, "depthwise_weight: expected 4 dimensions, got shape (96,)"),
         (BLOCK, {"depthwise_bias": zeros(16)}, "depthwise_bias: expected shape (96,), got (16,)"),
-        (BLOCK, {"project_weight": zeros(16, 95, 1, 1)}, "project_weight: expected shape (16, 96, 1, 1), got (16, 95, 1, 1)"),
-        (BLOCK, {"project_weight": zeros(16, 96, 1)}, "project_weight: expected 4 dimensions, got shape (16, 96, 1)"),
+        (
+            BLOCK,
+            {"project_weight": zeros(16, 95, 1, 1)},
+            "project_weight: expected shape (16, 96, 1, 1), got (16, 95, 1, 1)",
+        ),
+        (
+            BLOCK,
+            {"project_weight": zeros(16, 96, 1)},
+            "project_weight: expected 4 dimensions, got shape (16, 96, 1)",
+        ),
         (BLOCK, {"project_scale": zeros()}, "project_scale: expected shape (16,), got ()"),
-        (DIRECT, {"depthwise_weight": zeros(24, 1, 3, 3)}, "depthwise_weight: expected shape (16, 1, 3, 3), got (24, 1, 3, 3)"),
-        (DIRECT, {"expand_scale": zeros(16)}, "expand_scale: expected None without expand_weight, got a tensor"),
-        (DIRECT, {"expand_bias": zeros(16)}, "expand_bias: expected None without expand_weight, got a tensor"),
+        (
+            DIRECT,
+            {"depthwise_weight": zeros(24, 1, 3, 3)},
+            "depthwise_weight: expected shape (16, 1, 3, 3), got (24, 1, 3, 3)",
+        ),
+        (
+            DIRECT,
+            {"expand_scale": zeros(16)},
+            "expand_scale: expected None without expand_weight, got a tensor",
+        ),
+        (
+            DIRECT,
+            {"expand_bias": zeros(16)},
+            "expand_bias: expected None without expand_weight, got a tensor",
+        ),
         (STEM, {"weight": zeros(8, 4, 3, 3)}, "weight: expected shape (8, 3, 3, 3), got (8, 4, 3, 3)"),
         (STEM, {"weight": zeros(8, 27)}, "weight: expected 4 dimensions, got shape (8, 27)"),
         (STEM, {"weight": zeros(0, 3, 3, 3)}, "out_channels: expected 1 to 1048576 channels, got 0"),
@@ -122,8 +158,14 @@ def test_packers_name_themselves():
         ({"stride": 3}, "stride: expected 1 or 2, got 3"),
         ({"stride": 0}, "stride: expected 1 or 2, got 0"),
         ({"padding": [1, 1]}, "padding: expected (top, left, bottom, right), each 0 or 1, got (1, 1)"),
-        ({"padding": [1, 1, 2, 1]}, "padding: expected (top, left, bottom, right), each 0 or 1, got (1, 1, 2, 1)"),
-        ({"padding": [-1, 0, 0, 0]}, "padding: expected (top, left, bottom, right), each 0 or 1, got (-1, 0, 0, 0)"),
+        (
+            {"padding": [1, 1, 2, 1]},
+            "padding: expected (top, left, bottom, right), each 0 or 1, got (1, 1, 2, 1)",
+        ),
+        (
+            {"padding": [-1, 0, 0, 0]},
+            "padding: expected (top, left, bottom, right), each 0 or 1, got (-1, 0, 0, 0)",
+        ),
         ({"activation": "gelu"}, 'activation: expected "none", "relu" or "relu6", got "gelu"'),
         ({"project_activation": ""}, 'project_activation: expected "none", "relu" or "relu6", got ""'),
         ({"stride": 2}, "residual: expected stride 1, got 2"),
@@ -146,9 +188,13 @@ def test_options_of_packed_operators():
         call_packed(STEM, activation="silu")
     with refuses("mnv2::head_pool_packed: out_channels: expected 1 to 1048576 channels, got -1"):
         call_packed(HEAD, out_channels=-1)
-    with refuses("mnv2::fused_block_packed: expanded_channels: expected 1 to 1048576 channels, got 4611686018427387904"):
+    with refuses(
+        "mnv2::fused_block_packed: expanded_channels: expected 1 to 1048576 channels, got 4611686018427387904"
+    ):
         call_packed(BLOCK, expanded_channels=2**62)
-    with refuses("mnv2::fused_block_packed: expanded_channels: expected 16 (in_channels, without expand), got 17"):
+    with refuses(
+        "mnv2::fused_block_packed: expanded_channels: expected 16 (in_channels, without expand), got 17"
+    ):
         call_packed(DIRECT, expanded_channels=17)
 
 
@@ -179,6 +225,28 @@ def test_sizes_whose_products_overflow():
         call(STEM, x=x)
 
 
+def test_scratch_memory_that_does_not_fit():
+    x = zeros(1, 16, 1, 1).expand(1, 16, 1, 2**24)
+    shape = re.escape(str(tuple(x.shape)))
+    with (
+        address_space(2**29),
+        pytest.raises(RuntimeError, match=f"^mnv2::fused_block: cannot allocate .* {shape}$"),
+    ):
+        call(DIRECT, x=x, project_weight=zeros(1, 16, 1, 1), project_scale=None, project_bias=None)
+
+
+@contextmanager
+def address_space(spare_bytes: int) -> Iterator[None]:
+    """Leaves the process so much more memory than it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + spare_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 # --- packed weights ---
 
 
@@ -202,9 +270,13 @@ def test_what_is_not_packed_weights(case):
 
 
 def test_weights_of_another_layer():
-    with pytest.raises(RuntimeError, match=r"^mnv2::fused_block_packed: packed: expected .* -> 96 -> 16, got a stem "):
+    with pytest.raises(
+        RuntimeError, match=r"^mnv2::fused_block_packed: packed: expected .* -> 96 -> 16, got a stem "
+    ):
         call_packed(BLOCK, packed=STEM.pack())
-    with pytest.raises(RuntimeError, match=r"^mnv2::head_pool_packed: packed: expected .* 8 -> 32, got .* 8 -> 24$"):
+    with pytest.raises(
+        RuntimeError, match=r"^mnv2::head_pool_packed: packed: expected .* 8 -> 32, got .* 8 -> 24$"
+    ):
         call_packed(HEAD, out_channels=32)
     with pytest.raises(RuntimeError, match=r"^mnv2::fused_block_packed: packed: expected "):
         call_packed(BLOCK, packed=DIRECT.pack())
@@ -232,7 +304,7 @@ def test_weights_stay_with_the_instruction_set_they_were_packed_for(monkeypatch)
 
 
 def test_a_tensor_on_another_device():
-    """The dispatcher picks the kernel by all tensors; one that reaches the CPU's with a foreign tensor is refused."""
+    """The dispatcher looks at all tensors; a call that reaches the CPU with a foreign one is refused."""
     cpu = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
     weights = [weight.to("meta") for weight in BLOCK.weights]
     with refuses("mnv2::fused_block: expand_weight: expected a tensor on cpu, got one on meta"):

@@ -7,13 +7,13 @@ from itertools import product
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
 from cases import DTYPES, LAYOUTS, WIDTHS, Case, make_case, measured_case, odd_heads, odd_stems, shape_id
 from conftest import SUPPORTED_ISAS, every_isa
-from mnv2_kernels.shapes import ACTIVATIONS, HeadShape, StemShape, mobilenet_v2
+from hypothesis import given
+from hypothesis import strategies as st
 from tolerances import assert_accurate, assert_within_rounding
+
+from mnv2_kernels.shapes import ACTIVATIONS, HeadShape, StemShape, mobilenet_v2
 
 STEM = StemShape(2, 9, 10, 3, 24)
 HEAD = HeadShape(2, 3, 5, 40, 72)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import torch
+from cases import POOLED_INPUTS, Case
 from torch import Tensor
 
-from cases import POOLED_INPUTS, Case
 from mnv2_kernels.shapes import KERNEL_TAPS, BlockShape
 
-# THE accuracy rule: the largest error, pooled over at least POOLED_INPUTS inputs, is at most so many times that of the
-# eager block (convolution, then BatchNorm) of the same dtype.
+# THE accuracy rule: the largest error, pooled over at least POOLED_INPUTS inputs, is at most so many times
+# that of the eager block (convolution, then BatchNorm) of the same dtype.
 EAGER_FACTOR = 2.0
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
-# What remains where eager happens to be almost exact: three convolutions, each rounded by its scale and its bias.
+# What remains where eager happens to be almost exact: three convolutions, each rounded by scale and bias.
 LAST_ROUNDINGS = 6
 
 
@@ -38,7 +38,7 @@ def assert_accurate(actual: Tensor, eager: Tensor, truth: Tensor) -> None:
 
 
 def assert_within_rounding(case: Case, actual: Tensor) -> None:
-    """The textbook bound for sums in float32, value by value: loose, but it holds for any input, however few."""
+    """The textbook bound for float32 sums, value by value: loose, but it holds for any input, however few."""
     truth, magnitude = case.reference(torch.float64), case.magnitude()
     assert actual.shape == truth.shape
     assert actual.dtype == case.x.dtype
@@ -50,4 +50,6 @@ def assert_within_rounding(case: Case, actual: Tensor) -> None:
         depth = shape.accumulation_depth + shape.height * shape.width
     bound = (depth + LAST_ROUNDINGS) * FLOAT32_EPS * magnitude + _output_rounding(actual.dtype) * truth.abs()
     error = (actual.double() - truth).abs()
-    assert (error <= bound + torch.finfo(actual.dtype).tiny).all(), f"{(error / bound).max():.3g} times the bound"
+    assert (error <= bound + torch.finfo(actual.dtype).tiny).all(), (
+        f"{(error / bound).max():.3g} times the bound"
+    )

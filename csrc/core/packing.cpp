@@ -116,10 +116,21 @@ std::string describe(const PackedHeader& header)
     return text + " -> " + std::to_string(header.out_channels);
 }
 
-// The widths that the instruction sets' vectors have, so that a damaged header cannot send packed_bytes astray.
+// Floats in a vector of each instruction set; 0 for what is none. A damaged header must not send a kernel past the end.
+int32_t vector_width_of(Isa isa)
+{
+    switch (isa) {
+        case Isa::scalar: return 4;
+        case Isa::neon: return 4;
+        case Isa::avx2: return 8;
+        case Isa::avx512: return 16;
+    }
+    return 0;
+}
+
 bool plausible(const PackedHeader& header)
 {
-    return header.vector_width > 0 && header.vector_width <= 64;
+    return header.vector_width > 0 && header.vector_width == vector_width_of(header.isa);
 }
 
 template <class Params>

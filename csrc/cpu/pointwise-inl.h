@@ -208,16 +208,26 @@ template <int VECTORS>
 constexpr PointwiseTable<VECTORS> pointwise_table =
     list_pointwise_tiles<VECTORS>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
 
-// One panel over consecutive pixels, in tiles whose heights differ by one at most: a short last tile would leave multiply-add
-// chains idle.
+// count tiles, the first `higher` of them of rows + 1 pixels, the others of rows.
+struct TileCuts {
+    int64_t rows, higher, count;
+};
+
+// Cuts pixels into tiles whose heights differ by one at most: a short last tile would leave multiply-add chains idle.
+MNV2_INLINE TileCuts cut_tiles(int64_t pixels, int64_t max_rows)
+{
+    const int64_t count = (pixels + max_rows - 1) / max_rows;
+    return {pixels / count, pixels % count, count};
+}
+
+// One panel over consecutive pixels.
 template <int VECTORS>
 void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const float* panel, PixelPosition at, int64_t last_lanes)
 {
     constexpr const PointwiseTable<VECTORS>& table = pointwise_table<VECTORS>;
-    const int64_t count = (pixels + table.max_rows - 1) / table.max_rows;
-    const int64_t rows = pixels / count, higher = pixels % count;
-    if (higher) at = table.of_rows[rows + 1](layer, panel, at, higher, last_lanes);
-    table.of_rows[rows](layer, panel, at, count - higher, last_lanes);
+    const TileCuts cuts = cut_tiles(pixels, table.max_rows);
+    if (cuts.higher) at = table.of_rows[cuts.rows + 1](layer, panel, at, cuts.higher, last_lanes);
+    table.of_rows[cuts.rows](layer, panel, at, cuts.count - cuts.higher, last_lanes);
 }
 
 // Output channels [first, last) of a layer with out_channels channels; first is a multiple of panel_width. y and residual

@@ -26,7 +26,7 @@ struct Case {
 
     std::string description() const
     {
-        return describe(params) + ", " + name_of(dtype) + ", layout " + std::to_string(static_cast<int>(layout));
+        return join(describe(params), ", ", name_of(dtype), ", layout ", static_cast<int>(layout));
     }
 };
 
@@ -35,7 +35,7 @@ using Bytes = std::vector<uint8_t>;
 // What a case computes with, made from random numbers that depend on nothing but the case.
 template <class Params>
 class Operation {
-   public:
+public:
     using Weights = decltype(random_weights(std::declval<Random&>(), std::declval<Params>()));
 
     explicit Operation(const Case<Params>& from)
@@ -89,7 +89,7 @@ class Operation {
             if (!agrees(value_at(y, i), expected_.at[i], x_.dtype())) first_wrong = i;
         if (first_wrong == expected_.at.size()) return;
         const Bounded& wanted = expected_.at[first_wrong];
-        const Scope scope("result " + std::to_string(first_wrong) + ", not within " + std::to_string(wanted.error));
+        const Scope scope("result ", first_wrong, ", not within ", wanted.error);
         CHECK_EQUAL(value_at(y, first_wrong), wanted.value);
     }
 
@@ -100,7 +100,7 @@ class Operation {
 
     int64_t image_bytes() const { return out_pixels(params_) * params_.out_channels * scalar_bytes(x_.dtype()); }
 
-   private:
+private:
     Operation(const Case<Params>& from, Random random)
         : Operation(from.params, random_weights(random, from.params),
                     Tensor::random(random, from.dtype, from.layout, from.params.batch, from.params.height, from.params.width,
@@ -213,7 +213,7 @@ void check_odd_values(const Params& params, Layout layout)
     for (const double odd : odd_values)
         for (const ScalarType dtype : dtypes) {
             if (!is_sampled()) continue;
-            const Scope scope(describe(params) + ", " + name_of(dtype) + ", with " + std::to_string(odd));
+            const Scope scope(describe(params), ", ", name_of(dtype), ", with ", odd);
             Random random(7);
             const auto weights = random_weights(random, params);
             Tensor x = Tensor::random(random, dtype, layout, params.batch, params.height, params.width, params.in_channels);

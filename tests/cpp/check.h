@@ -30,10 +30,22 @@ struct Register {
     Register(const char* name, void (*body)()) { progress.tests.push_back({name, body}); }
 };
 
+template <class... Parts>
+std::string join(const Parts&... parts)
+{
+    std::ostringstream text;
+    (text << ... << parts);
+    return text.str();
+}
+
 // Names what the enclosing braces check; failures and crashes print it.
 class Scope {
-   public:
-    explicit Scope(std::string text) { progress.context.push_back(std::move(text)); }
+public:
+    template <class... Parts>
+    explicit Scope(const Parts&... parts)
+    {
+        progress.context.push_back(join(parts...));
+    }
     ~Scope() { progress.context.pop_back(); }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
@@ -52,9 +64,7 @@ void check_equal(const char* file, int line, const char* what, const A& got, con
 {
     ++progress.checks;
     if (got == expected) return;
-    std::ostringstream text;
-    text << what << ": expected " << expected << ", got " << got;
-    fail(file, line, text.str());
+    fail(file, line, join(what, ": expected ", expected, ", got ", got));
 }
 
 // A guard page was touched: prints where, and leaves the rest to whoever handled the signal before (AddressSanitizer).
@@ -64,7 +74,7 @@ inline void report_crash(int number)
 {
     const auto print = [](const std::string& text) { return write(STDOUT_FILENO, text.data(), text.size()); };
     ssize_t printed = print("access outside of a buffer\n");
-    for (const std::string& text : progress.context) printed += print("    in " + text + "\n");
+    for (const std::string& text : progress.context) printed += print(join("    in ", text, "\n"));
     sigaction(number, printed < 0 ? nullptr : &earlier_action, nullptr);
 }
 
@@ -81,14 +91,14 @@ inline bool run_test(const Test& test)
 
 }  // namespace mnv2::test
 
-#define TEST(name)                                             \
-    static void name();                                        \
+#define TEST(name)                                              \
+    static void name();                                         \
     static const mnv2::test::Register name##_test(#name, name); \
     static void name()
 
-#define CHECK(condition)                                                      \
-    do {                                                                      \
-        ++mnv2::test::progress.checks;                                        \
+#define CHECK(condition)                                                                 \
+    do {                                                                                 \
+        ++mnv2::test::progress.checks;                                                   \
         if (!(condition)) mnv2::test::fail(__FILE__, __LINE__, "CHECK(" #condition ")"); \
     } while (false)
 
@@ -97,7 +107,7 @@ inline bool run_test(const Test& test)
 int main(int count, char** arguments)
 {
     using namespace mnv2::test;
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = report_crash;
     sigaction(SIGSEGV, &action, &earlier_action);
     bool passed = true;

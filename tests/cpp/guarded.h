@@ -17,7 +17,7 @@ enum class Placement { ends_at_guard, begins_at_guard };
 constexpr Placement placements[] = {Placement::ends_at_guard, Placement::begins_at_guard};
 
 class GuardedBuffer {
-   public:
+public:
     GuardedBuffer(size_t bytes, Placement placement)
     {
         const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), inside = (bytes + page - 1) / page * page;
@@ -39,7 +39,7 @@ class GuardedBuffer {
     void* data() const { return data_; }
     float* floats() const { return reinterpret_cast<float*>(data_); }
 
-   private:
+private:
     void* mapped_;
     size_t mapped_bytes_;
     char* data_;

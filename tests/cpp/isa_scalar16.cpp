@@ -1,5 +1,6 @@
 #define MNV2_ISA scalar16
 #define MNV2_SCALAR_LANES 16
+#define MNV2_SCALAR_REGISTERS 32
 
 #include "cpu/simd/scalar.h"
 //

@@ -12,7 +12,7 @@ namespace mnv2::test {
 constexpr const char* force_isa = "MNV2_FORCE_ISA";
 
 class ForcedIsa {
-   public:
+public:
     explicit ForcedIsa(const char* name) { setenv(force_isa, name, 1); }
     ~ForcedIsa() { unsetenv(force_isa); }
     ForcedIsa(const ForcedIsa&) = delete;

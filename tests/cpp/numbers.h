@@ -50,7 +50,8 @@ inline double decode(ScalarType type, uint16_t bits)
     else if (exponent == 0)
         magnitude = std::ldexp(fraction, format.least_exponent - format.fraction_bits);
     else
-        magnitude = std::ldexp((1 << format.fraction_bits) + fraction, format.least_exponent + exponent - 1 - format.fraction_bits);
+        magnitude =
+            std::ldexp((1 << format.fraction_bits) + fraction, format.least_exponent + exponent - 1 - format.fraction_bits);
     return bits & 0x8000 ? -magnitude : magnitude;
 }
 

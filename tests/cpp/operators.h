@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "check.h"
 #include "core/block.h"
 #include "core/packing.h"
 #include "core/parallel.h"
@@ -29,25 +30,22 @@ template <class Params>
 std::string describe_window(const Params& params)
 {
     const Padding& p = params.padding;
-    std::string text = " stride " + std::to_string(params.stride) + " padding";
-    for (const int32_t side : {p.top, p.left, p.bottom, p.right}) text += " " + std::to_string(side);
-    return text + " " + describe(params.activation);
+    return join(" stride ", params.stride, " padding ", p.top, p.left, p.bottom, p.right, " ", describe(params.activation));
 }
 
 template <class Params>
 std::string describe_image(const Params& params)
 {
-    return std::to_string(params.batch) + " x " + std::to_string(params.height) + " x " + std::to_string(params.width) + " x " +
-           std::to_string(params.in_channels);
+    return join(params.batch, " x ", params.height, " x ", params.width, " x ", params.in_channels);
 }
 
 // --- inverted residual -------------------------------------------------------------------------------------------------
 
 inline std::string describe(const InvertedResidualParams& params)
 {
-    return "block " + describe_image(params) + " -> " + (params.has_expand ? "" : "(no expand) ") +
-           std::to_string(params.expanded_channels) + " -> " + std::to_string(params.out_channels) + describe_window(params) +
-           ", " + describe(params.project_activation) + (params.has_residual ? ", residual" : "");
+    return join("block ", describe_image(params), " -> ", params.has_expand ? "" : "(no expand) ", params.expanded_channels,
+                " -> ", params.out_channels, describe_window(params), ", ", describe(params.project_activation),
+                params.has_residual ? ", residual" : "");
 }
 
 inline int64_t out_pixels(const InvertedResidualParams& params)
@@ -76,7 +74,8 @@ inline Image reference(const InvertedResidualParams& params, const Image& x, con
     return inverted_residual(params, x, weights);
 }
 
-inline void launch(const InvertedResidualParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
+inline void launch(const InvertedResidualParams& params, const InputView& x, const void* packed, void* y,
+                   const Parallel& parallel)
 {
     cpu::inverted_residual(params, x, packed, y, parallel);
 }
@@ -104,7 +103,7 @@ inline void run_segment(const cpu::Kernels& kernels, const InvertedResidualParam
 
 inline std::string describe(const StemParams& params)
 {
-    return "stem " + describe_image(params) + " -> " + std::to_string(params.out_channels) + describe_window(params);
+    return join("stem ", describe_image(params), " -> ", params.out_channels, describe_window(params));
 }
 
 inline int64_t out_pixels(const StemParams& params)
@@ -144,8 +143,8 @@ inline int64_t segments_of(const cpu::StemPlan& plan)
     return plan.segments;
 }
 
-inline void run_segment(const cpu::Kernels& kernels, const StemParams& params, const cpu::StemPlan& plan, const InputView& image,
-                        const float* packed, void* y, int64_t segment, float* scratch)
+inline void run_segment(const cpu::Kernels& kernels, const StemParams& params, const cpu::StemPlan& plan,
+                        const InputView& image, const float* packed, void* y, int64_t segment, float* scratch)
 {
     const int64_t rows = params.out_height(), segments = plan.segments;
     kernels.stem({&params, &plan, image, packed, y, rows * segment / segments, rows * (segment + 1) / segments, scratch});
@@ -155,7 +154,7 @@ inline void run_segment(const cpu::Kernels& kernels, const StemParams& params, c
 
 inline std::string describe(const HeadPoolParams& params)
 {
-    return "head " + describe_image(params) + " -> " + std::to_string(params.out_channels) + " " + describe(params.activation);
+    return join("head ", describe_image(params), " -> ", params.out_channels, " ", describe(params.activation));
 }
 
 inline int64_t out_pixels(const HeadPoolParams&)

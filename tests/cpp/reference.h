@@ -29,14 +29,18 @@ struct Image {
     std::vector<Bounded> at;
 
     Image(int64_t batch, int64_t height, int64_t width, int64_t channels)
-        : batch(batch), height(height), width(width), channels(channels), at(static_cast<size_t>(batch * height * width * channels))
+        : batch(batch),
+          height(height),
+          width(width),
+          channels(channels),
+          at(static_cast<size_t>(batch * height * width * channels))
     {
     }
     int64_t pixels() const { return batch * height * width; }
     Bounded& operator()(int64_t n, int64_t y, int64_t x, int64_t c) { return at[index(n, y, x, c)]; }
     const Bounded& operator()(int64_t n, int64_t y, int64_t x, int64_t c) const { return at[index(n, y, x, c)]; }
 
-   private:
+private:
     size_t index(int64_t n, int64_t y, int64_t x, int64_t c) const
     {
         return static_cast<size_t>(((n * height + y) * width + x) * channels + c);
@@ -55,7 +59,7 @@ struct Convolution {
 
 // A sum of products whose terms may be added in any order of runs.
 class Dot {
-   public:
+public:
     void add(double weight, const Bounded& x)
     {
         value_ += weight * x.value;
@@ -71,7 +75,7 @@ class Dot {
         return {value_, error_ + rounding * (magnitude_ + error_) + static_cast<double>(terms_) * least_float};
     }
 
-   private:
+private:
     double value_ = 0.0, magnitude_ = 0.0, error_ = 0.0;
     int64_t terms_ = 0;
 };
@@ -102,7 +106,8 @@ inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_cha
         for (size_t o = 0; o < static_cast<size_t>(out_channels); ++o) {
             Dot dot;
             for (size_t k = 0; k < depth; ++k) dot.add(layer.weight[o * depth + k], x.at[pixel * depth + k]);
-            y.at[pixel * static_cast<size_t>(out_channels) + o] = finish(dot.result(), layer, static_cast<int64_t>(o), activation);
+            y.at[pixel * static_cast<size_t>(out_channels) + o] =
+                finish(dot.result(), layer, static_cast<int64_t>(o), activation);
         }
     return y;
 }

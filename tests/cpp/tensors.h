@@ -31,9 +31,10 @@ enum class Layout {
     one_value,
 };
 
-constexpr Layout layouts[] = {Layout::nhwc,       Layout::nchw,       Layout::nhwc_slice,  Layout::nchw_slice,
-                              Layout::transposed, Layout::every_other_channel, Layout::same_image, Layout::same_row,
-                              Layout::same_column, Layout::same_channel, Layout::one_value};
+constexpr Layout layouts[] = {Layout::nhwc,         Layout::nchw,       Layout::nhwc_slice,
+                              Layout::nchw_slice,   Layout::transposed, Layout::every_other_channel,
+                              Layout::same_image,   Layout::same_row,   Layout::same_column,
+                              Layout::same_channel, Layout::one_value};
 
 struct Strides {
     int64_t n, c, h, w;
@@ -85,9 +86,13 @@ inline Convolution random_convolution(Random& random, int64_t out_channels, int6
 
 // An (N, C, H, W) tensor's bytes from its first element to its last one; what lies between its elements is NaN.
 class Tensor {
-   public:
+public:
     Tensor(ScalarType dtype, Layout layout, int64_t batch, int64_t height, int64_t width, int64_t channels)
-        : dtype_(dtype), strides_(strides_of(layout, height, width, channels)), batch_(batch), height_(height), width_(width),
+        : dtype_(dtype),
+          strides_(strides_of(layout, height, width, channels)),
+          batch_(batch),
+          height_(height),
+          width_(width),
           channels_(channels)
     {
         const bool is_empty = batch == 0;
@@ -149,7 +154,7 @@ class Tensor {
     // The same memory, seen from image n on.
     InputView view_from_image(int64_t n) const { return view(bytes_.data() + offset(n, 0, 0, 0) * scalar_bytes(dtype_)); }
 
-   private:
+private:
     int64_t offset(int64_t n, int64_t y, int64_t x, int64_t c) const
     {
         return n * strides_.n + y * strides_.h + x * strides_.w + c * strides_.c;

@@ -70,7 +70,7 @@ TEST(an_unknown_name_is_an_error_that_lists_the_choices)
 {
     for (const std::string name : {"sse9", "AVX2", "avx2 ", "scalar,avx2"})
         CHECK_EQUAL(error_of_forcing(name.c_str()),
-                    "MNV2_FORCE_ISA: unknown instruction set '" + name + "'; expected one of: " + choices());
+                    join("MNV2_FORCE_ISA: unknown instruction set '", name, "'; expected one of: ", choices()));
 }
 
 TEST(what_this_machine_lacks_is_an_error_that_lists_the_choices)
@@ -78,7 +78,8 @@ TEST(what_this_machine_lacks_is_an_error_that_lists_the_choices)
     for (const cpu::IsaState& isa : cpu::isa_states()) {
         const bool runs = isa.compiled && isa.supported;
         const std::string owner = isa.compiled ? "processor" : "build";
-        const std::string refusal = "MNV2_FORCE_ISA: this " + owner + " does not support '" + isa.name + "'; expected one of: " + choices();
+        const std::string refusal =
+            join("MNV2_FORCE_ISA: this ", owner, " does not support '", isa.name, "'; expected one of: ", choices());
         CHECK_EQUAL(error_of_forcing(isa.name), runs ? "no error" : refusal);
     }
 }

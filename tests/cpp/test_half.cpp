@@ -37,7 +37,8 @@ std::vector<uint16_t> passed(const cpu::Kernels& kernels, ScalarType type, const
     const std::vector<uint8_t> packed = pack(params, shortcut_only(channels), kernels.layout);
     std::vector<uint16_t> y(x.size(), 0xc5c5);
     // Channels that do not lie side by side are loaded one by one.
-    const InputView view = interleaved ? InputView{x.data(), type, 1, params.batch, 1, 1} : InputView{x.data(), type, channels, 1, 1, 1};
+    const InputView view =
+        interleaved ? InputView{x.data(), type, 1, params.batch, 1, 1} : InputView{x.data(), type, channels, 1, 1, 1};
     launch(params, view, packed.data(), y.data(), {});
     return y;
 }
@@ -47,7 +48,7 @@ TEST(every_number_passes_unchanged)
     for_each_isa([](const cpu::Kernels& kernels) {
         for (const ScalarType type : half_types)
             for (const int64_t channels : {int64_t{1}, int64_t{3}, int64_t{16}, int64_t{33}}) {
-                const Scope scope(std::string(name_of(type)) + ", channels " + std::to_string(channels));
+                const Scope scope(name_of(type), ", channels ", channels);
                 std::vector<uint16_t> x;
                 for (int64_t bits = 0; bits < patterns; ++bits)
                     if (!std::isnan(decode(type, static_cast<uint16_t>(bits)))) x.push_back(static_cast<uint16_t>(bits));
@@ -82,9 +83,11 @@ TEST(not_a_number_stays_not_a_number)
                 const auto count = static_cast<size_t>(channels);
                 std::vector<uint16_t> x;
                 for (int64_t bits = 0; bits < patterns; ++bits)
-                    if (std::isnan(decode(type, static_cast<uint16_t>(bits)))) x.insert(x.end(), count, static_cast<uint16_t>(bits));
+                    if (std::isnan(decode(type, static_cast<uint16_t>(bits))))
+                        x.insert(x.end(), count, static_cast<uint16_t>(bits));
                 int64_t numbers = 0;
-                for (const uint16_t bits : passed(kernels, type, x, channels, false)) numbers += !std::isnan(decode(type, bits));
+                for (const uint16_t bits : passed(kernels, type, x, channels, false))
+                    numbers += !std::isnan(decode(type, bits));
                 CHECK_EQUAL(numbers, 0);
             }
     });
@@ -93,8 +96,10 @@ TEST(not_a_number_stays_not_a_number)
 // Every number of the type, the middle between it and the next one, and what lies just below and above those, of both signs.
 std::vector<float> near_ties(ScalarType type)
 {
-    std::vector<float> values = {INFINITY, -INFINITY, std::numeric_limits<float>::max(), std::numeric_limits<float>::denorm_min()};
-    const double largest = format_of(type).largest, step = largest - decode(type, static_cast<uint16_t>(encode(type, largest) - 1));
+    std::vector<float> values = {INFINITY, -INFINITY, std::numeric_limits<float>::max(),
+                                 std::numeric_limits<float>::denorm_min()};
+    const double largest = format_of(type).largest,
+                 step = largest - decode(type, static_cast<uint16_t>(encode(type, largest) - 1));
     for (int bits = 0; decode(type, static_cast<uint16_t>(bits)) <= largest; ++bits) {
         const double here = decode(type, static_cast<uint16_t>(bits));
         const double next = here < largest ? decode(type, static_cast<uint16_t>(bits + 1)) : largest + step;
@@ -115,7 +120,8 @@ std::vector<uint16_t> stored(const cpu::Kernels& kernels, ScalarType type, const
     const auto channels = static_cast<int64_t>(values.size());
     const InvertedResidualParams params = without_expand(block({1, 1}, 1, 0, channels));
     const Convolution zero{std::vector<float>(values.size(), 0.0f), std::vector<float>(values.size(), -1.0f), values};
-    const std::vector<uint8_t> packed = pack(params, BlockWeights{{}, constant_convolution(1, kernel_taps, 0.0f), zero}, kernels.layout);
+    const std::vector<uint8_t> packed =
+        pack(params, BlockWeights{{}, constant_convolution(1, kernel_taps, 0.0f), zero}, kernels.layout);
     const uint16_t x = 0;
     std::vector<uint16_t> y(values.size(), 0xc5c5);
     launch(params, {&x, type, 1, 1, 1, 1}, packed.data(), y.data(), {});
@@ -127,7 +133,7 @@ void check_stored(const cpu::Kernels& kernels, ScalarType type, const std::vecto
     const std::vector<uint16_t> got = stored(kernels, type, values);
     for (size_t i = 0; i < values.size(); ++i) {
         if (got[i] == encode(type, round_to(type, values[i]))) continue;
-        const Scope scope(std::string(name_of(type)) + " of " + std::to_string(values[i]));
+        const Scope scope(name_of(type), " of ", values[i]);
         CHECK_EQUAL(got[i], encode(type, round_to(type, values[i])));
     }
     CHECK_EQUAL(got.size(), values.size());
@@ -147,7 +153,8 @@ TEST(results_round_to_nearest_even_one_by_one)
         for (const ScalarType type : half_types) {
             const std::vector<float> values = near_ties(type);
             constexpr size_t apart = 97;  // coprime to the values' period of twelve
-            for (size_t i = 0; i + 3 <= values.size(); i += apart) check_stored(kernels, type, {values[i], values[i + 1], values[i + 2]});
+            for (size_t i = 0; i + 3 <= values.size(); i += apart)
+                check_stored(kernels, type, {values[i], values[i + 1], values[i + 2]});
         }
     });
 }

@@ -83,6 +83,41 @@ TEST(every_dtype_and_layout)
             }
 }
 
+template <class T, size_t COUNT>
+T pick(Random& random, const T (&from)[COUNT])
+{
+    return from[random() % COUNT];
+}
+
+int64_t one_to(Random& random, int64_t most)
+{
+    return 1 + static_cast<int64_t>(random() % static_cast<Random::result_type>(most));
+}
+
+// What the tests above vary one at a time, all at once.
+TEST(combinations_at_random)
+{
+    constexpr int cases = 500;
+    Random random(1);
+    for (int i = 0; i < cases; ++i) {
+        const Size size = {one_to(random, 18), one_to(random, 34)};
+        const int64_t in = pick(random, channel_counts), expanded = pick(random, channel_counts), out = one_to(random, 60);
+        InvertedResidualParams params = block(size, in, expanded, out);
+        if (random() % 3 == 0) params = without_expand(params);
+        params.batch = one_to(random, 3);
+        params.activation = pick(random, activations);
+        params.project_activation = pick(random, activations);
+        if (random() % 3 == 0) {
+            params = with_residual(params);
+        } else {
+            params.stride = static_cast<int32_t>(one_to(random, 2));
+            params.padding = paddings()[random() % 16];
+        }
+        const BlockCase one{params, pick(random, dtypes), pick(random, layouts)};
+        if (has_output(params)) check_case(one);
+    }
+}
+
 TEST(an_empty_batch)
 {
     for (const InvertedResidualParams& params : varied_blocks()) check_empty_batch(params);
@@ -120,8 +155,8 @@ void check_plans(const Operation<InvertedResidualParams>& operation, const cpu::
     const Bytes chosen = operation.run(kernels, Placement::ends_at_guard);
     operation.check(chosen);
     for (const cpu::BlockCuts& cuts : cuts_of(params, kernels.layout)) {
-        const Scope scope("strips of " + std::to_string(cuts.strip_rows) + ", chunks of " + std::to_string(cuts.chunk_blocks) +
-                          (cuts.shares_rows ? ", shared rows, " : ", ") + std::to_string(cuts.segments) + " segments");
+        const Scope scope("strips of ", cuts.strip_rows, ", chunks of ", cuts.chunk_blocks,
+                          cuts.shares_rows ? ", shared rows, " : ", ", cuts.segments, " segments");
         const cpu::BlockPlan plan = cpu::plan_block(params, kernels.layout, cuts);
         for (const Placement placement : placements) CHECK(operation.run_planned(kernels, plan, placement) == chosen);
     }
@@ -187,7 +222,8 @@ TEST(relu6_of_not_a_number_is_not_a_number)
     params.project_activation = Activation::relu6;
     Tensor x(ScalarType::float32, Layout::nhwc, 1, 1, 1, 1);
     x.set(0, 0, 0, 0, NAN);
-    const Operation<InvertedResidualParams> operation(params, {{}, constant_convolution(1, 9, 1.0f), constant_convolution(1, 1, 1.0f)}, x);
+    const Operation<InvertedResidualParams> operation(
+        params, {{}, constant_convolution(1, 9, 1.0f), constant_convolution(1, 1, 1.0f)}, x);
     for_each_isa([&](const cpu::Kernels& kernels) {
         CHECK(std::isnan(operation.value_at(operation.run(kernels, Placement::ends_at_guard), 0)));
     });
@@ -200,7 +236,8 @@ TEST(padding_is_zero_after_the_expand)
     const Convolution expand{{1.0f}, {}, {2.0f}};
     Tensor x(ScalarType::float32, Layout::nhwc, 1, 1, 1, 1);
     x.set(0, 0, 0, 0, 1.0);
-    const Operation<InvertedResidualParams> operation(params, {expand, constant_convolution(1, 9, 1.0f), constant_convolution(1, 1, 1.0f)}, x);
+    const Operation<InvertedResidualParams> operation(
+        params, {expand, constant_convolution(1, 9, 1.0f), constant_convolution(1, 1, 1.0f)}, x);
     for_each_isa([&](const cpu::Kernels& kernels) {
         CHECK_EQUAL(operation.value_at(operation.run(kernels, Placement::ends_at_guard), 0), 3.0);
     });
@@ -213,7 +250,8 @@ TEST(float16_results_overflow_to_infinity)
     params.activation = Activation::none;
     Tensor x(ScalarType::float16, Layout::nhwc, 1, 1, 1, 1);
     x.set(0, 0, 0, 0, 60000.0);
-    const Operation<InvertedResidualParams> operation(params, {{}, constant_convolution(1, 9, 1.0f), {{2.0f, -2.0f}, {}, {}}}, x);
+    const Operation<InvertedResidualParams> operation(params, {{}, constant_convolution(1, 9, 1.0f), {{2.0f, -2.0f}, {}, {}}},
+                                                      x);
     for_each_isa([&](const cpu::Kernels& kernels) {
         const Bytes y = operation.run(kernels, Placement::ends_at_guard);
         CHECK_EQUAL(operation.value_at(y, 0), INFINITY);

@@ -14,12 +14,12 @@ namespace mnv2::test {
 namespace {
 
 constexpr PackLayout pack_layouts[] = {
-    {Isa::scalar, 4, 2}, {Isa::avx2, 8, 2}, {Isa::avx512, 16, 2}, {Isa::neon, 4, 3}, {Isa::scalar, 1, 1},
+    {Isa::scalar, 4, 2}, {Isa::avx2, 8, 2}, {Isa::avx512, 16, 2}, {Isa::neon, 4, 3}, {Isa::avx2, 8, 1},
 };
 
 // Reads packed layers one after the other.
 class PackedReader {
-   public:
+public:
     explicit PackedReader(const std::vector<uint8_t>& packed)
         : floats_((packed.size() - static_cast<size_t>(header_bytes)) / sizeof(float))
     {
@@ -41,7 +41,7 @@ class PackedReader {
         }
     }
 
-   private:
+private:
     void check_channel(const Convolution& layer, int64_t depth, int64_t channels, int64_t channel, int64_t lane, int64_t width)
     {
         const bool real = channel < channels;
@@ -51,7 +51,8 @@ class PackedReader {
         CHECK_EQUAL(at(lane), scale);
         CHECK_EQUAL(at(width + lane), bias);
         for (int64_t k = 0; k < depth; ++k)
-            CHECK_EQUAL(at((2 + k) * width + lane), real ? layer.weight[c * static_cast<size_t>(depth) + static_cast<size_t>(k)] : 0.0f);
+            CHECK_EQUAL(at((2 + k) * width + lane),
+                        real ? layer.weight[c * static_cast<size_t>(depth) + static_cast<size_t>(k)] : 0.0f);
     }
 
     float at(int64_t offset) const { return floats_.at(static_cast<size_t>(position_ + offset)); }
@@ -66,10 +67,11 @@ void check_one_layer(const Params& params, int64_t depth)
     Random random(1);
     const Convolution weights = random_weights(random, params);
     for (const PackLayout& layout : pack_layouts) {
-        const Scope scope(describe(params) + ", vectors of " + std::to_string(layout.vector_width));
+        const Scope scope(describe(params), ", vectors of ", layout.vector_width);
         const std::vector<uint8_t> packed = pack(params, weights, layout);
         PackedReader reader(packed);
-        reader.check_layer(weights, depth, params.out_channels, layout.panel_vectors * layout.vector_width, layout.vector_width);
+        reader.check_layer(weights, depth, params.out_channels, layout.panel_vectors * layout.vector_width,
+                           layout.vector_width);
         CHECK(reader.at_end());
         CHECK(packed_isa(packed.data()) == layout.isa);
         CHECK_EQUAL(packed_mismatch(packed.data(), static_cast<int64_t>(packed.size()), params), "");
@@ -106,7 +108,7 @@ TEST(the_stem_is_panels_of_channels)
 
 void check_block(const InvertedResidualParams& params, const PackLayout& layout)
 {
-    const Scope scope(describe(params) + ", vectors of " + std::to_string(layout.vector_width));
+    const Scope scope(describe(params), ", vectors of ", layout.vector_width);
     Random random(1);
     const BlockWeights weights = random_weights(random, params);
     const std::vector<uint8_t> packed = pack(params, weights, layout);
@@ -203,17 +205,32 @@ TEST(a_mismatch_of_size)
 {
     const InvertedResidualParams params = block({1, 1}, 3, 17, 5);
     std::vector<uint8_t> packed = packed_for(params);
-    const std::string right = std::to_string(packed.size());
+    const size_t right = packed.size();
     packed.push_back(0);
-    CHECK_EQUAL(mismatch_of(packed, params), "expected " + right + " bytes, got " + std::to_string(packed.size()));
+    CHECK_EQUAL(mismatch_of(packed, params), join("expected ", right, " bytes, got ", packed.size()));
     packed.resize(packed.size() - 5);
-    CHECK_EQUAL(mismatch_of(packed, params), "expected " + right + " bytes, got " + std::to_string(packed.size()));
+    CHECK_EQUAL(mismatch_of(packed, params), join("expected ", right, " bytes, got ", packed.size()));
     for (const size_t bytes : {size_t{0}, size_t{1}, size_t{63}}) {
         packed.resize(bytes);
         const GuardedBuffer guarded(packed, Placement::ends_at_guard);
         CHECK_EQUAL(packed_mismatch(guarded.data(), static_cast<int64_t>(bytes), params),
-                    "expected packed weights, got " + std::to_string(bytes) + " bytes");
+                    join("expected packed weights, got ", bytes, " bytes"));
     }
+}
+
+// Magic, kind, instruction set, vector width, expand and channels. Odd channels, so that another width is another size.
+TEST(a_damaged_header)
+{
+    constexpr size_t used_bytes = 48;
+    const InvertedResidualParams params = block({1, 1}, 3, 17, 5);
+    const std::vector<uint8_t> packed = packed_for(params);
+    for (size_t byte = 0; byte < used_bytes; ++byte)
+        for (int bit = 0; bit < 8; ++bit) {
+            const Scope scope("byte ", byte, ", bit ", bit);
+            std::vector<uint8_t> damaged = packed;
+            damaged[byte] = static_cast<uint8_t>(damaged[byte] ^ 1 << bit);
+            CHECK(!mismatch_of(damaged, params).empty());
+        }
 }
 
 TEST(bytes_of_another_format)

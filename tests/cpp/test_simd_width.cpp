@@ -36,6 +36,19 @@ TEST(blocks)
             for (const Layout layout : {Layout::nhwc, Layout::nchw}) check_widths(BlockCase{params, dtype, layout});
 }
 
+TEST(blocks_of_every_size_stride_and_padding)
+{
+    for (const Size& size : sizes)
+        for (const int32_t stride : {1, 2})
+            for (const Padding& padding : paddings()) {
+                InvertedResidualParams params = block(size, 3, 24, 17);
+                params.stride = stride;
+                params.padding = padding;
+                if (has_output(params)) check_widths(BlockCase{params});
+            }
+    for (int64_t width = 1; width <= 20; ++width) check_widths(BlockCase{with_residual(block({2, width}, 8, 17, 0))});
+}
+
 TEST(stems)
 {
     for (const int64_t in : {1, 3, 22})

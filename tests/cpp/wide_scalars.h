@@ -1,4 +1,4 @@
-// The portable vector with as many lanes as AVX2's and AVX-512's: their blocking, on any machine.
+// The portable vector with as many lanes and registers as AVX2 and AVX-512 have: their blocking, on any machine.
 #pragma once
 
 #include "cpu/kernels.h"

@@ -1,5 +1,5 @@
 // The portable vector: MNV2_SCALAR_LANES floats in plain C++, for processors that have no file of their own here. Tests build
-// it with other widths, too.
+// it with other widths and numbers of registers, too, for the forms that the kernels choose by them.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,14 @@
 #ifndef MNV2_SCALAR_LANES
 #define MNV2_SCALAR_LANES 4
 #endif
+#ifndef MNV2_SCALAR_REGISTERS
+#define MNV2_SCALAR_REGISTERS 16
+#endif
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-constexpr int registers = 16;
+constexpr int registers = MNV2_SCALAR_REGISTERS;
 constexpr int lanes = MNV2_SCALAR_LANES;
 constexpr int tile_rows[] = {8, 4};  // of tiles one and two vectors wide
 

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cli_cases import FAST, refusal, save_photo, save_weights
+from typer.testing import CliRunner
+
+from mnv2_kernels import __version__, _native
+from mnv2_kernels.cli import app, main
+
+Capture = pytest.CaptureFixture[str]
+
+OPERATORS = {
+    f"mnv2::{name}"
+    for op in ("fused_block", "stem", "head_pool")
+    for name in (op, f"{op}_packed", f"pack_{op.removeprefix('fused_')}")
+}
+TIMEOUT_S = 120
+
+
+def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        check=False,
+    )
+
+
+# --- as a program ---
+
+
+@pytest.mark.parametrize(
+    "program", [(sys.executable, "-m", "mnv2_kernels"), (Path(sys.executable).with_name("mnv2"),)]
+)
+def test_info_as_a_program(program: tuple[str | Path, ...]) -> None:
+    done = run(*program, "info", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["versions"]["mnv2_kernels"] == __version__
+
+
+def test_a_pipe_gets_plain_text(tmp_path: Path) -> None:
+    command = ("classify", save_photo(tmp_path), "--weights", save_weights(tmp_path), *FAST)
+    done = run(sys.executable, "-m", "mnv2_kernels", *command, TERM="xterm-256color", COLUMNS="40")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    assert all(line == line.rstrip() for line in done.stdout.splitlines())
+    assert "noise.png   class " in done.stdout
+
+
+def test_an_ascii_terminal(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"Hündin {index}" for index in range(7)), encoding="utf-8")
+    weights = save_weights(tmp_path)
+    command = ("classify", save_photo(tmp_path), "--weights", weights, "--labels", labels, *FAST)
+    done = run(sys.executable, "-m", "mnv2_kernels", *command, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "H?ndin" in done.stdout
+
+
+def test_a_refusal_as_a_program(tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "mnv2_kernels", "classify", "absent.jpg", "--weights", "random")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "mnv2: absent.jpg: no such photo\n"
+
+
+# --- usage ---
+
+
+def test_help_lists_the_commands() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for command in ("classify", "verify", "info", "demo"):
+        assert f" {command} " in result.output
+
+
+def test_no_command_shows_the_help(capsys: Capture) -> None:
+    assert main([]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_version(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify"], "PHOTO"),
+        (["guess"], "guess"),
+        (["classify", "photo.jpg", "--colour"], "--colour"),
+        (["classify", "photo.jpg", "--size", "31"], "--size"),
+        (["classify", "photo.jpg", "--size", "2049"], "--size"),
+        (["classify", "photo.jpg", "--size", "big"], "--size"),
+        (["classify", "photo.jpg", "--eps", "-0.1"], "--eps"),
+        (["classify", "photo.jpg", "--padding", "valid"], "'torch', 'same'"),
+        (["classify", "photo.jpg", "--preprocess", "caffe"], "'tf', 'torchvision'"),
+        (["verify", "--dtype", "float64"], "'float32', 'float16', 'bfloat16'"),
+        (["verify", "--batch", "0"], "--batch"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert message in refusal(capsys, arguments)
+
+
+@pytest.mark.parametrize("command", [["classify", "photo.jpg"], ["verify"], ["info"]])
+def test_an_isa_that_cannot_run(command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNV2_FORCE_ISA", "mmx")
+    assert "'mmx'" in refusal(capsys, command)
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mnv2_kernels.cli.gather_info", interrupt)
+    assert main(["info"]) == 130
+
+
+# --- info ---
+
+
+def test_info(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNV2_FORCE_ISA", raising=False)
+    assert main(["info", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["versions"] == {
+        "mnv2_kernels": __version__,
+        "torch": torch.__version__,
+        "python": sys.version.split()[0],
+    }
+    assert result["build"] == _native.build_info()
+    assert result["isas"] == _native.isas()
+    assert result["selected_isa"] == _native.selected_isa()
+    assert "fastest" in result["selection_reason"]
+    assert result["threads"] == torch.get_num_threads()
+    assert {op["op"] for op in result["ops"]} == OPERATORS
+    assert {op["cpu"] for op in result["ops"]} == {_native.selected_isa()}
+
+
+def test_info_says_when_an_isa_is_forced(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
+    assert main(["info"]) == 0
+    output = capsys.readouterr().out
+    assert "scalar: forced by MNV2_FORCE_ISA" in output
+    assert _native.build_info()["version"] in output
+    assert all(isa["name"] in output for isa in _native.isas())

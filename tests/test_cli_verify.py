@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cli_cases import FAST, needs_data, save_photo, save_weights
+from conftest import every_isa
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mnv2_kernels.accuracy import EAGER_FACTOR, MINIMUM_INPUTS
+from mnv2_kernels.cli import main
+from mnv2_kernels.verify import verify_network
+from mnv2_kernels.weights import load_network
+
+TYPES = {
+    "weights": str,
+    "dtype": str,
+    "batch": int,
+    "inputs": int,
+    "photos": int,
+    "isa": str,
+    "threads": int,
+    "eager_factor": float,
+    "parts": list,
+    "passed": bool,
+}
+PART_KEYS = {"name", "shape", "fused_error", "eager_error", "ratio", "allowed_error", "passed"}
+NAMES = ["features.0", *(f"features.{index}" for index in range(1, 18)), "features.18, pool", "network"]
+
+# Errors of a tiny network are few: only many inputs make their maximum a matter of more than luck.
+POOLED = (*FAST, "--batch", "24")
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MNV2_DATA", str(tmp_path / "absent"))
+
+
+def verify_json(capsys: Capture, *arguments: str | Path, code: int = 0) -> dict:
+    assert main(["verify", *map(str, arguments), "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_json(tmp_path: Path, capsys: Capture) -> None:
+    weights = save_weights(tmp_path)
+    result = verify_json(capsys, save_photo(tmp_path), "--weights", weights, *POOLED)
+    assert {key: type(value) for key, value in result.items()} == TYPES
+    assert (result["weights"], result["dtype"], result["batch"]) == (str(weights), "float32", 24)
+    assert (result["photos"], result["inputs"]) == (1, 24)
+    assert result["eager_factor"] == EAGER_FACTOR
+    assert [part["name"] for part in result["parts"]] == NAMES
+    for part in result["parts"]:
+        assert part.keys() == PART_KEYS
+        assert 0 < part["fused_error"] <= part["allowed_error"]
+        assert part["allowed_error"] >= EAGER_FACTOR * part["eager_error"] > 0
+        assert part["ratio"] == part["fused_error"] / part["eager_error"]
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_every_dtype_on_every_isa(isa: str, dtype: str, tmp_path: Path, capsys: Capture) -> None:
+    result = verify_json(capsys, "--weights", save_weights(tmp_path), "--dtype", dtype, *POOLED)
+    assert (result["dtype"], result["isa"], result["passed"]) == (dtype, isa, True)
+
+
+def test_batches_are_filled(tmp_path: Path) -> None:
+    network = load_network(str(save_weights(tmp_path)), size=32)
+    result = verify_network(network, (), batch=3)
+    assert (result.batch, result.inputs) == (3, 9)
+
+
+@pytest.mark.usefixtures("no_data")
+def test_without_data_random_weights_are_verified(capsys: Capture) -> None:
+    result = verify_json(capsys, *POOLED)
+    assert (result["weights"], result["photos"], result["passed"]) == ("random", 0, True)
+
+
+def test_kernels_run_and_run_what_they_should(tmp_path: Path) -> None:
+    class Calls(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.counts: dict[str, int] = {}
+
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            name = op.name()
+            self.counts[name] = self.counts.get(name, 0) + 1
+            return op(*args, **(kwargs or {}))
+
+    network = load_network(str(save_weights(tmp_path)), size=32)
+    with Calls() as calls:
+        verify_network(network, ())
+    # Each part of its own, and once more in the whole network.
+    assert calls.counts["mnv2::stem_packed"] == 2 * MINIMUM_INPUTS
+    assert calls.counts["mnv2::fused_block_packed"] == 2 * 17 * MINIMUM_INPUTS
+    assert calls.counts["mnv2::head_pool_packed"] == 2 * MINIMUM_INPUTS
+
+
+def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
+    network = load_network(str(save_weights(tmp_path)), size=32)
+    verify_network(network, (), "float16")
+    assert {parameter.dtype for parameter in network.model.parameters()} == {torch.float32}
+    assert network.model.training is False
+
+
+@pytest.mark.parametrize("wrong", [1e-3, float("nan")])
+def test_a_wrong_block_fails(
+    wrong: float, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mnv2_kernels import fusion
+
+    run = fusion._run
+
+    def broken(op, x, packed, options, *others):
+        y = run(op, x, packed, options, *others)
+        if options.get("stride") == 1 and options.get("residual") is False:
+            y[..., -1, -1] += wrong
+        return y
+
+    monkeypatch.setattr(fusion, "_run", broken)
+    command = ["--weights", save_weights(tmp_path), *POOLED]
+    result = verify_json(capsys, *command, code=1)
+    failed = [part["name"] for part in result["parts"] if not part["passed"]]
+    # The stride 1 blocks that change the number of channels, and with them the logits.
+    assert failed == ["features.1", "features.11", "features.17", "network"]
+    assert main(["verify", *map(str, command)]) == 1
+    assert capsys.readouterr().out.count("FAILED") == len(failed) + 1
+
+
+def test_table(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["verify", "--weights", str(save_weights(tmp_path)), *POOLED]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[: 2 + len(NAMES)])) <= 80
+    assert [line.split("  ")[0] for line in lines[2 : 2 + len(NAMES)]] == NAMES
+    assert "errors   largest against float64, over 24 random images" in lines
+
+
+@needs_data
+def test_real_photographs(capsys: Capture) -> None:
+    result = verify_json(capsys, "--weights", "dogs")
+    assert (result["photos"], result["passed"]) == (4, True)

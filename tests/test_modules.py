@@ -1,0 +1,398 @@
+"""FusedMobileNetV2 against torchvision's network, and its eval mode against its own layers."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+import torchvision
+from conftest import every_isa
+from models import CLASSES, SMALL_SETTING, calls, eager, randomised, small
+from tolerances import assert_accurate
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils import parametrizations, prune
+from torchvision.models.mobilenetv2 import InvertedResidual
+
+from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
+from mnv2_kernels.layers import SamePaddedConv2d
+from mnv2_kernels.shapes import same_padding_2d
+
+BATCH = 8
+
+
+def fused_small(x: Tensor, model: FusedMobileNetV2) -> Tensor:
+    """The model's result, which has to come from kernels alone."""
+    with torch.no_grad(), calls() as operators:
+        y = model(x)
+    used = [name for name in operators if name.endswith("_packed")]
+    assert used == ["stem_packed", *["fused_block_packed"] * (len(model.features) - 2), "head_pool_packed"]
+    return y
+
+
+# --- torchvision's network ---
+
+
+@pytest.mark.parametrize("width", [0.35, 1.0, 1.4])
+def test_state_dict_has_torchvisions_names_shapes_and_initial_values(width: float) -> None:
+    torch.manual_seed(3)
+    theirs = torchvision.models.mobilenet_v2(width_mult=width, num_classes=7)
+    torch.manual_seed(3)
+    ours = FusedMobileNetV2(width_mult=width, num_classes=7)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor), name
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+
+
+def test_constructor_takes_torchvisions_arguments() -> None:
+    options = {
+        "num_classes": 5,
+        "width_mult": 0.6,
+        "inverted_residual_setting": [[1, 20, 2, 1], [4, 30, 1, 2]],
+        "round_nearest": 4,
+        "norm_layer": partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03),
+        "dropout": 0.4,
+    }
+    theirs, ours = torchvision.models.MobileNetV2(**options), FusedMobileNetV2(**options)
+    shapes = [(name, tensor.shape) for name, tensor in ours.state_dict().items()]
+    assert shapes == [(name, tensor.shape) for name, tensor in theirs.state_dict().items()]
+    assert ours.features[1].conv[0][1].eps == 1e-3
+    assert ours.classifier[0].p == 0.4
+
+
+def test_attributes_are_torchvisions() -> None:
+    theirs, ours = torchvision.models.mobilenet_v2(), FusedMobileNetV2()
+    assert ours.last_channel == theirs.last_channel
+    assert len(ours.features) == len(theirs.features)
+    assert isinstance(ours.features, nn.Sequential)
+    assert ours.classifier[1].in_features == theirs.classifier[1].in_features
+    for block, their_block in zip(ours.features[1:-1], theirs.features[1:-1], strict=True):
+        for name in ("stride", "use_res_connect", "out_channels"):
+            assert getattr(block, name) == getattr(their_block, name)
+    assert ours.features[0].out_channels == theirs.features[0].out_channels
+    assert ours.features[-1].out_channels == theirs.features[-1].out_channels
+
+
+def test_train_mode_is_torchvisions_network_bit_for_bit() -> None:
+    theirs = randomised(torchvision.models.mobilenet_v2(width_mult=0.35, num_classes=CLASSES))
+    ours = FusedMobileNetV2(width_mult=0.35, num_classes=CLASSES)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(4, 3, 64, 64)
+    for model in (theirs.train(), ours.train()):
+        torch.manual_seed(7)  # dropout
+        model(x).square().mean().backward()
+    for (name, theirs_parameter), parameter in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+        assert torch.equal(theirs_parameter.grad, parameter.grad), name
+    for (name, their_buffer), buffer in zip(theirs.named_buffers(), ours.buffers(), strict=True):
+        assert torch.equal(their_buffer, buffer), name
+
+
+def test_training_reduces_a_loss_and_eval_follows() -> None:
+    model = small().train()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
+    x, target = torch.randn(16, 3, 32, 32), torch.arange(16) % CLASSES
+    losses = []
+    for _ in range(4):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), target)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    model.eval()
+    torch.testing.assert_close(fused_small(x, model), eager(model, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"block": InvertedResidual}, TypeError, "block: expected FusedInvertedResidual"),
+        ({"norm_layer": partial(nn.GroupNorm, 4)}, TypeError, "norm_layer: expected .* GroupNorm"),
+        ({"norm_layer": nn.Identity}, TypeError, "norm_layer: expected .* Identity"),
+        ({"padding": "valid"}, ValueError, "padding: expected 'torch' or 'same', got 'valid'"),
+        ({"inverted_residual_setting": []}, ValueError, "inverted_residual_setting: expected rows"),
+        ({"inverted_residual_setting": [[1, 16, 1, 1], [6, 24]]}, ValueError, "inverted_residual_setting"),
+        ({"inverted_residual_setting": [[1, 16, 1, 3]]}, ValueError, "stride should be 1 or 2 instead of 3"),
+    ],
+)
+def test_what_cannot_be_honoured_is_an_error(options: dict, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        FusedMobileNetV2(**options)
+
+
+def test_block_may_be_a_subclass() -> None:
+    class Doubled(FusedInvertedResidual):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    model, plain, x = small(block=Doubled), small(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        y = plain.features[0](x)
+        for block in plain.features[1:-1]:
+            y = 2 * block(y)
+        expected = plain.classifier(plain.features[-1].pooled(y))
+        torch.testing.assert_close(model(x), expected)
+
+
+# --- eval mode against the layers ---
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_eval_mode_is_as_accurate_as_eager(isa: str, dtype: torch.dtype) -> None:
+    model = small(width_mult=1.0).to(dtype)
+    x = torch.randn(BATCH, 3, 40, 40).to(dtype)
+    truth = eager(copy.deepcopy(model).double(), x.double())
+    assert_accurate(fused_small(x, model), eager(model, x), truth)
+
+
+def test_whole_network_is_as_accurate_as_eager() -> None:
+    model = randomised(FusedMobileNetV2(num_classes=CLASSES)).eval()
+    x = torch.randn(BATCH, 3, 64, 64)
+    truth = eager(copy.deepcopy(model).double(), x.double())
+    assert_accurate(fused_small(x, model), eager(model, x), truth)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (33, 47), (32, 17), (50, 64)], ids=str)
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("width", [0.35, 1.4])
+def test_any_size_and_padding(width: float, padding: str, size: tuple[int, int]) -> None:
+    model = small(width_mult=width, padding=padding)
+    x = torch.randn(2, 3, *size)
+    torch.testing.assert_close(fused_small(x, model), eager(model, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 2)], ids=str)
+def test_same_padding_is_tensorflows(size: tuple[int, int]) -> None:
+    model = small(padding="same")
+    theirs = torchvision.models.MobileNetV2(CLASSES, 0.5, SMALL_SETTING).eval()
+    theirs.load_state_dict(model.state_dict())
+    for conv in theirs.modules():
+        if isinstance(conv, nn.Conv2d) and conv.stride == (2, 2):
+            conv.padding = (0, 0)
+            conv.register_forward_pre_hook(_pad_same)
+    x = torch.randn(2, 3, *size)
+    assert torch.equal(eager(model, x), theirs(x).detach())
+
+
+def _pad_same(conv: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
+    top, left, bottom, right = same_padding_2d(*inputs[0].shape[-2:], 2)
+    return pad(inputs[0], (left, right, top, bottom))
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "dilation", "before", "after"),
+    [
+        (8, 1, 1, 1, 1),
+        (8, 2, 1, 0, 1),
+        (7, 2, 1, 1, 1),
+        (8, 1, 2, 2, 2),
+        (8, 2, 2, 1, 2),
+        (9, 4, 1, 1, 1),
+        (8, 4, 1, 0, 0),
+    ],
+)
+def test_same_padded_convolution_pads_each_side_as_tensorflow(
+    size: int, stride: int, dilation: int, before: int, after: int
+) -> None:
+    conv = SamePaddedConv2d(2, 3, 3, stride, dilation=dilation)
+    x = torch.randn(1, 2, size, size)
+    padded = pad(x, (before, after, before, after))
+    expected = nn.functional.conv2d(padded, conv.weight, conv.bias, stride, dilation=dilation)
+    assert torch.equal(conv(x), expected)
+    assert expected.shape[-1] == math.ceil(size / stride)
+
+
+def test_strided_inputs_and_an_empty_batch() -> None:
+    model = small()
+    x = torch.randn(4, 3, 34, 68)
+    for view in (x[::2, :, 1:, ::2], x[:1].expand(3, -1, -1, -1), x.to(memory_format=torch.channels_last)):
+        torch.testing.assert_close(fused_small(view, model), eager(model, view), rtol=1e-4, atol=1e-4)
+    assert fused_small(x[:0], model).shape == (0, CLASSES)
+
+
+def test_autocast_computes_as_bfloat16_does() -> None:
+    model, x = small(), torch.randn(2, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        fused, layers = fused_small(x, model), eager(model, x)
+    assert fused.dtype == layers.dtype == torch.bfloat16
+    torch.testing.assert_close(fused, layers, rtol=0.1, atol=0.1)
+
+
+def test_float64_runs_the_layers_in_float64() -> None:
+    model, x = small().double(), torch.randn(2, 3, 32, 32).double()
+    with torch.no_grad(), calls() as operators:
+        y = model(x)
+    assert y.dtype == torch.float64
+    assert not operators
+    assert "float64" in model.fusion_obstacles()["features.0"]
+
+
+def test_meta_tensors_give_shapes() -> None:
+    assert small().to("meta")(torch.empty(3, 3, 32, 32, device="meta")).shape == (3, CLASSES)
+
+
+def test_wrong_inputs_are_named() -> None:
+    model = small()
+    with pytest.raises(RuntimeError, match=r"x: expected shape \(N, 3, H, W\), got \(1, 1, 8, 8\)"):
+        model(torch.randn(1, 1, 8, 8))
+    with pytest.raises(RuntimeError, match="x: expected 4 dimensions"):
+        model(torch.randn(3, 8, 8))
+    with pytest.raises(RuntimeError, match="x: expected dtype"):
+        model(torch.randn(1, 3, 8, 8).double())
+
+
+def test_a_device_without_kernels_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    monkeypatch.setenv("MNV2_FORCE_ISA", "no such instruction set")
+    with pytest.raises(RuntimeError, match="no such instruction set"):
+        model(torch.randn(1, 3, 8, 8))
+
+
+def test_another_forced_isa_does_not_disturb_what_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = small(), torch.randn(2, 3, 32, 32)
+    expected = fused_small(x, model)
+    monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
+    assert torch.equal(fused_small(x, model), expected)
+
+
+# --- parts, hooks and changes by the user ---
+
+
+def test_slices_of_features_are_the_parts_of_the_network() -> None:
+    model, x = small(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        for stop in range(1, len(model.features) + 1):
+            part = model.features[:stop]
+            torch.testing.assert_close(part(x), eager(part, x), rtol=1e-4, atol=1e-4)
+
+
+def test_hooks_see_every_module_of_features_and_may_change_its_output() -> None:
+    model, x, seen = small(), torch.randn(2, 3, 32, 32), []
+    plain = fused_small(x, model)
+    for module in (model.features, *model.features, model.classifier):
+        module.register_forward_hook(lambda module, inputs, output: seen.append(module))
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), plain)
+    assert seen == [*model.features, model.features, model.classifier]
+    handle = model.features[2].register_forward_hook(lambda module, inputs, output: output * 0)
+    with torch.no_grad():
+        assert not torch.allclose(model(x), plain)
+    handle.remove()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), plain)
+
+
+def test_a_hook_inside_a_block_makes_that_block_run_its_layers() -> None:
+    model, x, taps = small(), torch.randn(2, 3, 32, 32), []
+    plain = fused_small(x, model)
+    handle = model.features[3].conv[0].register_forward_hook(lambda *call: taps.append(call[2].shape))
+    with torch.no_grad(), calls() as operators:
+        torch.testing.assert_close(model(x), plain, rtol=1e-4, atol=1e-4)
+    assert len(taps) == 1
+    assert operators.count("fused_block_packed") == len(model.features) - 3
+    assert "hooks" in model.fusion_obstacles()["features.3"]
+    handle.remove()
+    assert torch.equal(fused_small(x, model), plain)
+    assert len(taps) == 1
+
+
+def _replace(path: str, module: nn.Module) -> Callable[[nn.Module], None]:
+    def change(block: nn.Module) -> None:
+        parent, _, name = path.rpartition(".")
+        setattr(block.get_submodule(parent), name, module)
+
+    return change
+
+
+def _set(path: str, **attributes: object) -> Callable[[nn.Module], None]:
+    def change(block: nn.Module) -> None:
+        for name, value in attributes.items():
+            setattr(block.get_submodule(path), name, value)
+
+    return change
+
+
+class Doubling(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def _double_forward(block: nn.Module) -> None:
+    conv = block.conv[2]
+    conv.forward = lambda x: 2 * type(conv).forward(conv, x)
+
+
+# Changes of a block with a shortcut.
+THIN, WIDE = 16, 96
+HONOURED = {
+    "relu": lambda block: [_replace(f"conv.{index}.2", nn.ReLU())(block) for index in (0, 1)],
+    "no activation": lambda block: [_replace(f"conv.{index}.2", nn.Identity())(block) for index in (0, 1)],
+    "no shortcut": _set("", use_res_connect=False),
+    "stride 2": lambda block: (
+        _set("conv.1.0", stride=(2, 2))(block),
+        _set("", use_res_connect=False)(block),
+    ),
+    "no padding": lambda b: (_set("conv.1.0", padding=(0, 0))(b), _set("", use_res_connect=False)(b)),
+    "convolution with a bias": _replace("conv.2", nn.Conv2d(WIDE, THIN, 1)),
+    "norm folded away": _replace("conv.3", nn.Identity()),
+    "eps": _set("conv.3", eps=0.5),
+    "norm without affine": _replace("conv.1.1", nn.BatchNorm2d(WIDE, affine=False).eval()),
+}
+RUNS_LAYERS = {
+    "dilation": _set("conv.1.0", dilation=(2, 2), padding=(2, 2)),
+    "padding_mode": _set("conv.1.0", padding_mode="reflect", _reversed_padding_repeated_twice=[1, 1, 1, 1]),
+    "5x5": _replace("conv.1.0", nn.Conv2d(WIDE, WIDE, 5, padding=2, groups=WIDE)),
+    "grouped project": _replace("conv.2", nn.Conv2d(WIDE, THIN, 1, groups=2)),
+    "unequal activations": _replace("conv.0.2", nn.ReLU()),
+    "hardswish": _replace("conv.1.2", nn.Hardswish()),
+    "group norm": _replace("conv.3", nn.GroupNorm(2, THIN)),
+    "own convolution": _replace("conv.2", Doubling(WIDE, THIN, 1)),
+    "patched forward": _double_forward,
+    "norm in train mode": lambda block: block.conv[3].train(),
+    "norm without statistics": _replace("conv.3", nn.BatchNorm2d(THIN, track_running_stats=False).eval()),
+    "another layer": lambda block: block.conv.append(nn.Tanh()),
+    "squeeze": _replace("conv.1", nn.Sequential(nn.Conv2d(WIDE, WIDE, 1), nn.ReLU6())),
+    "pruned": lambda block: prune.l1_unstructured(block.conv[2], "weight", 0.5),
+    "parametrised": lambda block: parametrizations.weight_norm(block.conv[2]),
+}
+
+
+@pytest.mark.parametrize("change", HONOURED | RUNS_LAYERS)
+def test_changes_of_a_block_are_honoured(change: str) -> None:
+    model = small()
+    block, x = model.features[3], torch.randn(2, THIN, 16, 16)
+    with torch.no_grad():
+        block(x)  # packs
+        (HONOURED | RUNS_LAYERS)[change](block)
+        y = block(x)
+        layers = block.conv(x)
+    expected = x + layers if block.use_res_connect else layers
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+    assert (block.fusion_obstacle() is None) == (change in HONOURED), block.fusion_obstacle()
+
+
+def test_features_may_be_replaced() -> None:
+    model, x = small(), torch.randn(2, 3, 32, 32)
+    model.features[0][0] = nn.Conv2d(1, 16, 3, 2, 1, bias=False)
+    model.features[-1] = nn.Conv2d(16, 20, 1)
+    model.classifier = nn.Linear(20, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x[:, :1]), eager(model, x[:, :1]), rtol=1e-4, atol=1e-4)
+        model.features = model.features[:3]
+        model.classifier = nn.Identity()
+        torch.testing.assert_close(model(x[:, :1]), eager(model, x[:, :1]), rtol=1e-4, atol=1e-4)
+    assert model.fusion_obstacles() == {}
+
+
+def test_monte_carlo_dropout_works_on_a_fused_network() -> None:
+    model, x = small(dropout=0.5), torch.randn(2, 3, 32, 32)
+    model.classifier.train()
+    assert not torch.equal(fused_small(x, model), fused_small(x, model))
