@@ -30,7 +30,7 @@ test-torch: build
 	$(TORCH_VENV)/bin/pytest tests/test_ops.py tests/test_block.py tests/test_stem_head.py tests/test_layouts.py
 
 bench: build
-	python -m pytest benchmarks
+	python benchmarks/quick.py
 
 lint: $(VENV)/set-up
 	ruff check

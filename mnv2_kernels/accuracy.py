@@ -1,7 +1,7 @@
 """THE accuracy rule: how far a float result may lie from the float64 one.
 
-The largest error, pooled over at least MINIMUM_INPUTS inputs, is at most EAGER_FACTOR times that of the eager block
-(convolution, then BatchNorm) of the same dtype on the same inputs.
+The largest error, pooled over at least MINIMUM_INPUTS inputs, is at most EAGER_FACTOR times that of the eager
+block (convolution, then BatchNorm) of the same dtype on the same inputs.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -139,6 +140,7 @@ def demo() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line (the process's where None) and returns the exit code."""
+    _survive_narrow_encodings()
     try:
         code = app(args=arguments, prog_name="mnv2", standalone_mode=False)
     except UsageError as error:
@@ -148,6 +150,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code or 0
+
+
+def _survive_narrow_encodings() -> None:
+    """A label that the terminal cannot show is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _check_isa() -> None:

@@ -44,6 +44,11 @@ def wants_gradient(x: Tensor) -> bool:
     return x.requires_grad and torch.is_grad_enabled() and not _comes_from_kernel(x)
 
 
+def is_traced() -> bool:
+    """Whether this call is recorded, to be repeated later with other inputs and parameters."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def run_without_backward(
     operator: Callable[[Tensor], Tensor], x: Tensor, parameters: Iterable[Tensor]
 ) -> Tensor:

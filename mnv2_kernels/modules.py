@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Literal, get_args
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .deployed import DeployedMobileNetV2
-from .fusion import Fusion, block_fusion
+from .fusion import Fusion, PackedOperator, block_fusion
+from .inference import is_traced, wants_gradient
 from .layers import ConvNormActivation, SamePaddedConv2d, is_batch_norm, read_block
+from .packed import Packed, PackedCache
 from .shapes import HEAD_CHANNELS, INVERTED_RESIDUAL_SETTING, KERNEL_SIZE, STEM_CHANNELS, make_divisible
 from .units import FusedHead, FusedStem, FusedUnit, global_average_pool
 
@@ -69,6 +71,9 @@ class FusedInvertedResidual(FusedUnit):
         self.stride = stride
         self.use_res_connect = use_res_connect
         self.out_channels = conv[-2].out_channels
+
+    def packed(self) -> Packed:
+        return self._cache.lookup(self, self.use_res_connect)
 
     def fusion(self) -> Fusion:
         expand, depthwise, project = read_block("conv", self.conv)
@@ -145,6 +150,7 @@ class FusedMobileNetV2(nn.Module):
         )
         self.features = nn.Sequential(*features)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
+        self._cache = PackedCache(_pack_features)
         for module in self.modules():
             _initialise(module)
 
@@ -176,6 +182,7 @@ class FusedMobileNetV2(nn.Module):
         model.last_channel = last_channel
         model.features = features
         model.classifier = classifier
+        model._cache = PackedCache(_pack_features)
         return model
 
     def forward(self, x: Tensor) -> Tensor:
@@ -213,14 +220,50 @@ class FusedMobileNetV2(nn.Module):
         return DeployedMobileNetV2(operators, head.fusion().operator(), self.classifier)
 
     def _pooled_features(self, x: Tensor) -> Tensor:
-        if self.training or not _only_calls_children(self.features):
-            return global_average_pool(self.features(x))
-        *body, head = self.features
+        features = self.features
+        if self.training or not _only_calls_children(features):
+            return global_average_pool(features(x))
+        if not _needs_module_calls(x):
+            # The same operators as below, with one look for changes instead of one for each.
+            packed = self._cache.lookup(features, features)
+            if packed.operators is not None:
+                return packed.run(x)
+        *body, head = features
         for unit in body:
             x = unit(x)
         if isinstance(head, FusedHead) and not _has_hooks(head):
             return head.pooled(x)
         return global_average_pool(head(x))
+
+
+def _needs_module_calls(x: Tensor) -> bool:
+    """Whether somebody looks on or the modules have to decide: hooks on all modules, a trace, a gradient."""
+    return (
+        isinstance(x, fx.Proxy)
+        or is_traced()
+        or wants_gradient(x)
+        or nn.modules.module._has_any_global_hook()
+    )
+
+
+def _pack_features(features: nn.Sequential) -> list[PackedOperator] | None:
+    """The operators of all units, the head's with the pool; None where one of them has to be called as a module."""
+    *body, head = features
+    if not (isinstance(head, FusedHead) and all(map(_is_own_operator, (*body, head)))):
+        return None
+    packed = [unit.packed().operators for unit in (*body, head)]
+    if None in packed:
+        return None
+    return [operator for operators in packed for operator in operators]
+
+
+def _is_own_operator(unit: nn.Module) -> bool:
+    return (
+        type(unit) in (FusedStem, FusedInvertedResidual, FusedHead)
+        and not unit.training
+        and not _has_hooks(unit)
+        and "forward" not in vars(unit)
+    )
 
 
 def _conv3x3(inp: int, oup: int, stride: int, padding: PaddingRule, groups: int = 1) -> nn.Conv2d:

@@ -22,13 +22,18 @@ from torch._C import _functorch as functorch
 
 from . import _native
 
-# What decides, beside tensors and children, what a convolution, a norm or a unit computes.
-ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode", "eps", "use_res_connect")
-# Where this is an instance's own, somebody has replaced it.
-METHOD = "forward"
+# What decides, beside tensors and children, what a module computes. A forward among these has replaced the class's.
+CONVOLUTION_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode", "forward")
+NORM_ATTRIBUTES = ("eps", "training", "forward")
+CONTAINER_ATTRIBUTES = ("training", "use_res_connect", "forward")
+OTHER_ATTRIBUTES = ("forward",)
 
 WORD_BYTES = 8
 SAMPLES = 16
+
+# Hints for prefetching: of a cache line and, about, of torch's tensor.
+LINE_BYTES = 64
+TENSOR_BYTES = 256
 
 
 class State(NamedTuple):
@@ -45,17 +50,18 @@ class State(NamedTuple):
     sizes: bytes
     regions: bytes  # (address, bytes, step in bytes)
     digest: bytes
+    lines: bytes  # addresses of what is read on the way, to be fetched in one go
 
 
 class Snapshot:
-    """State of ``module``, all modules inside and their floating-point tensors."""
+    """State of the modules inside ``root``, their hooks, and all floating-point tensors; not of root's attributes."""
 
-    def __init__(self, module: nn.Module) -> None:
-        modules = list(module.modules())
+    def __init__(self, root: nn.Module) -> None:
+        modules = list(root.modules())
         self.tensors = tuple(floating_tensors(modules))
         # While it is held, memory that a tensor has left cannot come back under the same address.
         self._memory = tuple(tensor.detach() for tensor in self.tensors)
-        self._state = _state(module, modules, self.tensors)
+        self._state = _state(modules, self.tensors)
 
     def holds(self) -> bool:
         return _native.unchanged(self._state)
@@ -76,23 +82,18 @@ def can_watch(tensor: Tensor) -> bool:
     return _has_dense_memory(tensor) or not tensor.is_inference()
 
 
-def _state(root: nn.Module, modules: list[nn.Module], tensors: tuple[Tensor, ...]) -> State:
-    dicts = [
-        held for module in modules for held in (module._modules, module._parameters, module._buffers) if held
-    ]
-    hooks = [
-        held
-        for module in modules
-        if module is not root
-        for held in (module._forward_pre_hooks, module._forward_hooks)
-    ]
+def _state(modules: list[nn.Module], tensors: tuple[Tensor, ...]) -> State:
+    inner = modules[1:]
+    hooks = [held for module in inner for held in (module._forward_pre_hooks, module._forward_hooks)]
+    dicts = [held for each in modules for held in (each._modules, each._parameters, each._buffers) if held]
     dicts += [held for held in hooks if held]
     weights = tuple(tensor for tensor in tensors if not _is_read_whole(tensor))
     regions = b"".join(map(_region, tensors))
+    lines = [id(held) for held in (*dicts, *map(vars, inner), *hooks)]
     return State(
         dicts=tuple(dicts),
         contents=tuple(tuple(held.values()) for held in dicts),
-        attributes=tuple(part for module in modules for part in _attributes(module, module is root)),
+        attributes=tuple(part for module in inner for part in _attributes(module)),
         empty_dicts=tuple(held for held in hooks if not held),
         tensors=tensors,
         addresses=_words(*(tensor.data_ptr() for tensor in tensors)),
@@ -101,18 +102,27 @@ def _state(root: nn.Module, modules: list[nn.Module], tensors: tuple[Tensor, ...
         sizes=_words(*(tensor.numel() for tensor in weights)),
         regions=regions,
         digest=_words(_native.memory_digest(regions)),
+        lines=_words(*lines, *(line for tensor in tensors for line in _lines(tensor))),
     )
 
 
-def _attributes(module: nn.Module, is_root: bool) -> Iterable[Any]:
+def _attributes(module: nn.Module) -> Iterable[Any]:
     held = vars(module)
-    for name in ATTRIBUTES:
-        if name in held:
-            yield from (held, name, held[name])
-    if "eps" in held:  # only a norm computes something else in train mode
-        yield from (held, "training", module.training)
-    if not is_root:
-        yield from (held, METHOD, held.get(METHOD))
+    if isinstance(module, nn.Conv2d):
+        names = CONVOLUTION_ATTRIBUTES
+    elif "eps" in held:
+        names = NORM_ATTRIBUTES
+    else:
+        names = CONTAINER_ATTRIBUTES if held["_modules"] else OTHER_ATTRIBUTES
+    for name in names:
+        yield from (held, name, held.get(name))
+
+
+def _lines(tensor: Tensor) -> Iterable[int]:
+    """Of the Python object, torch's tensor, which spans a few, and its storage."""
+    yield id(tensor)
+    yield from range(tensor._cdata, tensor._cdata + TENSOR_BYTES, LINE_BYTES)
+    yield tensor.untyped_storage()._cdata
 
 
 def _has_dense_memory(tensor: Tensor) -> bool:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from .fusion import Fusion, PackedOperator, head_fusion, stem_fusion
-from .inference import run_without_backward, wants_gradient
+from .inference import is_traced, wants_gradient
 from .layers import ConvNormActivation, NotFusable, layer_of
-from .snapshot import Snapshot, can_watch, floating_tensors
+from .packed import Packed, PackedCache
 
 
 class FusedUnit(nn.Module):
@@ -20,7 +20,7 @@ class FusedUnit(nn.Module):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._cache = _PackedCache()
+        self._cache = PackedCache(_pack)
 
     def fusion(self) -> Fusion:
         """The operator for the layers as they are; raises NotFusable where there is none."""
@@ -34,16 +34,18 @@ class FusedUnit(nn.Module):
             return str(obstacle)
         return None
 
+    def packed(self) -> Packed:
+        """The operator, with weights packed from the parameters as they are now."""
+        return self._cache.lookup(self)
+
     def _infer(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
         # torch.fx traces with proxies and wants the layers.
         if self.training or isinstance(x, fx.Proxy) or wants_gradient(x):
             return eager(x)
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if is_traced():
             return self._traced(x, eager)
-        packed = self._cache.lookup(self)
-        if packed.operator is None:
-            return eager(x)
-        return run_without_backward(packed.operator.forward, x, packed.sources)
+        packed = self.packed()
+        return eager(x) if packed.operators is None else packed.run(x)
 
     def _traced(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
         """The same in a graph, which takes the parameters as they will be and cannot refuse a backward."""
@@ -87,40 +89,8 @@ def global_average_pool(x: Tensor) -> Tensor:
     return torch.flatten(F.adaptive_avg_pool2d(x, (1, 1)), 1)
 
 
-class _Packed(NamedTuple):
-    operator: PackedOperator | None
-    sources: tuple[Tensor, ...]
-
-
-class _PackedCache:
-    """A unit's packed operator, made anew when what it was made of has changed; a copy starts empty."""
-
-    def __init__(self) -> None:
-        self._entry: tuple[Snapshot, _Packed] | None = None
-
-    def lookup(self, unit: FusedUnit) -> _Packed:
-        entry = self._entry
-        if entry is not None and entry[0].holds():
-            return entry[1]
-        self._entry = None
-        if not all(map(can_watch, floating_tensors(unit.modules()))):
-            return _Packed(None, ())
-        # Before packing: what changes meanwhile is noticed next time.
-        snapshot = Snapshot(unit)
-        packed = _Packed(_pack(unit), snapshot.tensors)
-        self._entry = snapshot, packed
-        return packed
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _PackedCache:
-        return _PackedCache()
-
-    def __reduce__(self) -> tuple[type[_PackedCache], tuple[()]]:
-        return _PackedCache, ()
-
-
-def _pack(unit: FusedUnit) -> PackedOperator | None:
+def _pack(unit: FusedUnit) -> list[PackedOperator] | None:
     try:
-        fusion = unit.fusion()
+        return [unit.fusion().operator()]
     except NotFusable:
         return None
-    return fusion.operator()

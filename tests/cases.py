@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from mnv2_kernels import reference
+from mnv2_kernels.accuracy import MINIMUM_INPUTS
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape, make_divisible, mobilenet_v2
 
 Shape = BlockShape | StemShape | HeadShape
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-# The accuracy rule pools errors over at least this many inputs.
-POOLED_INPUTS = 8
 # With fewer values than this the largest error of eager is a matter of luck.
 MIN_POOLED_PIXELS = 2048
 
@@ -123,7 +122,7 @@ def measured_case(shape: Shape, dtype: torch.dtype) -> tuple[Case, Tensor, Tenso
 
 
 def network_blocks(
-    width: float, resolution: int, padding: str = "torch", batch: int = POOLED_INPUTS
+    width: float, resolution: int, padding: str = "torch", batch: int = MINIMUM_INPUTS
 ) -> list[BlockShape]:
     """The distinct blocks of MobileNetV2; a small ``resolution`` gives the same channels for less time."""
     return list(dict.fromkeys(mobilenet_v2(width, resolution, batch, padding).blocks))
@@ -132,7 +131,7 @@ def network_blocks(
 def _odd_images() -> Iterator[tuple[int, int, int]]:
     """(batch, height, width) of sizes that no strip or vector divides."""
     for height, width in ((1, 1), (2, 3), (7, 5), (15, 17)):
-        yield max(POOLED_INPUTS, MIN_POOLED_PIXELS // (height * width)), height, width
+        yield max(MINIMUM_INPUTS, MIN_POOLED_PIXELS // (height * width)), height, width
 
 
 def odd_blocks() -> Iterator[BlockShape]:
@@ -158,8 +157,8 @@ def channel_sweep() -> Iterator[BlockShape]:
     for channels in range(8, 961, 8):
         narrow = make_divisible(channels / 6)
         odd = 1 + channels // 8 % 7
-        yield BlockShape(POOLED_INPUTS, 4, 5, narrow, channels, narrow)
-        yield BlockShape(POOLED_INPUTS, 4, 5, narrow + odd, channels - odd, narrow - odd)
+        yield BlockShape(MINIMUM_INPUTS, 4, 5, narrow, channels, narrow)
+        yield BlockShape(MINIMUM_INPUTS, 4, 5, narrow + odd, channels - odd, narrow - odd)
 
 
 def shape_id(shape: Shape) -> str:

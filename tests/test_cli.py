@@ -38,15 +38,6 @@ def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess
 # --- as a program ---
 
 
-@pytest.mark.parametrize(
-    "program", [(sys.executable, "-m", "mnv2_kernels"), (Path(sys.executable).with_name("mnv2"),)]
-)
-def test_info_as_a_program(program: tuple[str | Path, ...]) -> None:
-    done = run(*program, "info", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["versions"]["mnv2_kernels"] == __version__
-
-
 def test_a_pipe_gets_plain_text(tmp_path: Path) -> None:
     command = ("classify", save_photo(tmp_path), "--weights", save_weights(tmp_path), *FAST)
     done = run(sys.executable, "-m", "mnv2_kernels", *command, TERM="xterm-256color", COLUMNS="40")
@@ -66,8 +57,8 @@ def test_an_ascii_terminal(tmp_path: Path) -> None:
     assert "H?ndin" in done.stdout
 
 
-def test_a_refusal_as_a_program(tmp_path: Path) -> None:
-    done = run(sys.executable, "-m", "mnv2_kernels", "classify", "absent.jpg", "--weights", "random")
+def test_the_console_script() -> None:
+    done = run(Path(sys.executable).with_name("mnv2"), "classify", "absent.jpg", "--weights", "random")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "mnv2: absent.jpg: no such photo\n"
 

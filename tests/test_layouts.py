@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from cases import DTYPES, LAYOUTS, Case, make_case, shape_id
@@ -121,6 +123,16 @@ def test_threads_change_no_bit(isa, shape, set_threads):
         set_threads(threads)
         results.append(case.run())
     assert all(torch.equal(result, results[0]) for result in results[1:])
+
+
+def test_calls_from_several_python_threads(set_threads):
+    set_threads(2)
+    cases = [make_case(shape) for shape in SHAPES + LARGE_SHAPES]
+    expected = [case.run() for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for y, alone in zip(pool.map(Case.run, cases), expected, strict=True):
+                assert torch.equal(y, alone)
 
 
 # --- weights ---

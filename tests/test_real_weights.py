@@ -14,10 +14,10 @@ import torch
 from conftest import every_isa
 from models import eager
 from safetensors.torch import load_file
-from tolerances import EAGER_FACTOR
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
+from mnv2_kernels.accuracy import EAGER_FACTOR
 from mnv2_kernels.photos import load_photo
 
 DATA = Path(os.environ.get("MNV2_DATA") or Path(__file__).parents[2] / "shared" / "data")

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import torch
-from cases import POOLED_INPUTS, Case
+from cases import Case
 from torch import Tensor
 
+from mnv2_kernels.accuracy import (
+    FLOAT32_EPS,
+    LAST_ROUNDINGS,
+    MINIMUM_INPUTS,
+    largest_allowed_error,
+    output_rounding,
+)
 from mnv2_kernels.shapes import KERNEL_TAPS, BlockShape
-
-# THE accuracy rule: the largest error, pooled over at least POOLED_INPUTS inputs, is at most so many times
-# that of the eager block (convolution, then BatchNorm) of the same dtype.
-EAGER_FACTOR = 2.0
-
-FLOAT32_EPS = torch.finfo(torch.float32).eps
-# What remains where eager happens to be almost exact: three convolutions, each rounded by scale and bias.
-LAST_ROUNDINGS = 6
 
 
 def max_error(actual: Tensor, truth: Tensor) -> float:
     return (actual.double() - truth).abs().max().item()
 
 
-def _output_rounding(dtype: torch.dtype) -> float:
-    """Of storing a float32 result as ``dtype``, relative to it."""
-    return 0.0 if dtype == torch.float32 else torch.finfo(dtype).eps / 2
-
-
 def assert_accurate(actual: Tensor, eager: Tensor, truth: Tensor) -> None:
     """The accuracy rule for one dtype's results of the fused and the eager block on the same inputs."""
     assert actual.shape == truth.shape
     assert actual.dtype == eager.dtype
-    assert truth.shape[0] >= POOLED_INPUTS, "the rule does not hold per input"
-    last = (LAST_ROUNDINGS * FLOAT32_EPS / 2 + _output_rounding(actual.dtype)) * truth.abs().max().item()
-    limit = max(EAGER_FACTOR * max_error(eager, truth), last)
+    assert truth.shape[0] >= MINIMUM_INPUTS, "the rule does not hold per input"
+    limit = largest_allowed_error(max_error(eager, truth), truth.abs().max().item(), actual.dtype)
     error = max_error(actual, truth)
     assert error <= limit, f"error {error:.3g} over the limit {limit:.3g} ({error / limit:.2f} times)"
 
@@ -48,7 +41,7 @@ def assert_within_rounding(case: Case, actual: Tensor) -> None:
         depth += KERNEL_TAPS + shape.expanded_channels + 1
     else:
         depth = shape.accumulation_depth + shape.height * shape.width
-    bound = (depth + LAST_ROUNDINGS) * FLOAT32_EPS * magnitude + _output_rounding(actual.dtype) * truth.abs()
+    bound = (depth + LAST_ROUNDINGS) * FLOAT32_EPS * magnitude + output_rounding(actual.dtype) * truth.abs()
     error = (actual.double() - truth).abs()
     assert (error <= bound + torch.finfo(actual.dtype).tiny).all(), (
         f"{(error / bound).max():.3g} times the bound"

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <signal.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <sstream>
@@ -51,12 +50,17 @@ public:
     Scope& operator=(const Scope&) = delete;
 };
 
+inline void print_with_context(const std::string& text)
+{
+    std::printf("%s\n", text.c_str());
+    for (const std::string& outer : progress.context) std::printf("    in %s\n", outer.c_str());
+    std::fflush(stdout);
+}
+
 inline void fail(const char* file, int line, const std::string& message)
 {
     constexpr long most_printed = 20;
-    if (++progress.failures > most_printed) return;
-    std::printf("%s:%d: %s\n", file, line, message.c_str());
-    for (const std::string& text : progress.context) std::printf("    in %s\n", text.c_str());
+    if (++progress.failures <= most_printed) print_with_context(join(file, ":", line, ": ", message));
 }
 
 template <class A, class B>
@@ -67,15 +71,13 @@ void check_equal(const char* file, int line, const char* what, const A& got, con
     fail(file, line, join(what, ": expected ", expected, ", got ", got));
 }
 
-// A guard page was touched: prints where, and leaves the rest to whoever handled the signal before (AddressSanitizer).
 inline struct sigaction earlier_action;
 
-inline void report_crash(int number)
+// A guard page was touched: says where, and leaves the rest to whoever handled the signal before (AddressSanitizer).
+inline void report_crash(int signal_number)
 {
-    const auto print = [](const std::string& text) { return write(STDOUT_FILENO, text.data(), text.size()); };
-    ssize_t printed = print("access outside of a buffer\n");
-    for (const std::string& text : progress.context) printed += print(join("    in ", text, "\n"));
-    sigaction(number, printed < 0 ? nullptr : &earlier_action, nullptr);
+    print_with_context("access outside of a buffer");
+    sigaction(signal_number, &earlier_action, nullptr);
 }
 
 inline bool run_test(const Test& test)

@@ -28,6 +28,16 @@ TEST(every_combination_of_channels)
         for (const int64_t out : channel_counts) check_case(HeadPoolCase{head_of({2, 3}, in, out)});
 }
 
+// Every number of channels that a last vector may hold.
+TEST(every_remainder_of_channels)
+{
+    for (int64_t channels = 1; channels <= 34; ++channels)
+        for (const ScalarType dtype : dtypes) {
+            check_case(HeadPoolCase{head_of({2, 3}, channels, 24), dtype});
+            check_case(HeadPoolCase{head_of({2, 3}, 24, channels), dtype});
+        }
+}
+
 TEST(every_tile_height)
 {
     for (int64_t pixels = 1; pixels <= 60; ++pixels)

@@ -16,6 +16,18 @@ TEST(every_combination_of_channels)
             for (const int64_t out : channel_counts) check_case(BlockCase{block({2, 3}, in, expanded, out)});
 }
 
+// Every number of channels that a last vector may hold.
+TEST(every_remainder_of_channels)
+{
+    for (int64_t channels = 1; channels <= 34; ++channels) {
+        check_case(BlockCase{block({2, 3}, channels, 24, 16)});
+        check_case(BlockCase{block({2, 3}, 16, channels, 24)});
+        check_case(BlockCase{block({2, 3}, 16, 24, channels)});
+        check_case(BlockCase{with_residual(block({2, 3}, channels, 24, 0)), ScalarType::bfloat16});
+        check_case(BlockCase{without_expand(block({2, 3}, channels, 0, channels)), ScalarType::float16, Layout::nchw});
+    }
+}
+
 TEST(every_channel_count_without_expand)
 {
     for (const int64_t in : channel_counts) {

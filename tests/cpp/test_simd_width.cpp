@@ -31,6 +31,8 @@ TEST(blocks)
     for (const int64_t in : channel_counts)
         for (const int64_t expanded : {3, 17, 96, 200})
             for (const int64_t out : channel_counts) check_widths(BlockCase{block({2, 3}, in, expanded, out)});
+    for (int64_t channels = 1; channels <= 34; ++channels)
+        check_widths(BlockCase{with_residual(block({2, 3}, channels, channels, 0))});
     for (const InvertedResidualParams& params : varied_blocks())
         for (const ScalarType dtype : dtypes)
             for (const Layout layout : {Layout::nhwc, Layout::nchw}) check_widths(BlockCase{params, dtype, layout});

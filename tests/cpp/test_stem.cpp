@@ -30,6 +30,13 @@ TEST(every_combination_of_channels)
             for (const int32_t stride : {1, 2}) check_case(StemCase{stem_of({3, 5}, in, out, stride)});
 }
 
+// Every number of channels that a last vector may hold.
+TEST(every_remainder_of_channels)
+{
+    for (int64_t channels = 1; channels <= 34; ++channels)
+        for (const ScalarType dtype : dtypes) check_case(StemCase{stem_of({3, 5}, 3, channels, 2), dtype});
+}
+
 TEST(every_size_stride_and_padding)
 {
     for (const Size& size : sizes)

@@ -1,0 +1,59 @@
+"""Packed weights that follow the parameters they were packed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from .fusion import PackedOperator
+from .inference import run_without_backward
+from .snapshot import Snapshot, can_watch, floating_tensors
+
+# Packs a module's weights for the operators that compute it, one after the other; None where there are none.
+Packer = Callable[[Any], list[PackedOperator] | None]
+
+
+class Packed(NamedTuple):
+    """Operators in place of a module (None: there are none), and the tensors that their weights come from."""
+
+    operators: list[PackedOperator] | None
+    sources: tuple[Tensor, ...]
+
+    def run(self, x: Tensor) -> Tensor:
+        """The operators' result; a backward through it to the sources is an error."""
+        return run_without_backward(self._run, x, self.sources)
+
+    def _run(self, x: Tensor) -> Tensor:
+        for operator in self.operators:
+            x = operator.forward(x)
+        return x
+
+
+class PackedCache:
+    """What a packer made, made anew when the module it was made of has changed. A copy of the cache is empty."""
+
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
+        self._entry: tuple[Snapshot, Any, Packed] | None = None
+
+    def lookup(self, module: nn.Module, *attributes: Any) -> Packed:
+        """``attributes``: all that decides what the module computes, beside the modules and tensors inside."""
+        entry = self._entry
+        if entry is not None and entry[1] == attributes and entry[0].holds():
+            return entry[2]
+        self._entry = None
+        if not all(map(can_watch, floating_tensors(module.modules()))):
+            return Packed(None, ())
+        # Before packing: what changes meanwhile is noticed next time.
+        snapshot = Snapshot(module)
+        packed = Packed(self._packer(module), snapshot.tensors)
+        self._entry = snapshot, attributes, packed
+        return packed
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedCache:
+        return PackedCache(self._packer)
+
+    def __reduce__(self) -> tuple[type[PackedCache], tuple[Packer]]:
+        return PackedCache, (self._packer,)
