@@ -25,7 +25,7 @@ from .info import gather_info
 from .modules import PaddingRule
 from .photos import PhotoError, Preprocess
 from .verify import DtypeName, verify_network
-from .weights import DATA_NETWORKS, RANDOM, TORCHVISION, has_data, load_network
+from .weights import DATA_NETWORKS, RANDOM, TORCHVISION, data_photos, has_data, load_network
 
 WRONG_RESULT = 1
 CANNOT = 2
@@ -75,7 +75,7 @@ def front(
 @app.command()
 def classify(
     photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO...", help="Image files.", show_default=False)
+        list[Path], typer.Argument(metavar="PHOTO", help="Image files.", show_default=False)
     ],
     weights: Weights = None,
     labels: Labels = None,
@@ -98,7 +98,7 @@ def verify(
     photos: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PHOTO]...", help="Inputs; else the data folder's, else random.", show_default=False
+            metavar="PHOTO", help="Inputs; else those of MNV2_DATA, else random.", show_default=False
         ),
     ] = None,
     weights: Weights = None,
@@ -113,7 +113,7 @@ def verify(
     """Verify every block of a network, fused against eager and float64."""
     weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
     network = load_network(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
-    result = verify_network(network, photos or network.photos, dtype, batch)
+    result = verify_network(network, photos or network.photos or data_photos(), dtype, batch)
     _show(result.as_json() if as_json else tables.verification(result))
     _finish(result.passed)
 

@@ -237,7 +237,7 @@ class FusedMobileNetV2(nn.Module):
 
 
 def _needs_module_calls(x: Tensor) -> bool:
-    """Whether somebody looks on or the modules have to decide: hooks on all modules, a trace, a gradient."""
+    """Whether each module has to decide for itself (a trace, a gradient), or somebody watches all calls."""
     return (
         isinstance(x, fx.Proxy)
         or is_traced()
@@ -247,7 +247,7 @@ def _needs_module_calls(x: Tensor) -> bool:
 
 
 def _pack_features(features: nn.Sequential) -> list[PackedOperator] | None:
-    """The operators of all units, the head's with the pool; None where one of them has to be called as a module."""
+    """The operators of all units, the head's with the pool; None where one has to be called as a module."""
     *body, head = features
     if not (isinstance(head, FusedHead) and all(map(_is_own_operator, (*body, head)))):
         return None

@@ -32,14 +32,14 @@ class Packed(NamedTuple):
 
 
 class PackedCache:
-    """What a packer made, made anew when the module it was made of has changed. A copy of the cache is empty."""
+    """What a packer made, made anew when the module it was made of has changed. A copy is empty."""
 
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
         self._entry: tuple[Snapshot, Any, Packed] | None = None
 
     def lookup(self, module: nn.Module, *attributes: Any) -> Packed:
-        """``attributes``: all that decides what the module computes, beside the modules and tensors inside."""
+        """``attributes``: what decides the result beside the modules and tensors inside ``module``."""
         entry = self._entry
         if entry is not None and entry[1] == attributes and entry[0].holds():
             return entry[2]

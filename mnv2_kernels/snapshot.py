@@ -22,11 +22,9 @@ from torch._C import _functorch as functorch
 
 from . import _native
 
-# What decides, beside tensors and children, what a module computes. A forward among these has replaced the class's.
-CONVOLUTION_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode", "forward")
-NORM_ATTRIBUTES = ("eps", "training", "forward")
-CONTAINER_ATTRIBUTES = ("training", "use_res_connect", "forward")
-OTHER_ATTRIBUTES = ("forward",)
+# What decides, beside tensors and children, what a module computes.
+CONVOLUTION_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode")
+OTHER_ATTRIBUTES = ("eps", "use_res_connect")
 
 WORD_BYTES = 8
 SAMPLES = 16
@@ -41,10 +39,12 @@ class State(NamedTuple):
 
     dicts: tuple[Mapping[str, Any], ...]
     contents: tuple[tuple[Any, ...], ...]
-    attributes: tuple[Any, ...]  # flattened (dict, name, object); None stands for no such attribute
+    modules: tuple[Mapping[str, Any], ...]  # their attributes
+    module_sizes: bytes  # how many; numbers are native uint64
+    attributes: tuple[Any, ...]  # flattened (dict, name, object)
     empty_dicts: tuple[Mapping[str, Any], ...]
     tensors: tuple[Tensor, ...]
-    addresses: bytes  # numbers are native uint64
+    addresses: bytes
     weights: tuple[Tensor, ...]  # those whose bytes are not all in the digest
     versions: bytes
     sizes: bytes
@@ -54,7 +54,7 @@ class State(NamedTuple):
 
 
 class Snapshot:
-    """State of the modules inside ``root``, their hooks, and all floating-point tensors; not of root's attributes."""
+    """State of the modules inside ``root``, their hooks and all tensors, but not of root's attributes."""
 
     def __init__(self, root: nn.Module) -> None:
         modules = list(root.modules())
@@ -89,10 +89,13 @@ def _state(modules: list[nn.Module], tensors: tuple[Tensor, ...]) -> State:
     dicts += [held for held in hooks if held]
     weights = tuple(tensor for tensor in tensors if not _is_read_whole(tensor))
     regions = b"".join(map(_region, tensors))
-    lines = [id(held) for held in (*dicts, *map(vars, inner), *hooks)]
+    attributes = tuple(map(vars, inner))
+    lines = [id(held) for held in (*dicts, *attributes, *hooks)]
     return State(
         dicts=tuple(dicts),
         contents=tuple(tuple(held.values()) for held in dicts),
+        modules=attributes,
+        module_sizes=_words(*map(len, attributes)),
         attributes=tuple(part for module in inner for part in _attributes(module)),
         empty_dicts=tuple(held for held in hooks if not held),
         tensors=tensors,
@@ -108,14 +111,13 @@ def _state(modules: list[nn.Module], tensors: tuple[Tensor, ...]) -> State:
 
 def _attributes(module: nn.Module) -> Iterable[Any]:
     held = vars(module)
-    if isinstance(module, nn.Conv2d):
-        names = CONVOLUTION_ATTRIBUTES
-    elif "eps" in held:
-        names = NORM_ATTRIBUTES
-    else:
-        names = CONTAINER_ATTRIBUTES if held["_modules"] else OTHER_ATTRIBUTES
+    names = CONVOLUTION_ATTRIBUTES if isinstance(module, nn.Conv2d) else OTHER_ATTRIBUTES
     for name in names:
-        yield from (held, name, held.get(name))
+        if name in held:
+            yield from (held, name, held[name])
+    # The mode of a norm decides what it computes, that of a unit whether it runs its kernel.
+    if "eps" in held or held["_modules"]:
+        yield from (held, "training", module.training)
 
 
 def _lines(tensor: Tensor) -> Iterable[int]:

@@ -26,6 +26,7 @@ DATA_NETWORKS = ("imagenet", "dogs")
 TORCHVISION = "torchvision"
 RANDOM = "random"
 RANDOM_SEED = 0
+RANDOM_SHAPE = (8, 3, 96, 96)
 KERAS_SUFFIXES = (".h5", ".hdf5")
 
 # A host that does not answer should become a message, not a hanging terminal.
@@ -73,6 +74,14 @@ def data_folder() -> Path:
 def has_data() -> bool:
     """Whether the data folder is there."""
     return (data_folder() / FILE_NAME).is_file()
+
+
+def data_photos() -> tuple[Path, ...]:
+    """All photographs of the data folder; none where it is not there."""
+    if not has_data():
+        return ()
+    listed = read_expected(data_folder()).photos.values()
+    return tuple(dict.fromkeys(photo for photos in listed for photo in photos))
 
 
 def load_network(
@@ -133,9 +142,8 @@ def _data_network(name: str, options: Mapping) -> Network:
     settings = given.changed(**options)
     model = _read(folder / entry.weights, settings)
     labels = _read_labels(folder / entry.labels, classes(model))
-    return Network(
-        name, model, labels, settings, expected.photos[name], expected if settings == given else None
-    )
+    comparable = expected if settings == given else None
+    return Network(name, model, labels, settings, expected.photos[name], comparable)
 
 
 def _torchvision_network(options: Mapping) -> Network:
@@ -164,7 +172,7 @@ def _keras_network(path: Path, options: Mapping) -> Network:
         model = FusedMobileNetV2.from_keras(path)
     except (ImportError, OSError, ValueError) as error:
         raise WeightsError(str(error)) from error
-    settings = KERAS_SETTINGS.changed(**options)
+    settings = replace(KERAS_SETTINGS, eps=model.features[0][1].eps).changed(**options)
     return Network(str(path), model, _numbered(model), settings)
 
 
@@ -176,16 +184,16 @@ def _file_network(path: Path, options: Mapping) -> Network:
 
 def _random_network(options: Mapping) -> Network:
     settings = Settings().changed(**options)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(RANDOM_SEED)
-        model = FusedMobileNetV2(
-            norm_layer=partial(nn.BatchNorm2d, eps=settings.eps), padding=settings.padding
-        )
+        # Without momentum one pass in train mode gives the statistics that belong to the weights; with others
+        # the signal dies out on its way through the network.
+        norm_layer = partial(nn.BatchNorm2d, eps=settings.eps, momentum=None)
+        model = FusedMobileNetV2(norm_layer=norm_layer, padding=settings.padding)
         for norm in filter(lambda module: isinstance(module, nn.BatchNorm2d), model.modules()):
-            for tensor in (norm.running_mean, norm.bias):
-                nn.init.normal_(tensor, std=0.1)
-            for tensor in (norm.running_var, norm.weight):
-                nn.init.uniform_(tensor, 0.5, 1.5)
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias)
+        model(torch.randn(RANDOM_SHAPE))
     return Network(RANDOM, model.eval(), _numbered(model), settings)
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_cases import FAST, needs_data, save_photo, save_weights
+from cli_cases import FAST, needs_data, save_photo, save_weights, write_data_folder
 from conftest import every_isa
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnv2_kernels.accuracy import EAGER_FACTOR, MINIMUM_INPUTS
 from mnv2_kernels.cli import main
+from mnv2_kernels.fusion import PackedOperator
 from mnv2_kernels.verify import verify_network
 from mnv2_kernels.weights import load_network
 
@@ -110,17 +112,15 @@ def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
 def test_a_wrong_block_fails(
     wrong: float, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mnv2_kernels import fusion
+    forward = PackedOperator.forward
 
-    run = fusion._run
-
-    def broken(op, x, packed, options, *others):
-        y = run(op, x, packed, options, *others)
-        if options.get("stride") == 1 and options.get("residual") is False:
+    def broken(operator: PackedOperator, x: Tensor) -> Tensor:
+        y = forward(operator, x)
+        if operator.options.get("stride") == 1 and operator.options.get("residual") is False:
             y[..., -1, -1] += wrong
         return y
 
-    monkeypatch.setattr(fusion, "_run", broken)
+    monkeypatch.setattr(PackedOperator, "forward", broken)
     command = ["--weights", save_weights(tmp_path), *POOLED]
     result = verify_json(capsys, *command, code=1)
     failed = [part["name"] for part in result["parts"] if not part["passed"]]
@@ -130,12 +130,21 @@ def test_a_wrong_block_fails(
     assert capsys.readouterr().out.count("FAILED") == len(failed) + 1
 
 
+@pytest.mark.usefixtures("no_data")
 def test_table(tmp_path: Path, capsys: Capture) -> None:
     assert main(["verify", "--weights", str(save_weights(tmp_path)), *POOLED]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[: 2 + len(NAMES)])) <= 80
     assert [line.split("  ")[0] for line in lines[2 : 2 + len(NAMES)]] == NAMES
     assert "errors   largest against float64, over 24 random images" in lines
+
+
+def test_photographs_of_the_data_folder_serve_other_weights(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data_folder(tmp_path, monkeypatch)
+    result = verify_json(capsys, "--weights", save_weights(tmp_path), *POOLED)
+    assert (result["photos"], result["inputs"], result["passed"]) == (1, 24, True)
 
 
 @needs_data

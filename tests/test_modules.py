@@ -379,6 +379,58 @@ def test_changes_of_a_block_are_honoured(change: str) -> None:
     assert (block.fusion_obstacle() is None) == (change in HONOURED), block.fusion_obstacle()
 
 
+def _train_a_block(model: FusedMobileNetV2) -> None:
+    model.features[2].train()
+
+
+def _no_shortcut(model: FusedMobileNetV2) -> None:
+    model.features[3].use_res_connect = False
+
+
+def _patch_a_block(model: FusedMobileNetV2) -> None:
+    block = model.features[3]
+    block.forward = lambda x: 2 * type(block).forward(block, x)
+
+
+def _insert(model: FusedMobileNetV2) -> None:
+    model.features.insert(2, nn.Tanh())
+
+
+def _swap(model: FusedMobileNetV2) -> None:
+    model.features[1], model.features[0][1] = small(seed=1).features[1], small(seed=1).features[0][1]
+
+
+def _other_features(model: FusedMobileNetV2) -> None:
+    model.features = small(seed=1).features
+
+
+def _hook_the_head(model: FusedMobileNetV2) -> None:
+    model.features[-1].register_forward_hook(lambda module, inputs, output: output * 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_train_a_block, _no_shortcut, _patch_a_block, _insert, _swap, _other_features, _hook_the_head],
+)
+def test_changes_of_the_network_are_honoured(change: Callable[[FusedMobileNetV2], None]) -> None:
+    model, x = small(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = model(x)
+        change(model)
+        expected = model.classifier(model.features(x).mean((2, 3)))
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(before, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_global_hooks_see_every_module() -> None:
+    model, x, seen = small(), torch.randn(2, 3, 32, 32), []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *call: seen.append(module))
+    with torch.no_grad():
+        model(x)
+    handle.remove()
+    assert [module for module in seen if module in set(model.features)] == list(model.features)[:-1]
+
+
 def test_features_may_be_replaced() -> None:
     model, x = small(), torch.randn(2, 3, 32, 32)
     model.features[0][0] = nn.Conv2d(1, 16, 3, 2, 1, bias=False)

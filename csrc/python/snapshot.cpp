@@ -19,37 +19,40 @@ struct Region {
 using Word = uint64_t;
 
 // Independent chains, so that one multiplication a cycle can start.
-constexpr int chains = 8;
+constexpr int chains = 4;
 constexpr Word odd_constant = 0x9E3779B97F4A7C15;
 
-Word mixed(Word digest, Word word)
+// Both halves of the product of two words that are next to never zero.
+Word mixed(Word digest, Word first, Word second)
 {
-    digest = (digest ^ word) * odd_constant;
-    return digest ^ (digest >> 32);
+    const auto product = static_cast<unsigned __int128>(digest ^ first) * (odd_constant ^ second);
+    return static_cast<Word>(product) ^ static_cast<Word>(product >> 64);
 }
 
+// Of every step-th word, two at a time, and of the bytes behind the last whole word.
 Word digest_of(const char* begin, uint64_t bytes, uint64_t step)
 {
-    std::array<Word, chains> digests{};
-    const uint64_t words = bytes / sizeof(Word);
-    const uint64_t stride = step / sizeof(Word);
-    const auto word_of = [&](uint64_t index) {
-        Word word;
-        std::memcpy(&word, begin + index * sizeof(Word), sizeof(Word));
+    const uint64_t whole = bytes / sizeof(Word) * sizeof(Word);
+    const auto word_at = [&](uint64_t offset) {
+        Word word = 0;
+        if (offset < whole) std::memcpy(&word, begin + offset, sizeof(Word));
         return word;
     };
-    uint64_t index = 0;
-    for (; index + (chains - 1) * stride < words; index += chains * stride) {
-        for (int chain = 0; chain < chains; ++chain) digests[chain] = mixed(digests[chain], word_of(index + chain * stride));
+    std::array<Word, chains> digests;
+    for (int chain = 0; chain < chains; ++chain) digests[chain] = odd_constant * (2 * chain + 3);
+    uint64_t offset = 0;
+    const uint64_t pair = 2 * step;
+    for (; offset + chains * pair <= whole; offset += chains * pair) {
+        for (int chain = 0; chain < chains; ++chain) {
+            const uint64_t first = offset + chain * pair;
+            digests[chain] = mixed(digests[chain], word_at(first), word_at(first + step));
+        }
     }
-    Word digest = bytes;
-    for (const Word each : digests) digest = mixed(digest, each);
-    for (; index < words; index += stride) digest = mixed(digest, word_of(index));
-    if (const uint64_t rest = bytes % sizeof(Word)) {
-        Word word = 0;
-        std::memcpy(&word, begin + words * sizeof(Word), rest);
-        digest = mixed(digest, word);
-    }
+    for (; offset < whole; offset += pair) digests[0] = mixed(digests[0], word_at(offset), word_at(offset + step));
+    Word rest = 0;
+    std::memcpy(&rest, begin + whole, bytes - whole);
+    Word digest = mixed(odd_constant, bytes, rest);
+    for (const Word each : digests) digest = mixed(digest, each, 0);
     return digest;
 }
 
@@ -78,7 +81,7 @@ Word memory_digest(const py::bytes& packed_regions)
     for (size_t index = 0; index < regions; ++index) {
         if (index + regions_ahead < regions) prefetch(region_at(index + regions_ahead));
         const Region region = region_at(index);
-        digest = mixed(digest, digest_of(reinterpret_cast<const char*>(region.address), region.bytes, region.step));
+        digest = mixed(digest, digest_of(reinterpret_cast<const char*>(region.address), region.bytes, region.step), 0);
     }
     return digest;
 }
@@ -86,6 +89,13 @@ Word memory_digest(const py::bytes& packed_regions)
 PyObject* item(PyObject* tuple, Py_ssize_t index)
 {
     return PyTuple_GET_ITEM(tuple, index);
+}
+
+Word word_at(PyObject* words, Py_ssize_t index)
+{
+    Word word;
+    std::memcpy(&word, PyBytes_AS_STRING(words) + index * sizeof(Word), sizeof(Word));
+    return word;
 }
 
 // Each dict holds just these objects, in this order.
@@ -103,13 +113,22 @@ bool hold(PyObject* dicts, PyObject* contents)
     return true;
 }
 
-// attributes: flattened (dict, name, object); None stands for no such name.
+// The size of each dict: an attribute that a module did not have would make it larger.
+bool have_sizes(PyObject* dicts, PyObject* sizes)
+{
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(dicts); ++index) {
+        if (static_cast<Word>(PyDict_GET_SIZE(item(dicts, index))) != word_at(sizes, index)) return false;
+    }
+    return true;
+}
+
+// attributes: flattened (dict, name, object).
 bool have(PyObject* attributes)
 {
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(attributes); index += 3) {
         PyObject* const value = PyDict_GetItemWithError(item(attributes, index), item(attributes, index + 1));
         if (value == nullptr && PyErr_Occurred()) throw py::error_already_set();
-        if ((value == nullptr ? Py_None : value) != item(attributes, index + 2)) return false;
+        if (value != item(attributes, index + 2)) return false;
     }
     return true;
 }
@@ -128,13 +147,6 @@ Word number(PyObject* result)
     const auto owned = py::reinterpret_steal<py::object>(result);
     if (!owned) throw py::error_already_set();
     return PyLong_AsUnsignedLongLongMask(owned.ptr());
-}
-
-Word word_at(PyObject* words, Py_ssize_t index)
-{
-    Word word;
-    std::memcpy(&word, PyBytes_AS_STRING(words) + index * sizeof(Word), sizeof(Word));
-    return word;
 }
 
 // tensor.name() for each tensor.
@@ -156,13 +168,20 @@ bool have_numbers(PyObject* tensors, PyObject* name, PyObject* expected)
 }
 
 // A forward pass leaves nothing of all this in the near caches: fetched one by one, the lines cost most of the time.
-void prefetch(PyObject* addresses, PyObject* dicts)
+void prefetch(PyObject* addresses)
 {
     const Py_ssize_t lines = PyBytes_GET_SIZE(addresses) / static_cast<Py_ssize_t>(sizeof(Word));
     for (Py_ssize_t index = 0; index < lines; ++index)
         __builtin_prefetch(reinterpret_cast<const void*>(word_at(addresses, index)));
-    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(dicts); ++index)
-        __builtin_prefetch(reinterpret_cast<PyDictObject*>(item(dicts, index))->ma_keys);
+}
+
+void prefetch_keys(PyObject* dicts)
+{
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(dicts); ++index) {
+        const auto* keys = reinterpret_cast<const char*>(reinterpret_cast<PyDictObject*>(item(dicts, index))->ma_keys);
+        __builtin_prefetch(keys);
+        __builtin_prefetch(keys + line_bytes);
+    }
 }
 
 // The fields of snapshot.State, in its order. Memory is read last: only then is it known to be the tensors' own.
@@ -171,12 +190,30 @@ bool unchanged(const py::tuple& state)
     static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
     static PyObject* const numel = PyUnicode_InternFromString("numel");
     static PyObject* const version = PyUnicode_InternFromString("_version");
-    PyObject* const fields = state.ptr();
-    prefetch(item(fields, 11), item(fields, 0));
-    return hold(item(fields, 0), item(fields, 1)) && have(item(fields, 2)) && are_empty(item(fields, 3)) &&
-           return_numbers(item(fields, 4), data_ptr, item(fields, 5)) &&
-           have_numbers(item(fields, 6), version, item(fields, 7)) && return_numbers(item(fields, 6), numel, item(fields, 8)) &&
-           memory_digest(py::reinterpret_borrow<py::bytes>(item(fields, 9))) == word_at(item(fields, 10), 0);
+    enum {
+        dicts,
+        contents,
+        modules,
+        module_sizes,
+        attributes,
+        empty_dicts,
+        tensors,
+        addresses,
+        weights,
+        versions,
+        sizes,
+        regions,
+        digest,
+        lines
+    };
+    const auto field = [&](int index) { return item(state.ptr(), index); };
+    prefetch(field(lines));
+    prefetch_keys(field(dicts));
+    prefetch_keys(field(modules));
+    return hold(field(dicts), field(contents)) && have_sizes(field(modules), field(module_sizes)) && have(field(attributes)) &&
+           are_empty(field(empty_dicts)) && return_numbers(field(tensors), data_ptr, field(addresses)) &&
+           have_numbers(field(weights), version, field(versions)) && return_numbers(field(weights), numel, field(sizes)) &&
+           memory_digest(py::reinterpret_borrow<py::bytes>(field(regions))) == word_at(field(digest), 0);
 }
 
 }  // namespace

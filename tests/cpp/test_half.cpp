@@ -159,6 +159,21 @@ TEST(results_round_to_nearest_even_one_by_one)
     });
 }
 
+// Not even where rounding its payload would carry into the sign.
+TEST(results_that_are_not_a_number)
+{
+    using namespace cpu::test_half;
+    constexpr uint32_t payloads[] = {0x7fffffffu, 0xffffffffu, 0x7fffe000u, 0x7fc00001u, 0xffc00000u};
+    std::vector<float> many;
+    for (size_t i = 0; i < 25; ++i) many.push_back(float_of(payloads[i % 5]));
+    const std::vector<float> few(many.begin(), many.begin() + 3);
+    for_each_isa([&](const cpu::Kernels& kernels) {
+        for (const ScalarType type : half_types)
+            for (const std::vector<float>& results : {many, few})
+                for (const uint16_t bits : stored(kernels, type, results)) CHECK(std::isnan(decode(type, bits)));
+    });
+}
+
 // The conversions themselves, for what blocks never make: signalling NaN, and NaN with a payload that the shorter format
 // cannot hold.
 TEST(conversions_keep_not_a_number)
