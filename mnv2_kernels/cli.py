@@ -74,9 +74,7 @@ def front(
 
 @app.command()
 def classify(
-    photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO", help="Image files.", show_default=False)
-    ],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Image files.", show_default=False)],
     weights: Weights = None,
     labels: Labels = None,
     padding: Padding = None,

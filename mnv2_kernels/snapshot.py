@@ -13,7 +13,7 @@ not be.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +29,7 @@ OTHER_ATTRIBUTES = ("eps", "use_res_connect")
 WORD_BYTES = 8
 SAMPLES = 16
 
-# Hints for prefetching: of a cache line and, about, of torch's tensor.
+# Of a cache line, and about of torch's tensor.
 LINE_BYTES = 64
 TENSOR_BYTES = 256
 
@@ -43,14 +43,16 @@ class State(NamedTuple):
     module_sizes: bytes  # how many; numbers are native uint64
     attributes: tuple[Any, ...]  # flattened (dict, name, object)
     empty_dicts: tuple[Mapping[str, Any], ...]
+    data_ptr: Callable[[Tensor], int]
     tensors: tuple[Tensor, ...]
-    addresses: bytes
+    addresses: bytes  # what data_ptr gives for each
+    numel: Callable[[Tensor], int]
     weights: tuple[Tensor, ...]  # those whose bytes are not all in the digest
+    sizes: bytes  # what numel gives for each
     versions: bytes
-    sizes: bytes
     regions: bytes  # (address, bytes, step in bytes)
     digest: bytes
-    lines: bytes  # addresses of what is read on the way, to be fetched in one go
+    lines: bytes  # addresses of the tensors' own memory, to be fetched together
 
 
 class Snapshot:
@@ -90,7 +92,6 @@ def _state(modules: list[nn.Module], tensors: tuple[Tensor, ...]) -> State:
     weights = tuple(tensor for tensor in tensors if not _is_read_whole(tensor))
     regions = b"".join(map(_region, tensors))
     attributes = tuple(map(vars, inner))
-    lines = [id(held) for held in (*dicts, *attributes, *hooks)]
     return State(
         dicts=tuple(dicts),
         contents=tuple(tuple(held.values()) for held in dicts),
@@ -98,14 +99,16 @@ def _state(modules: list[nn.Module], tensors: tuple[Tensor, ...]) -> State:
         module_sizes=_words(*map(len, attributes)),
         attributes=tuple(part for module in inner for part in _attributes(module)),
         empty_dicts=tuple(held for held in hooks if not held),
+        data_ptr=Tensor.data_ptr,
         tensors=tensors,
         addresses=_words(*(tensor.data_ptr() for tensor in tensors)),
+        numel=Tensor.numel,
         weights=weights,
-        versions=_words(*(tensor._version for tensor in weights)),
         sizes=_words(*(tensor.numel() for tensor in weights)),
+        versions=_words(*(tensor._version for tensor in weights)),
         regions=regions,
         digest=_words(_native.memory_digest(regions)),
-        lines=_words(*lines, *(line for tensor in tensors for line in _lines(tensor))),
+        lines=_words(*(line for tensor in tensors for line in _lines(tensor))),
     )
 
 
@@ -121,7 +124,7 @@ def _attributes(module: nn.Module) -> Iterable[Any]:
 
 
 def _lines(tensor: Tensor) -> Iterable[int]:
-    """Of the Python object, torch's tensor, which spans a few, and its storage."""
+    """Hints for prefetching: the Python object, torch's tensor and its storage."""
     yield id(tensor)
     yield from range(tensor._cdata, tensor._cdata + TENSOR_BYTES, LINE_BYTES)
     yield tensor.untyped_storage()._cdata

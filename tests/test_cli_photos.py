@@ -53,7 +53,7 @@ def test_shape_and_type(tmp_path: Path, preprocess: str) -> None:
 
 
 def test_batches(tmp_path: Path) -> None:
-    paths = [save_photo(tmp_path, f"{index}.png") for index in range(2)]
+    paths = [save_photo(tmp_path, f"{name}.png") for name in ("one", "other")]
     batch = load_photos(paths, 16)
     assert torch.equal(batch, torch.stack([load_photo(path, 16) for path in paths]))
     assert load_photos([], 16).shape == (0, 3, 16, 16)

@@ -32,7 +32,7 @@ PART_KEYS = {"name", "shape", "fused_error", "eager_error", "ratio", "allowed_er
 NAMES = ["features.0", *(f"features.{index}" for index in range(1, 18)), "features.18, pool", "network"]
 
 # Errors of a tiny network are few: only many inputs make their maximum a matter of more than luck.
-POOLED = (*FAST, "--batch", "24")
+POOLED = (*FAST, "--batch", "48")
 
 Capture = pytest.CaptureFixture[str]
 
@@ -51,8 +51,8 @@ def test_json(tmp_path: Path, capsys: Capture) -> None:
     weights = save_weights(tmp_path)
     result = verify_json(capsys, save_photo(tmp_path), "--weights", weights, *POOLED)
     assert {key: type(value) for key, value in result.items()} == TYPES
-    assert (result["weights"], result["dtype"], result["batch"]) == (str(weights), "float32", 24)
-    assert (result["photos"], result["inputs"]) == (1, 24)
+    assert (result["weights"], result["dtype"], result["batch"]) == (str(weights), "float32", 48)
+    assert (result["photos"], result["inputs"]) == (1, 48)
     assert result["eager_factor"] == EAGER_FACTOR
     assert [part["name"] for part in result["parts"]] == NAMES
     for part in result["parts"]:
@@ -136,7 +136,7 @@ def test_table(tmp_path: Path, capsys: Capture) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[: 2 + len(NAMES)])) <= 80
     assert [line.split("  ")[0] for line in lines[2 : 2 + len(NAMES)]] == NAMES
-    assert "errors   largest against float64, over 24 random images" in lines
+    assert "errors   largest against float64, over 48 random images" in lines
 
 
 def test_photographs_of_the_data_folder_serve_other_weights(
@@ -144,7 +144,7 @@ def test_photographs_of_the_data_folder_serve_other_weights(
 ) -> None:
     write_data_folder(tmp_path, monkeypatch)
     result = verify_json(capsys, "--weights", save_weights(tmp_path), *POOLED)
-    assert (result["photos"], result["inputs"], result["passed"]) == (1, 24, True)
+    assert (result["photos"], result["inputs"], result["passed"]) == (1, 48, True)
 
 
 @needs_data

@@ -34,8 +34,8 @@ Word digest_of(const char* begin, uint64_t bytes, uint64_t step)
 {
     const uint64_t whole = bytes / sizeof(Word) * sizeof(Word);
     const auto word_at = [&](uint64_t offset) {
-        Word word = 0;
-        if (offset < whole) std::memcpy(&word, begin + offset, sizeof(Word));
+        Word word;
+        std::memcpy(&word, begin + offset, sizeof(Word));
         return word;
     };
     std::array<Word, chains> digests;
@@ -48,7 +48,7 @@ Word digest_of(const char* begin, uint64_t bytes, uint64_t step)
             digests[chain] = mixed(digests[chain], word_at(first), word_at(first + step));
         }
     }
-    for (; offset < whole; offset += pair) digests[0] = mixed(digests[0], word_at(offset), word_at(offset + step));
+    for (; offset < whole; offset += step) digests[0] = mixed(digests[0], word_at(offset), 0);
     Word rest = 0;
     std::memcpy(&rest, begin + whole, bytes - whole);
     Word digest = mixed(odd_constant, bytes, rest);
@@ -149,11 +149,11 @@ Word number(PyObject* result)
     return PyLong_AsUnsignedLongLongMask(owned.ptr());
 }
 
-// tensor.name() for each tensor.
-bool return_numbers(PyObject* tensors, PyObject* name, PyObject* expected)
+// method(tensor) for each tensor.
+bool return_numbers(PyObject* method, PyObject* tensors, PyObject* expected)
 {
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(tensors); ++index) {
-        if (number(PyObject_CallMethodNoArgs(item(tensors, index), name)) != word_at(expected, index)) return false;
+        if (number(PyObject_CallOneArg(method, item(tensors, index))) != word_at(expected, index)) return false;
     }
     return true;
 }
@@ -167,14 +167,8 @@ bool have_numbers(PyObject* tensors, PyObject* name, PyObject* expected)
     return true;
 }
 
-// A forward pass leaves nothing of all this in the near caches: fetched one by one, the lines cost most of the time.
-void prefetch(PyObject* addresses)
-{
-    const Py_ssize_t lines = PyBytes_GET_SIZE(addresses) / static_cast<Py_ssize_t>(sizeof(Word));
-    for (Py_ssize_t index = 0; index < lines; ++index)
-        __builtin_prefetch(reinterpret_cast<const void*>(word_at(addresses, index)));
-}
-
+// A forward pass leaves nothing of all this in the near caches, and most of it is found by way of another line. Fetched
+// together instead of one after the other, the lines of tensors alone save a fifth of the time.
 void prefetch_keys(PyObject* dicts)
 {
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(dicts); ++index) {
@@ -184,12 +178,16 @@ void prefetch_keys(PyObject* dicts)
     }
 }
 
+void prefetch(PyObject* addresses)
+{
+    const Py_ssize_t lines = PyBytes_GET_SIZE(addresses) / static_cast<Py_ssize_t>(sizeof(Word));
+    for (Py_ssize_t index = 0; index < lines; ++index)
+        __builtin_prefetch(reinterpret_cast<const void*>(word_at(addresses, index)));
+}
+
 // The fields of snapshot.State, in its order. Memory is read last: only then is it known to be the tensors' own.
 bool unchanged(const py::tuple& state)
 {
-    static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
-    static PyObject* const numel = PyUnicode_InternFromString("numel");
-    static PyObject* const version = PyUnicode_InternFromString("_version");
     enum {
         dicts,
         contents,
@@ -197,22 +195,26 @@ bool unchanged(const py::tuple& state)
         module_sizes,
         attributes,
         empty_dicts,
+        data_ptr,
         tensors,
         addresses,
+        numel,
         weights,
-        versions,
         sizes,
+        versions,
         regions,
         digest,
         lines
     };
+    static PyObject* const version = PyUnicode_InternFromString("_version");
     const auto field = [&](int index) { return item(state.ptr(), index); };
-    prefetch(field(lines));
     prefetch_keys(field(dicts));
     prefetch_keys(field(modules));
+    prefetch(field(lines));
     return hold(field(dicts), field(contents)) && have_sizes(field(modules), field(module_sizes)) && have(field(attributes)) &&
-           are_empty(field(empty_dicts)) && return_numbers(field(tensors), data_ptr, field(addresses)) &&
-           have_numbers(field(weights), version, field(versions)) && return_numbers(field(weights), numel, field(sizes)) &&
+           are_empty(field(empty_dicts)) && return_numbers(field(data_ptr), field(tensors), field(addresses)) &&
+           return_numbers(field(numel), field(weights), field(sizes)) &&
+           have_numbers(field(weights), version, field(versions)) &&
            memory_digest(py::reinterpret_borrow<py::bytes>(field(regions))) == word_at(field(digest), 0);
 }
 
