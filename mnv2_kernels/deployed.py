@@ -8,12 +8,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from .fusion import PackedOperator
-
-NOT_SAVED = (
-    "a deployed network holds weights packed for this machine, which are not saved: save the "
-    "FusedMobileNetV2 it came from, and call deploy() after loading"
-)
+from .fusion import NOT_SAVED, PackedOperator
 
 
 class DeployedMobileNetV2(nn.Module):
@@ -47,13 +42,4 @@ class DeployedMobileNetV2(nn.Module):
         raise RuntimeError(NOT_SAVED)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise RuntimeError(NOT_SAVED)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> DeployedMobileNetV2:
-        twin = type(self).__new__(type(self))
-        memo[id(self)] = twin
-        vars(twin).update(copy.deepcopy(vars(self), memo))
-        return twin
-
-    def __getstate__(self) -> NoReturn:
         raise RuntimeError(NOT_SAVED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,11 @@ from .layers import Layer, NotFusable
 from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
 
 Operator = Callable[..., Tensor]
+
+NOT_SAVED = (
+    "a deployed network holds weights packed for this machine, which are not saved: save the "
+    "FusedMobileNetV2 it came from, and call deploy() after loading"
+)
 
 
 @dataclass
@@ -57,6 +62,12 @@ class PackedOperator(nn.Module):
         self.options = options
         self.same_stride = same_stride
         self.register_buffer("packed", packed, persistent=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedOperator:
+        return PackedOperator(self.run, self.packed.clone(), self.options, self.same_stride)
+
+    def __getstate__(self) -> NoReturn:
+        raise RuntimeError(NOT_SAVED)
 
     def forward(self, x: Tensor) -> Tensor:
         return _run(self.run, x, self.packed, self.options, self.same_stride)

@@ -67,7 +67,12 @@ def test_cannot_be_trained_or_saved() -> None:
     assert deployed.eval() is deployed
     with pytest.raises(RuntimeError, match="cannot be trained: train the FusedMobileNetV2"):
         deployed.train()
-    for save in (deployed.state_dict, lambda: deployed.load_state_dict({}), lambda: pickle.dumps(deployed)):
+    for save in (
+        deployed.state_dict,
+        lambda: deployed.load_state_dict({}),
+        lambda: pickle.dumps(deployed),
+        lambda: pickle.dumps(deployed.features),
+    ):
         with pytest.raises(RuntimeError, match=r"packed for this machine.*save the FusedMobileNetV2"):
             save()
 

@@ -249,7 +249,7 @@ def test_wrong_inputs_are_named() -> None:
         model(torch.randn(1, 3, 8, 8).double())
 
 
-def test_a_device_without_kernels_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_forced_isa_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small()
     monkeypatch.setenv("MNV2_FORCE_ISA", "no such instruction set")
     with pytest.raises(RuntimeError, match="no such instruction set"):
