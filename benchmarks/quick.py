@@ -2,7 +2,8 @@
 
     python benchmarks/quick.py [--rounds 40] [--size 224]
 
-All variants run the same weights in one process, in turn. Each is compared with a float64 run before it is timed.
+All variants run the same weights in one process, in turn; each is compared with a float64 run before it is
+timed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mnv2_kernels import FusedMobileNetV2, _native, shapes
 from mnv2_kernels.timing import interleaved_times
 
 FUSED = "fused"
-# Logits of a network with random weights are about 1; a wrong kernel is off by more than this, rounding by a thousandth.
+# Logits of a network with random weights are about 1; a wrong kernel is off by more, rounding by far less.
 LARGEST_ERROR = 1e-3
 
 
@@ -58,7 +59,7 @@ def check(functions: dict[str, Callable[[Tensor], Tensor]], x: Tensor, expected:
 
 
 def row(functions: dict[str, Callable[[Tensor], Tensor]], x: Tensor, rounds: int, macs: int) -> str:
-    """One line of the table: ms an image (median), how many times slower than fused, fused's share of the peak."""
+    """A line of the table: median ms an image, times slower than fused, fused's share of the peak."""
     threads = torch.get_num_threads()
     calls = {name: (lambda function=function: function(x)) for name, function in functions.items()}
     times = interleaved_times(calls, rounds)
@@ -81,7 +82,7 @@ def main(
     model = model_with_statistics()
     functions = variants(model)
     print(f"MobileNetV2 1.0, {size}x{size}, float32, {_native.selected_isa()}, torch {torch.__version__};")
-    print("median ms an image (and times slower than fused); share: fused, best call, of the measured FMA peak")
+    print("median ms an image (times slower than fused); share: fused, best call, of the measured FMA peak")
     print("| threads | batch | " + " | ".join(functions) + " | share |")
     print("|" + "---|" * (len(functions) + 3))
     with torch.inference_mode():

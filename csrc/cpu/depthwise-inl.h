@@ -65,7 +65,8 @@ MNV2_INLINE void finish_output(const DepthwiseWeights& w, Vec sum, float* y)
 // Padding is one column at most, so only the first output's window can start before the image (left), only the last one's
 // end behind it (right), and either by one column.
 template <int STRIDE>
-MNV2_INLINE void depthwise_sliding(const Rows& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right, float* y)
+MNV2_INLINE void depthwise_sliding(const Rows& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right,
+                                   float* y)
 {
     const int64_t inside = outputs - right;
     const Vec zero = splat(0.0f);
@@ -99,7 +100,8 @@ MNV2_INLINE void depthwise_group(const Rows& rows, const DepthwiseWeights& w, in
 {
     Vec sums[OUTPUTS];
     const float* taps[] = {rows.top + x * lanes, rows.middle + x * lanes, rows.bottom + x * lanes};
-    MNV2_UNROLL for (int o = 0; o < OUTPUTS; ++o) sums[o] = splat(0.0f);
+    MNV2_UNROLL
+    for (int o = 0; o < OUTPUTS; ++o) sums[o] = splat(0.0f);
     MNV2_UNROLL
     for (int tap = 0; tap < kernel_taps; ++tap) {
         const int ky = tap / kernel_size, kx = tap % kernel_size;
@@ -109,7 +111,8 @@ MNV2_INLINE void depthwise_group(const Rows& rows, const DepthwiseWeights& w, in
             if (!outside) sums[o] = fma(load(taps[ky] + (o * STRIDE + kx) * lanes), w.at[tap], sums[o]);
         }
     }
-    MNV2_UNROLL for (int o = 0; o < OUTPUTS; ++o) finish_output(w, sums[o], y + o * lanes);
+    MNV2_UNROLL
+    for (int o = 0; o < OUTPUTS; ++o) finish_output(w, sums[o], y + o * lanes);
 }
 
 template <int STRIDE, int OUTPUTS>
@@ -137,7 +140,8 @@ MNV2_INLINE void depthwise_last_group(const Rows& rows, const DepthwiseWeights& 
 }
 
 template <int STRIDE>
-MNV2_INLINE void depthwise_grouped(const Rows& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right, float* y)
+MNV2_INLINE void depthwise_grouped(const Rows& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right,
+                                   float* y)
 {
     constexpr int64_t step = group_outputs * STRIDE;
     int64_t x = left ? -1 : 0;
