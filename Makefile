@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-BUILD_TOOLS := 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.25' ninja
+BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.25' ninja
 CPP_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 # The other torch that test-torch runs this build's libraries under.

@@ -9,13 +9,18 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.command.dist_info import dist_info
 
 ROOT = Path(__file__).resolve().parent
-COMMAND = "pip install torch setuptools pybind11 cmake ninja && pip install --no-build-isolation ."
+OLDEST_SETUPTOOLS = (70, 1)  # the first that makes wheels without the wheel package
+COMMAND = (
+    "pip install torch 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.25' ninja"
+    " && pip install --no-build-isolation ."
+)
 
 
 def tool(name: str) -> str:
@@ -26,6 +31,8 @@ def tool(name: str) -> str:
 
 def require_modules() -> None:
     """Stops with the command to run where this environment cannot build."""
+    if tuple(map(int, setuptools.__version__.split(".")[:2])) < OLDEST_SETUPTOOLS:
+        sys.exit(f"mnv2_kernels needs a newer setuptools than {setuptools.__version__}. Run: {COMMAND}")
     for module in ("torch", "pybind11"):
         if importlib.util.find_spec(module) is None:
             sys.exit(f"mnv2_kernels needs {module} to build; {sys.executable} has none. Run: {COMMAND}")
@@ -75,6 +82,7 @@ class CMakeBuild(build_ext):
 
 
 setup(
+    license="MIT",
     ext_modules=[Extension("mnv2_kernels._native", sources=[])],
     cmdclass={"build": FreshBuild, "build_ext": CMakeBuild, "dist_info": CheckedMetadata},
 )

@@ -70,10 +70,10 @@ def cuda_architectures(requested: str, folder: Path) -> subprocess.CompletedProc
 
 
 def run_setup(
-    *hidden: str, arguments: tuple[str, ...] = ("build_ext", "--inplace")
+    *hidden: str, prelude: str = "", arguments: tuple[str, ...] = ("build_ext", "--inplace")
 ) -> subprocess.CompletedProcess[str]:
     code = (
-        "import runpy, sys\n"
+        f"import runpy, sys\n{prelude}\n"
         f"sys.modules.update(dict.fromkeys({hidden!r}))\n"
         f"sys.argv = ['setup.py', *{arguments!r}]\n"
         "runpy.run_path('setup.py', run_name='__main__')\n"
@@ -227,6 +227,23 @@ class TestInstall:
         assert re.fullmatch(
             rf"mnv2_kernels needs {module} to build; .* Run: pip install torch .*\n", done.stderr
         )
+
+    def test_with_an_old_setuptools_one_line_says_what_to_run(self):
+        done = run_setup(prelude="import setuptools; setuptools.__version__ = '65.5.0'")
+        assert done.returncode != 0
+        assert re.fullmatch(
+            r"mnv2_kernels needs a newer setuptools than 65\.5\.0\. Run: pip install torch .*\n", done.stderr
+        )
+
+    def test_metadata_can_be_read_by_an_old_setuptools(self):
+        # Before 77 an SPDX expression here is an error with a traceback, which setup.py cannot forestall.
+        project = re.search(r"^\[project\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
+        assert not re.search(r"^license", project, re.M)
+
+    def test_installed_package_is_found_from_anywhere(self, tmp_path):
+        code = "import mnv2_kernels; print(mnv2_kernels.__file__, mnv2_kernels.__version__)"
+        printed = succeed(sys.executable, "-c", code, cwd=tmp_path).split()
+        assert printed == [mnv2_kernels.__file__, importlib.metadata.version("mnv2-kernels")]
 
     def test_wheel_holds_the_package_and_runs_elsewhere(self, tmp_path):
         succeed(
