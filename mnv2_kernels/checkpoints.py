@@ -14,12 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from .modules import FusedMobileNetV2, PaddingRule
-from .shapes import mobilenet_v2
+from .shapes import PUBLISHED_WIDTHS, mobilenet_v2
 
 SAFETENSORS_SUFFIX = ".safetensors"
-
-# The widths published for MobileNetV2, the usual one first; a state dict does not name its own.
-WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25, 0.1, 1.2, 1.1)
 
 # Only for naming what is missing in a file without a classifier.
 DEFAULT_CLASSES = 1000
@@ -91,7 +88,8 @@ def _comparable(state_dict: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, 
 def _width(given: Mapping[str, tuple[int, ...]]) -> float:
     """The multiplier that the head's input channels tell; 1 where they tell none."""
     channels = given.get(HEAD, ())[1:2]
-    return next((width for width in WIDTHS if (mobilenet_v2(width).head.in_channels,) == channels), WIDTHS[0])
+    fitting = (width for width in PUBLISHED_WIDTHS if (mobilenet_v2(width).head.in_channels,) == channels)
+    return next(fitting, PUBLISHED_WIDTHS[0])
 
 
 def _shapes(width: float, classes: int) -> dict[str, tuple[int, ...]]:

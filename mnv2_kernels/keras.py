@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from .modules import FusedMobileNetV2
-from .shapes import BlockShape, mobilenet_v2
+from .shapes import PUBLISHED_WIDTHS, BlockShape, mobilenet_v2
 
 if TYPE_CHECKING:
     import h5py
 
 BATCH_NORM_EPS = 1e-3
-# The published widths first; a file does not name its own.
-WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4, *(step / 20 for step in range(1, 41)))
+# The published ones first; Keras takes any.
+WIDTHS = (*PUBLISHED_WIDTHS, *(step / 20 for step in range(1, 41)))
 
 BATCH_NORM_NAMES = {
     "weight": "gamma",

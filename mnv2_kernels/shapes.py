@@ -29,6 +29,9 @@ INVERTED_RESIDUAL_SETTING = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+# Multipliers with published weights, the usual one first; a file of weights does not name its own.
+PUBLISHED_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25, 0.1, 1.2, 1.1)
+
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 CHANNEL_DIVISOR = 8

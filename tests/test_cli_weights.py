@@ -17,9 +17,10 @@ from cli_cases import (
 )
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from mnv2_kernels.checkpoints import WIDTHS, WeightsError, build_network, read_state_dict
+from mnv2_kernels.checkpoints import WeightsError, build_network, read_state_dict
 from mnv2_kernels.expected import ExpectedError, read_expected
 from mnv2_kernels.networks import eager_copy, network_shape
+from mnv2_kernels.shapes import PUBLISHED_WIDTHS
 from mnv2_kernels.shapes import mobilenet_v2 as mobilenet_v2_shape
 from mnv2_kernels.weights import KERAS_SETTINGS, Settings, load_network
 
@@ -51,7 +52,7 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     assert {value.dtype for value in read_state_dict(path).values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", PUBLISHED_WIDTHS)
 def test_every_published_width_is_recognised(width: float) -> None:
     state_dict = mobilenet_v2(width_mult=width, num_classes=3).state_dict()
     model = build_network(state_dict, "torch", 1e-5, "file")

@@ -3,12 +3,25 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
+#include <string_view>
 
 namespace mnv2 {
 
 enum class ScalarType : int32_t { float32, float16, bfloat16 };
 
 enum class Activation : int32_t { none, relu, relu6 };
+
+// The names that operators and introspection take; expected_activations is for their errors.
+constexpr std::optional<Activation> activation_named(std::string_view name)
+{
+    if (name == "none") return Activation::none;
+    if (name == "relu") return Activation::relu;
+    if (name == "relu6") return Activation::relu6;
+    return std::nullopt;
+}
+
+constexpr const char* expected_activations = "\"none\", \"relu\" or \"relu6\"";
 
 constexpr int64_t scalar_bytes(ScalarType type)
 {

@@ -138,21 +138,15 @@ struct PointwiseLayer {
     Epilogue epilogue;
 };
 
-// Where a panel's next tile reads and writes.
-struct PixelPosition {
-    const float* x;
-    float* y;
-    const float* residual;  // null without a shortcut
-};
-
 template <int ROWS, int VECTORS>
-MNV2_INLINE void pointwise_tile(const PointwiseLayer& layer, const float* panel, const PixelPosition& at, int64_t last_lanes)
+void pointwise_tile(const PointwiseLayer& layer, const float* x, const float* panel, float* y, int64_t last_lanes,
+                    const float* residual)
 {
     constexpr int width = VECTORS * lanes;
     Accumulators<ROWS, VECTORS> sums;
     SecondAccumulators<ROWS, VECTORS> second;
     clear(sums);
-    const float *x = at.x, *weights = panel + 2 * width;
+    const float* weights = panel + 2 * width;
     int64_t left = layer.depth;
     const int64_t run_depth = left >= long_depth ? sum_depth : left;
     for (;;) {
@@ -171,63 +165,42 @@ MNV2_INLINE void pointwise_tile(const PointwiseLayer& layer, const float* panel,
         second.take(sums);
     }
     if (second.used()) second.give(sums);
-    finish_tile(sums, panel, layer.epilogue, at.y, last_lanes, at.residual);
+    finish_tile(sums, panel, layer.epilogue, y, last_lanes, residual);
 }
 
-// count tiles of ROWS pixels each, one after the other; returns where the next one stands.
-template <int ROWS, int VECTORS>
-PixelPosition pointwise_tiles(const PointwiseLayer& shared_layer, const float* panel, PixelPosition at, int64_t count,
-                              int64_t last_lanes)
-{
-    const PointwiseLayer layer = shared_layer;  // a copy that no store of a result can be thought to change
-    for (; count > 0; --count) {
-        pointwise_tile<ROWS, VECTORS>(layer, panel, at, last_lanes);
-        at.x += ROWS * lanes;
-        at.y += ROWS * layer.epilogue.y_pixel;
-        if (at.residual) at.residual += ROWS * lanes;
-    }
-    return at;
-}
+using PointwiseTile = void (*)(const PointwiseLayer&, const float*, const float*, float*, int64_t, const float*);
 
-using PointwiseTiles = PixelPosition (*)(const PointwiseLayer&, const float*, PixelPosition, int64_t, int64_t);
-
-// By the number of pixels in a tile.
 template <int VECTORS>
-struct PointwiseTable {
+struct PointwiseTiles {
     static constexpr int max_rows = tile_rows[VECTORS - 1];
-    PointwiseTiles of_rows[max_rows + 1];
+    PointwiseTile of_rows[max_rows + 1];
 };
 
 template <int VECTORS, int... ROWS_BELOW>
-constexpr PointwiseTable<VECTORS> list_pointwise_tiles(std::integer_sequence<int, ROWS_BELOW...>)
+constexpr PointwiseTiles<VECTORS> list_pointwise_tiles(std::integer_sequence<int, ROWS_BELOW...>)
 {
-    return {{nullptr, pointwise_tiles<ROWS_BELOW + 1, VECTORS>...}};
+    return {{nullptr, pointwise_tile<ROWS_BELOW + 1, VECTORS>...}};
 }
 
 template <int VECTORS>
-constexpr PointwiseTable<VECTORS> pointwise_table =
+constexpr PointwiseTiles<VECTORS> pointwise_tiles =
     list_pointwise_tiles<VECTORS>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
 
-// count tiles, the first `higher` of them of rows + 1 pixels, the others of rows.
-struct TileCuts {
-    int64_t rows, higher, count;
-};
-
-// Cuts pixels into tiles whose heights differ by one at most: a short last tile would leave multiply-add chains idle.
-MNV2_INLINE TileCuts cut_tiles(int64_t pixels, int64_t max_rows)
-{
-    const int64_t count = (pixels + max_rows - 1) / max_rows;
-    return {pixels / count, pixels % count, count};
-}
-
-// One panel over consecutive pixels.
+// One panel over consecutive pixels, in tiles of nearly equal height: a short last tile would leave multiply-add chains idle.
 template <int VECTORS>
-void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const float* panel, PixelPosition at, int64_t last_lanes)
+void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const float* x, const float* panel, float* y,
+                     int64_t last_lanes, const float* residual)
 {
-    constexpr const PointwiseTable<VECTORS>& table = pointwise_table<VECTORS>;
-    const TileCuts cuts = cut_tiles(pixels, table.max_rows);
-    if (cuts.higher) at = table.of_rows[cuts.rows + 1](layer, panel, at, cuts.higher, last_lanes);
-    table.of_rows[cuts.rows](layer, panel, at, cuts.count - cuts.higher, last_lanes);
+    constexpr const PointwiseTiles<VECTORS>& tiles = pointwise_tiles<VECTORS>;
+    const int64_t count = (pixels + tiles.max_rows - 1) / tiles.max_rows;
+    for (int64_t left = count; left > 0; --left) {
+        const int64_t rows = (pixels + left - 1) / left;
+        tiles.of_rows[rows](layer, x, panel, y, last_lanes, residual);
+        pixels -= rows;
+        x += rows * lanes;
+        y += rows * layer.epilogue.y_pixel;
+        if (residual) residual += rows * lanes;
+    }
 }
 
 // Output channels [first, last) of a layer with out_channels channels; first is a multiple of panel_width. y and residual
@@ -240,9 +213,9 @@ void pointwise(const PointwiseLayer& layer, int64_t first, int64_t last, int64_t
         const int64_t channels = last - channel;
         const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
         if (channels > lanes)
-            pointwise_panel<2>(layer, pixels, panel, {x, y, residual}, last_lanes);
+            pointwise_panel<2>(layer, pixels, x, panel, y, last_lanes, residual);
         else
-            pointwise_panel<1>(layer, pixels, panel, {x, y, residual}, last_lanes);
+            pointwise_panel<1>(layer, pixels, x, panel, y, last_lanes, residual);
         panel += panel_width * (layer.depth + 2);
         y += panel_vectors * layer.epilogue.y_vector;
         if (residual) residual += panel_vectors * layer.epilogue.residual_plane;

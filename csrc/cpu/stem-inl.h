@@ -20,14 +20,8 @@ struct StemLayer {
     Epilogue epilogue;
 };
 
-// Where a panel's next tile reads, in columns of the padded input, and writes.
-struct ColumnPosition {
-    int64_t column;
-    float* y;
-};
-
 template <int STRIDE, int ROWS, int VECTORS>
-MNV2_INLINE void stem_tile(const StemLayer& layer, const float* panel, const ColumnPosition& at, int64_t last_lanes)
+void stem_tile(const StemLayer& layer, int64_t column, const float* panel, float* y, int64_t last_lanes)
 {
     constexpr int width = VECTORS * lanes;
     constexpr int64_t sum_channels = sum_depth / kernel_taps;
@@ -38,60 +32,45 @@ MNV2_INLINE void stem_tile(const StemLayer& layer, const float* panel, const Col
     const bool is_long = layer.in_channels * kernel_taps >= long_depth;
     for (int64_t channel = 0; channel < layer.in_channels; ++channel) {
         if (is_long && channel && channel % sum_channels == 0) second.take(sums);
-        const int64_t offset = channel * layer.channel_step + at.column;
-        MNV2_KEEP_LOOP
-        for (const float* row : layer.rows) {
-            add_depth<STRIDE>(sums, row + offset, weights);
-            add_depth<STRIDE>(sums, row + offset + 1, weights + width);
-            add_depth<STRIDE>(sums, row + offset + 2, weights + 2 * width);
-            weights += kernel_size * width;
+        for (int64_t ky = 0; ky < kernel_size; ++ky, weights += kernel_size * width) {
+            const float* x = layer.rows[ky] + channel * layer.channel_step + column;
+            add_depth<STRIDE>(sums, x, weights);
+            add_depth<STRIDE>(sums, x + 1, weights + width);
+            add_depth<STRIDE>(sums, x + 2, weights + 2 * width);
         }
     }
     if (second.used()) second.give(sums);
-    finish_tile(sums, panel, layer.epilogue, at.y, last_lanes, nullptr);
+    finish_tile(sums, panel, layer.epilogue, y, last_lanes, nullptr);
 }
 
-// count tiles of ROWS columns each, one after the other; returns where the next one stands.
-template <int STRIDE, int ROWS, int VECTORS>
-ColumnPosition stem_tiles(const StemLayer& shared_layer, const float* panel, ColumnPosition at, int64_t count,
-                          int64_t last_lanes)
-{
-    const StemLayer layer = shared_layer;  // a copy that no store of a result can be thought to change
-    for (; count > 0; --count) {
-        stem_tile<STRIDE, ROWS, VECTORS>(layer, panel, at, last_lanes);
-        at.column += ROWS * STRIDE;
-        at.y += ROWS * layer.epilogue.y_pixel;
-    }
-    return at;
-}
+using StemTile = void (*)(const StemLayer&, int64_t, const float*, float*, int64_t);
 
-using StemTiles = ColumnPosition (*)(const StemLayer&, const float*, ColumnPosition, int64_t, int64_t);
-
-// By the number of columns in a tile.
 template <int VECTORS>
-struct StemTable {
+struct StemTiles {
     static constexpr int max_rows = tile_rows[VECTORS - 1];
-    StemTiles of_rows[max_rows + 1];
+    StemTile of_rows[max_rows + 1];
 };
 
 template <int STRIDE, int VECTORS, int... ROWS_BELOW>
-constexpr StemTable<VECTORS> list_stem_tiles(std::integer_sequence<int, ROWS_BELOW...>)
+constexpr StemTiles<VECTORS> list_stem_tiles(std::integer_sequence<int, ROWS_BELOW...>)
 {
-    return {{nullptr, stem_tiles<STRIDE, ROWS_BELOW + 1, VECTORS>...}};
+    return {{nullptr, stem_tile<STRIDE, ROWS_BELOW + 1, VECTORS>...}};
 }
 
 template <int STRIDE, int VECTORS>
-constexpr StemTable<VECTORS> stem_table =
+constexpr StemTiles<VECTORS> stem_tiles =
     list_stem_tiles<STRIDE, VECTORS>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
 
 template <int STRIDE, int VECTORS>
 void stem_panel(const StemLayer& layer, int64_t columns, const float* panel, float* y, int64_t last_lanes)
 {
-    constexpr const StemTable<VECTORS>& table = stem_table<STRIDE, VECTORS>;
-    const TileCuts cuts = cut_tiles(columns, table.max_rows);
-    ColumnPosition at{0, y};
-    if (cuts.higher) at = table.of_rows[cuts.rows + 1](layer, panel, at, cuts.higher, last_lanes);
-    table.of_rows[cuts.rows](layer, panel, at, cuts.count - cuts.higher, last_lanes);
+    constexpr const StemTiles<VECTORS>& tiles = stem_tiles<STRIDE, VECTORS>;
+    int64_t column = 0;
+    for (int64_t left = (columns + tiles.max_rows - 1) / tiles.max_rows; left > 0; --left) {
+        const int64_t count = (columns - column + left - 1) / left;
+        tiles.of_rows[count](layer, column * STRIDE, panel, y + column * layer.epilogue.y_pixel, last_lanes);
+        column += count;
+    }
 }
 
 template <int STRIDE>

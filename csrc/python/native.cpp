@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -39,10 +40,8 @@ void require_at_least(int64_t least, const char* name, int64_t value)
 
 mnv2::Activation activation_from(const char* name, const std::string& value)
 {
-    if (value == "none") return mnv2::Activation::none;
-    if (value == "relu") return mnv2::Activation::relu;
-    if (value == "relu6") return mnv2::Activation::relu6;
-    throw py::value_error(std::string(name) + ": expected none, relu or relu6, got '" + value + "'");
+    if (const std::optional<mnv2::Activation> activation = mnv2::activation_named(value)) return *activation;
+    throw py::value_error(std::string(name) + ": expected " + mnv2::expected_activations + ", got \"" + value + "\"");
 }
 
 mnv2::InvertedResidualParams block_channels(int64_t in_channels, int64_t expanded_channels, int64_t out_channels, bool expand)

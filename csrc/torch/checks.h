@@ -24,10 +24,8 @@ constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
 
 inline Activation check_activation(const Argument& argument, const std::string& name)
 {
-    if (name == "none") return Activation::none;
-    if (name == "relu") return Activation::relu;
-    if (name == "relu6") return Activation::relu6;
-    refuse(argument, "\"none\", \"relu\" or \"relu6\"", '"' + name + '"');
+    if (const std::optional<Activation> activation = activation_named(name)) return *activation;
+    refuse(argument, expected_activations, '"' + name + '"');
 }
 
 inline Padding check_padding(const Argument& argument, const std::vector<int64_t>& padding)

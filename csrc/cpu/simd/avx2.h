@@ -49,10 +49,6 @@ MNV2_INLINE Vec add(Vec a, Vec b)
 {
     return _mm256_add_ps(a, b);
 }
-MNV2_INLINE Vec mul(Vec a, Vec b)
-{
-    return _mm256_mul_ps(a, b);
-}
 MNV2_INLINE Vec fma(Vec a, Vec b, Vec c)
 {
     return _mm256_fmadd_ps(a, b, c);

@@ -53,10 +53,6 @@ MNV2_INLINE Vec add(const Vec& a, const Vec& b)
 {
     return generate([&](int i) { return a.at[i] + b.at[i]; });
 }
-MNV2_INLINE Vec mul(const Vec& a, const Vec& b)
-{
-    return generate([&](int i) { return a.at[i] * b.at[i]; });
-}
 MNV2_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c)
 {
     return generate([&](int i) { return a.at[i] * b.at[i] + c.at[i]; });
