@@ -1,0 +1,181 @@
+// The PTX instructions that the kernels use, behind functions. Compiled as plain C++ they have the meaning that PTX's
+// manual gives them (tests/emulator).
+//
+// T is __half or __nv_bfloat16; a uint32_t holds two of them, the lower index in the lower half. mma must be called by all
+// 32 lanes of a warp together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#ifndef __CUDACC__
+#include "emulator/ptx_host.h"
+#else
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <utility>
+
+#define MNV2_DYNAMIC_SHARED(name) extern __shared__ __align__(128) uint8_t name[]
+
+namespace mnv2::cuda::ptx {
+
+template <class T>
+constexpr bool is_half = std::is_same_v<T, __half>;
+
+// d = c + a b. d and c are apart, so that one c can start many products. Fragments: with g = lane / 4 and q = lane % 4, a
+// holds rows g, g + 8 at columns 2q, 2q + 1, then the same rows at columns 2q + 8, 2q + 9; b rows 2q, 2q + 1, then 2q + 8,
+// 2q + 9 of column g; c and d columns 2q, 2q + 1 of row g, then of row g + 8.
+template <class T>
+__device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t* b, const float (&c)[4])
+{
+    if constexpr (is_half<T>)
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+            : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+    else
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+            : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+}
+
+// c += a b over eight columns of a: rows g, g + 8 at columns 2q, 2q + 1.
+template <class T>
+__device__ __forceinline__ void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2], uint32_t b)
+{
+    if constexpr (is_half<T>)
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(b));
+    else
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+// Starts to copy 16 bytes from global to shared memory.
+__device__ __forceinline__ void cp_async16(void* shared, const void* global)
+{
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
+}
+
+__device__ __forceinline__ void cp_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+template <int pending>
+__device__ __forceinline__ void cp_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// {low, high} rounded to two T.
+template <class T>
+__device__ __forceinline__ uint32_t pack2(float low, float high)
+{
+    uint32_t packed;
+    if constexpr (is_half<T>)
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    else
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+// The same with negative values as 0; a NaN stays one.
+template <class T>
+__device__ __forceinline__ uint32_t pack2_relu(float low, float high)
+{
+    uint32_t packed;
+    if constexpr (is_half<T>)
+        asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    else
+        asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+template <class T>
+__device__ __forceinline__ float2 unpack2(uint32_t pair)
+{
+    if constexpr (is_half<T>)
+        return __half22float2(*reinterpret_cast<__half2*>(&pair));
+    else
+        return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
+}
+
+template <class T>
+__device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t d;
+    if constexpr (is_half<T>)
+        asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    else
+        asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+// min and max let a NaN through, as PyTorch's clamp does.
+template <class T>
+__device__ __forceinline__ uint32_t min2(uint32_t a, uint32_t b)
+{
+    uint32_t d;
+    if constexpr (is_half<T>)
+        asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    else
+        asm("min.NaN.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
+template <class T>
+__device__ __forceinline__ uint32_t max2(uint32_t a, uint32_t b)
+{
+    uint32_t d;
+    if constexpr (is_half<T>)
+        asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    else
+        asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
+// A load of constant memory that the compiler does not widen: a wider one would tie registers together that mma's
+// fragments want apart, at the price of moves in the inner loop (measured: 140 of 708 instructions).
+__device__ __forceinline__ uint32_t load_global32(const void* from)
+{
+    uint32_t value;
+    asm("ld.global.nc.b32 %0, [%1];" : "=r"(value) : "l"(from));
+    return value;
+}
+
+// The compiler forgets how value came about, so that it keeps it instead of computing it again in a loop.
+__device__ __forceinline__ void keep_in_register(uint32_t& value)
+{
+    asm volatile("" : "+r"(value));
+}
+
+}  // namespace mnv2::cuda::ptx
+
+namespace mnv2::cuda {
+
+// Throws std::runtime_error with CUDA's message where the launch fails.
+template <class... Parameters, class... Arguments>
+void launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                   Arguments&&... arguments)
+{
+    const auto check = [](cudaError_t error) {
+        if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+    };
+    constexpr size_t without_asking = 48 << 10;
+    if (shared_bytes > without_asking)
+        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+    kernel<<<grid, block, shared_bytes, stream>>>(std::forward<Arguments>(arguments)...);
+    check(cudaGetLastError());
+}
+
+}  // namespace mnv2::cuda
+
+#endif

@@ -1,0 +1,175 @@
+// The documented meaning of the instructions in cuda/ptx.cuh, for the emulator.
+#pragma once
+
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "emulator/emulator.h"
+
+namespace mnv2::cuda::ptx {
+
+template <class T>
+constexpr bool is_half = std::is_same_v<T, __half>;
+
+template <class T>
+inline float to_float(uint16_t bits)
+{
+#if defined(__F16C__)
+    if constexpr (is_half<T>) return _cvtsh_ss(bits);
+#endif
+    T value;
+    std::memcpy(static_cast<void*>(&value), &bits, 2);
+    return float(value);
+}
+template <class T>
+inline uint16_t to_bits(float f)
+{
+#if defined(__F16C__)
+    if constexpr (is_half<T>) return _cvtss_sh(f, 0);
+#endif
+    T value(f);
+    uint16_t bits;
+    std::memcpy(&bits, &value, 2);
+    return bits;
+}
+template <class T>
+inline float low(uint32_t v)
+{
+    return to_float<T>(v & 0xffff);
+}
+template <class T>
+inline float high(uint32_t v)
+{
+    return to_float<T>(v >> 16);
+}
+
+// The fragments of mma: with g = lane / 4 and t = lane % 4, register r of A holds row
+// g + 8 * (r % 2), columns 2t, 2t + 1 (+ 8 for r >= 2); register r of B holds column g,
+// rows 2t, 2t + 1 (+ 8 for r = 1); C holds rows g and g + 8, columns 2t and 2t + 1.
+template <class T, int K>
+void mma_m16n8(float* c, const uint32_t* a, const uint32_t* b)
+{
+    struct Lane {
+        float* c;
+        const uint32_t *a, *b;
+    } lane{c, a, b};
+    emu::collective<Lane>("mma", ~0u, lane, [](Lane* const* lanes, uint32_t) {
+        float A[16][K], B[K][8], C[16][8];
+        for (int i = 0; i < 32; ++i) {
+            int g = i / 4, t = i % 4 * 2;
+            for (int r = 0; r < K / 4; ++r) {
+                uint32_t v = lanes[i]->a[r];
+                float* to = &A[g + 8 * (r % 2)][t + r / 2 * 8];
+                to[0] = low<T>(v), to[1] = high<T>(v);
+            }
+            for (int r = 0; r < K / 8; ++r) {
+                uint32_t v = lanes[i]->b[r];
+                B[t + 8 * r][g] = low<T>(v), B[t + 8 * r + 1][g] = high<T>(v);
+            }
+            for (int r = 0; r < 4; ++r) C[g + r / 2 * 8][t + r % 2] = lanes[i]->c[r];
+        }
+        for (int m = 0; m < 16; ++m)
+            for (int k = 0; k < K; ++k)
+                for (int n = 0; n < 8; ++n) C[m][n] += A[m][k] * B[k][n];
+        for (int i = 0; i < 32; ++i)
+            for (int r = 0; r < 4; ++r) lanes[i]->c[r] = C[i / 4 + r / 2 * 8][i % 4 * 2 + r % 2];
+    });
+}
+template <class T>
+void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t* b, const float (&c)[4])
+{
+    float sum[4] = {c[0], c[1], c[2], c[3]};
+    mma_m16n8<T, 16>(sum, a, b);
+    std::copy_n(sum, 4, d);
+}
+template <class T>
+void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2], uint32_t b)
+{
+    mma_m16n8<T, 8>(c, a, &b);
+}
+
+inline void cp_async16(void* shared, const void* global)
+{
+    emu::copy_issue(shared, global);
+}
+inline void cp_async_commit()
+{
+    emu::copy_commit();
+}
+template <int Pending>
+inline void cp_async_wait()
+{
+    emu::copy_wait(Pending);
+}
+
+template <class T, class F>
+uint32_t by_half(F f)
+{  // f(0) and f(1), each rounded once, as a pair
+    return to_bits<T>(f(0)) | uint32_t(to_bits<T>(f(1))) << 16;
+}
+template <class T>
+inline float element(uint32_t v, int i)
+{
+    return i ? high<T>(v) : low<T>(v);
+}
+
+template <class T>
+uint32_t pack2(float lo, float hi)
+{
+    return by_half<T>([&](int i) { return i ? hi : lo; });
+}
+template <class T>
+uint32_t pack2_relu(float lo, float hi)
+{  // a NaN stays a NaN
+    return by_half<T>([&](int i) {
+        float v = i ? hi : lo;
+        return v < 0 ? 0.f : v;
+    });
+}
+template <class T>
+float2 unpack2(uint32_t v)
+{
+    return {low<T>(v), high<T>(v)};
+}
+template <class T>
+uint32_t fma2(uint32_t a, uint32_t b, uint32_t c)
+{
+    // The product of two T is exact in float for both types; double keeps the sum exact
+    // enough that one rounding remains in all but contrived cases.
+    return by_half<T>([&](int i) { return float(double(element<T>(a, i)) * element<T>(b, i) + element<T>(c, i)); });
+}
+inline float nan_or(float a, float b, float otherwise)
+{
+    return std::isnan(a) ? a : std::isnan(b) ? b : otherwise;
+}
+template <class T>
+uint32_t min2(uint32_t a, uint32_t b)
+{
+    return by_half<T>([&](int i) {
+        float x = element<T>(a, i), y = element<T>(b, i);
+        return nan_or(x, y, std::min(x, y));
+    });
+}
+template <class T>
+uint32_t max2(uint32_t a, uint32_t b)
+{
+    return by_half<T>([&](int i) {
+        float x = element<T>(a, i), y = element<T>(b, i);
+        return nan_or(x, y, std::max(x, y));
+    });
+}
+
+inline uint32_t load_global32(const void* from)
+{
+    uint32_t value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+inline void keep_in_register(uint32_t&) {}
+
+}  // namespace mnv2::cuda::ptx
