@@ -7,8 +7,6 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.25' ninja
 CPP_FILES = $(shell find csrc tests/cpp tests/emulator benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-NVCC = nvcc -std=c++20 -O3 -arch=native -Icsrc
-
 # The other torch that test-torch runs this build's libraries under.
 TORCH ?= 2.13.0
 TORCH_VENV = build/torch-$(TORCH)
@@ -34,15 +32,14 @@ test-torch: build
 bench: build
 	python benchmarks/quick.py
 
-# Needs nvcc and a GPU, and nothing installed.
+# Needs CMake, Ninja, nvcc and a GPU, and nothing installed.
 gpu-check:
-	mkdir -p build/gpu
-	$(NVCC) -x cu -Itests -Itests/cpp -o build/gpu/test tests/emulator/test_register_block.cpp
-	$(NVCC) -o build/gpu/time benchmarks/gpu/register_block.cu
-	build/gpu/test
-	compute-sanitizer --tool memcheck --error-exitcode 1 build/gpu/test every_schedule
-	compute-sanitizer --tool racecheck --error-exitcode 1 build/gpu/test every_schedule
-	build/gpu/time
+	cmake --preset gpu
+	cmake --build --preset gpu --target gpu_test_register_block gpu_time_register_block
+	build/gpu/gpu_test_register_block
+	compute-sanitizer --tool memcheck --error-exitcode 1 build/gpu/gpu_test_register_block every_schedule
+	compute-sanitizer --tool racecheck --error-exitcode 1 build/gpu/gpu_test_register_block every_schedule
+	build/gpu/gpu_time_register_block
 
 lint: $(VENV)/set-up
 	ruff check

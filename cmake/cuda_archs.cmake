@@ -14,6 +14,9 @@ function(mnv2_cuda_architectures list cmake_archs names)
         if(NOT arch MATCHES "^([0-9]+)\\.([0-9][a-z]?)(\\+PTX)?$")
             message(FATAL_ERROR "TORCH_CUDA_ARCH_LIST: expected entries like 8.0 or 9.0+PTX, got '${arch}'")
         endif()
+        if(CMAKE_MATCH_1 LESS 8)  # no cp.async, no bfloat16
+            message(FATAL_ERROR "TORCH_CUDA_ARCH_LIST: expected 8.0 or newer, got '${arch}'")
+        endif()
         set(kind "-real")
         if(CMAKE_MATCH_3)
             set(kind "")  # CMake's word for machine code and PTX

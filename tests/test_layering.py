@@ -81,11 +81,8 @@ def test_only_cmakelists_names_sources(path):
 
 def test_cmakelists_names_every_source():
     named = set(re.findall(r"[\w/.-]+\.(?:cpp|cu)\b", (ROOT / "CMakeLists.txt").read_text()))
-    existing = {
-        str(path.relative_to(ROOT))
-        for folder in (CSRC, ROOT / "tests" / "cpp")
-        for path in files(folder, SOURCE_SUFFIXES)
-    }
+    folders = (CSRC, ROOT / "tests" / "cpp", ROOT / "tests" / "emulator", ROOT / "benchmarks")
+    existing = {str(path.relative_to(ROOT)) for folder in folders for path in files(folder, SOURCE_SUFFIXES)}
     assert named == existing
 
 
