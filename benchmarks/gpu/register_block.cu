@@ -119,7 +119,8 @@ void time_case(const Case& block, int64_t batch, int sm_count, cudaStream_t stre
         y.push_back(to_device(std::vector<__half>(static_cast<size_t>(outputs))));
     }
     const double us = median_us(stream, [&](int i) {
-        cuda::register_block(params, ScalarType::float16, x[i % sets], weights, y[i % sets], sm_count, stream);
+        if (!cuda::register_block(params, ScalarType::float16, x[i % sets], weights, y[i % sets], sm_count, stream))
+            throw std::runtime_error("a timed block has no kernel");
     });
     std::printf("| %lld-%lld-%lld s%d @%lld | %lld | %.2f | %.3f | %.0f |\n", static_cast<long long>(block.in),
                 static_cast<long long>(block.expanded), static_cast<long long>(block.out), block.stride,

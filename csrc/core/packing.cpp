@@ -54,8 +54,8 @@ float* pack_channels(const ConvolutionWeights& from, int64_t depth, int64_t chan
     std::fill_n(to, width * (depth + 2), 0.0f);
     for (int64_t i = 0; i < count; ++i) {
         const int64_t channel = first + i;
-        to[i] = from.scale ? from.scale[channel] : 1.0f;
-        to[width + i] = from.bias ? from.bias[channel] : 0.0f;
+        to[i] = from.scale_of(channel);
+        to[width + i] = from.bias_of(channel);
         for (int64_t k = 0; k < depth; ++k) to[(2 + k) * width + i] = from.weight[channel * depth + k];
     }
     return to + width * (depth + 2);

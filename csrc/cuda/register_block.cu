@@ -50,22 +50,12 @@ bool visit_block(const InvertedResidualParams& params, ScalarType type, const Vi
     return false;
 }
 
-float scale_of(const ConvolutionWeights& layer, int64_t channel)
-{
-    return layer.scale ? layer.scale[channel] : 1.0f;
-}
-
-float bias_of(const ConvolutionWeights& layer, int64_t channel)
-{
-    return layer.bias ? layer.bias[channel] : 0.0f;
-}
-
 // weight[channel][k] with its scale, 0 beyond the last channel or k; rounded once.
 template <class T>
 T scaled(const ConvolutionWeights& layer, int64_t channels, int64_t depth, int64_t channel, int64_t k)
 {
     const bool exists = channel < channels && k < depth;
-    return T(exists ? layer.weight[channel * depth + k] * scale_of(layer, channel) : 0.0f);
+    return T(exists ? layer.weight[channel * depth + k] * layer.scale_of(channel) : 0.0f);
 }
 
 // One half of a step: eight expanded channels from first on.
@@ -88,8 +78,8 @@ void pack_half(const InvertedResidualParams& params, const ConvolutionWeights& e
         for (int i = 0; i < 2; ++i) {
             const int64_t channel = first + quad * 2 + i;
             if (channel >= params.expanded_channels) continue;
-            constants.expand_bias[i] = constants.expand_bias[i + 2] = bias_of(expand, channel);
-            constants.depthwise_bias[i] = T(bias_of(depthwise, channel));
+            constants.expand_bias[i] = constants.expand_bias[i + 2] = expand.bias_of(channel);
+            constants.depthwise_bias[i] = T(depthwise.bias_of(channel));
             for (int tap = 0; tap < kernel_taps; ++tap)
                 constants.taps[tap][i] = scaled<T>(depthwise, params.expanded_channels, kernel_taps, channel, tap);
         }
@@ -104,10 +94,9 @@ void pack_project(const InvertedResidualParams& params, const ConvolutionWeights
     using T = typename Block::T;
     T* fragment = reinterpret_cast<T*>(to);
     for (int n = 0; n < Block::column_tiles; ++n) {
-        const bool paired = n / 2 * 2 + 1 < Block::column_tiles;
         for (int lane = 0; lane < 32; ++lane) {
             const int column = lane / 4;
-            const int channel = paired ? n / 2 * 16 + column / 2 * 4 + n % 2 * 2 + column % 2 : n * 8 + column;
+            const int channel = first_channel<Block>(n, column / 2) + column % 2;
             for (const int k : {0, 1, 8, 9})
                 *fragment++ =
                     scaled<T>(project, params.out_channels, params.expanded_channels, channel, first + lane % 4 * 2 + k);
@@ -120,13 +109,13 @@ void pack(const InvertedResidualParams& params, const ConvolutionWeights& expand
           const ConvolutionWeights& project, uint8_t* to)
 {
     for (int channel = 0; channel < Block::out_channels; ++channel)
-        reinterpret_cast<float*>(to)[channel] = bias_of(project, channel);
+        reinterpret_cast<float*>(to)[channel] = project.bias_of(channel);
     to += Block::bias_bytes;
     for (int64_t first = 0; first < params.expanded_channels; first += step_channels) {
         for (int half = 0; half < 2; ++half, to += Block::half_bytes)
             pack_half<Block>(params, expand, depthwise, first + half * half_channels, to);
         pack_project<Block>(params, project, first, to);
-        to += Block::column_tiles * 256;
+        to += Block::column_tiles * fragment16_bytes;
     }
 }
 

@@ -3,7 +3,7 @@
 // A warp makes eight patches of output pixels, one for each row group of its mma fragments. The four lanes of a group hold
 // the patch's input pixels, halo included, as A fragments; they expand them eight channels at a time and then hold every
 // neighbour that the depthwise convolution asks for; its outputs are the A fragments of the projection. Patches expand
-// their halo pixels anew: tensor cores have the time, shared memory and shuffles have not (an H100 spent 60 to 70 % of its
+// their halo pixels anew: tensor cores have the time, shared memory and shuffles have not (an H100 spent 51 to 68 % of its
 // shared-memory cycles on a kernel that exchanged the expanded tensor there). Shared memory holds the weights of the whole
 // block; after they have come, warps never meet.
 //
@@ -21,6 +21,8 @@ namespace mnv2::cuda {
 constexpr int step_channels = 16;
 constexpr int half_channels = 8;
 constexpr int patches_per_warp = 8;
+constexpr int fragment16_bytes = 256;  // a B fragment of 16 rows: 8 bytes a lane
+constexpr int fragment8_bytes = 128;
 
 // What the four lanes of a group know of their channel pair in one half of a step.
 template <class T>
@@ -46,9 +48,9 @@ struct RegisterBlock {
     static constexpr int fragment_registers = depth16 * 4 + depth8 * 2;
 
     static constexpr int bias_bytes = out_channels * 4;
-    static constexpr int expand_bytes = depth16 * 256 + depth8 * 128;
-    static constexpr int half_bytes = expand_bytes + 4 * 64;
-    static constexpr int step_bytes = 2 * half_bytes + column_tiles * 256;
+    static constexpr int expand_bytes = depth16 * fragment16_bytes + depth8 * fragment8_bytes;
+    static constexpr int half_bytes = expand_bytes + 4 * static_cast<int>(sizeof(HalfConstants<T>));
+    static constexpr int step_bytes = 2 * half_bytes + column_tiles * fragment16_bytes;
 
     static_assert(in_channels % 8 == 0 && out_channels % 8 == 0 && outputs % 2 == 0);
 };
@@ -96,7 +98,7 @@ __device__ __forceinline__ uint32_t depthwise(const uint32_t (&window)[kernel_ta
 // The channels of output fragment n: neighbours for two tiles together, so that a lane stores 8 bytes and finds the
 // shortcut's values in its own input fragments.
 template <class Block>
-__device__ __forceinline__ int first_channel(int n, int quad)
+__host__ __device__ __forceinline__ int first_channel(int n, int quad)
 {
     const bool paired = n / 2 * 2 + 1 < Block::column_tiles;
     return paired ? n / 2 * 16 + quad * 4 + n % 2 * 2 : n * 8 + quad * 2;
@@ -170,12 +172,13 @@ __global__ void __launch_bounds__(32 * Block::warps, Block::blocks_per_sm) regis
                 uint32_t b[Block::depth16 * 2 + 1];
 #pragma unroll
                 for (int k = 0; k < Block::depth16; ++k) {
-                    const uint2 fragment = *reinterpret_cast<const uint2*>(weights + k * 256 + lane * 8);
+                    const uint2 fragment = *reinterpret_cast<const uint2*>(weights + k * fragment16_bytes + lane * 8);
                     b[k * 2] = fragment.x;
                     b[k * 2 + 1] = fragment.y;
                 }
                 if constexpr (Block::depth8)
-                    b[Block::depth16 * 2] = *reinterpret_cast<const uint32_t*>(weights + Block::depth16 * 256 + lane * 4);
+                    b[Block::depth16 * 2] =
+                        *reinterpret_cast<const uint32_t*>(weights + Block::depth16 * fragment16_bytes + lane * 4);
 
                 const uint8_t* const constants = weights + Block::expand_bytes + quad * sizeof(HalfConstants<T>);
                 const float4 bias4 = *reinterpret_cast<const float4*>(constants);
@@ -223,7 +226,7 @@ __global__ void __launch_bounds__(32 * Block::warps, Block::blocks_per_sm) regis
                 }
             }
 #pragma unroll
-            for (int n = 0; n < Block::column_tiles; ++n, weights += 256) {
+            for (int n = 0; n < Block::column_tiles; ++n, weights += fragment16_bytes) {
                 const uint2 fragment = *reinterpret_cast<const uint2*>(weights + lane * 8);
                 const uint32_t b[2] = {fragment.x, fragment.y};
 #pragma unroll

@@ -169,6 +169,15 @@ TEST(every_early_block_is_accurate)
         }
 }
 
+TEST(every_early_block_is_accurate_at_its_own_size)
+{
+    constexpr int64_t sizes[] = {112, 56, 56, 28, 28};
+    for (size_t i = 0; i < std::size(sizes); ++i) {
+        Scope scope(early_blocks[i].in_channels, " -> ", early_blocks[i].out_channels, " at ", sizes[i]);
+        check_accuracy(early_blocks[i], ScalarType::float16, {{1, sizes[i], sizes[i]}});
+    }
+}
+
 TEST(options_are_honoured)
 {
     for (InvertedResidualParams params : early_blocks) {
