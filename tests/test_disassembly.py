@@ -18,7 +18,7 @@ import mnv2_kernels
 from mnv2_kernels import _native
 
 LIBRARY = Path(mnv2_kernels.__file__).parent / "libmnv2_ops.so"
-TILE = re.compile(r"cpu\d+(avx2|avx512)12_GLOBAL__N_1\d+pointwise_tiles?ILi(\d+)ELi(\d+)EE\w*$")
+TILE = re.compile(r"cpu\d+(avx2|avx512)12_GLOBAL__N_1\d+pointwise_tilesILi(\d+)ELi(\d+)ELb([01])EE\w*$")
 VECTOR = r"%[xyz]mm\d+"
 
 pytestmark = [
@@ -49,13 +49,14 @@ class Instruction(NamedTuple):
 
 
 @cache
-def tile_symbols() -> dict[tuple[str, int, int], str]:
-    """Mangled names of the tiles by instruction set, rows and vectors."""
+def tile_symbols() -> dict[tuple[str, int, int, bool], str]:
+    """Mangled names of the tiles by instruction set, rows, vectors and whether they are for long sums."""
     output = subprocess.run(["nm", str(LIBRARY)], check=True, capture_output=True, text=True).stdout
     symbols = [line.split()[-1] for line in output.splitlines()]
     if not symbols:
         pytest.skip(f"{LIBRARY.name} is stripped")
-    return {(m[1], int(m[2]), int(m[3])): symbol for symbol in symbols if (m := TILE.search(symbol))}
+    found = [(TILE.search(symbol), symbol) for symbol in symbols]
+    return {(m[1], int(m[2]), int(m[3]), m[4] == "1"): symbol for m, symbol in found if m}
 
 
 def disassemble(symbol: str) -> list[Instruction]:
@@ -86,29 +87,31 @@ def is_over_depth(loop: list[Instruction], per_depth: int) -> bool:
     return count >= per_depth and 3 * count > len(loop)
 
 
-def multiply_add_loops(isa: str, vectors: int) -> tuple[int, list[list[Instruction]]]:
+def multiply_add_loops(isa: str, vectors: int, is_long: bool) -> tuple[int, list[list[Instruction]]]:
     """Of the tallest tile of that width: one depth's multiply-adds, and the loops over the depth."""
     if isa not in _native.build_info()["isas"]:
         pytest.skip(f"this build has no {isa}")
-    rows = max(rows for name, rows, wide in tile_symbols() if (name, wide) == (isa, vectors))
-    code = disassemble(tile_symbols()[isa, rows, vectors])
+    rows = max(rows for name, rows, wide, _ in tile_symbols() if (name, wide) == (isa, vectors))
+    code = disassemble(tile_symbols()[isa, rows, vectors, is_long])
     per_depth = rows * vectors
     loops = [loop for loop in innermost_loops(code) if is_over_depth(loop, per_depth)]
     assert loops, f"no loop with {per_depth} multiply-adds in the {rows}x{vectors} tile of {isa}"
     return per_depth, loops
 
 
+@pytest.mark.parametrize("is_long", [False, True])
 @pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
-def test_the_inner_loop_keeps_its_accumulators_in_registers(isa, vectors):
-    per_depth, loops = multiply_add_loops(isa, vectors)
+def test_the_inner_loop_keeps_its_accumulators_in_registers(isa, vectors, is_long):
+    per_depth, loops = multiply_add_loops(isa, vectors, is_long)
     for loop in loops:
         assert sum(instruction.is_multiply_add for instruction in loop) % per_depth == 0
         assert not [instruction for instruction in loop if instruction.is_spill]
 
 
+@pytest.mark.parametrize("is_long", [False, True])
 @pytest.mark.parametrize("vectors", [1, 2])
-def test_avx512_broadcasts_within_the_multiply_add(vectors):
-    _, loops = multiply_add_loops("avx512", vectors)
+def test_avx512_broadcasts_within_the_multiply_add(vectors, is_long):
+    _, loops = multiply_add_loops("avx512", vectors, is_long)
     for instruction in (instruction for loop in loops for instruction in loop if instruction.is_multiply_add):
         assert "{1to16}" in instruction.operands

@@ -1,4 +1,4 @@
-// Shapes and options of the three operators as plain data: the only header that crosses from csrc/torch to the kernels.
+// Shapes and options of the operators as plain data: the only header that crosses from csrc/torch to the kernels.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,16 @@ constexpr std::optional<Activation> activation_named(std::string_view name)
     if (name == "relu") return Activation::relu;
     if (name == "relu6") return Activation::relu6;
     return std::nullopt;
+}
+
+constexpr const char* activation_name(Activation activation)
+{
+    switch (activation) {
+        case Activation::relu: return "relu";
+        case Activation::relu6: return "relu6";
+        case Activation::none: break;
+    }
+    return "none";
 }
 
 constexpr const char* expected_activations = "\"none\", \"relu\" or \"relu6\"";
@@ -50,8 +60,22 @@ struct Padding {
     int32_t top = 1, left = 1, bottom = 1, right = 1;
 };
 
+// Small enough that no product of two channel counts, kernel taps and an element's bytes overflows 64 bits.
+constexpr int64_t max_channels = int64_t{1} << 20;
+
 constexpr int64_t kernel_size = 3;
 constexpr int64_t kernel_taps = kernel_size * kernel_size;
+
+// A 3x3 convolution's padding by TensorFlow's SAME rule: as many outputs as strides fit, an odd row or column of zeros last.
+constexpr Padding same_padding(int64_t height, int64_t width, int32_t stride)
+{
+    const auto total = [&](int64_t size) {
+        const int64_t needed = (size + stride - 1) / stride * stride - stride + kernel_size - size;
+        return static_cast<int32_t>(needed > 0 ? needed : 0);
+    };
+    const int32_t rows = total(height), columns = total(width);
+    return {rows / 2, columns / 2, rows - rows / 2, columns - columns / 2};
+}
 
 // Outputs of a 3x3 convolution along one dimension; 0 or less where the padded input is smaller than the kernel.
 constexpr int64_t output_size(int64_t input, int32_t before, int32_t after, int32_t stride)
@@ -93,6 +117,12 @@ struct HeadPoolParams {
     int64_t batch, height, width;
     int64_t in_channels, out_channels;
     Activation activation = Activation::relu6;
+};
+
+// A linear layer with a bias on vectors of features.
+struct LinearParams {
+    int64_t batch;
+    int64_t in_features, out_features;
 };
 
 // An (N, C, H, W) tensor with any strides, counted in elements.

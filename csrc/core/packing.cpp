@@ -1,13 +1,12 @@
 #include "core/packing.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
+
+#include "core/packed_header.h"
 
 namespace mnv2 {
 namespace {
-
-enum class PackedKind : int32_t { block, stem, head_pool };
 
 constexpr const char* kind_name(PackedKind kind)
 {
@@ -15,22 +14,11 @@ constexpr const char* kind_name(PackedKind kind)
         case PackedKind::block: return "a block";
         case PackedKind::stem: return "a stem";
         case PackedKind::head_pool: return "a head";
+        case PackedKind::linear: return "a linear layer";
+        case PackedKind::network: return "a network";
     }
     return "something else";
 }
-
-// Bytes that no other tensor starts with by accident; the last one is the format's version.
-constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\1'};
-
-struct PackedHeader {
-    std::array<char, 8> magic;
-    PackedKind kind;
-    Isa isa;
-    int32_t vector_width;
-    int32_t has_expand;
-    int64_t in_channels, expanded_channels, out_channels;
-};
-static_assert(sizeof(PackedHeader) <= header_bytes);
 
 constexpr int64_t round_up(int64_t value, int64_t multiple)
 {
@@ -75,45 +63,62 @@ void pack_depthwise(const ConvolutionWeights& from, int64_t channels, const Pack
         to = pack_channels(from, kernel_taps, channels, first, layout.vector_width, to);
 }
 
+PackedHeader header_of(PackedKind kind, int64_t in_channels, int64_t out_channels)
+{
+    PackedHeader header{};
+    header.magic = packed_magic;
+    header.kind = kind;
+    header.in_channels = in_channels;
+    header.out_channels = out_channels;
+    return header;
+}
+
+template <class Params>
+void set_window(PackedOptions& options, const Params& params)
+{
+    options.stride = static_cast<int8_t>(params.stride);
+    options.padding_top = static_cast<int8_t>(params.padding.top);
+    options.padding_left = static_cast<int8_t>(params.padding.left);
+    options.padding_bottom = static_cast<int8_t>(params.padding.bottom);
+    options.padding_right = static_cast<int8_t>(params.padding.right);
+    options.activation = static_cast<int8_t>(params.activation);
+}
+
 PackedHeader header_of(const InvertedResidualParams& params)
 {
-    return {packed_magic,       PackedKind::block, {}, {}, params.has_expand, params.in_channels, params.expanded_channels,
-            params.out_channels};
+    PackedHeader header = header_of(PackedKind::block, params.in_channels, params.out_channels);
+    header.expanded_channels = params.expanded_channels;
+    set_window(header.options, params);
+    header.options.project_activation = static_cast<int8_t>(params.project_activation);
+    header.options.has_expand = params.has_expand;
+    header.options.has_residual = params.has_residual;
+    return header;
 }
 
 PackedHeader header_of(const StemParams& params)
 {
-    return {packed_magic, PackedKind::stem, {}, {}, 0, params.in_channels, 0, params.out_channels};
+    PackedHeader header = header_of(PackedKind::stem, params.in_channels, params.out_channels);
+    set_window(header.options, params);
+    return header;
 }
 
 PackedHeader header_of(const HeadPoolParams& params)
 {
-    return {packed_magic, PackedKind::head_pool, {}, {}, 0, params.in_channels, 0, params.out_channels};
+    PackedHeader header = header_of(PackedKind::head_pool, params.in_channels, params.out_channels);
+    header.options.activation = static_cast<int8_t>(params.activation);
+    return header;
 }
 
-// Writes the header and returns where the values start.
+PackedHeader header_of(const LinearParams& params)
+{
+    return header_of(PackedKind::linear, params.in_features, params.out_features);
+}
+
 float* start_packing(PackedHeader header, const PackLayout& layout, void* packed)
 {
     header.isa = layout.isa;
     header.vector_width = layout.vector_width;
-    std::memset(packed, 0, header_bytes);
-    std::memcpy(packed, &header, sizeof header);
-    return reinterpret_cast<float*>(static_cast<char*>(packed) + header_bytes);
-}
-
-PackedHeader read_header(const void* packed)
-{
-    PackedHeader header;
-    std::memcpy(&header, packed, sizeof header);
-    return header;
-}
-
-std::string describe(const PackedHeader& header)
-{
-    std::string text = std::string(kind_name(header.kind)) + " with channels " + std::to_string(header.in_channels);
-    if (header.kind == PackedKind::block)
-        text += (header.has_expand ? " -> " : " -> (no expand) ") + std::to_string(header.expanded_channels);
-    return text + " -> " + std::to_string(header.out_channels);
+    return static_cast<float*>(write_header(header, packed));
 }
 
 // Floats in a vector of each instruction set; 0 for what is none. A damaged header must not send a kernel past the end.
@@ -128,19 +133,15 @@ int32_t vector_width_of(Isa isa)
     return 0;
 }
 
-bool plausible(const PackedHeader& header)
-{
-    return header.vector_width > 0 && header.vector_width == vector_width_of(header.isa);
-}
-
 template <class Params>
 std::string mismatch(const void* packed, int64_t bytes, const Params& params)
 {
     if (bytes < header_bytes) return "expected packed weights, got " + std::to_string(bytes) + " bytes";
     const PackedHeader found = read_header(packed), wanted = header_of(params);
-    if (found.magic != packed_magic || !plausible(found)) return "expected packed weights, got bytes of another format";
-    if (found.kind != wanted.kind || found.has_expand != wanted.has_expand || found.in_channels != wanted.in_channels ||
-        found.expanded_channels != wanted.expanded_channels || found.out_channels != wanted.out_channels)
+    if (!is_plausible(found)) return "expected packed weights, got bytes of another format";
+    if (found.kind != wanted.kind || found.options.has_expand != wanted.options.has_expand ||
+        found.in_channels != wanted.in_channels || found.expanded_channels != wanted.expanded_channels ||
+        found.out_channels != wanted.out_channels)
         return "expected weights of " + describe(wanted) + ", got " + describe(found);
     const int64_t needed = packed_bytes(params, PackLayout{found.isa, found.vector_width, 1});
     if (bytes != needed) return "expected " + std::to_string(needed) + " bytes, got " + std::to_string(bytes);
@@ -148,6 +149,26 @@ std::string mismatch(const void* packed, int64_t bytes, const Params& params)
 }
 
 }  // namespace
+
+void* write_header(const PackedHeader& header, void* packed)
+{
+    std::memset(packed, 0, header_bytes);
+    std::memcpy(packed, &header, sizeof header);
+    return static_cast<char*>(packed) + header_bytes;
+}
+
+bool is_plausible(const PackedHeader& header)
+{
+    return header.magic == packed_magic && header.vector_width > 0 && header.vector_width == vector_width_of(header.isa);
+}
+
+std::string describe(const PackedHeader& header)
+{
+    std::string text = std::string(kind_name(header.kind)) + " with channels " + std::to_string(header.in_channels);
+    if (header.kind == PackedKind::block)
+        text += (header.options.has_expand ? " -> " : " -> (no expand) ") + std::to_string(header.expanded_channels);
+    return text + " -> " + std::to_string(header.out_channels);
+}
 
 BlockOffsets block_offsets(const InvertedResidualParams& params, const PackLayout& layout)
 {
@@ -174,6 +195,12 @@ int64_t packed_bytes(const HeadPoolParams& params, const PackLayout& layout)
     return header_bytes + floats * static_cast<int64_t>(sizeof(float));
 }
 
+int64_t packed_bytes(const LinearParams& params, const PackLayout& layout)
+{
+    const int64_t floats = pointwise_floats(params.in_features, params.out_features, layout);
+    return header_bytes + floats * static_cast<int64_t>(sizeof(float));
+}
+
 void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
                 const ConvolutionWeights& project, const PackLayout& layout, void* packed)
 {
@@ -197,6 +224,12 @@ void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weig
     pack_pointwise(weights, params.in_channels, params.out_channels, layout, values);
 }
 
+void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
+{
+    float* values = start_packing(header_of(params), layout, packed);
+    pack_pointwise(weights, params.in_features, params.out_features, layout, values);
+}
+
 Isa packed_isa(const void* packed)
 {
     return read_header(packed).isa;
@@ -213,6 +246,11 @@ std::string packed_mismatch(const void* packed, int64_t bytes, const StemParams&
 }
 
 std::string packed_mismatch(const void* packed, int64_t bytes, const HeadPoolParams& params)
+{
+    return mismatch(packed, bytes, params);
+}
+
+std::string packed_mismatch(const void* packed, int64_t bytes, const LinearParams& params)
 {
     return mismatch(packed, bytes, params);
 }

@@ -40,12 +40,14 @@ struct ConvolutionWeights {
 int64_t packed_bytes(const InvertedResidualParams& params, const PackLayout& layout);
 int64_t packed_bytes(const StemParams& params, const PackLayout& layout);
 int64_t packed_bytes(const HeadPoolParams& params, const PackLayout& layout);
+int64_t packed_bytes(const LinearParams& params, const PackLayout& layout);
 
 // expand is ignored where params.has_expand is false. packed holds packed_bytes(params, layout) bytes.
 void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
                 const ConvolutionWeights& project, const PackLayout& layout, void* packed);
 void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
+void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 
 // Where each layer's weights start, in floats from the end of the header.
 struct BlockOffsets {
@@ -68,5 +70,6 @@ Isa packed_isa(const void* packed);
 std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params);
 std::string packed_mismatch(const void* packed, int64_t bytes, const StemParams& params);
 std::string packed_mismatch(const void* packed, int64_t bytes, const HeadPoolParams& params);
+std::string packed_mismatch(const void* packed, int64_t bytes, const LinearParams& params);
 
 }  // namespace mnv2

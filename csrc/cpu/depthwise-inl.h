@@ -1,4 +1,4 @@
-// The depthwise microkernel: one output row of one vector of channels, 3x3, the nine weights in registers.
+// The depthwise microkernel: output rows of one vector of channels, 3x3, the nine weights in registers.
 //
 // Two forms. With thirty-two registers columns slide: each is loaded once and serves up to three outputs. With sixteen there
 // is no room for that beside the weights; a few outputs are then computed side by side, and every tap is a memory operand:
@@ -13,9 +13,22 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-struct DepthwiseRow {
-    const float* rows[kernel_size];  // input rows, blocked; zeros where the image ends
-    int64_t width, out_width, pad_left;
+// Input rows of one vector of channels, blocked, in a ring: row r stands in slot r modulo ring_rows.
+struct DepthwiseInput {
+    const float *ring, *zeros;
+    int64_t ring_rows, height, width;
+
+    // A row where the image has one, zeros elsewhere; slot is below 2 * ring_rows.
+    MNV2_INLINE const float* row_at(int64_t row, int64_t slot) const
+    {
+        if (row < 0 || row >= height) return zeros;
+        return ring + (slot < ring_rows ? slot : slot - ring_rows) * width * lanes;
+    }
+};
+
+struct DepthwiseWindow {
+    int64_t first_row, out_rows, out_width;  // first_row: the input row at the first output row's top, -1 where that is padding
+    int64_t pad_left;
     Clamp clamp;
 };
 
@@ -40,7 +53,7 @@ struct Column {
     Vec at[kernel_size];
 };
 
-// Row pointers in registers: read through DepthwiseRow, a store of y might change them.
+// The input rows of an output row.
 struct Rows {
     const float *top, *middle, *bottom;
 };
@@ -154,16 +167,23 @@ MNV2_INLINE void depthwise_grouped(const Rows& rows, const DepthwiseWeights& w, 
 }
 
 template <int STRIDE>
-void depthwise_row(const DepthwiseRow& row, const float* packed, float* y)
+void depthwise_rows(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, float* y)
 {
-    const DepthwiseWeights w = load_depthwise(packed, row.clamp);
-    const Rows rows{row.rows[0], row.rows[1], row.rows[2]};
-    const bool left = row.pad_left > 0;
-    const bool right = (row.out_width - 1) * STRIDE - row.pad_left + kernel_size > row.width;
-    if constexpr (registers >= 32)
-        depthwise_sliding<STRIDE>(rows, w, row.out_width, left, right, y);
-    else
-        depthwise_grouped<STRIDE>(rows, w, row.out_width, left, right, y);
+    const DepthwiseWeights w = load_depthwise(packed, window.clamp);
+    const bool left = window.pad_left > 0;
+    const bool right = (window.out_width - 1) * STRIDE - window.pad_left + kernel_size > input.width;
+    // The modulo takes as long as several outputs: it is taken once, then the slot moves on.
+    int64_t row = window.first_row, slot = (row + input.ring_rows) % input.ring_rows;
+    for (int64_t i = 0; i < window.out_rows; ++i, y += window.out_width * lanes) {
+        const Rows rows{input.row_at(row, slot), input.row_at(row + 1, slot + 1), input.row_at(row + 2, slot + 2)};
+        if constexpr (registers >= 32)
+            depthwise_sliding<STRIDE>(rows, w, window.out_width, left, right, y);
+        else
+            depthwise_grouped<STRIDE>(rows, w, window.out_width, left, right, y);
+        row += STRIDE;
+        slot += STRIDE;
+        if (slot >= input.ring_rows) slot -= input.ring_rows;
+    }
 }
 
 }  // namespace

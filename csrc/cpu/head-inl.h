@@ -41,15 +41,22 @@ public:
         std::memset(sums_, 0, static_cast<size_t>(vectors_of(channels) * lanes) * sizeof(float));
         for (int64_t begin = 0; begin < pixels; begin += strip) {
             const int64_t count = pixels - begin < strip ? pixels - begin : strip;
-            load_pixels(begin, count);
-            add_strip(count);
+            add_strip(take_pixels(begin, count), count);
         }
         for (int64_t i = 0; i < channels; ++i) sums_[i] /= static_cast<float>(pixels);
-        store_values(sums_, channels, task_.x.dtype, task_.y, task_.channel_begin);
+        store_means(channels);
     }
 
 private:
-    int64_t plane() const { return task_.plan->strip_pixels * lanes; }
+    int64_t plane() const { return task_.x.blocked ? task_.x.stride_vector : task_.plan->strip_pixels * lanes; }
+
+    // Blocked pixels of a strip.
+    const float* take_pixels(int64_t begin, int64_t count)
+    {
+        if (task_.x.blocked) return static_cast<const float*>(task_.x.data) + begin * lanes;
+        load_pixels(begin, count);
+        return x_rows_;
+    }
 
     // Consecutive pixels may span several rows of the image.
     void load_pixels(int64_t begin, int64_t count)
@@ -57,28 +64,37 @@ private:
         for (int64_t done = 0; done < count;) {
             const int64_t row = (begin + done) / params_.width, column = (begin + done) % params_.width;
             const int64_t rest = params_.width - column, part = rest < count - done ? rest : count - done;
-            const InputView from = view_from(column);
+            const ImageView from = view_from(column);
             load_row(from, params_.in_channels, part, row, {x_rows_ + done * lanes, plane()});
             done += part;
         }
     }
 
-    InputView view_from(int64_t column) const
+    ImageView view_from(int64_t column) const
     {
-        InputView view = task_.x;
+        ImageView view = task_.x;
         view.data = static_cast<const char*>(view.data) + column * view.stride_w * scalar_bytes(view.dtype);
         return view;
     }
 
-    void add_strip(int64_t pixels)
+    void add_strip(const float* x, int64_t pixels)
     {
-        const PointwiseLayer layer{
-            params_.in_channels, plane(), {clamp_of(params_.activation), lanes, pixels * lanes, true, 0}};
+        const PointwiseLayer layer{params_.in_channels, plane(), blocked_epilogue(params_.activation, pixels * lanes)};
         for (int64_t first = task_.channel_begin; first < task_.channel_end; first += panel_width) {
             const int64_t rest = task_.channel_end - first, channels = rest < panel_width ? rest : panel_width;
-            pointwise(layer, first, first + channels, pixels, x_rows_, task_.packed, panel_, nullptr);
+            pointwise(layer, first, first + channels, pixels, x, task_.packed, panel_, nullptr);
             add_pixels(panel_, pixels, vectors_of(channels), sums_ + first - task_.channel_begin);
         }
+    }
+
+    void store_means(int64_t channels)
+    {
+        const ResultView& y = task_.y;
+        if (!y.blocked) return store_values(sums_, channels, y.dtype, y.data, task_.channel_begin);
+        round_values(sums_, vectors_of(channels) * lanes, y.dtype);
+        float* to = static_cast<float*>(y.data) + task_.channel_begin / lanes * y.stride_vector;
+        for (int64_t vector = 0; vector < vectors_of(channels); ++vector, to += y.stride_vector)
+            store(to, load(sums_ + vector * lanes));
     }
 
     const HeadPoolTask& task_;

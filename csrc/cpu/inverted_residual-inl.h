@@ -1,6 +1,8 @@
 // The fused block: strips of output rows, the expanded tensor only ever in a thread's scratch.
 //
 //   input rows -> x_rows (blocked) -> expand -> ring -> depthwise -> middle -> project -> y
+//
+// Blocked inputs are read in place. Without an expand the ring holds input rows, or a stem's results.
 #pragma once
 
 #include <cstdint>
@@ -10,106 +12,145 @@
 #include "cpu/kernels.h"
 #include "cpu/pointwise-inl.h"
 #include "cpu/rows-inl.h"
+#include "cpu/stem-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-struct RowRange {
+struct Range {
     int64_t begin, end;
     int64_t count() const { return end - begin; }
 };
 
 class BlockSegment {
 public:
-    explicit BlockSegment(const BlockTask& task)
+    // stem: computes the input rows, or null.
+    explicit BlockSegment(const BlockTask& task, StemSegment* stem = nullptr)
         : task_(task),
           params_(*task.params),
           plan_(*task.plan),
           cuts_(task.plan->cuts),
+          stem_(stem),
           packed_(task.packed),
           x_rows_(task.scratch + plan_.scratch.x_rows),
           ring_(task.scratch + plan_.scratch.ring),
-          middle_(task.scratch + plan_.scratch.middle),
+          middle_(task.middle ? task.middle : task.scratch + plan_.scratch.middle),
           result_(task.scratch + plan_.scratch.result),
           zeros_(task.scratch + plan_.scratch.zeros),
           out_width_(params_.out_width()),
           row_floats_(params_.width * lanes),
-          plane_(plan_.ring_rows * row_floats_)
-    {
-    }
-
-    void run()
+          plane_(plan_.ring_rows * row_floats_),
+          x_plane_(task.x.blocked ? task.x.stride_vector : plane_)
     {
         std::memset(zeros_, 0, static_cast<size_t>(row_floats_) * sizeof(float));
-        const int64_t blocks = vectors_of(params_.expanded_channels);
-        for (int64_t row = task_.row_begin; row < task_.row_end; row += cuts_.strip_rows) {
-            const RowRange strip{row, smaller(row + cuts_.strip_rows, task_.row_end)};
-            const RowRange needed = input_rows(strip);
-            take_input(strip, needed);
-            const RowRange fresh{cuts_.shares_rows && row != task_.row_begin ? expanded_end_ : needed.begin, needed.end};
-            for (int64_t block = 0; block < blocks; block += cuts_.chunk_blocks) {
-                const RowRange chunk{block, smaller(block + cuts_.chunk_blocks, blocks)};
-                if (params_.has_expand) expand(chunk, fresh);
-                depthwise(chunk, strip);
-            }
-            expanded_end_ = needed.end;
-            project(strip);
+    }
+
+    // All of the output rows [begin, end).
+    void run()
+    {
+        for (int64_t row = task_.begin; row < task_.end; row += cuts_.strip_rows) {
+            const Range strip{row, smaller(row + cuts_.strip_rows, task_.end)};
+            const bool first = row == task_.begin;
+            const Range needed = input_rows(strip);
+            take_input(needed, first ? needed.begin : taken_end_);
+            fill_middle(strip, {first || !cuts_.shares_rows ? needed.begin : taken_end_, needed.end}, all_vectors());
+            taken_end_ = needed.end;
+            project(strip, {0, params_.out_channels});
         }
     }
 
-private:
-    static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-    static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+    // Vectors [begin, end) of the whole image's middle.
+    void expand_and_depthwise()
+    {
+        const Range strip = whole_image(), needed = input_rows(strip);
+        take_input(needed, needed.begin);
+        fill_middle(strip, needed, {task_.begin, task_.end});
+    }
 
-    RowRange input_rows(const RowRange& strip) const
+    // Output channels [begin, end) of the whole image.
+    void project()
+    {
+        const Range strip = whole_image();
+        if (params_.has_residual) take_input(input_rows(strip), 0);
+        project(strip, {task_.begin, task_.end});
+    }
+
+private:
+    Range whole_image() const { return {0, params_.out_height()}; }
+    Range all_vectors() const { return {0, vectors_of(params_.expanded_channels)}; }
+
+    Range input_rows(const Range& strip) const
     {
         const int64_t begin = strip.begin * params_.stride - params_.padding.top;
         const int64_t end = (strip.end - 1) * params_.stride - params_.padding.top + kernel_size;
         return {larger(begin, 0), smaller(end, params_.height)};
     }
 
-    // Where an expanded row of a block of channels lies. A ring that the strips share holds all blocks, otherwise it holds
-    // a chunk.
-    float* ring_row(int64_t block, int64_t row) const
+    // The expanded rows of a vector of channels. A ring that the strips share holds all vectors, otherwise it holds a chunk.
+    float* ring_plane(int64_t vector) const
     {
-        const int64_t held = cuts_.shares_rows ? block : block % cuts_.chunk_blocks;
-        return ring_ + held * plane_ + row % plan_.ring_rows * row_floats_;
+        return ring_ + (cuts_.shares_rows ? vector : vector % cuts_.chunk_vectors) * plane_;
     }
 
-    // Brings the input rows in that the strip needs and an earlier one has not brought.
-    void take_input(const RowRange& strip, const RowRange& needed)
+    float* ring_row(int64_t vector, int64_t row) const { return ring_plane(vector) + row % plan_.ring_rows * row_floats_; }
+
+    // Brings the needed input rows in, those from row fresh on for the first time.
+    void take_input(const Range& needed, int64_t fresh)
     {
-        const bool first = strip.begin == task_.row_begin;
-        const RowRange fresh{first ? needed.begin : loaded_end_, needed.end};
-        loaded_end_ = needed.end;
+        if (stem_) {
+            for (int64_t row = fresh; row < needed.end; ++row) compute_stem_row(row);
+            return;
+        }
+        if (task_.x.blocked) return;
         if (!params_.has_expand)
-            for (int64_t row = fresh.begin; row < fresh.end; ++row)
+            for (int64_t row = fresh; row < needed.end; ++row)
                 load_row(task_.x, params_.in_channels, params_.width, row, {ring_row(0, row), plane_});
         if (!params_.has_expand && !params_.has_residual) return;
 
         const bool again = params_.has_residual || !cuts_.shares_rows;
-        const int64_t begin = again ? needed.begin : fresh.begin;
-        if (!first) keep_rows({begin, fresh.begin});
+        const int64_t begin = again ? needed.begin : fresh;
+        keep_rows({begin, fresh});
         x_begin_ = begin;
-        for (int64_t row = fresh.begin; row < fresh.end; ++row)
-            load_row(task_.x, params_.in_channels, params_.width, row, {x_row(row), plane_});
+        for (int64_t row = fresh; row < needed.end; ++row)
+            load_row(task_.x, params_.in_channels, params_.width, row, {x_rows_ + (row - x_begin_) * row_floats_, plane_});
     }
 
-    float* x_row(int64_t row) const { return x_rows_ + (row - x_begin_) * row_floats_; }
+    void compute_stem_row(int64_t row)
+    {
+        float* to = ring_row(0, row);
+        stem_->compute_row(row, to);
+        for (int64_t vector = 0; vector < vectors_of(params_.in_channels); ++vector)
+            round_values(to + vector * plane_, row_floats_, task_.y.dtype);
+    }
+
+    const float* x_row(int64_t row) const
+    {
+        if (task_.x.blocked) return static_cast<const float*>(task_.x.data) + row * row_floats_;
+        return x_rows_ + (row - x_begin_) * row_floats_;
+    }
 
     // Moves rows that are needed again to the front of x_rows.
-    void keep_rows(const RowRange& rows)
+    void keep_rows(const Range& rows)
     {
         if (rows.begin == x_begin_ || rows.count() <= 0) return;
-        const int64_t blocks = vectors_of(params_.in_channels);
-        for (int64_t block = 0; block < blocks; ++block)
-            std::memmove(x_rows_ + block * plane_, x_row(rows.begin) + block * plane_,
+        for (int64_t vector = 0; vector < vectors_of(params_.in_channels); ++vector)
+            std::memmove(x_rows_ + vector * plane_, x_row(rows.begin) + vector * plane_,
                          static_cast<size_t>(rows.count() * row_floats_) * sizeof(float));
     }
 
-    void expand(const RowRange& chunk, const RowRange& rows)
+    // fresh: the rows to expand.
+    void fill_middle(const Range& strip, const Range& fresh, const Range& vectors)
     {
-        const PointwiseLayer layer{params_.in_channels, plane_, {clamp_of(params_.activation), lanes, plane_, true, 0}};
+        for (int64_t vector = vectors.begin; vector < vectors.end; vector += cuts_.chunk_vectors) {
+            const Range chunk{vector, smaller(vector + cuts_.chunk_vectors, vectors.end)};
+            if (params_.has_expand) expand(chunk, fresh);
+            depthwise(chunk, strip);
+        }
+    }
+
+    void expand(const Range& chunk, const Range& rows)
+    {
+        const PointwiseLayer layer{params_.in_channels, x_plane_, blocked_epilogue(params_.activation, plane_)};
         const int64_t last_channel = smaller(chunk.end * lanes, params_.expanded_channels);
         const float* packed = packed_ + plan_.weights.expand;
         for (int64_t row = rows.begin; row < rows.end;) {
@@ -121,53 +162,98 @@ private:
         }
     }
 
-    void depthwise(const RowRange& chunk, const RowRange& strip)
+    void depthwise(const Range& chunk, const Range& strip)
     {
-        for (int64_t block = chunk.begin; block < chunk.end; ++block) {
-            const float* packed = packed_ + plan_.weights.depthwise + block * (kernel_taps + 2) * lanes;
-            float* y = middle_ + block * middle_plane();
-            for (int64_t row = strip.begin; row < strip.end; ++row, y += out_width_ * lanes) {
-                DepthwiseRow input{{}, params_.width, out_width_, params_.padding.left, clamp_of(params_.activation)};
-                for (int64_t ky = 0; ky < kernel_size; ++ky) {
-                    const int64_t source = row * params_.stride - params_.padding.top + ky;
-                    input.rows[ky] = source >= 0 && source < params_.height ? ring_row(block, source) : zeros_;
-                }
-                if (params_.stride == 1)
-                    depthwise_row<1>(input, packed, y);
-                else
-                    depthwise_row<2>(input, packed, y);
-            }
+        const DepthwiseWindow window{strip.begin * params_.stride - params_.padding.top, strip.count(), out_width_,
+                                     params_.padding.left, clamp_of(params_.activation)};
+        for (int64_t vector = chunk.begin; vector < chunk.end; ++vector) {
+            const DepthwiseInput input = depthwise_input(vector);
+            const float* packed = packed_ + plan_.weights.depthwise + vector * (kernel_taps + 2) * lanes;
+            float* y = middle_ + vector * middle_plane();
+            if (params_.stride == 1)
+                depthwise_rows<1>(input, window, packed, y);
+            else
+                depthwise_rows<2>(input, window, packed, y);
         }
+    }
+
+    // The ring, or the block's input where it is: a ring of all rows.
+    DepthwiseInput depthwise_input(int64_t vector) const
+    {
+        const bool in_place = !params_.has_expand && task_.x.blocked && !stem_;
+        if (!in_place) return {ring_plane(vector), zeros_, plan_.ring_rows, params_.height, params_.width};
+        return {x_row(0) + vector * x_plane_, zeros_, params_.height, params_.height, params_.width};
     }
 
     int64_t middle_plane() const { return cuts_.strip_rows * out_width_ * lanes; }
 
-    void project(const RowRange& strip)
+    void project(const Range& strip, const Range& channels)
     {
-        const bool direct = task_.x.dtype == ScalarType::float32;
-        const int64_t pixels = strip.count() * out_width_, offset = strip.begin * out_width_ * params_.out_channels;
-        float* y = direct ? static_cast<float*>(task_.y) + offset : result_;
+        const ResultView& y = task_.y;
+        const bool direct = y.stored_dtype() == ScalarType::float32;
+        const int64_t pixels = strip.count() * out_width_;
+        const int64_t offset = strip.begin * out_width_ * y.stride_pixel + channels.begin / lanes * y.stride_vector;
+        float* to = direct ? static_cast<float*>(y.data) + offset : result_;
+        const int64_t pixel = direct ? y.stride_pixel : channels.count(), vector = direct ? y.stride_vector : lanes;
         const PointwiseLayer layer{params_.expanded_channels,
                                    middle_plane(),
-                                   {clamp_of(params_.project_activation), params_.out_channels, lanes, false, plane_}};
-        pointwise(layer, 0, params_.out_channels, pixels, middle_, packed_ + plan_.weights.project, y,
-                  params_.has_residual ? x_row(strip.begin) : nullptr);
-        if (!direct) store_values(result_, pixels * params_.out_channels, task_.x.dtype, task_.y, offset);
+                                   {clamp_of(params_.project_activation), pixel, vector, y.blocked, x_plane_}};
+        const float* residual = params_.has_residual ? x_row(strip.begin) + channels.begin / lanes * x_plane_ : nullptr;
+        pointwise(layer, channels.begin, channels.end, pixels, middle_, packed_ + plan_.weights.project, to, residual);
+        if (direct)
+            round_blocked(to, pixels, channels);
+        else
+            store_pixels(pixels, channels, offset);
+    }
+
+    void round_blocked(float* values, int64_t pixels, const Range& channels) const
+    {
+        if (task_.y.dtype == ScalarType::float32) return;
+        for (int64_t vector = 0; vector < vectors_of(channels.count()); ++vector)
+            round_values(values + vector * task_.y.stride_vector, pixels * lanes, task_.y.dtype);
+    }
+
+    void store_pixels(int64_t pixels, const Range& channels, int64_t offset) const
+    {
+        const ResultView& y = task_.y;
+        if (channels.count() == y.stride_pixel) return store_values(result_, pixels * y.stride_pixel, y.dtype, y.data, offset);
+        for (int64_t pixel = 0; pixel < pixels; ++pixel)
+            store_values(result_ + pixel * channels.count(), channels.count(), y.dtype, y.data,
+                         offset + pixel * y.stride_pixel);
     }
 
     const BlockTask& task_;
     const InvertedResidualParams& params_;
     const BlockPlan& plan_;
     const BlockCuts& cuts_;
+    StemSegment* stem_;
     const float* packed_;
     float *x_rows_, *ring_, *middle_, *result_, *zeros_;
-    int64_t out_width_, row_floats_, plane_;
-    int64_t x_begin_ = 0, loaded_end_ = 0, expanded_end_ = 0;
+    int64_t out_width_, row_floats_, plane_, x_plane_;
+    int64_t x_begin_ = 0, taken_end_ = 0;
 };
 
 void inverted_residual(const BlockTask& task)
 {
     BlockSegment(task).run();
+}
+
+void expand_and_depthwise(const BlockTask& task)
+{
+    BlockSegment(task).expand_and_depthwise();
+}
+
+void project(const BlockTask& task)
+{
+    BlockSegment(task).project();
+}
+
+void stem_and_block(const StemTask& stem_task, const BlockTask& task)
+{
+    const int64_t first_row = task.begin * task.params->stride - task.params->padding.top;
+    const int64_t plane = task.plan->ring_rows * task.params->width * lanes;
+    StemSegment stem(stem_task, blocked_epilogue(stem_task.params->activation, plane), first_row > 0 ? first_row : 0);
+    BlockSegment(task, &stem).run();
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "cpu/head-inl.h"
 #include "cpu/inverted_residual-inl.h"
 #include "cpu/kernels.h"
+#include "cpu/linear-inl.h"
 #include "cpu/peak-inl.h"
 #include "cpu/stem-inl.h"
 
@@ -12,7 +13,16 @@ namespace {
 
 constexpr Kernels make_kernels(const char* name, Isa isa)
 {
-    return {name, {isa, lanes, panel_vectors}, inverted_residual, stem, head_pool, fma_burst};
+    return {name,
+            {isa, lanes, panel_vectors},
+            inverted_residual,
+            expand_and_depthwise,
+            project,
+            stem_and_block,
+            stem,
+            head_pool,
+            linear,
+            fma_burst};
 }
 
 }  // namespace

@@ -7,34 +7,68 @@
 
 namespace mnv2::cpu {
 
-// Output rows [row_begin, row_end) of one image, computed by one thread in scratch of plan->scratch_bytes.
+// A batch of images to read: a tensor of any strides, or blocked, as one kernel of a network leaves them to the next: always
+// float32, [channels / lanes][pixels][lanes] with room for a whole last vector. Strides count elements.
+struct ImageView {
+    const void* data;
+    ScalarType dtype;
+    bool blocked;
+    int64_t stride_n;
+    int64_t stride_vector;  // from a vector of channels to the next
+    int64_t stride_c, stride_h, stride_w;
+};
+
+// Where results go: a contiguous NHWC tensor of dtype, or blocked, with float32 values that are rounded to dtype.
+struct ResultView {
+    void* data;
+    ScalarType dtype;
+    bool blocked;
+    int64_t stride_n, stride_vector, stride_pixel;
+
+    ScalarType stored_dtype() const { return blocked ? ScalarType::float32 : dtype; }
+};
+
+// A part of one image, computed by one thread in scratch of plan->scratch_bytes.
 struct BlockTask {
     const InvertedResidualParams* params;
     const BlockPlan* plan;
-    InputView x;          // the image; stride_n is of no use here
+    ImageView x;
     const float* packed;  // behind the header
-    void* y;              // the image's result, NHWC
-    int64_t row_begin, row_end;
+    ResultView y;
+    int64_t begin, end;  // output rows; vectors of expanded channels in expand_and_depthwise, output channels in project
     float* scratch;
+    float* middle = nullptr;  // the image's depthwise results, where threads share them
 };
 
+// Output rows [row_begin, row_end).
 struct StemTask {
     const StemParams* params;
     const StemPlan* plan;
-    InputView x;
+    ImageView x;
     const float* packed;
-    void* y;
+    ResultView y;
     int64_t row_begin, row_end;
     float* scratch;
 };
 
-// Output channels [channel_begin, channel_end) of one image; channel_begin is a multiple of a panel's width.
+// Output channels [channel_begin, channel_end); channel_begin is a multiple of a panel's width.
 struct HeadPoolTask {
     const HeadPoolParams* params;
     const HeadPoolPlan* plan;
-    InputView x;
+    ImageView x;
     const float* packed;
-    void* y;  // the image's out_channels values
+    ResultView y;  // one pixel
+    int64_t channel_begin, channel_end;
+    float* scratch;
+};
+
+// The same of a linear layer, for all vectors of a batch: they are x's pixels.
+struct LinearTask {
+    const LinearParams* params;
+    const LinearPlan* plan;
+    ImageView x;
+    const float* packed;
+    ResultView y;
     int64_t channel_begin, channel_end;
     float* scratch;
 };
@@ -43,8 +77,14 @@ struct Kernels {
     const char* name;
     PackLayout layout;
     void (*inverted_residual)(const BlockTask&);
+    // The same in two steps that threads share by channels; between them all of middle is computed.
+    void (*expand_and_depthwise)(const BlockTask&);
+    void (*project)(const BlockTask&);
+    // A block without expand and shortcut on the results of a stem, which are never stored. x and scratch are the stem's.
+    void (*stem_and_block)(const StemTask&, const BlockTask&);
     void (*stem)(const StemTask&);
     void (*head_pool)(const HeadPoolTask&);
+    void (*linear)(const LinearTask&);
     double (*fma_burst)(int64_t rounds, float* sink);
 };
 

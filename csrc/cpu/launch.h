@@ -1,7 +1,11 @@
-// Entry points of the CPU path. No torch, no allocation visible to the caller; scratch belongs to the threads.
+// Entry points of the CPU path. No torch, no allocation visible to the caller; scratch belongs to the threads. All throw
+// std::bad_alloc where there is no memory for it.
 #pragma once
 
+#include <vector>
+
 #include "core/block.h"
+#include "core/network.h"
 #include "core/parallel.h"
 
 namespace mnv2::cpu {
@@ -15,5 +19,14 @@ void stem(const StemParams& params, const InputView& x, const void* packed, void
 
 // y: x's dtype, (N, out_channels), contiguous.
 void head_pool(const HeadPoolParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel);
+
+// x: (N, in_features, 1, 1). y: x's dtype, (N, out_features), contiguous.
+void linear(const LinearParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel);
+
+// layers: what read_network read, with their images' sizes. y: x's dtype, (N, channels of the last layer), contiguous.
+// The same bits as layer by layer. layer_seconds: null, or a number for each layer, to which the time is added that it takes,
+// or that it and the one before it take together; of the first image alone where images run side by side.
+void network(const std::vector<NetworkLayer>& layers, const InputView& x, void* y, const Parallel& parallel,
+             double* layer_seconds = nullptr);
 
 }  // namespace mnv2::cpu

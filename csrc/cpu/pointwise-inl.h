@@ -1,6 +1,6 @@
-// The pointwise microkernel: a tile of ROWS pixels by VECTORS vectors of output channels over the whole depth, and the loop
-// over tiles. Activations are blocked, [channels / lanes][pixels][lanes], so that a tile's pixels lie at constant
-// displacements; weights are panels as core/packing.h describes them.
+// The pointwise microkernel: tiles of ROWS pixels by VECTORS vectors of output channels over the whole depth. Activations are
+// blocked, [channels / lanes][pixels][lanes], so that a tile's pixels lie at constant displacements; weights are panels as
+// core/packing.h describes them.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,16 @@ constexpr int panel_width = panel_vectors * lanes;
 
 // Depths that one pass of the innermost loop unrolls: all of a block, but no more than the instruction cache likes.
 constexpr int unrolled_depths = lanes < 8 ? lanes : 8;
+
+constexpr int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+constexpr int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
 
 constexpr int64_t vectors_of(int64_t channels)
 {
@@ -53,23 +63,38 @@ MNV2_INLINE void add_depth(Accumulators<ROWS, VECTORS>& sums, const float* x, co
     for (int v = 0; v < VECTORS; ++v) fma_broadcast(sums.at[r][v], w[v], x + r * X_STEP);
 }
 
+// sums += so many depths of each pixel; x and weights move on by them.
+template <int ROWS, int VECTORS>
+MNV2_INLINE void add_depths(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const float*& x,
+                            const float*& weights)
+{
+    constexpr int width = VECTORS * lanes;
+    for (; depth >= lanes; depth -= lanes, x += x_plane)
+        for (int k = 0; k < lanes; k += unrolled_depths, weights += unrolled_depths * width) {
+            MNV2_UNROLL
+            for (int u = 0; u < unrolled_depths; ++u) add_depth<lanes>(sums, x + k + u, weights + u * width);
+        }
+    for (int64_t k = 0; k < depth; ++k, weights += width) add_depth<lanes>(sums, x + k, weights);
+}
+
 // The second accumulators, in memory: they are touched every sum_depth depths only.
 template <int ROWS, int VECTORS>
 class SecondAccumulators {
 public:
     // The compiler is not to see where `at` points, or it moves part of the array to registers that the tile needs.
-    MNV2_INLINE SecondAccumulators() : at_(&memory_[0][0][0]) { __asm__("" : "+r"(at_)); }
+    MNV2_INLINE SecondAccumulators() : at_(&memory_[0][0][0]) { MNV2_OPAQUE(at_); }
 
-    MNV2_INLINE void take(Accumulators<ROWS, VECTORS>& sums)
+    // Moves sums here; first: there is nothing here yet.
+    MNV2_INLINE void take(Accumulators<ROWS, VECTORS>& sums, bool first)
     {
-        if (used_) give(sums);
+        if (!first) give(sums);
         MNV2_UNROLL
         for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
         for (int v = 0; v < VECTORS; ++v) store(at_ + (r * VECTORS + v) * lanes, sums.at[r][v]);
-        used_ = true;
         clear(sums);
     }
 
+    // sums += what is here.
     MNV2_INLINE void give(Accumulators<ROWS, VECTORS>& sums) const
     {
         MNV2_UNROLL
@@ -77,12 +102,9 @@ public:
         for (int v = 0; v < VECTORS; ++v) sums.at[r][v] = add(sums.at[r][v], load(at_ + (r * VECTORS + v) * lanes));
     }
 
-    MNV2_INLINE bool used() const { return used_; }
-
 private:
     alignas(64) float memory_[ROWS][VECTORS][lanes];
     float* at_;
-    bool used_ = false;
 };
 
 // Where a layer's results go, and what is done to them on the way.
@@ -90,8 +112,13 @@ struct Epilogue {
     Clamp clamp;
     int64_t y_pixel, y_vector;  // floats from a pixel, and from a vector of channels, to the next
     bool y_is_blocked;          // there is room for the lanes past the last channel
-    int64_t residual_plane;     // floats from a block of the residual to the next
+    int64_t residual_plane;     // floats from a vector of the residual to the next
 };
+
+MNV2_INLINE Epilogue blocked_epilogue(Activation activation, int64_t plane)
+{
+    return {clamp_of(activation), lanes, plane, true, 0};
+}
 
 // Channels to store of the last vector of a panel, where channels are left from the panel's first one on.
 MNV2_INLINE int64_t lanes_of_last_vector(int64_t channels, const Epilogue& epilogue)
@@ -100,35 +127,45 @@ MNV2_INLINE int64_t lanes_of_last_vector(int64_t channels, const Epilogue& epilo
     return whole ? lanes : channels % lanes;
 }
 
-// y = clamp(sums * scale + bias) (+ residual), last_lanes channels of the last vector only. Each option is decided once a
-// tile, so that the rest is straight-line code.
-template <int ROWS, int VECTORS>
-MNV2_INLINE void finish_tile(Accumulators<ROWS, VECTORS>& sums, const float* scale_and_bias, const Epilogue& epilogue, float* y,
-                             int64_t last_lanes, const float* residual)
+// Straight-line code, in which stores follow one another while the rest is still being computed: with other cases in between
+// a tile took 13 cycles more.
+template <bool HAS_RESIDUAL, int ROWS, int VECTORS>
+MNV2_INLINE void store_tile(const Accumulators<ROWS, VECTORS>& sums, const float* scale_and_bias, const Epilogue& epilogue,
+                            float* y, int64_t y_pixel, int64_t y_vector, const float* residual)
 {
     const Vec low = splat(epilogue.clamp.low), high = splat(epilogue.clamp.high);
-    const int64_t y_pixel = epilogue.y_pixel, y_vector = epilogue.y_vector;
     MNV2_UNROLL
     for (int v = 0; v < VECTORS; ++v) {
         const Vec scale = load(scale_and_bias + v * lanes), bias = load(scale_and_bias + (VECTORS + v) * lanes);
         MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) sums.at[r][v] = clamp(fma(sums.at[r][v], scale, bias), low, high);
+        for (int r = 0; r < ROWS; ++r) {
+            Vec result = clamp(fma(sums.at[r][v], scale, bias), low, high);
+            if constexpr (HAS_RESIDUAL) result = add(result, load(residual + v * epilogue.residual_plane + r * lanes));
+            store(y + v * y_vector + r * y_pixel, result);
+        }
     }
-    if (residual) {
-        const int64_t plane = epilogue.residual_plane;
-        MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
-        for (int v = 0; v < VECTORS; ++v) sums.at[r][v] = add(sums.at[r][v], load(residual + v * plane + r * lanes));
-    }
-    MNV2_UNROLL
-    for (int v = 0; v + 1 < VECTORS; ++v, y += y_vector) MNV2_UNROLL
-    for (int r = 0; r < ROWS; ++r) store(y + r * y_pixel, sums.at[r][v]);
-    if (last_lanes == lanes) {
-        MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) store(y + r * y_pixel, sums.at[r][VECTORS - 1]);
-    } else {
-        MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) store_first(y + r * y_pixel, sums.at[r][VECTORS - 1], last_lanes);
+}
+
+// y = clamp(sums * scale + bias) (+ residual), last_lanes channels of the last vector only.
+template <int ROWS, int VECTORS>
+MNV2_INLINE void finish_tile(const Accumulators<ROWS, VECTORS>& sums, const float* scale_and_bias, const Epilogue& epilogue,
+                             float* y, int64_t last_lanes, const float* residual)
+{
+    constexpr int64_t width = VECTORS * lanes, whole = width - lanes;
+    float tile[ROWS * width];
+    const bool is_whole = last_lanes == lanes;
+    float* to = is_whole ? y : tile;
+    const int64_t to_pixel = is_whole ? epilogue.y_pixel : width, to_vector = is_whole ? epilogue.y_vector : lanes;
+    if (residual)
+        store_tile<true>(sums, scale_and_bias, epilogue, to, to_pixel, to_vector, residual);
+    else
+        store_tile<false>(sums, scale_and_bias, epilogue, to, to_pixel, to_vector, residual);
+    if (is_whole) return;
+    for (int r = 0; r < ROWS; ++r) {
+        const float* from = tile + r * width;
+        float* pixel = y + r * epilogue.y_pixel;
+        for (int64_t v = 0; v < whole; v += lanes, pixel += epilogue.y_vector) store(pixel, load(from + v));
+        store_first(pixel, load(from + whole), last_lanes);
     }
 }
 
@@ -139,68 +176,71 @@ struct PointwiseLayer {
 };
 
 template <int ROWS, int VECTORS>
-void pointwise_tile(const PointwiseLayer& layer, const float* x, const float* panel, float* y, int64_t last_lanes,
-                    const float* residual)
+MNV2_INLINE void sum_long(Accumulators<ROWS, VECTORS>& sums, const PointwiseLayer& layer, const float* x, const float* weights)
 {
-    constexpr int width = VECTORS * lanes;
-    Accumulators<ROWS, VECTORS> sums;
     SecondAccumulators<ROWS, VECTORS> second;
-    clear(sums);
-    const float* weights = panel + 2 * width;
-    int64_t left = layer.depth;
-    const int64_t run_depth = left >= long_depth ? sum_depth : left;
-    for (;;) {
-        int64_t run = left < run_depth ? left : run_depth;
-        left -= run;
-        for (; run >= lanes; run -= lanes) {
-            for (int k = 0; k < lanes; k += unrolled_depths) {
-                MNV2_UNROLL
-                for (int u = 0; u < unrolled_depths; ++u) add_depth<lanes>(sums, x + k + u, weights + u * width);
-                weights += unrolled_depths * width;
-            }
-            x += layer.x_plane;
-        }
-        for (int64_t k = 0; k < run; ++k, weights += width) add_depth<lanes>(sums, x + k, weights);
-        if (!left) break;
-        second.take(sums);
+    int64_t left = layer.depth - sum_depth;
+    add_depths(sums, sum_depth, layer.x_plane, x, weights);
+    second.take(sums, true);
+    for (; left > sum_depth; left -= sum_depth) {
+        add_depths(sums, sum_depth, layer.x_plane, x, weights);
+        second.take(sums, false);
     }
-    if (second.used()) second.give(sums);
-    finish_tile(sums, panel, layer.epilogue, y, last_lanes, residual);
+    add_depths(sums, left, layer.x_plane, x, weights);
+    second.give(sums);
 }
 
-using PointwiseTile = void (*)(const PointwiseLayer&, const float*, const float*, float*, int64_t, const float*);
+// Tiles of consecutive pixels. The loop over them is in here: a call for each takes some 20 cycles (NOTES.md).
+template <int ROWS, int VECTORS, bool IS_LONG>
+void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const float* x, const float* panel, float* y,
+                     int64_t last_lanes, const float* residual)
+{
+    for (; tiles > 0; --tiles) {
+        Accumulators<ROWS, VECTORS> sums;
+        clear(sums);
+        const float *from = x, *weights = panel + 2 * VECTORS * lanes;
+        if constexpr (IS_LONG)
+            sum_long(sums, layer, from, weights);
+        else
+            add_depths(sums, layer.depth, layer.x_plane, from, weights);
+        finish_tile(sums, panel, layer.epilogue, y, last_lanes, residual);
+        x += ROWS * lanes;
+        y += ROWS * layer.epilogue.y_pixel;
+        if (residual) residual += ROWS * lanes;
+    }
+}
+
+using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const float*, const float*, float*, int64_t, const float*);
 
 template <int VECTORS>
-struct PointwiseTiles {
+struct PointwiseKernels {
     static constexpr int max_rows = tile_rows[VECTORS - 1];
-    PointwiseTile of_rows[max_rows + 1];
+    PointwiseTiles of_rows[max_rows + 1];
 };
 
-template <int VECTORS, int... ROWS_BELOW>
-constexpr PointwiseTiles<VECTORS> list_pointwise_tiles(std::integer_sequence<int, ROWS_BELOW...>)
+template <int VECTORS, bool IS_LONG, int... ROWS_BELOW>
+constexpr PointwiseKernels<VECTORS> list_pointwise_kernels(std::integer_sequence<int, ROWS_BELOW...>)
 {
-    return {{nullptr, pointwise_tile<ROWS_BELOW + 1, VECTORS>...}};
+    return {{nullptr, pointwise_tiles<ROWS_BELOW + 1, VECTORS, IS_LONG>...}};
 }
 
-template <int VECTORS>
-constexpr PointwiseTiles<VECTORS> pointwise_tiles =
-    list_pointwise_tiles<VECTORS>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
+template <int VECTORS, bool IS_LONG>
+constexpr PointwiseKernels<VECTORS> pointwise_kernels =
+    list_pointwise_kernels<VECTORS, IS_LONG>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
 
 // One panel over consecutive pixels, in tiles of nearly equal height: a short last tile would leave multiply-add chains idle.
 template <int VECTORS>
 void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const float* x, const float* panel, float* y,
                      int64_t last_lanes, const float* residual)
 {
-    constexpr const PointwiseTiles<VECTORS>& tiles = pointwise_tiles<VECTORS>;
-    const int64_t count = (pixels + tiles.max_rows - 1) / tiles.max_rows;
-    for (int64_t left = count; left > 0; --left) {
-        const int64_t rows = (pixels + left - 1) / left;
-        tiles.of_rows[rows](layer, x, panel, y, last_lanes, residual);
-        pixels -= rows;
-        x += rows * lanes;
-        y += rows * layer.epilogue.y_pixel;
-        if (residual) residual += rows * lanes;
-    }
+    const PointwiseKernels<VECTORS>& kernels =
+        layer.depth >= long_depth ? pointwise_kernels<VECTORS, true> : pointwise_kernels<VECTORS, false>;
+    const int64_t tiles = (pixels + kernels.max_rows - 1) / kernels.max_rows;
+    const int64_t rows = pixels / tiles, higher = pixels % tiles;
+    if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual);
+    const int64_t done = higher * (rows + 1);
+    kernels.of_rows[rows](layer, tiles - higher, x + done * lanes, panel, y + done * layer.epilogue.y_pixel, last_lanes,
+                          residual ? residual + done * lanes : nullptr);
 }
 
 // Output channels [first, last) of a layer with out_channels channels; first is a multiple of panel_width. y and residual

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/block.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -32,7 +33,7 @@ MNV2_INLINE void with_type(ScalarType dtype, const Function& function)
 
 struct BlockedRow {
     float* data;
-    int64_t plane;  // floats from a block of channels to the next
+    int64_t plane;  // floats from a vector of channels to the next
 };
 
 // Lanes past the last channel are set to zero.
@@ -65,7 +66,7 @@ void load_row_strided(const T* from, int64_t stride_c, int64_t stride_w, int64_t
     }
 }
 
-void load_row(const InputView& x, int64_t channels, int64_t width, int64_t row, BlockedRow to)
+void load_row(const ImageView& x, int64_t channels, int64_t width, int64_t row, BlockedRow to)
 {
     with_type(x.dtype, [&](auto* type) {
         const auto* from = static_cast<decltype(type)>(const_cast<void*>(x.data)) + row * x.stride_h;
@@ -77,7 +78,7 @@ void load_row(const InputView& x, int64_t channels, int64_t width, int64_t row, 
 }
 
 // One channel's row, to consecutive floats.
-void load_channel_row(const InputView& x, int64_t channel, int64_t width, int64_t row, float* to)
+void load_channel_row(const ImageView& x, int64_t channel, int64_t width, int64_t row, float* to)
 {
     with_type(x.dtype, [&](auto* type) {
         const auto* from = static_cast<decltype(type)>(const_cast<void*>(x.data)) + row * x.stride_h + channel * x.stride_c;
@@ -102,6 +103,23 @@ void store_values(const float* from, int64_t count, ScalarType dtype, void* y, i
     if (dtype == ScalarType::float16) narrow_values(from, count, static_cast<Half*>(y) + offset);
     if (dtype == ScalarType::bfloat16) narrow_values(from, count, static_cast<BFloat16*>(y) + offset);
     if (dtype == ScalarType::float32) narrow_values(from, count, static_cast<float*>(y) + offset);
+}
+
+template <class T>
+void round_through(float* values, int64_t count)
+{
+    T rounded[lanes];
+    for (int64_t i = 0; i < count; i += lanes) {
+        narrow(rounded, load(values + i));
+        store(values + i, widen(rounded));
+    }
+}
+
+// Rounds to what a tensor of dtype would hold; count is a multiple of lanes.
+void round_values(float* values, int64_t count, ScalarType dtype)
+{
+    if (dtype == ScalarType::float16) round_through<Half>(values, count);
+    if (dtype == ScalarType::bfloat16) round_through<BFloat16>(values, count);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "cpu/scratch.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <memory>
 
@@ -10,7 +12,7 @@ struct Free {
     void operator()(float* p) const { std::free(p); }
 };
 
-struct Scratch {
+struct Area {
     std::unique_ptr<float, Free> memory;
     int64_t bytes = 0;
 };
@@ -19,17 +21,18 @@ constexpr int64_t alignment = 64;
 
 }  // namespace
 
-float* thread_scratch(int64_t bytes)
+float* thread_scratch(Scratch use, int64_t bytes)
 {
-    thread_local Scratch scratch;
-    if (bytes > scratch.bytes) {
-        scratch.memory.reset();
-        scratch.bytes = 0;
-        const int64_t rounded = (bytes + alignment - 1) / alignment * alignment;
-        scratch.memory.reset(static_cast<float*>(std::aligned_alloc(alignment, static_cast<size_t>(rounded))));
-        if (scratch.memory) scratch.bytes = rounded;
+    thread_local std::array<Area, static_cast<size_t>(Scratch::pooled) + 1> areas;
+    Area& area = areas[static_cast<size_t>(use)];
+    if (bytes > area.bytes || !area.memory) {
+        area.memory.reset();
+        area.bytes = 0;
+        const int64_t rounded = std::max((bytes + alignment - 1) / alignment, int64_t{1}) * alignment;
+        area.memory.reset(static_cast<float*>(std::aligned_alloc(alignment, static_cast<size_t>(rounded))));
+        if (area.memory) area.bytes = rounded;
     }
-    return scratch.memory.get();
+    return area.memory.get();
 }
 
 }  // namespace mnv2::cpu

@@ -1,12 +1,20 @@
-// A thread's own scratch memory.
+// A thread's own memory.
 #pragma once
 
 #include <cstdint>
 
 namespace mnv2::cpu {
 
+// What a thread may hold at once.
+enum class Scratch {
+    task,    // what one task computes in
+    middle,  // a block's depthwise results, where threads share them
+    images,  // what a network's layers hand on
+    pooled,  // a batch's vectors on their way to a network's linear layer
+};
+
 // At least so many bytes, aligned to a cache line, the same ones for every call of a thread until it asks for more; null
 // where there is no memory. Contents are left over from earlier calls.
-float* thread_scratch(int64_t bytes);
+float* thread_scratch(Scratch use, int64_t bytes);
 
 }  // namespace mnv2::cpu

@@ -1,9 +1,8 @@
-// The stem: a dense 3x3 convolution of an image with few channels. A tile is ROWS output columns of one row; its input is
-// read in place from zero-padded rows, one channel each, so nothing is unfolded.
+// The stem: a dense 3x3 convolution of an image with few channels. A tile is ROWS output columns of one row; its input is read
+// in place from zero-padded rows, one channel each, so nothing is unfolded.
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <utility>
 
 #include "cpu/kernels.h"
@@ -20,72 +19,96 @@ struct StemLayer {
     Epilogue epilogue;
 };
 
-template <int STRIDE, int ROWS, int VECTORS>
-void stem_tile(const StemLayer& layer, int64_t column, const float* panel, float* y, int64_t last_lanes)
+template <bool IS_LONG, int STRIDE, int ROWS, int VECTORS>
+MNV2_INLINE void sum_window(Accumulators<ROWS, VECTORS>& sums, const StemLayer& layer, int64_t column, const float* weights)
 {
     constexpr int width = VECTORS * lanes;
     constexpr int64_t sum_channels = sum_depth / kernel_taps;
-    Accumulators<ROWS, VECTORS> sums;
     SecondAccumulators<ROWS, VECTORS> second;
-    clear(sums);
-    const float* weights = panel + 2 * width;
-    const bool is_long = layer.in_channels * kernel_taps >= long_depth;
     for (int64_t channel = 0; channel < layer.in_channels; ++channel) {
-        if (is_long && channel && channel % sum_channels == 0) second.take(sums);
-        for (int64_t ky = 0; ky < kernel_size; ++ky, weights += kernel_size * width) {
+        if constexpr (IS_LONG)
+            if (channel && channel % sum_channels == 0) second.take(sums, channel == sum_channels);
+        MNV2_UNROLL
+        for (int64_t ky = 0; ky < kernel_size; ++ky) {
             const float* x = layer.rows[ky] + channel * layer.channel_step + column;
-            add_depth<STRIDE>(sums, x, weights);
-            add_depth<STRIDE>(sums, x + 1, weights + width);
-            add_depth<STRIDE>(sums, x + 2, weights + 2 * width);
+            MNV2_UNROLL
+            for (int64_t kx = 0; kx < kernel_size; ++kx, ++x, weights += width) {
+                // Neighbouring windows overlap; the compiler is not to keep what they share, for want of registers.
+                MNV2_OPAQUE(x);
+                add_depth<STRIDE>(sums, x, weights);
+            }
         }
     }
-    if (second.used()) second.give(sums);
-    finish_tile(sums, panel, layer.epilogue, y, last_lanes, nullptr);
+    if constexpr (IS_LONG) second.give(sums);
 }
 
-using StemTile = void (*)(const StemLayer&, int64_t, const float*, float*, int64_t);
-
-template <int VECTORS>
-struct StemTiles {
-    static constexpr int max_rows = tile_rows[VECTORS - 1];
-    StemTile of_rows[max_rows + 1];
-};
-
-template <int STRIDE, int VECTORS, int... ROWS_BELOW>
-constexpr StemTiles<VECTORS> list_stem_tiles(std::integer_sequence<int, ROWS_BELOW...>)
+// Tiles of consecutive output columns; column: the first one's window.
+template <bool IS_LONG, int STRIDE, int ROWS, int VECTORS>
+void stem_tiles(const StemLayer& layer, int64_t tiles, int64_t column, const float* panel, float* y, int64_t last_lanes)
 {
-    return {{nullptr, stem_tile<STRIDE, ROWS_BELOW + 1, VECTORS>...}};
-}
-
-template <int STRIDE, int VECTORS>
-constexpr StemTiles<VECTORS> stem_tiles =
-    list_stem_tiles<STRIDE, VECTORS>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
-
-template <int STRIDE, int VECTORS>
-void stem_panel(const StemLayer& layer, int64_t columns, const float* panel, float* y, int64_t last_lanes)
-{
-    constexpr const StemTiles<VECTORS>& tiles = stem_tiles<STRIDE, VECTORS>;
-    int64_t column = 0;
-    for (int64_t left = (columns + tiles.max_rows - 1) / tiles.max_rows; left > 0; --left) {
-        const int64_t count = (columns - column + left - 1) / left;
-        tiles.of_rows[count](layer, column * STRIDE, panel, y + column * layer.epilogue.y_pixel, last_lanes);
-        column += count;
+    for (; tiles > 0; --tiles, column += ROWS * STRIDE, y += ROWS * layer.epilogue.y_pixel) {
+        Accumulators<ROWS, VECTORS> sums;
+        clear(sums);
+        sum_window<IS_LONG, STRIDE>(sums, layer, column, panel + 2 * VECTORS * lanes);
+        finish_tile(sums, panel, layer.epilogue, y, last_lanes, nullptr);
     }
 }
 
-template <int STRIDE>
-void stem_row(const StemLayer& layer, int64_t columns, int64_t out_channels, const float* packed, float* y)
+using StemTiles = void (*)(const StemLayer&, int64_t, int64_t, const float*, float*, int64_t);
+
+// Sums of 192 and more have 22 input channels or more, which no image has: a few tile heights will do.
+template <bool IS_LONG, int VECTORS>
+constexpr int max_stem_rows = IS_LONG ? 4 : tile_rows[VECTORS - 1];
+
+template <bool IS_LONG, int VECTORS>
+struct StemKernels {
+    StemTiles of_rows[max_stem_rows<IS_LONG, VECTORS> + 1];
+};
+
+template <bool IS_LONG, int STRIDE, int VECTORS, int... ROWS_BELOW>
+constexpr StemKernels<IS_LONG, VECTORS> list_stem_kernels(std::integer_sequence<int, ROWS_BELOW...>)
+{
+    return {{nullptr, stem_tiles<IS_LONG, STRIDE, ROWS_BELOW + 1, VECTORS>...}};
+}
+
+template <bool IS_LONG, int STRIDE, int VECTORS>
+constexpr StemKernels<IS_LONG, VECTORS> stem_kernels =
+    list_stem_kernels<IS_LONG, STRIDE, VECTORS>(std::make_integer_sequence<int, max_stem_rows<IS_LONG, VECTORS>>());
+
+template <bool IS_LONG, int STRIDE, int VECTORS>
+void stem_panel(const StemLayer& layer, int64_t columns, const float* panel, float* y, int64_t last_lanes)
+{
+    constexpr const StemKernels<IS_LONG, VECTORS>& kernels = stem_kernels<IS_LONG, STRIDE, VECTORS>;
+    constexpr int64_t max_rows = max_stem_rows<IS_LONG, VECTORS>;
+    const int64_t tiles = (columns + max_rows - 1) / max_rows;
+    const int64_t rows = columns / tiles, higher = columns % tiles, done = higher * (rows + 1);
+    if (higher) kernels.of_rows[rows + 1](layer, higher, 0, panel, y, last_lanes);
+    kernels.of_rows[rows](layer, tiles - higher, done * STRIDE, panel, y + done * layer.epilogue.y_pixel, last_lanes);
+}
+
+template <bool IS_LONG, int STRIDE>
+void stem_panels(const StemLayer& layer, int64_t columns, int64_t out_channels, const float* packed, float* y)
 {
     const float* panel = packed;
     for (int64_t channel = 0; channel < out_channels; channel += panel_width) {
         const int64_t channels = out_channels - channel;
         const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
         if (channels > lanes)
-            stem_panel<STRIDE, 2>(layer, columns, panel, y + channel, last_lanes);
+            stem_panel<IS_LONG, STRIDE, 2>(layer, columns, panel, y, last_lanes);
         else
-            stem_panel<STRIDE, 1>(layer, columns, panel, y + channel, last_lanes);
+            stem_panel<IS_LONG, STRIDE, 1>(layer, columns, panel, y, last_lanes);
         panel += panel_width * (layer.in_channels * kernel_taps + 2);
+        y += panel_vectors * layer.epilogue.y_vector;
     }
+}
+
+template <int STRIDE>
+void stem_row(const StemLayer& layer, int64_t columns, int64_t out_channels, const float* packed, float* y)
+{
+    if (layer.in_channels * kernel_taps >= long_depth)
+        stem_panels<true, STRIDE>(layer, columns, out_channels, packed, y);
+    else
+        stem_panels<false, STRIDE>(layer, columns, out_channels, packed, y);
 }
 
 // The input rows of a segment, padded with zeros: three of each channel, a row standing at its index modulo three.
@@ -95,16 +118,18 @@ public:
 
     int64_t channel_step() const { return kernel_size * row_floats_; }
 
-    const float* row(int64_t y) const { return task_.scratch + slot(y) * row_floats_; }
+    // The first column of the padded row y.
+    const float* row(int64_t y) const { return task_.scratch + slot(y) * row_floats_ + lanes - params_.padding.left; }
 
     void load(int64_t y)
     {
-        float* to = task_.scratch + slot(y) * row_floats_;
+        float* to = task_.scratch + slot(y) * row_floats_ + lanes;  // the image's first column, on a vector's boundary
         const bool inside = y >= 0 && y < params_.height;
-        const int64_t left = params_.padding.left, columns = inside ? used_columns() : 0;
+        const int64_t columns = inside ? used_columns() : 0;
         for (int64_t channel = 0; channel < params_.in_channels; ++channel, to += channel_step()) {
-            std::memset(to, 0, static_cast<size_t>(row_floats_) * sizeof(float));
-            load_channel_row(task_.x, channel, columns, y, to + left);
+            to[-1] = 0.0f;
+            load_channel_row(task_.x, channel, columns, y, to);
+            for (int64_t column = columns; column < row_floats_ - lanes; ++column) to[column] = 0.0f;
         }
     }
 
@@ -114,7 +139,7 @@ private:
     // The last columns of a strided image may lie outside of every window.
     int64_t used_columns() const
     {
-        const int64_t room = row_floats_ - params_.padding.left;
+        const int64_t room = row_floats_ - lanes;
         return params_.width < room ? params_.width : room;
     }
 
@@ -123,25 +148,57 @@ private:
     int64_t row_floats_;
 };
 
+// Output rows one after the other, downwards.
+class StemSegment {
+public:
+    StemSegment(const StemTask& task, const Epilogue& epilogue, int64_t first_row)
+        : params_(*task.params),
+          packed_(task.packed),
+          input_(task),
+          epilogue_(epilogue),
+          out_width_(task.params->out_width()),
+          loaded_(top_of(first_row))
+    {
+    }
+
+    void compute_row(int64_t row, float* y)
+    {
+        const int64_t top = top_of(row);
+        for (; loaded_ < top + kernel_size; ++loaded_) input_.load(loaded_);
+        const StemLayer layer{
+            params_.in_channels, {input_.row(top), input_.row(top + 1), input_.row(top + 2)}, input_.channel_step(), epilogue_};
+        if (params_.stride == 1)
+            stem_row<1>(layer, out_width_, params_.out_channels, packed_, y);
+        else
+            stem_row<2>(layer, out_width_, params_.out_channels, packed_, y);
+    }
+
+private:
+    int64_t top_of(int64_t row) const { return row * params_.stride - params_.padding.top; }
+
+    const StemParams& params_;
+    const float* packed_;
+    StemRows input_;
+    Epilogue epilogue_;
+    int64_t out_width_, loaded_;
+};
+
 void stem(const StemTask& task)
 {
     const StemParams& params = *task.params;
-    const int64_t out_width = params.out_width(), row_values = out_width * params.out_channels;
-    const bool direct = task.x.dtype == ScalarType::float32;
-    StemRows input(task);
-    StemLayer layer{
-        params.in_channels, {}, input.channel_step(), {clamp_of(params.activation), params.out_channels, lanes, false, 0}};
-    int64_t loaded = task.row_begin * params.stride - params.padding.top;
+    const ResultView& y = task.y;
+    const int64_t out_width = params.out_width();
+    const bool direct = y.stored_dtype() == ScalarType::float32;
+    float* result = task.scratch + task.plan->result;
+    StemSegment segment(task, {clamp_of(params.activation), y.stride_pixel, y.stride_vector, y.blocked, 0}, task.row_begin);
     for (int64_t row = task.row_begin; row < task.row_end; ++row) {
-        const int64_t top = row * params.stride - params.padding.top;
-        for (; loaded < top + kernel_size; ++loaded) input.load(loaded);
-        for (int64_t ky = 0; ky < kernel_size; ++ky) layer.rows[ky] = input.row(top + ky);
-        float* y = direct ? static_cast<float*>(task.y) + row * row_values : task.scratch + task.plan->result;
-        if (params.stride == 1)
-            stem_row<1>(layer, out_width, params.out_channels, task.packed, y);
-        else
-            stem_row<2>(layer, out_width, params.out_channels, task.packed, y);
-        if (!direct) store_values(y, row_values, task.x.dtype, task.y, row * row_values);
+        const int64_t offset = row * out_width * y.stride_pixel;
+        float* to = direct ? static_cast<float*>(y.data) + offset : result;
+        segment.compute_row(row, to);
+        if (!direct) store_values(result, out_width * params.out_channels, y.dtype, y.data, offset);
+        if (y.blocked)
+            for (int64_t vector = 0; vector < vectors_of(params.out_channels); ++vector)
+                round_values(to + vector * y.stride_vector, out_width * lanes, y.dtype);
     }
 }
 

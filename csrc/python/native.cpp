@@ -7,9 +7,11 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "build_info.h"
+#include "core/network.h"
 #include "core/packing.h"
 #include "cpu/dispatch.h"
 #include "cpu/peak.h"
@@ -77,6 +79,38 @@ int64_t packed_layer_bytes(int64_t in_channels, int64_t out_channels)
     return mnv2::packed_bytes(params, mnv2::cpu::select_kernels().layout);
 }
 
+py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
+{
+    const mnv2::cpu::CacheSizes caches = mnv2::cpu::cache_sizes();
+    const mnv2::cpu::BlockCuts cuts = mnv2::cpu::choose_cuts(params, kernels.layout, caches, threads);
+    const mnv2::cpu::BlockPlan plan = mnv2::cpu::plan_block(params, kernels.layout, cuts);
+    return py::dict("isa"_a = kernels.name, "l1_bytes"_a = caches.l1, "l2_bytes"_a = caches.l2,
+                    "strip_rows"_a = cuts.strip_rows, "chunk_channels"_a = cuts.chunk_vectors * kernels.layout.vector_width,
+                    "ring_rows"_a = plan.ring_rows, "shares_rows"_a = cuts.shares_rows,
+                    "splits_channels"_a = cuts.splits_channels, "segments"_a = cuts.segments,
+                    "scratch_bytes"_a = plan.scratch_bytes);
+}
+
+py::dict describe_plan(const mnv2::StemParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
+{
+    const mnv2::cpu::StemPlan plan = mnv2::cpu::plan_stem(params, kernels.layout, threads);
+    return py::dict("isa"_a = kernels.name, "segments"_a = plan.segments, "scratch_bytes"_a = plan.scratch_bytes);
+}
+
+py::dict describe_plan(const mnv2::HeadPoolParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
+{
+    const mnv2::cpu::HeadPoolPlan plan = mnv2::cpu::plan_head_pool(params, kernels.layout, threads);
+    return py::dict("isa"_a = kernels.name, "strip_pixels"_a = plan.strip_pixels, "segments"_a = plan.segments,
+                    "scratch_bytes"_a = plan.scratch_bytes);
+}
+
+py::dict describe_plan(const mnv2::LinearParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
+{
+    const mnv2::cpu::LinearPlan plan = mnv2::cpu::plan_linear(params, kernels.layout, threads);
+    return py::dict("isa"_a = kernels.name, "strip_vectors"_a = plan.strip_vectors, "segments"_a = plan.segments,
+                    "scratch_bytes"_a = plan.scratch_bytes);
+}
+
 py::dict plan(int64_t batch, int64_t height, int64_t width, int64_t in_channels, int64_t expanded_channels,
               int64_t out_channels, int32_t stride, PaddingSides padding, const std::string& activation,
               const std::string& project_activation, bool residual, bool expand, int64_t threads)
@@ -100,14 +134,88 @@ py::dict plan(int64_t batch, int64_t height, int64_t width, int64_t in_channels,
     require_at_least(1, "output height", params.out_height());
     require_at_least(1, "output width", params.out_width());
 
-    const mnv2::cpu::Kernels& kernels = mnv2::cpu::select_kernels();
-    const mnv2::cpu::CacheSizes caches = mnv2::cpu::cache_sizes();
-    const mnv2::cpu::BlockCuts cuts = mnv2::cpu::choose_cuts(params, kernels.layout, caches, threads);
-    const mnv2::cpu::BlockPlan plan = mnv2::cpu::plan_block(params, kernels.layout, cuts);
-    return py::dict("isa"_a = kernels.name, "l1_bytes"_a = caches.l1, "l2_bytes"_a = caches.l2,
-                    "strip_rows"_a = cuts.strip_rows, "chunk_channels"_a = cuts.chunk_blocks * kernels.layout.vector_width,
-                    "ring_rows"_a = plan.ring_rows, "shares_rows"_a = cuts.shares_rows, "segments"_a = cuts.segments,
-                    "scratch_bytes"_a = plan.scratch_bytes);
+    return describe_plan(params, mnv2::cpu::select_kernels(), threads);
+}
+
+py::tuple sides_of(const mnv2::Padding& padding)
+{
+    return py::make_tuple(padding.top, padding.left, padding.bottom, padding.right);
+}
+
+// Keyword arguments of the classes of shapes.py.
+py::dict describe(const mnv2::StemParams& stem)
+{
+    return py::dict("kind"_a = "stem", "batch"_a = stem.batch, "height"_a = stem.height, "width"_a = stem.width,
+                    "in_channels"_a = stem.in_channels, "out_channels"_a = stem.out_channels, "stride"_a = stem.stride,
+                    "padding"_a = sides_of(stem.padding), "activation"_a = mnv2::activation_name(stem.activation));
+}
+
+py::dict describe(const mnv2::InvertedResidualParams& block)
+{
+    return py::dict("kind"_a = "block", "batch"_a = block.batch, "height"_a = block.height, "width"_a = block.width,
+                    "in_channels"_a = block.in_channels, "expanded_channels"_a = block.expanded_channels,
+                    "out_channels"_a = block.out_channels, "stride"_a = block.stride, "padding"_a = sides_of(block.padding),
+                    "activation"_a = mnv2::activation_name(block.activation),
+                    "project_activation"_a = mnv2::activation_name(block.project_activation), "residual"_a = block.has_residual,
+                    "expand"_a = block.has_expand);
+}
+
+py::dict describe(const mnv2::HeadPoolParams& head)
+{
+    return py::dict("kind"_a = "head_pool", "batch"_a = head.batch, "height"_a = head.height, "width"_a = head.width,
+                    "in_channels"_a = head.in_channels, "out_channels"_a = head.out_channels,
+                    "activation"_a = mnv2::activation_name(head.activation));
+}
+
+py::dict describe(const mnv2::LinearParams& linear)
+{
+    return py::dict("kind"_a = "linear", "batch"_a = linear.batch, "in_features"_a = linear.in_features,
+                    "out_features"_a = linear.out_features);
+}
+
+// Layers of the packed network at an address, for images of this size.
+std::vector<mnv2::NetworkLayer> read_layers(uintptr_t address, int64_t bytes, int64_t batch, int64_t height, int64_t width)
+{
+    std::vector<mnv2::NetworkLayer> layers;
+    const std::string mismatch = mnv2::read_network(reinterpret_cast<const void*>(address), bytes, layers);
+    if (!mismatch.empty()) throw py::value_error("packed: " + mismatch);
+    if (height < 1 || width < 1 || !mnv2::set_image(layers, batch, height, width))
+        throw py::value_error("expected an image that fills the window of every layer, got " + std::to_string(height) + " x " +
+                              std::to_string(width));
+    return layers;
+}
+
+py::list network_layers(uintptr_t address, int64_t bytes, int64_t batch, int64_t height, int64_t width)
+{
+    py::list described;
+    for (const mnv2::NetworkLayer& layer : read_layers(address, bytes, batch, height, width))
+        described.append(std::visit([](const auto& params) { return describe(params); }, layer.params));
+    return described;
+}
+
+py::list network_plans(uintptr_t address, int64_t bytes, int64_t batch, int64_t height, int64_t width, int64_t threads)
+{
+    require_at_least(1, "threads", threads);
+    py::list plans;
+    for (const mnv2::NetworkLayer& layer : read_layers(address, bytes, batch, height, width)) {
+        const mnv2::cpu::Kernels& kernels = mnv2::cpu::kernels_for(mnv2::packed_isa(layer.packed));
+        plans.append(std::visit([&](const auto& params) { return describe_plan(params, kernels, threads); }, layer.params));
+    }
+    return plans;
+}
+
+int64_t packed_network_bytes(const std::vector<int64_t>& layers)
+{
+    std::vector<mnv2::PackedLayer> parts;
+    for (const int64_t bytes : layers) parts.push_back({nullptr, bytes, false});
+    return mnv2::packed_network_bytes(parts);
+}
+
+int64_t packed_linear_bytes(int64_t in_features, int64_t out_features)
+{
+    require_at_least(1, "in_features", in_features);
+    require_at_least(1, "out_features", out_features);
+    return mnv2::packed_bytes(mnv2::LinearParams{0, in_features, out_features}, mnv2::cpu::select_kernels().layout);
 }
 
 py::list isas()
@@ -146,12 +254,23 @@ PYBIND11_MODULE(_native, module)
                "Bytes that pack_stem returns for the selected instruction set.");
     module.def("packed_head_pool_bytes", &packed_layer_bytes<mnv2::HeadPoolParams>, "in_channels"_a, "out_channels"_a,
                "Bytes that pack_head_pool returns for the selected instruction set.");
-    module.def("plan", &plan, py::kw_only(), "batch"_a, "height"_a, "width"_a, "in_channels"_a, "expanded_channels"_a,
-               "out_channels"_a, "stride"_a = 1, "padding"_a = PaddingSides{1, 1, 1, 1}, "activation"_a = "relu6",
-               "project_activation"_a = "none", "residual"_a = false, "expand"_a = true, "threads"_a = 1,
-               "How the selected instruction set (isa) cuts a block: strip_rows (output rows), ring_rows (expanded rows held, "
-               "shared by strips where shares_rows), chunk_channels, segments (parts of an image for threads), scratch_bytes "
-               "(a thread's), and the caches it assumes. ValueError names a bad argument.");
+    module.def("packed_linear_bytes", &packed_linear_bytes, "in_features"_a, "out_features"_a,
+               "Bytes that pack_linear returns for the selected instruction set.");
+    module.def("packed_network_bytes", &packed_network_bytes, "layers"_a,
+               "Bytes that pack_network returns for layers of so many bytes.");
+    module.def("network_layers", &network_layers, "address"_a, "bytes"_a, "batch"_a, "height"_a, "width"_a,
+               "The layers of the packed network at an address, for images of this size: kind (stem, block, head_pool, linear) "
+               "and the fields of its class in shapes.py. ValueError where the bytes are no packed network.");
+    module.def("network_plans", &network_plans, "address"_a, "bytes"_a, "batch"_a, "height"_a, "width"_a, "threads"_a = 1,
+               "How each of these layers is cut (see plan), with scratch_bytes, a thread's.");
+    module.def(
+        "plan", &plan, py::kw_only(), "batch"_a, "height"_a, "width"_a, "in_channels"_a, "expanded_channels"_a,
+        "out_channels"_a, "stride"_a = 1, "padding"_a = PaddingSides{1, 1, 1, 1}, "activation"_a = "relu6",
+        "project_activation"_a = "none", "residual"_a = false, "expand"_a = true, "threads"_a = 1,
+        "How the selected instruction set (isa) cuts a block: strip_rows (output rows), ring_rows (expanded rows held, "
+        "shared by strips where shares_rows), chunk_channels, segments (parts of an image for threads: of its channels where "
+        "splits_channels, else of its rows), scratch_bytes "
+        "(a thread's), and the caches it assumes. ValueError names a bad argument.");
     module.def("build_info", &build_info,
                "What was built: version, compiler, build_type, torch_target, isas, cuda, cuda_archs, cuda_compiler, and the "
                "build's summary line.");

@@ -17,9 +17,7 @@ namespace mnv2::ops {
 
 using torch::stable::Tensor;
 
-// Small enough that no product of two channel counts, kernel taps and an element's bytes overflows 64 bits.
-constexpr int64_t max_channels = int64_t{1} << 20;
-// The same for a row of an image times its channels.
+// Small enough that a row of an image times its channels and an element's bytes does not overflow 64 bits.
 constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
 
 inline Activation check_activation(const Argument& argument, const std::string& name)
@@ -178,6 +176,21 @@ inline HeadPoolParams check_head_pool(const char* op, int64_t in_channels, int64
     params.out_channels = check_channels({op, "out_channels"}, out_channels);
     params.activation = check_activation({op, "activation"}, activation);
     return params;
+}
+
+inline LinearParams check_linear(const char* op, int64_t in_features, int64_t out_features)
+{
+    return {0, check_channels({op, "in_features"}, in_features), check_channels({op, "out_features"}, out_features)};
+}
+
+// x of a linear layer: (N, in_features), as images of one pixel.
+inline InputView check_vectors(const Argument& argument, const Tensor& x)
+{
+    const ScalarType type = check_scalar_type(argument, x);
+    check_dim(argument, x, 2);
+    check_channels(argument, x.size(1));
+    if (x.size(0) > max_size) refuse(argument, "a batch of at most " + std::to_string(max_size), shape_text(x));
+    return {x.const_data_ptr(), type, x.stride(0), x.stride(1), 0, 0};
 }
 
 // Completes params by the image's size.

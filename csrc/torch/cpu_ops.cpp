@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <new>
 #include <optional>
@@ -9,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "core/huge_pages.h"
+#include "core/network.h"
 #include "core/packing.h"
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
@@ -63,11 +66,9 @@ void launch(const char* op, const Tensor& x, const Launch& kernel)
     }
 }
 
-// The bytes of a packed buffer that was made for params.
-template <typename Params>
-const void* check_packed(const char* op, const Tensor& packed, const Params& params)
+// The bytes of a packed buffer of whatever kind.
+const void* check_bytes(const Argument& argument, const Tensor& packed)
 {
-    const Argument argument{op, "packed"};
     check_cpu(argument, packed);
     if (dtype_of(packed) != aoti_torch_dtype_uint8()) refuse(argument, "dtype uint8", dtype_text(dtype_of(packed)));
     check_dim(argument, packed, 1);
@@ -75,6 +76,15 @@ const void* check_packed(const char* op, const Tensor& packed, const Params& par
     const void* data = packed.const_data_ptr();
     if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0)
         refuse(argument, "data aligned to " + std::to_string(alignof(float)) + " bytes", "a view at an odd offset");
+    return data;
+}
+
+// The bytes of a packed buffer that was made for params.
+template <typename Params>
+const void* check_packed(const char* op, const Tensor& packed, const Params& params)
+{
+    const Argument argument{op, "packed"};
+    const void* data = check_bytes(argument, packed);
     const std::string mismatch = packed_mismatch(data, packed.numel(), params);
     if (!mismatch.empty()) refuse(argument, mismatch);
     return data;
@@ -294,6 +304,118 @@ Tensor head_pool_packed(const Tensor& x, const Tensor& packed, int64_t in_channe
     return run(op, check_head_pool(op, in_channels, out_channels, activation), x, view, packed);
 }
 
+// --- linear ---
+
+Tensor pack(const char* op, const LinearParams& params, const Tensor& weight, const OptionalTensor& bias,
+            std::optional<ScalarType> x)
+{
+    const ConvolutionTensors weights({op, "", weight, std::nullopt, bias}, {params.out_features, params.in_features}, x);
+    const PackLayout& layout = cpu::select_kernels().layout;
+    Tensor packed = allocate_packed(op, packed_bytes(params, layout));
+    mnv2::pack_linear(params, weights.view(), layout, packed.mutable_data_ptr());
+    return packed;
+}
+
+Tensor run(const char* op, LinearParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+{
+    if (x.size(1) != params.in_features)
+        refuse({op, "x"}, "shape (N, " + std::to_string(params.in_features) + ")", shape_text(x));
+    params.batch = x.size(0);
+    const void* weights = check_packed(op, packed, params);
+    Tensor y = allocate(op, {params.batch, params.out_features}, x.scalar_type());
+    launch(op, x, [&] { cpu::linear(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
+    return y;
+}
+
+Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias)
+{
+    constexpr const char* op = "linear";
+    const InputView view = check_vectors({op, "x"}, x);
+    check_dim({op, "weight"}, weight, 2);
+    const LinearParams params = check_linear(op, x.size(1), weight.size(0));
+    return run(op, params, x, view, pack(op, params, weight, bias, view.dtype));
+}
+
+Tensor pack_linear(const Tensor& weight, const OptionalTensor& bias)
+{
+    constexpr const char* op = "pack_linear";
+    check_dim({op, "weight"}, weight, 2);
+    return pack(op, check_linear(op, weight.size(1), weight.size(0)), weight, bias, std::nullopt);
+}
+
+Tensor linear_packed(const Tensor& x, const Tensor& packed, int64_t in_features, int64_t out_features)
+{
+    constexpr const char* op = "linear_packed";
+    const InputView view = check_vectors({op, "x"}, x);
+    return run(op, check_linear(op, in_features, out_features), x, view, packed);
+}
+
+// --- network ---
+
+Tensor pack_network(const std::vector<Tensor>& layers, const std::vector<bool>& same_padding)
+{
+    constexpr const char* op = "pack_network";
+    if (same_padding.size() != layers.size())
+        refuse({op, "same_padding"}, std::to_string(layers.size()) + " values, one a layer",
+               std::to_string(same_padding.size()));
+    std::vector<PackedLayer> parts;
+    for (size_t i = 0; i < layers.size(); ++i) {
+        const void* data = check_bytes({op, "layers[" + std::to_string(i) + "]"}, layers[i]);
+        parts.push_back({data, layers[i].numel(), same_padding[i]});
+    }
+    const std::string mismatch = network_mismatch(parts);
+    if (!mismatch.empty()) refuse({op, "layers"}, mismatch);
+    Tensor packed = allocate_packed(op, packed_network_bytes(parts));
+    prefer_huge_pages(packed.mutable_data_ptr(), packed.numel());
+    mnv2::pack_network(parts, packed.mutable_data_ptr());
+    return packed;
+}
+
+// The layers of a packed network, for x.
+std::vector<NetworkLayer> check_network(const char* op, const Tensor& x, const Tensor& packed, int64_t in_channels,
+                                        int64_t out_channels)
+{
+    check_channels({op, "in_channels"}, in_channels);
+    check_channels({op, "out_channels"}, out_channels);
+    const Argument image{op, "x"}, weights{op, "packed"};
+    const void* data = check_bytes(weights, packed);
+    std::vector<NetworkLayer> layers;
+    const std::string mismatch = read_network(data, packed.numel(), layers);
+    if (!mismatch.empty()) refuse(weights, mismatch);
+    const Channels found{channels_of(layers.front().params).in, channels_of(layers.back().params).out};
+    if (found.in != in_channels || found.out != out_channels)
+        refuse(weights, "a network with channels " + std::to_string(in_channels) + " -> " + std::to_string(out_channels),
+               "one with " + std::to_string(found.in) + " -> " + std::to_string(found.out));
+    check_input_channels(image, x, in_channels);
+    if (x.size(2) < 1 || x.size(3) < 1 || !set_image(layers, x.size(0), x.size(2), x.size(3)))
+        refuse(image, "an image that fills the window of every layer", "shape " + shape_text(x));
+    return layers;
+}
+
+Tensor network(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels)
+{
+    constexpr const char* op = "network";
+    const InputView view = check_input({op, "x"}, x);
+    const std::vector<NetworkLayer> layers = check_network(op, x, packed, in_channels, out_channels);
+    Tensor y = allocate(op, {x.size(0), out_channels}, x.scalar_type());
+    launch(op, x, [&] { cpu::network(layers, view, y.mutable_data_ptr(), torch_threads()); });
+    return y;
+}
+
+Tensor network_seconds(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels)
+{
+    constexpr const char* op = "network_seconds";
+    const InputView view = check_input({op, "x"}, x);
+    const std::vector<NetworkLayer> layers = check_network(op, x, packed, in_channels, out_channels);
+    Tensor y = allocate(op, {x.size(0), out_channels}, x.scalar_type());
+    const auto count = static_cast<int64_t>(layers.size());
+    Tensor seconds = allocate(op, {count}, torch::headeronly::ScalarType::Double);
+    auto* numbers = static_cast<double*>(seconds.mutable_data_ptr());
+    std::fill_n(numbers, count, 0.0);
+    launch(op, x, [&] { cpu::network(layers, view, y.mutable_data_ptr(), torch_threads(), numbers); });
+    return seconds;
+}
+
 }  // namespace
 }  // namespace mnv2::ops
 
@@ -308,4 +430,10 @@ STABLE_TORCH_LIBRARY_IMPL(mnv2, CPU, m)
     m.impl("head_pool", TORCH_BOX(&mnv2::ops::head_pool));
     m.impl("pack_head_pool", TORCH_BOX(&mnv2::ops::pack_head_pool));
     m.impl("head_pool_packed", TORCH_BOX(&mnv2::ops::head_pool_packed));
+    m.impl("linear", TORCH_BOX(&mnv2::ops::linear));
+    m.impl("pack_linear", TORCH_BOX(&mnv2::ops::pack_linear));
+    m.impl("linear_packed", TORCH_BOX(&mnv2::ops::linear_packed));
+    m.impl("pack_network", TORCH_BOX(&mnv2::ops::pack_network));
+    m.impl("network", TORCH_BOX(&mnv2::ops::network));
+    m.impl("network_seconds", TORCH_BOX(&mnv2::ops::network_seconds));
 }

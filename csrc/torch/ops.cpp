@@ -13,6 +13,7 @@
 #define MNV2_STEM_OPTIONS "int stride=2, int[] padding=[1, 1, 1, 1], str activation=\"relu6\""
 #define MNV2_HEAD_WEIGHTS "Tensor weight, Tensor? scale, Tensor? bias"
 #define MNV2_HEAD_OPTIONS "str activation=\"relu6\""
+#define MNV2_LINEAR_WEIGHTS "Tensor weight, Tensor? bias"
 
 STABLE_TORCH_LIBRARY(mnv2, m)
 {
@@ -28,5 +29,13 @@ STABLE_TORCH_LIBRARY(mnv2, m)
     m.def("head_pool(Tensor x, " MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> Tensor");
     m.def("pack_head_pool(" MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> Tensor");
     m.def("head_pool_packed(Tensor x, Tensor packed, *, int in_channels, int out_channels, " MNV2_HEAD_OPTIONS ") -> Tensor");
+
+    m.def("linear(Tensor x, " MNV2_LINEAR_WEIGHTS ") -> Tensor");
+    m.def("pack_linear(" MNV2_LINEAR_WEIGHTS ") -> Tensor");
+    m.def("linear_packed(Tensor x, Tensor packed, *, int in_features, int out_features) -> Tensor");
+
+    m.def("pack_network(Tensor[] layers, *, bool[] same_padding) -> Tensor");
+    m.def("network(Tensor x, Tensor packed, *, int in_channels, int out_channels) -> Tensor");
+    m.def("network_seconds(Tensor x, Tensor packed, *, int in_channels, int out_channels) -> Tensor");
 }
 // clang-format on

@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "cpu/kernels.h"
 #include "cpu/launch.h"
+#include "cpu/layers.h"
 #include "cpu/plan.h"
 #include "guarded.h"
 #include "reference.h"
@@ -37,6 +38,17 @@ template <class Params>
 std::string describe_image(const Params& params)
 {
     return join(params.batch, " x ", params.height, " x ", params.width, " x ", params.in_channels);
+}
+
+int64_t out_pixels(const InvertedResidualParams& params);
+int64_t out_pixels(const StemParams& params);
+int64_t out_pixels(const HeadPoolParams& params);
+
+// One image's results, NHWC.
+template <class Params>
+cpu::ResultView image_result(const cpu::Kernels& kernels, const Params& params, ScalarType dtype, void* y)
+{
+    return cpu::nhwc_result(y, dtype, out_pixels(params), params.out_channels, kernels);
 }
 
 // --- inverted residual -------------------------------------------------------------------------------------------------
@@ -95,8 +107,9 @@ inline void run_segment(const cpu::Kernels& kernels, const InvertedResidualParam
                         const InputView& image, const float* packed, void* y, int64_t segment, float* scratch)
 {
     const int64_t rows = params.out_height(), segments = plan.cuts.segments;
-    kernels.inverted_residual(
-        {&params, &plan, image, packed, y, rows * segment / segments, rows * (segment + 1) / segments, scratch});
+    kernels.inverted_residual({&params, &plan, cpu::view_of(image, kernels), packed,
+                               image_result(kernels, params, image.dtype, y), rows * segment / segments,
+                               rows * (segment + 1) / segments, scratch});
 }
 
 // --- stem ----------------------------------------------------------------------------------------------------------------
@@ -133,9 +146,9 @@ inline void launch(const StemParams& params, const InputView& x, const void* pac
     cpu::stem(params, x, packed, y, parallel);
 }
 
-inline cpu::StemPlan plan_for(const StemParams& params, const PackLayout&)
+inline cpu::StemPlan plan_for(const StemParams& params, const PackLayout& layout)
 {
-    return cpu::plan_stem(params, 1);
+    return cpu::plan_stem(params, layout, 1);
 }
 
 inline int64_t segments_of(const cpu::StemPlan& plan)
@@ -147,7 +160,8 @@ inline void run_segment(const cpu::Kernels& kernels, const StemParams& params, c
                         const InputView& image, const float* packed, void* y, int64_t segment, float* scratch)
 {
     const int64_t rows = params.out_height(), segments = plan.segments;
-    kernels.stem({&params, &plan, image, packed, y, rows * segment / segments, rows * (segment + 1) / segments, scratch});
+    kernels.stem({&params, &plan, cpu::view_of(image, kernels), packed, image_result(kernels, params, image.dtype, y),
+                  rows * segment / segments, rows * (segment + 1) / segments, scratch});
 }
 
 // --- head and pool -------------------------------------------------------------------------------------------------------
@@ -197,11 +211,11 @@ inline int64_t segments_of(const cpu::HeadPoolPlan& plan)
 inline void run_segment(const cpu::Kernels& kernels, const HeadPoolParams& params, const cpu::HeadPoolPlan& plan,
                         const InputView& image, const float* packed, void* y, int64_t segment, float* scratch)
 {
-    const int64_t panel = static_cast<int64_t>(kernels.layout.panel_vectors) * kernels.layout.vector_width;
-    const int64_t panels = (params.out_channels + panel - 1) / panel, segments = plan.segments;
-    const int64_t end = panels * (segment + 1) / segments * panel;
-    kernels.head_pool({&params, &plan, image, packed, y, panels * segment / segments * panel,
-                       end < params.out_channels ? end : params.out_channels, scratch});
+    const int64_t panel = cpu::panel_channels(kernels.layout), panels = cpu::panel_count(params.out_channels, kernels.layout);
+    const int64_t end = panels * (segment + 1) / plan.segments * panel;
+    kernels.head_pool({&params, &plan, cpu::view_of(image, kernels), packed, image_result(kernels, params, image.dtype, y),
+                       panels * segment / plan.segments * panel, end < params.out_channels ? end : params.out_channels,
+                       scratch});
 }
 
 }  // namespace mnv2::test

@@ -152,11 +152,11 @@ std::vector<cpu::BlockCuts> cuts_of(const InvertedResidualParams& params, const 
     std::vector<cpu::BlockCuts> all;
     const int64_t panel = layout.panel_vectors, rows = params.out_height();
     for (const int64_t strip_rows : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{5}, rows})
-        for (const int64_t chunk_blocks : {panel, 2 * panel, 100 * panel})
+        for (const int64_t chunk_vectors : {panel, 2 * panel, 100 * panel})
             for (const bool shares_rows : {true, false})
                 for (const int64_t segments : {1, 2, 3, 7}) {
                     const bool possible = (params.has_expand || shares_rows) && segments <= rows && strip_rows <= rows;
-                    if (possible) all.push_back({strip_rows, chunk_blocks, shares_rows, segments});
+                    if (possible) all.push_back({strip_rows, chunk_vectors, shares_rows, false, segments});
                 }
     return all;
 }
@@ -167,7 +167,7 @@ void check_plans(const Operation<InvertedResidualParams>& operation, const cpu::
     const Bytes chosen = operation.run(kernels, Placement::ends_at_guard);
     operation.check(chosen);
     for (const cpu::BlockCuts& cuts : cuts_of(params, kernels.layout)) {
-        const Scope scope("strips of ", cuts.strip_rows, ", chunks of ", cuts.chunk_blocks,
+        const Scope scope("strips of ", cuts.strip_rows, ", chunks of ", cuts.chunk_vectors,
                           cuts.shares_rows ? ", shared rows, " : ", ", cuts.segments, " segments");
         const cpu::BlockPlan plan = cpu::plan_block(params, kernels.layout, cuts);
         for (const Placement placement : placements) CHECK(operation.run_planned(kernels, plan, placement) == chosen);

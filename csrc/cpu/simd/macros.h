@@ -9,3 +9,6 @@
 #else
 #define MNV2_UNROLL _Pragma("GCC unroll 64")
 #endif
+
+// Hides from the compiler what it knows about a pointer's value.
+#define MNV2_OPAQUE(pointer) __asm__("" : "+r"(pointer))

@@ -1,0 +1,52 @@
+// What stands in front of every packed buffer: whose weights they are, for which instruction set, and the options that they
+// were packed with.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include "core/block.h"
+#include "core/packing.h"
+
+namespace mnv2 {
+
+enum class PackedKind : int32_t { block, stem, head_pool, linear, network };
+
+// Bytes that no other tensor starts with by accident; the last one is the format's version.
+constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\2'};
+
+struct PackedOptions {
+    int8_t stride, padding_top, padding_left, padding_bottom, padding_right;
+    int8_t same_padding;  // set by pack_network: the padding follows from the image's size
+    int8_t activation, project_activation;
+    int8_t has_expand, has_residual;
+};
+
+struct PackedHeader {
+    std::array<char, 8> magic;
+    PackedKind kind;
+    Isa isa;
+    int32_t vector_width;
+    PackedOptions options;
+    int64_t in_channels, expanded_channels, out_channels;  // of a network: layers in the place of expanded_channels
+};
+static_assert(sizeof(PackedHeader) <= header_bytes);
+
+inline PackedHeader read_header(const void* packed)
+{
+    PackedHeader header;
+    std::memcpy(&header, packed, sizeof header);
+    return header;
+}
+
+// Writes the header and returns what follows.
+void* write_header(const PackedHeader& header, void* packed);
+
+// Whether this is a header that this version of the format wrote, as far as can be seen without its weights.
+bool is_plausible(const PackedHeader& header);
+
+std::string describe(const PackedHeader& header);
+
+}  // namespace mnv2

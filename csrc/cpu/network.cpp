@@ -1,0 +1,211 @@
+// A network layer by layer on blocked activations, which stay inside from the stem to the result.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <new>
+#include <variant>
+
+#include "core/network.h"
+#include "cpu/dispatch.h"
+#include "cpu/launch.h"
+#include "cpu/layers.h"
+#include "cpu/scratch.h"
+
+namespace mnv2::cpu {
+namespace {
+
+float* scratch_or_throw(Scratch use, int64_t floats)
+{
+    float* memory = thread_scratch(use, floats * static_cast<int64_t>(sizeof(float)));
+    if (!memory) throw std::bad_alloc();
+    return memory;
+}
+
+// Images as one layer leaves them to the next.
+struct BlockedImages {
+    float* data;
+    int64_t width, stride_n, plane;
+
+    ImageView to_read(int64_t lanes) const
+    {
+        return {data, ScalarType::float32, true, stride_n, plane, 1, width * lanes, lanes};
+    }
+    ResultView to_write(ScalarType dtype, int64_t lanes) const { return {data, dtype, true, stride_n, plane, lanes}; }
+};
+
+// Adds the time of a scope to a number, if there is one.
+class Stopwatch {
+public:
+    explicit Stopwatch(double* seconds) : seconds_(seconds)
+    {
+        if (seconds_) start_ = Clock::now();
+    }
+    ~Stopwatch()
+    {
+        if (seconds_) *seconds_ += std::chrono::duration<double>(Clock::now() - start_).count();
+    }
+    Stopwatch(const Stopwatch&) = delete;
+    Stopwatch& operator=(const Stopwatch&) = delete;
+
+private:
+    using Clock = std::chrono::steady_clock;
+    double* seconds_;
+    Clock::time_point start_;
+};
+
+// Params of one layer for `batch` images of it.
+template <class Params>
+Params of_batch(const NetworkLayer& layer, int64_t batch)
+{
+    Params params = std::get<Params>(layer.params);
+    params.batch = batch;
+    return params;
+}
+
+class NetworkRun {
+public:
+    NetworkRun(const std::vector<NetworkLayer>& layers, const InputView& x, void* y, double* layer_seconds)
+        : layers_(layers),
+          layer_seconds_(layer_seconds),
+          kernels_(kernels_for(packed_isa(layers.front().packed))),
+          lanes_(kernels_.layout.vector_width),
+          batch_(std::visit([](const auto& params) { return params.batch; }, layers.front().params)),
+          has_linear_(std::holds_alternative<LinearParams>(layers.back().params)),
+          dtype_(x.dtype),
+          x_(view_of(x, kernels_)),
+          y_(nhwc_result(y, x.dtype, 1, channels_of(layers.back().params).out, kernels_))
+    {
+    }
+
+    void run(const Parallel& parallel)
+    {
+        const size_t head = layers_.size() - (has_linear_ ? 2 : 1);
+        const int64_t pooled_vectors = vectors(channels_of(layers_[head].params).out);
+        // The batch's means are the pixels of one image.
+        BlockedImages pooled{nullptr, batch_, lanes_, batch_ * lanes_};
+        if (has_linear_) pooled.data = scratch_or_throw(Scratch::pooled, pooled_vectors * pooled.plane);
+        const ResultView features = has_linear_ ? pooled.to_write(dtype_, lanes_) : y_;
+
+        // As many images as the threads can share out whole, the rest in parts.
+        const int64_t whole = batch_ / parallel.threads * parallel.threads;
+        run_whole_images(whole, head, features, parallel);
+        if (whole < batch_) run_images(whole, batch_ - whole, head, features, parallel);
+        if (!has_linear_) return;
+        const NetworkLayer& linear = layers_.back();
+        const Stopwatch stopwatch(seconds_of(layers_.size() - 1, 0));
+        run_linear(kernels_, std::get<LinearParams>(linear.params), pooled.to_read(lanes_), packed_values(linear.packed), y_,
+                   parallel);
+    }
+
+private:
+    int64_t vectors(int64_t channels) const { return (channels + lanes_ - 1) / lanes_; }
+
+    double* seconds_of(size_t layer, int64_t first_image) const
+    {
+        return layer_seconds_ && first_image == 0 ? layer_seconds_ + layer : nullptr;
+    }
+
+    // Images [0, count), each by one thread from the first layer to the head.
+    void run_whole_images(int64_t count, size_t head, const ResultView& features, const Parallel& parallel) const
+    {
+        struct Context {
+            const NetworkRun& run;
+            size_t head;
+            const ResultView& features;
+            std::atomic<bool> out_of_memory;
+        } context{*this, head, features, false};
+        const auto body = [](void* opaque, int64_t begin, int64_t end) {
+            auto& shared = *static_cast<Context*>(opaque);
+            try {
+                for (int64_t n = begin; n < end; ++n) shared.run.run_images(n, 1, shared.head, shared.features, {});
+            } catch (const std::bad_alloc&) {
+                shared.out_of_memory = true;
+            }
+        };
+        parallel.run(count, body, &context);
+        if (context.out_of_memory) throw std::bad_alloc();
+    }
+
+    // Images [first, first + count) through all layers up to the head.
+    void run_images(int64_t first, int64_t count, size_t head, const ResultView& features, const Parallel& parallel) const
+    {
+        float* halves[] = {nullptr, nullptr};
+        allocate(count, head, halves);
+        ImageView x = image_of(x_, first);
+        for (size_t layer = 0, step = 0; layer < head; layer += layers_in_step(layer), ++step) {
+            const Stopwatch stopwatch(seconds_of(last_of_step(layer), first));
+            const BlockedImages result = result_of(last_of_step(layer), halves[step % 2]);
+            run_step(layer, count, x, result.to_write(dtype_, lanes_), parallel);
+            x = result.to_read(lanes_);
+        }
+        const Stopwatch stopwatch(seconds_of(head, first));
+        run_head_pool(kernels_, of_batch<HeadPoolParams>(layers_[head], count), x, packed_values(layers_[head].packed),
+                      image_of(features, first), parallel);
+    }
+
+    // Two areas that results of consecutive steps take turns in.
+    void allocate(int64_t count, size_t head, float* (&halves)[2]) const
+    {
+        int64_t floats[] = {0, 0};
+        for (size_t layer = 0, step = 0; layer < head; layer += layers_in_step(layer), ++step) {
+            const int64_t needed = count * result_of(last_of_step(layer), nullptr).stride_n;
+            floats[step % 2] = std::max(floats[step % 2], needed);
+        }
+        halves[0] = scratch_or_throw(Scratch::images, floats[0] + floats[1]);
+        halves[1] = halves[0] + floats[0];
+    }
+
+    // A stem's results go straight into a block that takes them as they come.
+    bool is_stem_with_block(size_t layer) const
+    {
+        if (!std::holds_alternative<StemParams>(layers_[layer].params)) return false;
+        const auto* block = std::get_if<InvertedResidualParams>(&layers_[layer + 1].params);
+        return block && !block->has_expand && !block->has_residual;
+    }
+    size_t layers_in_step(size_t layer) const { return is_stem_with_block(layer) ? 2 : 1; }
+    size_t last_of_step(size_t layer) const { return layer + layers_in_step(layer) - 1; }
+
+    BlockedImages result_of(size_t layer, float* data) const
+    {
+        const auto image = [&](const auto& params) -> BlockedImages {
+            if constexpr (requires { params.padding; }) {
+                const int64_t plane = plane_floats(params.out_height() * params.out_width(), kernels_.layout);
+                return {data, params.out_width(), vectors(params.out_channels) * plane, plane};
+            }
+            return {};
+        };
+        return std::visit(image, layers_[layer].params);
+    }
+
+    void run_step(size_t index, int64_t count, const ImageView& x, const ResultView& y, const Parallel& parallel) const
+    {
+        const NetworkLayer& layer = layers_[index];
+        const float* packed = packed_values(layer.packed);
+        if (std::holds_alternative<InvertedResidualParams>(layer.params))
+            return run_block(kernels_, of_batch<InvertedResidualParams>(layer, count), x, packed, y, parallel);
+        const StemParams stem = of_batch<StemParams>(layer, count);
+        if (!is_stem_with_block(index)) return run_stem(kernels_, stem, x, packed, y, parallel);
+        const NetworkLayer& block = layers_[index + 1];
+        run_stem_and_block(kernels_, stem, of_batch<InvertedResidualParams>(block, count), x, packed,
+                           packed_values(block.packed), y, parallel);
+    }
+
+    const std::vector<NetworkLayer>& layers_;
+    double* layer_seconds_;
+    const Kernels& kernels_;
+    int64_t lanes_, batch_;
+    bool has_linear_;
+    ScalarType dtype_;
+    ImageView x_;
+    ResultView y_;
+};
+
+}  // namespace
+
+void network(const std::vector<NetworkLayer>& layers, const InputView& x, void* y, const Parallel& parallel,
+             double* layer_seconds)
+{
+    NetworkRun(layers, x, y, layer_seconds).run(parallel);
+}
+
+}  // namespace mnv2::cpu
