@@ -1,4 +1,4 @@
-"""The command line: `mnv2 classify`, `mnv2 verify`, `mnv2 info` and `mnv2 demo`.
+"""The command line: `mnv2 classify`, `mnv2 verify`, `mnv2 profile`, `mnv2 info` and `mnv2 demo`.
 
 Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out, said in one line on stderr.
 """
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console, RenderableType
 
@@ -24,6 +25,7 @@ from .expected import ExpectedError
 from .info import gather_info
 from .modules import PaddingRule
 from .photos import PhotoError, Preprocess
+from .profile import profile_network
 from .verify import DtypeName, verify_network
 from .weights import DATA_NETWORKS, RANDOM, TORCHVISION, data_photos, has_data, load_network
 
@@ -114,6 +116,26 @@ def verify(
     result = verify_network(network, photos or network.photos or data_photos(), dtype, batch)
     _show(result.as_json() if as_json else tables.verification(result))
     _finish(result.passed)
+
+
+@app.command()
+def profile(
+    weights: Weights = None,
+    size: Size = None,
+    dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float32",
+    batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Images a call.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="torch's threads.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Time every layer of the deployed network on random images, beside its plan and the machine's peak."""
+    network = load_network(weights or RANDOM, size=size)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    result = profile_network(
+        network.name, network.model, network.settings.size, batch, getattr(torch, dtype), rounds
+    )
+    _show(result.as_json() if as_json else tables.profile(result))
 
 
 @app.command()

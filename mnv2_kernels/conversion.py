@@ -9,7 +9,7 @@ from torch import nn
 from .layers import ConvNormActivation, Layer, NotFusable, is_batch_norm, read_block, read_layer
 from .modules import FusedInvertedResidual, FusedMobileNetV2
 from .shapes import KERNEL_SIZE
-from .units import FusedHead, FusedStem
+from .units import FusedClassifier, FusedHead, FusedStem
 
 
 def from_model(model: nn.Module) -> FusedMobileNetV2:
@@ -38,7 +38,10 @@ def _convert(model: nn.Module) -> FusedMobileNetV2:
         _activated(FusedHead, f"features.{len(blocks) + 1}", head, kernel_size=1),
     ]
     features = _like(model.features, nn.Sequential(*units))
-    return _like(model, FusedMobileNetV2.assemble(features, model.classifier, units[-1].out_channels))
+    classifier = model.classifier
+    if type(classifier) is nn.Sequential:
+        classifier = _like(classifier, FusedClassifier(*classifier))
+    return _like(model, FusedMobileNetV2.assemble(features, classifier, units[-1].out_channels))
 
 
 def _activated(

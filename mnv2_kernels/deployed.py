@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from torch import Tensor, nn
@@ -12,24 +11,25 @@ from .fusion import NOT_SAVED, PackedOperator
 
 
 class DeployedMobileNetV2(nn.Module):
-    """What ``FusedMobileNetV2.deploy()`` returns: packed operators and a classifier, not to train or save.
+    """What ``FusedMobileNetV2.deploy()`` returns: mnv2::network and its weights, not to train or save.
+
+    ``classifier`` is a copy of one that no kernel computes, else Identity: the network gives the logits.
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. ``train()``,
     ``state_dict()``, ``load_state_dict()`` and pickling raise RuntimeError.
     """
 
-    def __init__(
-        self, features: Sequence[PackedOperator], head: PackedOperator, classifier: nn.Module
-    ) -> None:
+    def __init__(self, network: PackedOperator, classifier: nn.Module | None) -> None:
         super().__init__()
-        self.features = nn.Sequential(*features)
-        self.head = head
-        self.classifier = copy.deepcopy(classifier).requires_grad_(False)
+        self.network = network
+        self.classifier = (
+            nn.Identity() if classifier is None else copy.deepcopy(classifier).requires_grad_(False)
+        )
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images to (N, num_classes) logits."""
-        return self.classifier(self.head(self.features(x)))
+        return self.classifier(self.network(x))
 
     def train(self, mode: bool = True) -> DeployedMobileNetV2:
         if mode:

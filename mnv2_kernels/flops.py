@@ -11,8 +11,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .shapes import SYMMETRIC_PADDING, BlockShape, HeadShape, StemShape
+from .packed_network import layer_shapes
+from .shapes import SYMMETRIC_PADDING, BlockShape, ClassifierShape, HeadShape, StemShape
 
 COUNTER_MODULE = "torch.utils.flop_counter"
 
@@ -91,6 +93,19 @@ def head_pool_packed(x: Shape, packed: Shape, *, in_channels: int, out_channels:
     return 2 * HeadShape(*_image_size(x), in_channels, out_channels).macs
 
 
+def linear(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
+    return 2 * ClassifierShape(x[0], x[1], weight[0]).macs
+
+
+def linear_packed(x: Shape, packed: Shape, *, in_features: int, out_features: int, **_: Any) -> int:
+    return 2 * ClassifierShape(x[0], in_features, out_features).macs
+
+
+def network(x: Tensor, packed: Tensor, **_: Any) -> int:
+    """Reads the layers from the packed network itself, whose shape does not tell them."""
+    return 2 * sum(layer.macs for layer in layer_shapes(packed, x))
+
+
 FORMULAS: tuple[Callable[..., int], ...] = (
     fused_block,
     fused_block_packed,
@@ -98,12 +113,20 @@ FORMULAS: tuple[Callable[..., int], ...] = (
     stem_packed,
     head_pool,
     head_pool_packed,
+    linear,
+    linear_packed,
 )
+
+
+def _ignoring_result(formula: Callable[..., int]) -> Callable[..., int]:
+    """A formula of raw tensors, which get the result as out_val."""
+    return lambda *tensors, out_val=None, **options: formula(*tensors, **options)
 
 
 def _register(counter: ModuleType) -> None:
     for formula in FORMULAS:
         counter.register_flop_formula(getattr(torch.ops.mnv2, formula.__name__))(formula)
+    counter.register_flop_formula(torch.ops.mnv2.network, get_raw=True)(_ignoring_result(network))
 
 
 class _CounterFinder(MetaPathFinder):

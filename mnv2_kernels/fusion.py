@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -15,6 +16,7 @@ from .layers import Layer, NotFusable
 from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
 
 Operator = Callable[..., Tensor]
+Weights = tuple[Tensor | None, ...]
 
 NOT_SAVED = (
     "a deployed network holds weights packed for this machine, which are not saved: save the "
@@ -26,19 +28,20 @@ NOT_SAVED = (
 class Fusion:
     """An operator in place of layers.
 
-    ``same_stride`` is the stride of a SAME-padded convolution, whose padding depends on the input's size.
+    ``weights`` gives what ``pack`` takes; ``same_stride`` is the stride of a SAME-padded convolution, whose
+    padding depends on the input's size.
     """
 
     pack: Operator
     run: Operator
-    layers: tuple[Layer | None, ...]
+    weights: Callable[[], Weights]
     channels: dict[str, Any]
     options: dict[str, Any]
     same_stride: int | None = None
 
     def packed_weights(self) -> Tensor:
         """The weights as ``run`` takes them, without a gradient."""
-        return self.pack(*(tensor for layer in self.layers for tensor in _weights(layer)), **self.options)
+        return self.pack(*self.weights(), **self.options)
 
     def operator(self) -> PackedOperator:
         # Packed weights outlive an inference mode that happens to be on.
@@ -99,7 +102,7 @@ def block_fusion(expand: Layer | None, depthwise: Layer, project: Layer, residua
     return Fusion(
         pack=torch.ops.mnv2.pack_block.default,
         run=torch.ops.mnv2.fused_block_packed.default,
-        layers=(expand, depthwise, project),
+        weights=partial(_weights, expand, depthwise, project),
         channels=channels,
         options={**window, "residual": residual, "activation": activation},
         same_stride=same_stride,
@@ -113,7 +116,7 @@ def stem_fusion(layer: Layer) -> Fusion:
     return Fusion(
         pack=torch.ops.mnv2.pack_stem.default,
         run=torch.ops.mnv2.stem_packed.default,
-        layers=(layer,),
+        weights=partial(_weights, layer),
         channels=_channels(layer),
         options={**window, "activation": layer.activation_name},
         same_stride=same_stride,
@@ -126,10 +129,39 @@ def head_fusion(layer: Layer) -> Fusion:
     return Fusion(
         pack=torch.ops.mnv2.pack_head_pool.default,
         run=torch.ops.mnv2.head_pool_packed.default,
-        layers=(layer,),
+        weights=partial(_weights, layer),
         channels=_channels(layer),
         options={"activation": layer.activation_name},
     )
+
+
+def linear_fusion(linear: nn.Linear) -> Fusion:
+    """A linear layer as mnv2::linear; NotFusable where its weights are wider than the kernels' arithmetic."""
+    if linear.weight.dtype.itemsize > 4:
+        raise NotFusable(f"weights are {linear.weight.dtype}, and the kernels compute in float32")
+    out_features, in_features = linear.weight.shape
+    return Fusion(
+        pack=torch.ops.mnv2.pack_linear.default,
+        run=torch.ops.mnv2.linear_packed.default,
+        weights=lambda: (linear.weight.detach(), None if linear.bias is None else linear.bias.detach()),
+        channels={"in_features": in_features, "out_features": out_features},
+        options={},
+    )
+
+
+def network_operator(operators: Sequence[PackedOperator]) -> PackedOperator:
+    """The operators of a stem, blocks, a head and possibly a linear layer as mnv2::network."""
+    first, last = operators[0].options, operators[-1].options
+    with torch.inference_mode(False), torch.no_grad():
+        packed = torch.ops.mnv2.pack_network(
+            [operator.packed for operator in operators],
+            same_padding=[operator.same_stride is not None for operator in operators],
+        )
+    channels = {
+        "in_channels": first["in_channels"],
+        "out_channels": last["out_features" if "out_features" in last else "out_channels"],
+    }
+    return PackedOperator(torch.ops.mnv2.network.default, packed, channels, None)
 
 
 def _window(layer: Layer) -> tuple[dict[str, Any], int | None]:
@@ -145,10 +177,15 @@ def _channels(layer: Layer) -> dict[str, int]:
     return {"in_channels": in_channels, "out_channels": out_channels}
 
 
-def _weights(layer: Layer | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    if layer is None:
-        return None, None, None
-    return layer.conv.weight.detach(), *fold(layer.conv, layer.norm)
+def _weights(*layers: Layer | None) -> Weights:
+    """Weight, scale and bias of each layer; None three times where there is none."""
+    weights: list[Tensor | None] = []
+    for layer in layers:
+        if layer is None:
+            weights += [None, None, None]
+        else:
+            weights += [layer.conv.weight.detach(), *fold(layer.conv, layer.norm)]
+    return tuple(weights)
 
 
 def _run(

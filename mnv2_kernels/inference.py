@@ -31,6 +31,28 @@ class _NoBackward(torch.autograd.Function):
         raise RuntimeError(NO_BACKWARD)
 
 
+class TrainableLinear(torch.autograd.Function):
+    """A kernel's linear layer with torch's way back: a classifier on fused features may train."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return kernel(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        return (
+            gradient @ weight if wants_x else None,
+            gradient.T @ x if wants_weight else None,
+            gradient.sum(0) if wants_bias else None,
+            None,
+        )
+
+
 _NODE = f"{_NoBackward.__name__}Backward"
 
 
@@ -47,6 +69,11 @@ def wants_gradient(x: Tensor) -> bool:
 def is_traced() -> bool:
     """Whether this call is recorded, to be repeated later with other inputs and parameters."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Whether x is the argument of a function that torch.func transforms."""
+    return functorch.is_functorch_wrapped_tensor(x)
 
 
 def run_without_backward(

@@ -69,7 +69,7 @@ class Layer(NamedTuple):
         """Raises NotFusable unless a kernel computes just this."""
         for module in (self.conv, self.norm, self.activation):
             if module is not None:
-                _check_own_forward(self.name, module)
+                check_own_forward(self.name, module)
         _check_convolution(self.name, self.conv, kernel_size, depthwise)
         _check_norm(self.name, self.norm)
         if self.activation is not None and type(self.activation) not in ACTIVATION_NAMES:
@@ -102,7 +102,7 @@ def read_block(name: str, conv: nn.Module) -> tuple[Layer | None, Layer, Layer]:
 def _sequential_children(name: str, module: nn.Module) -> list[nn.Module]:
     if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
         raise NotFusable(f"{name} is {_class_name(module)} instead of Sequential")
-    _check_own_forward(name, module)
+    check_own_forward(name, module)
     return list(module.children())
 
 
@@ -118,7 +118,8 @@ def _is_frozen_batch_norm(norm: nn.Module) -> bool:
     return type(norm).__name__ == "FrozenBatchNorm2d" and type(norm).__module__.startswith("torchvision.")
 
 
-def _check_own_forward(name: str, module: nn.Module) -> None:
+def check_own_forward(name: str, module: nn.Module) -> None:
+    """Raises NotFusable where something else happens in a call than the class's forward."""
     if "forward" in vars(module):
         raise NotFusable(f"{name}: the forward of {_class_name(module)} is replaced")
     if module._forward_hooks or module._forward_pre_hooks:

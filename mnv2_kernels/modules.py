@@ -9,12 +9,12 @@ from typing import Literal, get_args
 from torch import Tensor, fx, nn
 
 from .deployed import DeployedMobileNetV2
-from .fusion import Fusion, PackedOperator, block_fusion
+from .fusion import Fusion, PackedOperator, block_fusion, network_operator
 from .inference import is_traced, wants_gradient
 from .layers import ConvNormActivation, SamePaddedConv2d, is_batch_norm, read_block
 from .packed import Packed, PackedCache
 from .shapes import HEAD_CHANNELS, INVERTED_RESIDUAL_SETTING, KERNEL_SIZE, STEM_CHANNELS, make_divisible
-from .units import FusedHead, FusedStem, FusedUnit, global_average_pool
+from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit, global_average_pool
 
 PaddingRule = Literal["torch", "same"]
 NormLayer = Callable[[int], nn.Module]
@@ -102,7 +102,7 @@ class FusedMobileNetV2(nn.Module):
     are at that moment (only a write to single weights past torch's version, through ``.data`` or NumPy, may
     go unnoticed). It runs eagerly, with gradients, where the input requires one, and module by module where a
     change leaves no kernel; ``fusion_obstacles`` says which and why. A backward through a fused module to its
-    parameters is an error.
+    parameters is an error; the classifier trains on fused features.
 
     Under torch.compile it is fused where no parameter can expect a gradient (``torch.no_grad``), but packs
     its weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
@@ -149,8 +149,9 @@ class FusedMobileNetV2(nn.Module):
             _activated(FusedHead, nn.Conv2d(channels, self.last_channel, 1, bias=False), norm_layer)
         )
         self.features = nn.Sequential(*features)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
-        self._cache = PackedCache(_pack_features)
+        self.classifier = FusedClassifier(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
+        self._cache = PackedCache(_pack_network)
+        self._features_cache = PackedCache(_pack_features)
         for module in self.modules():
             _initialise(module)
 
@@ -182,12 +183,19 @@ class FusedMobileNetV2(nn.Module):
         model.last_channel = last_channel
         model.features = features
         model.classifier = classifier
-        model._cache = PackedCache(_pack_features)
+        model._cache = PackedCache(_pack_network)
+        model._features_cache = PackedCache(_pack_features)
         return model
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images to (N, num_classes) logits."""
-        return self.classifier(self._pooled_features(x))
+        classifier = self.classifier
+        joins = type(classifier) is FusedClassifier and not classifier.may_train()
+        if joins and self._may_skip_module_calls(x):
+            packed = self._cache.lookup(self)
+            if packed.operators is not None:
+                return packed.run(x)
+        return classifier(self._pooled_features(x))
 
     def fusion_obstacles(self) -> dict[str, str]:
         """The modules of ``features`` that run eagerly in eval mode, by name, and why."""
@@ -211,23 +219,29 @@ class FusedMobileNetV2(nn.Module):
         if obstacles:
             name, why = next(iter(obstacles.items()))
             raise RuntimeError(f"deploy: {name} cannot run fused: {why}. In train mode call eval() first.")
-        *body, head = self.features
+        *_, head = self.features
         if not isinstance(head, FusedHead):
             raise RuntimeError(
                 f"deploy: features end with {type(head).__name__} instead of the last convolution"
             )
-        operators = [unit.fusion().operator() for unit in body]
-        return DeployedMobileNetV2(operators, head.fusion().operator(), self.classifier)
+        operators = [unit.fusion().operator() for unit in self.features]
+        classifier: nn.Module | None = self.classifier
+        if isinstance(classifier, FusedClassifier) and classifier.fusion_obstacle() is None:
+            operators.append(classifier.fusion().operator())
+            classifier = None
+        return DeployedMobileNetV2(network_operator(operators), classifier)
+
+    def _may_skip_module_calls(self, x: Tensor) -> bool:
+        return not self.training and _only_calls_children(self.features) and not _needs_module_calls(x)
 
     def _pooled_features(self, x: Tensor) -> Tensor:
         features = self.features
-        if self.training or not _only_calls_children(features):
-            return global_average_pool(features(x))
-        if not _needs_module_calls(x):
-            # The same operators as below, with one look for changes instead of one for each.
-            packed = self._cache.lookup(features, features)
+        if self._may_skip_module_calls(x):
+            packed = self._features_cache.lookup(features, features)
             if packed.operators is not None:
                 return packed.run(x)
+        if self.training or not _only_calls_children(features):
+            return global_average_pool(features(x))
         *body, head = features
         for unit in body:
             x = unit(x)
@@ -246,23 +260,34 @@ def _needs_module_calls(x: Tensor) -> bool:
     )
 
 
+def _pack_network(model: FusedMobileNetV2) -> list[PackedOperator] | None:
+    if not _is_own_operator(model.classifier):
+        return None
+    return _pack_units([*model.features], [model.classifier])
+
+
 def _pack_features(features: nn.Sequential) -> list[PackedOperator] | None:
-    """The operators of all units, the head's with the pool; None where one has to be called as a module."""
-    *body, head = features
-    if not (isinstance(head, FusedHead) and all(map(_is_own_operator, (*body, head)))):
+    return _pack_units([*features], [])
+
+
+def _pack_units(features: list[nn.Module], classifier: list[nn.Module]) -> list[PackedOperator] | None:
+    """One operator for a chain that ends with the head and its pool; None where modules have to be called."""
+    kinds = [type(unit) for unit in features]
+    body = kinds[1:-1] if kinds[:1] == [FusedStem] else kinds[:-1]
+    is_chain = kinds[-1:] == [FusedHead] and set(body) <= {FusedInvertedResidual}
+    if not (is_chain and all(map(_is_own_operator, features))):
         return None
-    packed = [unit.packed().operators for unit in (*body, head)]
-    if None in packed:
-        return None
-    return [operator for operators in packed for operator in operators]
+    return [network_operator([unit.fusion().operator() for unit in (*features, *classifier)])]
 
 
 def _is_own_operator(unit: nn.Module) -> bool:
+    """Whether a call of this module does nothing but run its kernel."""
     return (
-        type(unit) in (FusedStem, FusedInvertedResidual, FusedHead)
+        type(unit) in (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
         and not unit.training
         and not _has_hooks(unit)
         and "forward" not in vars(unit)
+        and unit.fusion_obstacle() is None
     )
 
 

@@ -21,9 +21,12 @@ from .shapes import SYMMETRIC_PADDING, output_size
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
 
 # Each with the function of reference.py that computes the same.
-UNPACKED_OPS = ("fused_block", "stem", "head_pool")
+UNPACKED_OPS = ("fused_block", "stem", "head_pool", "linear")
 PACKED_OPS = tuple(f"{name}_packed" for name in UNPACKED_OPS)
-PACKERS = ("pack_block", "pack_stem", "pack_head_pool")
+PACKERS = ("pack_block", "pack_stem", "pack_head_pool", "pack_linear")
+
+# A whole network. Its packer copies packed layers; network_seconds is for profiles alone.
+NETWORK_OPS = ("network", "pack_network", "network_seconds")
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
 
@@ -158,6 +161,27 @@ def _head_pool_packed_fake(
     return x.new_empty((x.shape[0], out_channels))
 
 
+def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty((x.shape[0], weight.shape[0]))
+
+
+def _pack_linear_fake(weight: Tensor, bias: Tensor | None) -> Tensor:
+    out_features, in_features = (int(size) for size in weight.shape)
+    return _packed(weight, _native.packed_linear_bytes(in_features, out_features))
+
+
+def _linear_packed_fake(x: Tensor, packed: Tensor, *, in_features: int, out_features: int) -> Tensor:
+    return x.new_empty((x.shape[0], out_features))
+
+
+def _pack_network_fake(layers: Sequence[Tensor], *, same_padding: Sequence[bool]) -> Tensor:
+    return _packed(layers[0], _native.packed_network_bytes([int(layer.shape[0]) for layer in layers]))
+
+
+def _network_fake(x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int) -> Tensor:
+    return x.new_empty((x.shape[0], out_channels))
+
+
 _FAKES: dict[str, Callable[..., Tensor]] = {
     "fused_block": _fused_block_fake,
     "pack_block": _pack_block_fake,
@@ -168,6 +192,11 @@ _FAKES: dict[str, Callable[..., Tensor]] = {
     "head_pool": _head_pool_fake,
     "pack_head_pool": _pack_head_pool_fake,
     "head_pool_packed": _head_pool_packed_fake,
+    "linear": _linear_fake,
+    "pack_linear": _pack_linear_fake,
+    "linear_packed": _linear_packed_fake,
+    "pack_network": _pack_network_fake,
+    "network": _network_fake,
 }
 
 
@@ -209,8 +238,9 @@ def _register() -> Library:
         op = getattr(torch.ops.mnv2, name).default
         register_fake(op, fake)
         register_autograd(op, _refuse_backward(name))
-        register_vmap(op, batching.rule(op, folds_first_input=name not in PACKERS))
-    for name in UNPACKED_OPS + PACKED_OPS:
+        if name != "pack_network":
+            register_vmap(op, batching.rule(op, folds_first_input=name not in PACKERS))
+    for name in (*UNPACKED_OPS, *PACKED_OPS, "network"):
         op = getattr(torch.ops.mnv2, name).default
         for device in AUTOCAST_DEVICES:
             library.impl(name, _autocast(op, device), f"Autocast{device.upper()}")

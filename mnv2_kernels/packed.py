@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .fusion import PackedOperator
@@ -26,8 +27,10 @@ class Packed(NamedTuple):
         return run_without_backward(self._run, x, self.sources)
 
     def _run(self, x: Tensor) -> Tensor:
-        for operator in self.operators:
-            x = operator.forward(x)
+        # Their autograd rule, which runs in Python, has nothing to add here and takes 8 to 15 us each time.
+        with torch._C._AutoDispatchBelowAutograd():
+            for operator in self.operators:
+                x = operator.forward(x)
         return x
 
 

@@ -1,8 +1,8 @@
-"""The three operators in plain torch: what they compute, in any floating-point dtype and with gradients.
+"""The operators in plain torch: what they compute, in any floating-point dtype and with gradients.
 
-Same arguments as ``torch.ops.mnv2.{fused_block, stem, head_pool}``. Scale and bias are applied as a BatchNorm
-in eval mode applies them, so in x's dtype a result is what the eager network gives, and in float64 it is the
-truth that the tests measure errors against.
+Same arguments as ``torch.ops.mnv2.{fused_block, stem, head_pool, linear}``. Scale and bias are applied as a
+BatchNorm in eval mode applies them, so in x's dtype a result is what the eager network gives, and in float64
+it is the truth that the tests measure errors against.
 """
 
 from __future__ import annotations
@@ -95,3 +95,8 @@ def head_pool(
 ) -> Tensor:
     """The 1x1 convolution of x (N, C, H, W) and its mean over all pixels: (N, out_channels) of x's dtype."""
     return _convolve(x, weight, scale, bias, activation).mean((2, 3))
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The linear layer of x (N, in_features): (N, out_features) of x's dtype."""
+    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))

@@ -246,6 +246,20 @@ class ClassifierShape:
         return (self.in_features + 1) * self.out_features
 
 
+LayerShape = StemShape | BlockShape | HeadShape | ClassifierShape
+
+
+def describe(shape: LayerShape) -> str:
+    """A layer in a few characters: ``56x56 24-144-24 s1``."""
+    if isinstance(shape, ClassifierShape):
+        return f"{shape.in_features}-{shape.out_features}"
+    channels = [shape.in_channels, shape.out_channels]
+    if isinstance(shape, BlockShape) and shape.expand:
+        channels.insert(1, shape.expanded_channels)
+    stride = "" if isinstance(shape, HeadShape) else f" s{shape.stride}"
+    return f"{shape.height}x{shape.width} {'-'.join(map(str, channels))}{stride}"
+
+
 @dataclass(frozen=True)
 class NetworkShape:
     """A whole MobileNetV2."""

@@ -118,8 +118,8 @@ def _attributes(module: nn.Module) -> Iterable[Any]:
     for name in names:
         if name in held:
             yield from (held, name, held[name])
-    # The mode of a norm decides what it computes, that of a unit whether it runs its kernel.
-    if "eps" in held or held["_modules"]:
+    # The mode of a norm or a dropout decides what it computes, that of a unit whether it runs its kernel.
+    if "eps" in held or held["_modules"] or isinstance(module, nn.Dropout):
         yield from (held, "training", module.training)
 
 

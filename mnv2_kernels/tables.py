@@ -11,6 +11,7 @@ from rich.text import Text
 
 from .classify import Classification, Comparison, PhotoResult, Timing
 from .info import Info
+from .profile import Profile
 from .verify import Verification
 
 PASS = Text("ok", style="green")
@@ -110,6 +111,34 @@ def _inputs(result: Verification) -> str:
     random = result.inputs - result.photos
     counts = ((result.photos, "photograph"), (random, "random image"))
     return " and ".join(_count(number, noun) for number, noun in counts if number)
+
+
+def profile(result: Profile) -> RenderableType:
+    """One line for every kernel call of a network."""
+    layers = _table()
+    layers.add_column("layer", no_wrap=True)
+    layers.add_column("shape", no_wrap=True)
+    layers.add_column("plan", no_wrap=True)
+    _add_numbers(layers, "ms", "GFLOP/s", "of peak", "scratch KiB")
+    for layer in result.layers:
+        layers.add_row(
+            layer.kind,
+            layer.shape,
+            layer.plan,
+            f"{layer.ms:.3f}",
+            f"{layer.gflops:.1f}",
+            f"{layer.share:.0%}",
+            f"{layer.scratch_bytes / 1024:.0f}",
+        )
+
+    facts = _facts()
+    facts.add_row("network", f"{result.weights}, {result.size} x {result.size}, {result.dtype}")
+    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
+    facts.add_row("peak", f"{result.peak_gflops:.1f} GFLOP/s a thread, measured in this run")
+    facts.add_row("times", f"medians of {_count(result.rounds, 'call')}, batch {result.batch}")
+    total = sum(layer.ms for layer in result.layers)
+    facts.add_row("sum", f"{total:.2f} ms, {result.share:.0%} of the peak")
+    return _spaced(layers, facts)
 
 
 def installation(info: Info) -> RenderableType:

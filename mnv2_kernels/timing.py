@@ -9,12 +9,15 @@ from statistics import median
 WARM_UP_ROUNDS = 3
 
 
-def interleaved_times(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved_times(
+    functions: Mapping[str, Callable[[], object]], rounds: int, pause_s: float = 0.0
+) -> dict[str, list[float]]:
     """Times functions in turn, so that a machine that slows down slows all of them.
 
     Args:
         functions: what to time, by name; each is called `rounds` times after the warm-up.
         rounds: at least 1.
+        pause_s: seconds before each call, in which the threads of the one before go to sleep.
 
     Returns:
         The time of each call in milliseconds, by name.
@@ -25,6 +28,7 @@ def interleaved_times(functions: Mapping[str, Callable[[], object]], rounds: int
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
+            time.sleep(pause_s)
             start = time.perf_counter()
             function()
             times[name].append((time.perf_counter() - start) * 1e3)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .fusion import Fusion, PackedOperator, head_fusion, stem_fusion
-from .inference import is_traced, wants_gradient
-from .layers import ConvNormActivation, NotFusable, layer_of
+from .fusion import Fusion, PackedOperator, head_fusion, linear_fusion, stem_fusion
+from .inference import TrainableLinear, is_traced, is_transformed, wants_gradient
+from .layers import ConvNormActivation, NotFusable, check_own_forward, layer_of
 from .packed import Packed, PackedCache
 
 
@@ -82,6 +82,39 @@ class FusedHead(FusedUnit, ConvNormActivation):
 
     def _eager_pooled(self, x: Tensor) -> Tensor:
         return global_average_pool(self.forward(x))
+
+
+class FusedClassifier(FusedUnit, nn.Sequential):
+    """Dropout and the linear layer behind the pool: mnv2::linear in eval mode, where it may train, too."""
+
+    def fusion(self) -> Fusion:
+        *dropouts, linear = self.children()
+        for name, module in self.named_children():
+            check_own_forward(name, module)
+        if type(linear) is not nn.Linear:
+            raise NotFusable(f"{len(dropouts)} is {type(linear).__name__} instead of Linear")
+        for index, dropout in enumerate(dropouts):
+            if type(dropout) is not nn.Dropout:
+                raise NotFusable(f"{index} is {type(dropout).__name__} instead of Dropout")
+            if dropout.training:
+                raise NotFusable(f"{index}: Dropout is in training mode")
+        return linear_fusion(linear)
+
+    def may_train(self) -> bool:
+        """Whether a backward to its parameters can follow: a classifier on fused features may be trained."""
+        return torch.is_grad_enabled() and any(each.requires_grad for each in self.parameters())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_features) to (N, out_features); other shapes as nn.Linear takes them."""
+        if isinstance(x, fx.Proxy) or x.dim() != 2:
+            return super().forward(x)
+        if self.training or is_traced() or not self.may_train() or is_transformed(x) or wants_gradient(x):
+            return self._infer(x, super().forward)
+        packed = self.packed()
+        if packed.operators is None:
+            return super().forward(x)
+        linear = self[-1]
+        return TrainableLinear.apply(x, linear.weight, linear.bias, packed.operators[0].forward)
 
 
 def global_average_pool(x: Tensor) -> Tensor:

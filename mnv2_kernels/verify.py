@@ -18,7 +18,7 @@ from .accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
 from .modules import FusedMobileNetV2
 from .networks import eager_copy, network_shape
 from .photos import load_photos
-from .shapes import BlockShape, HeadShape, StemShape
+from .shapes import describe
 from .weights import Network
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
@@ -128,20 +128,12 @@ def _parts(model: FusedMobileNetV2, size: int) -> list[_Part]:
     *body, head = zip(model.features, eager.features, exact.features, strict=True)
     shapes = (shape.stem, *shape.blocks)
     parts = [
-        _Part(f"features.{index}", _describe(shapes[index]), *versions) for index, versions in enumerate(body)
+        _Part(f"features.{index}", describe(shapes[index]), *versions) for index, versions in enumerate(body)
     ]
     pooled = (version.pooled for version in head)
-    parts.append(_Part(f"features.{len(body)}, pool", _describe(shape.head), *pooled))
+    parts.append(_Part(f"features.{len(body)}, pool", describe(shape.head), *pooled))
     parts.append(_Part("network", f"{size}x{size} to logits", model, eager, exact))
     return parts
-
-
-def _describe(shape: StemShape | BlockShape | HeadShape) -> str:
-    channels = [shape.in_channels, shape.out_channels]
-    if isinstance(shape, BlockShape) and shape.expand:
-        channels.insert(1, shape.expanded_channels)
-    stride = "" if isinstance(shape, HeadShape) else f" s{shape.stride}"
-    return f"{shape.height}x{shape.width} {'-'.join(map(str, channels))}{stride}"
 
 
 def _compare(part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor]) -> PartResult:

@@ -18,9 +18,9 @@ Capture = pytest.CaptureFixture[str]
 
 OPERATORS = {
     f"mnv2::{name}"
-    for op in ("fused_block", "stem", "head_pool")
+    for op in ("fused_block", "stem", "head_pool", "linear")
     for name in (op, f"{op}_packed", f"pack_{op.removeprefix('fused_')}")
-}
+} | {"mnv2::network", "mnv2::network_seconds", "mnv2::pack_network"}
 TIMEOUT_S = 120
 
 

@@ -46,8 +46,16 @@ def test_is_lean_and_independent_of_its_source(x: Tensor) -> None:
     gc.collect()
     assert all(weight() is None for weight in weights)
     assert torch.equal(deployed(x), expected)
+    assert not list(deployed.parameters())
+
+
+def test_keeps_a_classifier_that_no_kernel_computes(x: Tensor) -> None:
+    model = small()
+    model.classifier = nn.Sequential(nn.Linear(model.last_channel, 5), nn.Tanh())
+    deployed = model.deploy()
+    assert torch.equal(deployed(x), model(x))
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
-    assert [name for name, _ in deployed.named_parameters()] == ["classifier.1.weight", "classifier.1.bias"]
+    assert [name for name, _ in deployed.named_parameters()] == ["classifier.0.weight", "classifier.0.bias"]
 
 
 def test_copies(x: Tensor) -> None:
@@ -71,7 +79,7 @@ def test_cannot_be_trained_or_saved() -> None:
         deployed.state_dict,
         lambda: deployed.load_state_dict({}),
         lambda: pickle.dumps(deployed),
-        lambda: pickle.dumps(deployed.features),
+        lambda: pickle.dumps(deployed.network),
     ):
         with pytest.raises(RuntimeError, match=r"packed for this machine.*save the FusedMobileNetV2"):
             save()

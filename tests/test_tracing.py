@@ -16,8 +16,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 BACKEND = "aot_eager"
 # One kernel of each kind.
 TINY_SETTING = [[6, 16, 1, 2]]
-KERNELS = ["mnv2::fused_block_packed", "mnv2::head_pool_packed", "mnv2::stem_packed"]
-PACKERS = ["mnv2::pack_block", "mnv2::pack_head_pool", "mnv2::pack_stem"]
+KERNELS = ["mnv2::fused_block_packed", "mnv2::head_pool_packed", "mnv2::linear_packed", "mnv2::stem_packed"]
+PACKERS = ["mnv2::pack_block", "mnv2::pack_head_pool", "mnv2::pack_linear", "mnv2::pack_stem"]
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_export(deployed: bool, strict: bool, x: Tensor) -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(module, (x,), dynamic_shapes=({0: batch},), strict=strict)
     packers = [name for name in operators_of(program.graph) if name.startswith("mnv2.pack_")]
-    assert len(packers) == (0 if deployed else len(model.features))
+    assert len(packers) == (0 if deployed else len(model.features) + 1)
     with torch.no_grad():
         for each in (x, x[:1]):
             torch.testing.assert_close(program.module()(each), model(each))

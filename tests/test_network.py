@@ -1,0 +1,377 @@
+"""mnv2::network and mnv2::linear: the bits of the layers one after the other, and what torch has to know."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import every_isa
+from models import calls, small
+from tolerances import assert_accurate
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mnv2_kernels import FusedMobileNetV2, _native, ops, packed_network, reference, shapes
+
+network = torch.ops.mnv2.network
+NETWORK = {"in_channels": 3, "out_channels": 10}
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def layers_of(model: FusedMobileNetV2) -> list[nn.Module]:
+    return [unit.fusion().operator() for unit in (*model.features, model.classifier)]
+
+
+def pack(model: FusedMobileNetV2, same_padding: bool = False) -> Tensor:
+    packed = [layer.packed for layer in layers_of(model)]
+    return torch.ops.mnv2.pack_network(packed, same_padding=[same_padding] * len(packed))
+
+
+@pytest.fixture(scope="module")
+def model() -> FusedMobileNetV2:
+    return small()
+
+
+@pytest.fixture
+def packed(model: FusedMobileNetV2) -> Tensor:
+    return pack(model)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(3, 3, 37, 30, generator=torch.Generator().manual_seed(1))
+
+
+# --- bits ---
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("padding", ["torch", "same"])
+def test_bits_of_the_layers_one_after_the_other(isa, dtype, padding, x):
+    model = small(padding=padding)
+    y = x.to(dtype)
+    for layer in layers_of(model):
+        y = layer(y)
+    assert torch.equal(network(x.to(dtype), pack(model, padding == "same"), **NETWORK), y)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_bits_do_not_depend_on_batch_or_threads(threads, packed):
+    x = torch.randn(7, 3, 40, 33)
+    expected = torch.cat([network(image, packed, **NETWORK) for image in x.split(1)])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for batch in (1, 2, 4, 7):
+            assert torch.equal(network(x[:batch], packed, **NETWORK), expected[:batch])
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("hooked", ["features.2", "features", "classifier"])
+def test_a_watched_network_gives_the_same_bits(hooked, model, x):
+    seen = []
+    with torch.no_grad():
+        expected = model(x)
+        with calls() as operators:
+            model(x)
+        assert operators == ["network"]
+        handle = model.get_submodule(hooked).register_forward_hook(lambda *arguments: seen.append(arguments))
+        try:
+            with calls() as operators:
+                y = model(x)
+        finally:
+            handle.remove()
+    assert len(seen) == 1
+    assert "network" not in operators or hooked == "classifier"
+    if hooked == "features":
+        # The pool is torch's own, in another order.
+        torch.testing.assert_close(y, expected)
+    else:
+        assert torch.equal(y, expected)
+
+
+def test_features_and_their_beginnings_still_work(model, x):
+    with torch.no_grad():
+        whole = model.features(x)
+        assert torch.equal(model.features[2:](model.features[:2](x)), whole)
+
+
+def test_a_classifier_of_ones_own(x):
+    model = small()
+    model.classifier = nn.Sequential(nn.Linear(model.last_channel, 6), nn.Tanh())
+    model.requires_grad_(False)
+    model.classifier.requires_grad_(True)
+    with calls() as operators:
+        y = model(x)
+    assert operators[-1] == "network"
+    y.sum().backward()
+    assert model.classifier[0].weight.grad is not None
+
+
+def test_a_classifier_trains_with_torchs_gradients(x):
+    model = small()
+    model.features.requires_grad_(False)
+    with torch.no_grad():
+        expected = model(x)
+    theirs = copy.deepcopy(model.classifier[1])
+    y = model(x)
+    assert torch.equal(y, expected)
+    y.square().sum().backward()
+    with torch.no_grad():
+        pooled = model._pooled_features(x)
+    theirs(pooled).square().sum().backward()
+    torch.testing.assert_close(model.classifier[1].weight.grad, theirs.weight.grad)
+    torch.testing.assert_close(model.classifier[1].bias.grad, theirs.bias.grad)
+
+
+def test_a_replaced_linear_layer_is_packed_anew(model, x):
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model(x)
+        model.classifier[1] = nn.Linear(model.last_channel, 4)
+        y = model(x)
+        assert y.shape == (3, 4)
+        model.classifier[1].bias.add_(1)
+        assert torch.allclose(model(x), y + 1, atol=1e-5)
+
+
+def test_a_dropout_that_trains_is_not_skipped(model, x):
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        expected = model(x)
+        model.classifier[0].train()
+        torch.manual_seed(0)
+        assert not torch.allclose(model(x), expected)
+        model.classifier[0].eval()
+        assert torch.equal(model(x), expected)
+
+
+# --- the linear layer ---
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sizes", [(1280, 1000), (17, 51), (1, 1), (193, 8)], ids=str)
+def test_linear_is_accurate(isa, dtype, sizes):
+    in_features, out_features = sizes
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(64, in_features, generator=generator).to(dtype)
+    weight = (torch.randn(out_features, in_features, generator=generator) / in_features**0.5).to(dtype)
+    bias = torch.randn(out_features, generator=generator).to(dtype)
+    exact = reference.linear(x.double(), weight.double(), bias.double())
+    assert_accurate(torch.ops.mnv2.linear(x, weight, bias), reference.linear(x, weight, bias), exact)
+
+
+def test_linear_takes_any_strides():
+    x, weight = torch.randn(6, 14), torch.randn(5, 7)
+    for view in (x[:, ::2], x[:, :7], x.T[:7, :6].T, x[:1, :7].expand(6, 7)):
+        expected = torch.ops.mnv2.linear(view.contiguous(), weight, None)
+        assert torch.equal(torch.ops.mnv2.linear(view, weight, None), expected)
+    assert torch.ops.mnv2.linear(x[:0, :7], weight, None).shape == (0, 5)
+
+
+# --- what torch knows of them ---
+
+
+def linear_calls(dtype: torch.dtype = torch.float32):
+    x, weight, bias = torch.randn(4, 9).to(dtype), torch.randn(5, 9).to(dtype), torch.randn(5).to(dtype)
+    packed = torch.ops.mnv2.pack_linear(weight, bias)
+    yield torch.ops.mnv2.linear.default, (x, weight, bias), {}
+    yield torch.ops.mnv2.pack_linear.default, (weight, bias), {}
+    yield torch.ops.mnv2.linear_packed.default, (x, packed), {"in_features": 9, "out_features": 5}
+
+
+def network_calls(model: FusedMobileNetV2, x: Tensor):
+    layers = [layer.packed for layer in layers_of(model)]
+    yield torch.ops.mnv2.pack_network.default, (layers,), {"same_padding": [False] * len(layers)}
+    yield network.default, (x, pack(model)), NETWORK
+
+
+@every_isa
+def test_opcheck(isa, x):
+    for op, arguments, options in (*linear_calls(), *network_calls(small(), x)):
+        torch.library.opcheck(op, arguments, options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_opcheck_in_half_precision(dtype, model, x):
+    for op, arguments, options in (*linear_calls(dtype), *network_calls(model, x.to(dtype))):
+        torch.library.opcheck(op, arguments, options)
+
+
+def test_compile_with_dynamic_sizes(model, x):
+    torch.compiler.reset()
+    deployed = model.deploy()
+    compiled = torch.compile(deployed, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for image in (x, x[:2, :, :33, :29]):
+            assert torch.equal(compiled(image), deployed(image))
+
+
+def test_export_of_a_deployed_network(model, x):
+    deployed = model.deploy()
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(deployed, (x,), dynamic_shapes=({0: batch},))
+    assert torch.equal(program.module()(x[:2]), deployed(x[:2]))
+
+
+def test_vmap_folds_the_images_into_the_batch(packed):
+    x = torch.randn(2, 3, 3, 20, 20)
+    y = torch.vmap(lambda images: network(images, packed, **NETWORK))(x)
+    assert torch.equal(y, network(x.flatten(0, 1), packed, **NETWORK).unflatten(0, (2, 3)))
+
+
+def test_autocast_computes_in_its_dtype(packed, x):
+    with torch.autocast("cpu", torch.bfloat16):
+        y = network(x, packed, **NETWORK)
+    assert torch.equal(y, network(x.bfloat16(), packed, **NETWORK))
+
+
+def test_a_backward_is_refused(packed, x):
+    y = network(x.requires_grad_(), packed, **NETWORK)
+    with pytest.raises(RuntimeError, match=r"^mnv2::network has no backward"):
+        y.sum().backward()
+
+
+def test_flops_are_twice_the_multiply_accumulates():
+    model = FusedMobileNetV2().eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
+    assert counter.get_total_flops() == 2 * shapes.mobilenet_v2(resolution=64, batch=2).macs
+
+
+def test_layer_shapes_are_those_of_the_published_network():
+    expected = shapes.mobilenet_v2(1.0, 224, 2)
+    model = FusedMobileNetV2().eval()
+    got = packed_network.layer_shapes(pack(model), torch.empty(2, 3, 224, 224))
+    assert got == [expected.stem, *expected.blocks, expected.head, expected.classifier]
+
+
+def test_seconds_of_every_layer(packed, x):
+    seconds = torch.ops.mnv2.network_seconds(x, packed, **NETWORK)
+    assert seconds.dtype == torch.float64
+    assert seconds[0] == 0  # the stem runs inside the block behind it
+    assert (seconds[1:] > 0).all()
+
+
+# --- errors ---
+
+
+def refuses(message: str):
+    return pytest.raises(RuntimeError, match="^" + message)
+
+
+ERRORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
+    "dimensions": (
+        lambda x, packed: network(x[0], packed, **NETWORK),
+        r"mnv2::network: x: expected 4 dimensions, got shape \(3, 37, 30\)",
+    ),
+    "channels of x": (
+        lambda x, packed: network(x[:, :2], packed, **NETWORK),
+        r"mnv2::network: x: expected shape \(N, 3, H, W\), got \(3, 2, 37, 30\)",
+    ),
+    "channels": (
+        lambda x, packed: network(x, packed, in_channels=3, out_channels=11),
+        r"mnv2::network: packed: expected a network with channels 3 -> 11, got one with 3 -> 10",
+    ),
+    "no pixels": (
+        lambda x, packed: network(x[:, :, :0], packed, **NETWORK),
+        r"mnv2::network: x: expected an image that fills .* every layer, got shape \(3, 3, 0, 30\)",
+    ),
+    "dtype": (
+        lambda x, packed: network(x.double(), packed, **NETWORK),
+        r"mnv2::network: x: expected dtype float32, float16 or bfloat16, got float64",
+    ),
+    "other bytes": (
+        lambda x, packed: network(x, torch.zeros_like(packed), **NETWORK),
+        r"mnv2::network: packed: expected a packed network, got bytes of another format",
+    ),
+    "fewer bytes": (
+        lambda x, packed: network(x, packed[:-64], **NETWORK),
+        r"mnv2::network: packed: expected all of a network's bytes, got \d+",
+    ),
+    "no head": (
+        lambda x, packed: torch.ops.mnv2.pack_network(
+            [torch.ops.mnv2.pack_stem(torch.randn(8, 3, 3, 3), None, None)], same_padding=[False]
+        ),
+        r"mnv2::pack_network: layers: expected an optional stem, .* got no head",
+    ),
+    "a network as a layer": (
+        lambda x, packed: torch.ops.mnv2.pack_network([packed], same_padding=[False]),
+        r"mnv2::pack_network: layers: layer 0: expected packed weights of a layer, got",
+    ),
+    "paddings": (
+        lambda x, packed: torch.ops.mnv2.pack_network([packed], same_padding=[]),
+        r"mnv2::pack_network: same_padding: expected 1 values, one a layer, got 0",
+    ),
+    "a layer's dtype": (
+        lambda x, packed: torch.ops.mnv2.pack_network([packed.float()], same_padding=[False]),
+        r"mnv2::pack_network: layers\[0\]: expected dtype uint8, got float32",
+    ),
+    "linear dimensions": (
+        lambda x, packed: torch.ops.mnv2.linear(x, torch.randn(2, 3), None),
+        r"mnv2::linear: x: expected 2 dimensions, got shape \(3, 3, 37, 30\)",
+    ),
+    "linear features": (
+        lambda x, packed: torch.ops.mnv2.linear(torch.randn(2, 4), torch.randn(2, 3), None),
+        r"mnv2::linear: weight: expected shape \(2, 4\), got \(2, 3\)",
+    ),
+    "linear bias": (
+        lambda x, packed: torch.ops.mnv2.pack_linear(torch.randn(2, 3), torch.randn(3)),
+        r"mnv2::pack_linear: bias: expected shape \(2,\), got \(3,\)",
+    ),
+    "packed features": (
+        lambda x, packed: torch.ops.mnv2.linear_packed(
+            torch.randn(2, 4),
+            torch.ops.mnv2.pack_linear(torch.randn(2, 3), None),
+            in_features=3,
+            out_features=2,
+        ),
+        r"mnv2::linear_packed: x: expected shape \(N, 3\), got \(2, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(name, packed, x):
+    call, message = ERRORS[name]
+    with refuses(message):
+        call(x, packed)
+
+
+def test_layer_shapes_of_what_cannot_be_read(packed, x):
+    for other in (packed.to("meta"), packed.float(), nn.Parameter(packed, requires_grad=False)):
+        with pytest.raises(ValueError, match=r"^packed: expected a plain uint8 tensor on cpu"):
+            packed_network.layer_shapes(other, x)
+    with pytest.raises(ValueError, match=r"^packed: expected a packed network, got"):
+        packed_network.layer_shapes(torch.zeros_like(packed), x)
+
+
+def test_every_network_operator_is_tested_here(model, x):
+    tested = {op.name() for op, _, _ in (*linear_calls(), *network_calls(model, x))}
+    named = {f"mnv2::{name}" for name in (*ops.NETWORK_OPS, "linear", "linear_packed", "pack_linear")}
+    assert named - tested == {"mnv2::network_seconds"}
+
+
+def test_a_network_stays_with_the_instruction_set_it_was_packed_for(monkeypatch, model, x):
+    monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
+    packed = pack(model)
+    expected = network(x, packed, **NETWORK)
+    monkeypatch.delenv("MNV2_FORCE_ISA")
+    assert torch.equal(network(x, packed, **NETWORK), expected)
+
+
+def test_layers_of_two_instruction_sets_are_no_network(monkeypatch, model):
+    if _native.selected_isa() == "scalar":
+        pytest.skip("this machine has one instruction set only")
+    layers = [layer.packed for layer in layers_of(model)]
+    monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
+    layers[-1] = model.classifier.fusion().packed_weights()
+    monkeypatch.delenv("MNV2_FORCE_ISA")
+    with refuses(r"mnv2::pack_network: layers: layer \d+: expected the first layer's instruction set"):
+        torch.ops.mnv2.pack_network(layers, same_padding=[False] * len(layers))
