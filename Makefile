@@ -19,6 +19,7 @@ demo: build
 test: build
 	cmake --workflow --preset plain
 	cmake --workflow --preset sanitize
+	cmake --workflow --preset thread
 	python -m pytest
 
 test-torch: build

@@ -39,8 +39,8 @@ SETTINGS = (
 )
 # Logits of a network with random weights are about 1; a wrong engine is off by more, rounding by far less.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.bfloat16: 0.2}
-# Threads that wait for work keep a core busy for a while: nobody is to be timed in that while.
-PAUSE_S = 0.005
+# Threads that wait for more work keep a core busy for a while: nobody is to be timed in that while.
+PAUSE_S = 0.002
 
 
 @dataclass
@@ -159,7 +159,8 @@ def measure(model: nn.Module, dtype: torch.dtype, threads: int, batch: int, size
         if not row.largest_error[name] < LARGEST_ERROR[dtype]:
             raise SystemExit(f"{name}: logits are off by {row.largest_error[name]:.2g}")
         functions[name] = lambda function=function: function(x)
-    for name, times in interleaved_times(functions, rounds, pause_s=PAUSE_S).items():
+    pause_s = PAUSE_S if threads > 1 else 0.0
+    for name, times in interleaved_times(functions, rounds, pause_s).items():
         row.median_ms[name] = median(times) / batch
         row.best_ms[name] = min(times) / batch
     return row

@@ -20,9 +20,6 @@ constexpr int64_t sum_depth = 96;
 constexpr int panel_vectors = 2;
 constexpr int panel_width = panel_vectors * lanes;
 
-// Depths that one pass of the innermost loop unrolls: all of a block, but no more than the instruction cache likes.
-constexpr int unrolled_depths = lanes < 8 ? lanes : 8;
-
 constexpr int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;

@@ -16,6 +16,8 @@ constexpr int registers = 16;
 constexpr int lanes = 8;
 // Of tiles one and two vectors wide: 12 accumulators, 2 weights and a broadcast leave one register of sixteen.
 constexpr int tile_rows[] = {12, 6};
+// Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
+constexpr int unrolled_depths = 8;
 
 MNV2_INLINE Vec load(const float* p)
 {

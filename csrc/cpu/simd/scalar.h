@@ -20,6 +20,7 @@ namespace {
 constexpr int registers = MNV2_SCALAR_REGISTERS;
 constexpr int lanes = MNV2_SCALAR_LANES;
 constexpr int tile_rows[] = {8, 4};  // of tiles one and two vectors wide
+constexpr int unrolled_depths = 1;   // a vector is a loop of its own
 
 struct Vec {
     float at[lanes];
