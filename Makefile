@@ -28,7 +28,8 @@ test-torch: build
 	$(PYTHON) -m venv $(TORCH_VENV)
 	$(TORCH_VENV)/bin/pip install torch==$(TORCH) pytest hypothesis
 	$(TORCH_VENV)/bin/pip install --force-reinstall --no-deps build/wheel/*.whl
-	$(TORCH_VENV)/bin/pytest tests/test_ops.py tests/test_block.py tests/test_stem_head.py tests/test_layouts.py
+	$(TORCH_VENV)/bin/pytest tests/test_ops.py tests/test_block.py tests/test_stem_head.py tests/test_layouts.py \
+		tests/test_network.py
 
 bench: build
 	python benchmarks/quick.py

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -150,6 +152,30 @@ def test_a_dropout_that_trains_is_not_skipped(model, x):
         assert torch.equal(model(x), expected)
 
 
+PEAK_MEMORY = """
+import resource, sys, torch
+from mnv2_kernels import FusedMobileNetV2
+from mnv2_kernels.networks import eager_copy
+
+model = FusedMobileNetV2().eval()
+if sys.argv[1] == "eager":
+    model = eager_copy(model)
+x = torch.randn(8, 3, 1024, 1024)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with torch.inference_mode():
+    model(x)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_large_images_take_a_fraction_of_eagers_memory():
+    def peak(which: str) -> int:
+        command = [sys.executable, "-c", PEAK_MEMORY, which]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert 8 * peak("fused") < peak("eager")
+
+
 # --- the linear layer ---
 
 
@@ -282,6 +308,10 @@ ERRORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
     "no pixels": (
         lambda x, packed: network(x[:, :, :0], packed, **NETWORK),
         r"mnv2::network: x: expected an image that fills .* every layer, got shape \(3, 3, 0, 30\)",
+    ),
+    "too many pixels": (
+        lambda x, packed: network(x[:, :, :1, :1].expand(3, 3, 2**17, 2**16), packed, **NETWORK),
+        r"mnv2::network: x: expected at most 4294967296 pixels an image, got shape \(3, 3, 131072, 65536\)",
     ),
     "dtype": (
         lambda x, packed: network(x.double(), packed, **NETWORK),
