@@ -38,9 +38,11 @@ def test_every_layer_is_timed(batch: int, threads: int, tmp_path: Path, capsys: 
     assert [layer["kind"] for layer in result["layers"]] == KINDS
     assert (result["batch"], result["threads"], result["rounds"]) == (batch, threads, 2)
     assert result["peak_gflops"] > 0
+    workers = 1 if batch >= threads else threads
     for layer in result["layers"]:
         assert layer["ms"] > 0
-        assert 0 < layer["share"] < 1.5
+        peak = result["peak_gflops"] * (threads if layer["kind"] == "linear" else workers)
+        assert layer["share"] == pytest.approx(layer["gflops"] / peak)
     # Where threads take whole images, the operations are those of one.
     network = shapes.mobilenet_v2(0.35, 64, 1 if batch >= threads else batch)
     first, *others = network.blocks
