@@ -1,4 +1,4 @@
-"""Prints the README's table: the whole network, fused against torch's own ways of running it.
+"""Prints the whole network, fused and deployed, against torch's own ways of running it.
 
     python benchmarks/quick.py [--rounds 40] [--size 224]
 
@@ -35,8 +35,10 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def variants(model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
     channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    fused = FusedMobileNetV2.from_model(model).eval()
     return {
-        FUSED: FusedMobileNetV2.from_model(model).eval(),
+        FUSED: fused,
+        "deploy()": fused.deploy(),
         "eager": model,
         "eager, channels_last": lambda x: channels_last(x.contiguous(memory_format=torch.channels_last)),
         "torch.compile, freezing": compiled(copy.deepcopy(model)),

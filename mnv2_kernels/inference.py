@@ -43,7 +43,8 @@ class TrainableLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        # Under autocast the result has another dtype than the arguments; autograd casts back.
+        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
         return (
             gradient @ weight if wants_x else None,

@@ -193,7 +193,7 @@ class FusedMobileNetV2(nn.Module):
         joins = type(classifier) is FusedClassifier and not classifier.may_train()
         if joins and self._may_skip_module_calls(x):
             packed = self._cache.lookup(self)
-            if packed.operators is not None:
+            if packed.operator is not None:
                 return packed.run(x)
         return classifier(self._pooled_features(x))
 
@@ -238,7 +238,7 @@ class FusedMobileNetV2(nn.Module):
         features = self.features
         if self._may_skip_module_calls(x):
             packed = self._features_cache.lookup(features, features)
-            if packed.operators is not None:
+            if packed.operator is not None:
                 return packed.run(x)
         if self.training or not _only_calls_children(features):
             return global_average_pool(features(x))
@@ -260,24 +260,24 @@ def _needs_module_calls(x: Tensor) -> bool:
     )
 
 
-def _pack_network(model: FusedMobileNetV2) -> list[PackedOperator] | None:
+def _pack_network(model: FusedMobileNetV2) -> PackedOperator | None:
     if not _is_own_operator(model.classifier):
         return None
     return _pack_units([*model.features], [model.classifier])
 
 
-def _pack_features(features: nn.Sequential) -> list[PackedOperator] | None:
+def _pack_features(features: nn.Sequential) -> PackedOperator | None:
     return _pack_units([*features], [])
 
 
-def _pack_units(features: list[nn.Module], classifier: list[nn.Module]) -> list[PackedOperator] | None:
+def _pack_units(features: list[nn.Module], classifier: list[nn.Module]) -> PackedOperator | None:
     """One operator for a chain that ends with the head and its pool; None where modules have to be called."""
     kinds = [type(unit) for unit in features]
     body = kinds[1:-1] if kinds[:1] == [FusedStem] else kinds[:-1]
     is_chain = kinds[-1:] == [FusedHead] and set(body) <= {FusedInvertedResidual}
     if not (is_chain and all(map(_is_own_operator, features))):
         return None
-    return [network_operator([unit.fusion().operator() for unit in (*features, *classifier)])]
+    return network_operator([unit.fusion().operator() for unit in (*features, *classifier)])
 
 
 def _is_own_operator(unit: nn.Module) -> bool:

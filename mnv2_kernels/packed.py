@@ -12,26 +12,24 @@ from .fusion import PackedOperator
 from .inference import run_without_backward
 from .snapshot import Snapshot, can_watch, floating_tensors
 
-# Packs a module's weights for the operators that compute it, one after the other; None where there are none.
-Packer = Callable[[Any], list[PackedOperator] | None]
+# Packs a module's weights for the operator that computes it; None where there is none.
+Packer = Callable[[Any], PackedOperator | None]
 
 
 class Packed(NamedTuple):
-    """Operators in place of a module (None: there are none), and the tensors that their weights come from."""
+    """An operator in place of a module (None: there is none), and the tensors that its weights come from."""
 
-    operators: list[PackedOperator] | None
+    operator: PackedOperator | None
     sources: tuple[Tensor, ...]
 
     def run(self, x: Tensor) -> Tensor:
-        """The operators' result; a backward through it to the sources is an error."""
+        """The operator's result; a backward through it to the sources is an error."""
         return run_without_backward(self._run, x, self.sources)
 
     def _run(self, x: Tensor) -> Tensor:
-        # Their autograd rule, which runs in Python, has nothing to add here and takes 8 to 15 us each time.
+        # The operator's autograd rule, which runs in Python, has nothing to add here and takes 8 to 15 us.
         with torch._C._AutoDispatchBelowAutograd():
-            for operator in self.operators:
-                x = operator.forward(x)
-        return x
+            return self.operator.forward(x)
 
 
 class PackedCache:

@@ -45,7 +45,7 @@ class FusedUnit(nn.Module):
         if is_traced():
             return self._traced(x, eager)
         packed = self.packed()
-        return eager(x) if packed.operators is None else packed.run(x)
+        return eager(x) if packed.operator is None else packed.run(x)
 
     def _traced(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
         """The same in a graph, which takes the parameters as they will be and cannot refuse a backward."""
@@ -88,6 +88,8 @@ class FusedClassifier(FusedUnit, nn.Sequential):
     """Dropout and the linear layer behind the pool: mnv2::linear in eval mode, where it may train, too."""
 
     def fusion(self) -> Fusion:
+        if not len(self):
+            raise NotFusable("there is no Linear")
         *dropouts, linear = self.children()
         for name, module in self.named_children():
             check_own_forward(name, module)
@@ -111,10 +113,10 @@ class FusedClassifier(FusedUnit, nn.Sequential):
         if self.training or is_traced() or not self.may_train() or is_transformed(x) or wants_gradient(x):
             return self._infer(x, super().forward)
         packed = self.packed()
-        if packed.operators is None:
+        if packed.operator is None:
             return super().forward(x)
         linear = self[-1]
-        return TrainableLinear.apply(x, linear.weight, linear.bias, packed.operators[0].forward)
+        return TrainableLinear.apply(x, linear.weight, linear.bias, packed.operator.forward)
 
 
 def global_average_pool(x: Tensor) -> Tensor:
@@ -122,8 +124,8 @@ def global_average_pool(x: Tensor) -> Tensor:
     return torch.flatten(F.adaptive_avg_pool2d(x, (1, 1)), 1)
 
 
-def _pack(unit: FusedUnit) -> list[PackedOperator] | None:
+def _pack(unit: FusedUnit) -> PackedOperator | None:
     try:
-        return [unit.fusion().operator()]
+        return unit.fusion().operator()
     except NotFusable:
         return None

@@ -130,6 +130,33 @@ def test_a_classifier_trains_with_torchs_gradients(x):
     torch.testing.assert_close(model.classifier[1].bias.grad, theirs.bias.grad)
 
 
+def test_a_classifier_trains_under_autocast():
+    classifier = small().classifier
+    x = torch.randn(4, classifier[1].in_features, requires_grad=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = classifier(x)
+    assert y.dtype == torch.bfloat16
+    y.float().square().sum().backward()
+    theirs = nn.Linear(*reversed(classifier[1].weight.shape))
+    theirs.load_state_dict(classifier[1].state_dict())
+    theirs(x).square().sum().backward()
+    torch.testing.assert_close(classifier[1].weight.grad, theirs.weight.grad, rtol=0.05, atol=0.5)
+
+
+def test_trainable_features_refuse_a_backward_under_autocast(model, x):
+    with torch.autocast("cpu", torch.bfloat16):
+        y = model(x)
+    with pytest.raises(RuntimeError, match="no backward"):
+        y.float().sum().backward()
+
+
+def test_an_emptied_classifier_passes_the_features_on(x):
+    model = small()
+    del model.classifier[:]
+    with torch.no_grad():
+        assert torch.equal(model(x), model._pooled_features(x))
+
+
 def test_a_replaced_linear_layer_is_packed_anew(model, x):
     model = copy.deepcopy(model)
     with torch.no_grad():

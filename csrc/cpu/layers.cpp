@@ -48,19 +48,11 @@ void for_each_segment(int64_t batch, int64_t segments, int64_t scratch_bytes, co
     if (context.out_of_memory) throw std::bad_alloc();
 }
 
-float* shared_middle(const BlockPlan& plan, int64_t batch)
-{
-    float* middle = thread_scratch(Scratch::middle, batch * plan.middle_floats * static_cast<int64_t>(sizeof(float)));
-    if (!middle) throw std::bad_alloc();
-    return middle;
-}
-
 void run_block_by_channels(const Kernels& kernels, const InvertedResidualParams& params, const BlockPlan& plan,
                            const ImageView& x, const float* packed, const ResultView& y, const Parallel& parallel)
 {
-    float* middle = shared_middle(plan, params.batch);
-    const int64_t segments = plan.cuts.segments, width = kernels.layout.vector_width;
-    const int64_t vectors = (params.expanded_channels + width - 1) / width;
+    float* middle = scratch_or_throw(Scratch::middle, params.batch * plan.middle_floats);
+    const int64_t segments = plan.cuts.segments, vectors = vector_count(params.expanded_channels, kernels.layout);
     const auto task_of = [&](int64_t image, const Range& range, float* scratch) -> BlockTask {
         return {&params,
                 &plan,

@@ -14,13 +14,6 @@
 namespace mnv2::cpu {
 namespace {
 
-float* scratch_or_throw(Scratch use, int64_t floats)
-{
-    float* memory = thread_scratch(use, floats * static_cast<int64_t>(sizeof(float)));
-    if (!memory) throw std::bad_alloc();
-    return memory;
-}
-
 // Images as one layer leaves them to the next.
 struct BlockedImages {
     float* data;
@@ -98,7 +91,7 @@ public:
     }
 
 private:
-    int64_t vectors(int64_t channels) const { return (channels + lanes_ - 1) / lanes_; }
+    int64_t vectors(int64_t channels) const { return vector_count(channels, kernels_.layout); }
 
     double* seconds_of(size_t layer, int64_t first_image) const
     {

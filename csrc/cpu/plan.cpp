@@ -19,7 +19,7 @@ int64_t round_up(int64_t value, int64_t multiple)
 
 int64_t padded_channels(int64_t channels, const PackLayout& layout)
 {
-    return round_up(channels, layout.vector_width);
+    return vector_count(channels, layout) * layout.vector_width;
 }
 
 // Hands out consecutive parts of a thread's scratch.
@@ -101,10 +101,18 @@ double work_by_rows(const InvertedResidualParams& params, int64_t segments)
 double work_by_channels(const InvertedResidualParams& params, const PackLayout& layout, int64_t chunk_vectors, int64_t segments)
 {
     const BlockWork work(params);
-    const int64_t vectors = padded_channels(params.expanded_channels, layout) / layout.vector_width;
+    const int64_t vectors = vector_count(params.expanded_channels, layout);
     const int64_t chunks = (vectors + chunk_vectors - 1) / chunk_vectors, panels = panel_count(params.out_channels, layout);
     return (work.expand + work.depthwise) * share((chunks + segments - 1) / segments, chunks) +
            work.project * share((panels + segments - 1) / segments, panels) + step_cost;
+}
+
+// Pixels whose channels a head or a linear layer holds at a time. The strip decides the order of the head's sums, so it follows
+// from the layer alone, not from this machine's caches.
+int64_t strip_pixels(int64_t channels, int64_t pixels)
+{
+    constexpr int64_t strip_bytes = 128 << 10;
+    return std::clamp<int64_t>(strip_bytes / (channels * float_bytes), 1, pixels);
 }
 
 int64_t value_or(long reported, int64_t fallback)
@@ -127,6 +135,11 @@ int64_t plane_floats(int64_t pixels, const PackLayout& layout)
     constexpr int64_t unit = 4 * line_floats;
     const int64_t units = (pixels * layout.vector_width + unit - 1) / unit;
     return (units | 1) * unit;
+}
+
+int64_t vector_count(int64_t channels, const PackLayout& layout)
+{
+    return (channels + layout.vector_width - 1) / layout.vector_width;
 }
 
 int64_t panel_channels(const PackLayout& layout)
@@ -181,11 +194,11 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.weights = block_offsets(params, layout);
 
     const int64_t plane = plan.ring_rows * params.width * layout.vector_width;
-    const int64_t in_blocks = padded_channels(params.in_channels, layout) / layout.vector_width;
-    const int64_t blocks = padded_channels(params.expanded_channels, layout) / layout.vector_width;
+    const int64_t in_vectors = vector_count(params.in_channels, layout);
+    const int64_t vectors = vector_count(params.expanded_channels, layout);
     ScratchLayout scratch;
-    plan.scratch.x_rows = scratch.take(params.has_expand || params.has_residual ? plane * in_blocks : 0);
-    plan.scratch.ring = scratch.take(plane * (cuts.shares_rows ? blocks : std::min(cuts.chunk_vectors, blocks)));
+    plan.scratch.x_rows = scratch.take(params.has_expand || params.has_residual ? plane * in_vectors : 0);
+    plan.scratch.ring = scratch.take(plane * (cuts.shares_rows ? vectors : std::min(cuts.chunk_vectors, vectors)));
     plan.middle_floats = middle_bytes(params, layout, cuts.strip_rows) / float_bytes;
     plan.scratch.middle = scratch.take(cuts.splits_channels ? 0 : plan.middle_floats);
     plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * params.out_channels);
@@ -209,11 +222,9 @@ StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t t
 
 HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layout, int64_t threads)
 {
-    // The strip decides the order of the sums, so it follows from the layer alone, not from this machine's caches.
-    constexpr int64_t strip_bytes = 128 << 10;
     HeadPoolPlan plan{};
     const int64_t in_channels = padded_channels(params.in_channels, layout);
-    plan.strip_pixels = std::clamp<int64_t>(strip_bytes / (in_channels * float_bytes), 1, params.height * params.width);
+    plan.strip_pixels = strip_pixels(in_channels, params.height * params.width);
     plan.segments = segments_for(params.batch, panel_count(params.out_channels, layout), threads);
     ScratchLayout scratch;
     plan.x_rows = scratch.take(plan.strip_pixels * in_channels);
@@ -225,10 +236,9 @@ HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layo
 
 LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int64_t threads)
 {
-    constexpr int64_t strip_bytes = 128 << 10;
     LinearPlan plan{};
     const int64_t in_features = padded_channels(params.in_features, layout);
-    plan.strip_vectors = std::clamp<int64_t>(strip_bytes / (in_features * float_bytes), 1, std::max<int64_t>(params.batch, 1));
+    plan.strip_vectors = strip_pixels(in_features, std::max<int64_t>(params.batch, 1));
     plan.segments = std::clamp<int64_t>(threads, 1, panel_count(params.out_features, layout));
     ScratchLayout scratch;
     plan.x_rows = scratch.take(plan.strip_vectors * in_features);

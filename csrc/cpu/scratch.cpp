@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 namespace mnv2::cpu {
 namespace {
@@ -33,6 +34,13 @@ float* thread_scratch(Scratch use, int64_t bytes)
         if (area.memory) area.bytes = rounded;
     }
     return area.memory.get();
+}
+
+float* scratch_or_throw(Scratch use, int64_t floats)
+{
+    float* memory = thread_scratch(use, floats * static_cast<int64_t>(sizeof(float)));
+    if (!memory) throw std::bad_alloc();
+    return memory;
 }
 
 }  // namespace mnv2::cpu

@@ -17,4 +17,7 @@ enum class Scratch {
 // where there is no memory. Contents are left over from earlier calls.
 float* thread_scratch(Scratch use, int64_t bytes);
 
+// The same for so many floats; std::bad_alloc where there is no memory.
+float* scratch_or_throw(Scratch use, int64_t floats);
+
 }  // namespace mnv2::cpu

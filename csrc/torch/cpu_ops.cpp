@@ -394,28 +394,32 @@ std::vector<NetworkLayer> check_network(const char* op, const Tensor& x, const T
     return layers;
 }
 
-Tensor network(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels)
+// layer_seconds: null, or is set to the time of each layer.
+Tensor run_network(const char* op, const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels,
+                   std::vector<double>* layer_seconds)
 {
-    constexpr const char* op = "network";
     const InputView view = check_input({op, "x"}, x);
     const std::vector<NetworkLayer> layers = check_network(op, x, packed, in_channels, out_channels);
+    if (layer_seconds) layer_seconds->assign(layers.size(), 0.0);
+    double* seconds = layer_seconds ? layer_seconds->data() : nullptr;
     Tensor y = allocate(op, {x.size(0), out_channels}, x.scalar_type());
-    launch(op, x, [&] { cpu::network(layers, view, y.mutable_data_ptr(), torch_threads()); });
+    launch(op, x, [&] { cpu::network(layers, view, y.mutable_data_ptr(), torch_threads(), seconds); });
     return y;
+}
+
+Tensor network(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels)
+{
+    return run_network("network", x, packed, in_channels, out_channels, nullptr);
 }
 
 Tensor network_seconds(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels)
 {
     constexpr const char* op = "network_seconds";
-    const InputView view = check_input({op, "x"}, x);
-    const std::vector<NetworkLayer> layers = check_network(op, x, packed, in_channels, out_channels);
-    Tensor y = allocate(op, {x.size(0), out_channels}, x.scalar_type());
-    const auto count = static_cast<int64_t>(layers.size());
-    Tensor seconds = allocate(op, {count}, torch::headeronly::ScalarType::Double);
-    auto* numbers = static_cast<double*>(seconds.mutable_data_ptr());
-    std::fill_n(numbers, count, 0.0);
-    launch(op, x, [&] { cpu::network(layers, view, y.mutable_data_ptr(), torch_threads(), numbers); });
-    return seconds;
+    std::vector<double> seconds;
+    run_network(op, x, packed, in_channels, out_channels, &seconds);
+    Tensor result = allocate(op, {static_cast<int64_t>(seconds.size())}, torch::headeronly::ScalarType::Double);
+    std::copy(seconds.begin(), seconds.end(), static_cast<double*>(result.mutable_data_ptr()));
+    return result;
 }
 
 }  // namespace

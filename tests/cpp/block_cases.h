@@ -1,4 +1,4 @@
-// Blocks whose shapes, options and layouts cover what the kernels distinguish.
+// Blocks whose shapes, options and layouts cover what the kernels distinguish, and how to describe them and a head.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,14 @@ inline InvertedResidualParams block(Size size, int64_t in_channels, int64_t expa
     params.expanded_channels = expanded_channels;
     params.out_channels = out_channels;
     params.stride = 1;
+    return params;
+}
+
+inline HeadPoolParams head_of(int64_t in_channels, int64_t out_channels)
+{
+    HeadPoolParams params{};
+    params.in_channels = in_channels;
+    params.out_channels = out_channels;
     return params;
 }
 

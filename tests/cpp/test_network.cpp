@@ -32,14 +32,6 @@ StemParams stem_to(int64_t out_channels, int32_t stride = 2)
     return params;
 }
 
-HeadPoolParams head_of(int64_t in_channels, int64_t out_channels)
-{
-    HeadPoolParams params{};
-    params.in_channels = in_channels;
-    params.out_channels = out_channels;
-    return params;
-}
-
 InvertedResidualParams strided(InvertedResidualParams params)
 {
     params.stride = 2;

@@ -88,14 +88,6 @@ StemParams stem_of(int64_t in_channels, int64_t out_channels)
     return params;
 }
 
-HeadPoolParams head_of(int64_t in_channels, int64_t out_channels)
-{
-    HeadPoolParams params{};
-    params.in_channels = in_channels;
-    params.out_channels = out_channels;
-    return params;
-}
-
 TEST(the_head_is_panels_of_channels)
 {
     for (const int64_t in : {1, 3, 17})
