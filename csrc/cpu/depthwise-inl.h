@@ -1,7 +1,8 @@
 // The depthwise microkernel: output rows of one vector of channels, 3x3, the nine weights in registers.
 //
-// Two forms. With thirty-two registers columns slide: each is loaded once and serves up to three outputs. With sixteen there
-// is no room for that beside the weights; a few outputs are then computed side by side, and every tap is a memory operand:
+// Two forms. With thirty-two registers columns slide: each is loaded once and serves up to three outputs; at stride 2 two
+// output rows go together, which share an input row (7.2 cycles an output on Neoverse N1 by llvm-mca, 8.4 one at a time). With
+// sixteen there is no room for that beside the weights; a few outputs are then computed side by side, and every tap is a memory operand:
 // 5.7 cycles an output on Zen 3, where sliding takes 7.8 (nine multiply-adds take 4.5).
 #pragma once
 
@@ -26,6 +27,8 @@ struct DepthwiseInput {
     }
 };
 
+constexpr bool slides = registers >= 32;
+
 struct DepthwiseWindow {
     int64_t first_row, out_rows, out_width;  // first_row: the input row at the first output row's top, -1 where that is padding
     int64_t pad_left;
@@ -49,25 +52,25 @@ MNV2_INLINE DepthwiseWeights load_depthwise(const float* packed, const Clamp& cl
     return weights;
 }
 
-struct Column {
-    Vec at[kernel_size];
-};
-
-// The input rows of an output row.
+// Input rows, from the top one of the first output row on.
+template <int COUNT>
 struct Rows {
-    const float *top, *middle, *bottom;
+    const float* at[COUNT];
 };
 
-MNV2_INLINE Column load_column(const Rows& rows, int64_t x)
-{
-    return {{load(rows.top + x * lanes), load(rows.middle + x * lanes), load(rows.bottom + x * lanes)}};
-}
+// A column of each of them.
+template <int COUNT>
+struct Column {
+    Vec at[COUNT];
+};
 
-// The column's share of an output in which it stands at position kx.
-template <int KX>
-MNV2_INLINE Vec add_column(const DepthwiseWeights& w, const Column& column, Vec sum)
+template <int COUNT>
+MNV2_INLINE Column<COUNT> load_column(const Rows<COUNT>& rows, int64_t x)
 {
-    return fma(column.at[2], w.at[6 + KX], fma(column.at[1], w.at[3 + KX], fma(column.at[0], w.at[KX], sum)));
+    Column<COUNT> column;
+    MNV2_UNROLL
+    for (int i = 0; i < COUNT; ++i) column.at[i] = load(rows.at[i] + x * lanes);
+    return column;
 }
 
 MNV2_INLINE void finish_output(const DepthwiseWeights& w, Vec sum, float* y)
@@ -75,44 +78,96 @@ MNV2_INLINE void finish_output(const DepthwiseWeights& w, Vec sum, float* y)
     store(y, clamp(fma(sum, w.scale, w.bias), w.low, w.high));
 }
 
+constexpr int rows_of_outputs(int out_rows, int stride)
+{
+    return (out_rows - 1) * stride + kernel_size;
+}
+
+// The sums of one output column, one below the other.
+template <int STRIDE, int OUT_ROWS>
+struct OutputColumn {
+    using Input = Column<rows_of_outputs(OUT_ROWS, STRIDE)>;
+    Vec at[OUT_ROWS];
+
+    MNV2_INLINE void clear()
+    {
+        MNV2_UNROLL
+        for (int i = 0; i < OUT_ROWS; ++i) at[i] = splat(0.0f);
+    }
+    // The share of an input column that stands at position KX of the window: added, or on its own.
+    template <int KX>
+    MNV2_INLINE void add(const DepthwiseWeights& w, const Input& column)
+    {
+        MNV2_UNROLL
+        for (int i = 0; i < OUT_ROWS; ++i) at[i] = add_rest<KX>(w, column, i, fma(column.at[i * STRIDE], w.at[KX], at[i]));
+    }
+    template <int KX>
+    MNV2_INLINE void start(const DepthwiseWeights& w, const Input& column)
+    {
+        MNV2_UNROLL
+        for (int i = 0; i < OUT_ROWS; ++i) at[i] = add_rest<KX>(w, column, i, mul(column.at[i * STRIDE], w.at[KX]));
+    }
+    MNV2_INLINE void finish(const DepthwiseWeights& w, float* y, int64_t y_row) const
+    {
+        MNV2_UNROLL
+        for (int i = 0; i < OUT_ROWS; ++i) finish_output(w, at[i], y + i * y_row);
+    }
+
+private:
+    template <int KX>
+    MNV2_INLINE static Vec add_rest(const DepthwiseWeights& w, const Input& column, int i, Vec sum)
+    {
+        return fma(column.at[i * STRIDE + 2], w.at[6 + KX], fma(column.at[i * STRIDE + 1], w.at[3 + KX], sum));
+    }
+};
+
 // Padding is one column at most, so only the first output's window can start before the image (left), only the last one's
 // end behind it (right), and either by one column.
-template <int STRIDE>
-MNV2_INLINE void depthwise_sliding(const Rows& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right,
-                                   float* y)
+template <int STRIDE, int OUT_ROWS>
+MNV2_INLINE void depthwise_sliding(const Rows<rows_of_outputs(OUT_ROWS, STRIDE)>& rows, const DepthwiseWeights& w,
+                                   int64_t outputs, bool left, bool right, float* y)
 {
-    const int64_t inside = outputs - right;
-    const Vec zero = splat(0.0f);
+    const int64_t inside = outputs - right, y_row = outputs * lanes;
     int64_t x = left ? -1 : 0;
+    OutputColumn<STRIDE, OUT_ROWS> current;
+    if (left)
+        current.clear();
+    else
+        current.template start<0>(w, load_column(rows, x));
     if constexpr (STRIDE == 1) {
-        const Column second = load_column(rows, x + 1);
-        Vec current = add_column<1>(w, second, left ? zero : add_column<0>(w, load_column(rows, x), zero));
-        Vec next = add_column<0>(w, second, zero);
+        const auto second = load_column(rows, x + 1);
+        OutputColumn<STRIDE, OUT_ROWS> next;
+        current.template add<1>(w, second);
+        next.template start<0>(w, second);
         for (int64_t i = 0; i < inside; ++i) {
-            const Column column = load_column(rows, x + 2 + i);
-            finish_output(w, add_column<2>(w, column, current), y + i * lanes);
-            current = add_column<1>(w, column, next);
-            next = add_column<0>(w, column, zero);
+            const auto column = load_column(rows, x + 2 + i);
+            current.template add<2>(w, column);
+            current.finish(w, y + i * lanes, y_row);
+            current = next;
+            current.template add<1>(w, column);
+            next.template start<0>(w, column);
         }
-        if (right) finish_output(w, current, y + inside * lanes);
+        if (right) current.finish(w, y + inside * lanes, y_row);
     } else {
-        Vec current = left ? zero : add_column<0>(w, load_column(rows, x), zero);
         for (int64_t i = 0; i < inside; ++i, x += STRIDE) {
-            current = add_column<1>(w, load_column(rows, x + 1), current);
-            const Column shared = load_column(rows, x + 2);
-            finish_output(w, add_column<2>(w, shared, current), y + i * lanes);
-            current = add_column<0>(w, shared, zero);
+            current.template add<1>(w, load_column(rows, x + 1));
+            const auto shared = load_column(rows, x + 2);
+            current.template add<2>(w, shared);
+            current.finish(w, y + i * lanes, y_row);
+            current.template start<0>(w, shared);
         }
-        if (right) finish_output(w, add_column<1>(w, load_column(rows, x + 1), current), y + inside * lanes);
+        if (!right) return;
+        current.template add<1>(w, load_column(rows, x + 1));
+        current.finish(w, y + inside * lanes, y_row);
     }
 }
 
 // OUTPUTS neighbours, the first one's window at column x.
 template <int STRIDE, int OUTPUTS, bool LEFT, bool RIGHT>
-MNV2_INLINE void depthwise_group(const Rows& rows, const DepthwiseWeights& w, int64_t x, float* y)
+MNV2_INLINE void depthwise_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, float* y)
 {
     Vec sums[OUTPUTS];
-    const float* taps[] = {rows.top + x * lanes, rows.middle + x * lanes, rows.bottom + x * lanes};
+    const float* taps[] = {rows.at[0] + x * lanes, rows.at[1] + x * lanes, rows.at[2] + x * lanes};
     MNV2_UNROLL
     for (int o = 0; o < OUTPUTS; ++o) sums[o] = splat(0.0f);
     MNV2_UNROLL
@@ -129,7 +184,7 @@ MNV2_INLINE void depthwise_group(const Rows& rows, const DepthwiseWeights& w, in
 }
 
 template <int STRIDE, int OUTPUTS>
-MNV2_INLINE void depthwise_group_at(const Rows& rows, const DepthwiseWeights& w, int64_t x, bool left, bool right, float* y)
+MNV2_INLINE void depthwise_group_at(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, bool left, bool right, float* y)
 {
     if (left && right) return depthwise_group<STRIDE, OUTPUTS, true, true>(rows, w, x, y);
     if (left) return depthwise_group<STRIDE, OUTPUTS, true, false>(rows, w, x, y);
@@ -140,7 +195,7 @@ MNV2_INLINE void depthwise_group_at(const Rows& rows, const DepthwiseWeights& w,
 constexpr int group_outputs = 4;
 
 template <int STRIDE>
-MNV2_INLINE void depthwise_last_group(const Rows& rows, const DepthwiseWeights& w, int64_t x, int64_t outputs, bool left,
+MNV2_INLINE void depthwise_last_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, int64_t outputs, bool left,
                                       bool right, float* y)
 {
     static_assert(group_outputs == 4);
@@ -153,7 +208,7 @@ MNV2_INLINE void depthwise_last_group(const Rows& rows, const DepthwiseWeights& 
 }
 
 template <int STRIDE>
-MNV2_INLINE void depthwise_grouped(const Rows& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right,
+MNV2_INLINE void depthwise_grouped(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right,
                                    float* y)
 {
     constexpr int64_t step = group_outputs * STRIDE;
@@ -166,24 +221,39 @@ MNV2_INLINE void depthwise_grouped(const Rows& rows, const DepthwiseWeights& w, 
     depthwise_last_group<STRIDE>(rows, w, x, outputs, false, right, y);
 }
 
+// OUT_ROWS output rows, their input from a row on that stands in a slot of the ring.
+template <int STRIDE, int OUT_ROWS>
+MNV2_INLINE void depthwise_some_rows(const DepthwiseInput& input, int64_t row, int64_t slot, const DepthwiseWeights& w,
+                                     int64_t outputs, bool left, bool right, float* y)
+{
+    Rows<rows_of_outputs(OUT_ROWS, STRIDE)> rows;
+    for (int i = 0; i < rows_of_outputs(OUT_ROWS, STRIDE); ++i) rows.at[i] = input.row_at(row + i, slot + i);
+    if constexpr (slides)
+        depthwise_sliding<STRIDE, OUT_ROWS>(rows, w, outputs, left, right, y);
+    else
+        depthwise_grouped<STRIDE>(rows, w, outputs, left, right, y);
+}
+
 template <int STRIDE>
 void depthwise_rows(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, float* y)
 {
+    constexpr int rows_together = slides && STRIDE == 2 ? 2 : 1;
     const DepthwiseWeights w = load_depthwise(packed, window.clamp);
+    const int64_t outputs = window.out_width;
     const bool left = window.pad_left > 0;
-    const bool right = (window.out_width - 1) * STRIDE - window.pad_left + kernel_size > input.width;
+    const bool right = (outputs - 1) * STRIDE - window.pad_left + kernel_size > input.width;
     // The modulo takes as long as several outputs: it is taken once, then the slot moves on.
-    int64_t row = window.first_row, slot = (row + input.ring_rows) % input.ring_rows;
-    for (int64_t i = 0; i < window.out_rows; ++i, y += window.out_width * lanes) {
-        const Rows rows{input.row_at(row, slot), input.row_at(row + 1, slot + 1), input.row_at(row + 2, slot + 2)};
-        if constexpr (registers >= 32)
-            depthwise_sliding<STRIDE>(rows, w, window.out_width, left, right, y);
-        else
-            depthwise_grouped<STRIDE>(rows, w, window.out_width, left, right, y);
-        row += STRIDE;
-        slot += STRIDE;
+    int64_t row = window.first_row, slot = (row + input.ring_rows) % input.ring_rows, left_over = window.out_rows;
+    const auto advance = [&](int64_t out_rows) {
+        y += out_rows * outputs * lanes;
+        row += out_rows * STRIDE;
+        slot += out_rows * STRIDE;
         if (slot >= input.ring_rows) slot -= input.ring_rows;
-    }
+        left_over -= out_rows;
+    };
+    for (; left_over >= rows_together; advance(rows_together))
+        depthwise_some_rows<STRIDE, rows_together>(input, row, slot, w, outputs, left, right, y);
+    for (; left_over > 0; advance(1)) depthwise_some_rows<STRIDE, 1>(input, row, slot, w, outputs, left, right, y);
 }
 
 }  // namespace

@@ -6,6 +6,11 @@
 
 #include "cpu/isa.h"
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace mnv2::cpu {
 namespace {
 
@@ -18,6 +23,11 @@ bool supports_avx512()
 {
     return supports_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#elif defined(__aarch64__)
+bool supports_neon()
+{
+    return getauxval(AT_HWCAP) & HWCAP_ASIMD;
 }
 #endif
 
@@ -39,6 +49,8 @@ constexpr Candidate candidates[] = {
 #if defined(__x86_64__)
     {"avx512", MNV2_HAVE_AVX512 ? &avx512_kernels : nullptr, supports_avx512},
     {"avx2", MNV2_HAVE_AVX2 ? &avx2_kernels : nullptr, supports_avx2},
+#elif defined(__aarch64__)
+    {"neon", MNV2_HAVE_NEON ? &neon_kernels : nullptr, supports_neon},
 #endif
     {"scalar", &scalar_kernels, always},
 };

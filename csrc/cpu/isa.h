@@ -10,11 +10,15 @@
 #ifndef MNV2_HAVE_AVX512
 #define MNV2_HAVE_AVX512 0
 #endif
+#ifndef MNV2_HAVE_NEON
+#define MNV2_HAVE_NEON 0
+#endif
 
 namespace mnv2::cpu {
 
 extern const Kernels scalar_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
+extern const Kernels neon_kernels;
 
 }  // namespace mnv2::cpu

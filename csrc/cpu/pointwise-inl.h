@@ -60,6 +60,21 @@ MNV2_INLINE void add_depth(Accumulators<ROWS, VECTORS>& sums, const float* x, co
     for (int v = 0; v < VECTORS; ++v) fma_broadcast(sums.at[r][v], w[v], x + r * X_STEP);
 }
 
+// sums += depths U, U + 1, ... of depths times their weights.
+template <int U, int ROWS, int VECTORS>
+MNV2_INLINE void add_loaded_depths(Accumulators<ROWS, VECTORS>& sums, const Depths (&x)[ROWS], const float* weights)
+{
+    if constexpr (U < unrolled_depths) {
+        Vec w[VECTORS];
+        MNV2_UNROLL
+        for (int v = 0; v < VECTORS; ++v) w[v] = load(weights + v * lanes);
+        MNV2_UNROLL
+        for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
+        for (int v = 0; v < VECTORS; ++v) fma_depth<U>(sums.at[r][v], w[v], x[r]);
+        add_loaded_depths<U + 1>(sums, x, weights + VECTORS * lanes);
+    }
+}
+
 // sums += so many depths of each pixel; x and weights move on by them.
 template <int ROWS, int VECTORS>
 MNV2_INLINE void add_depths(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const float*& x,
@@ -68,8 +83,10 @@ MNV2_INLINE void add_depths(Accumulators<ROWS, VECTORS>& sums, int64_t depth, in
     constexpr int width = VECTORS * lanes;
     for (; depth >= lanes; depth -= lanes, x += x_plane)
         for (int k = 0; k < lanes; k += unrolled_depths, weights += unrolled_depths * width) {
+            Depths loaded[ROWS];
             MNV2_UNROLL
-            for (int u = 0; u < unrolled_depths; ++u) add_depth<lanes>(sums, x + k + u, weights + u * width);
+            for (int r = 0; r < ROWS; ++r) loaded[r] = depths(x + r * lanes + k);
+            add_loaded_depths<0>(sums, loaded, weights);
         }
     for (int64_t k = 0; k < depth; ++k, weights += width) add_depth<lanes>(sums, x + k, weights);
 }

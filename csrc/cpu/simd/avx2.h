@@ -51,6 +51,10 @@ MNV2_INLINE Vec add(Vec a, Vec b)
 {
     return _mm256_add_ps(a, b);
 }
+MNV2_INLINE Vec mul(Vec a, Vec b)
+{
+    return _mm256_mul_ps(a, b);
+}
 MNV2_INLINE Vec fma(Vec a, Vec b, Vec c)
 {
     return _mm256_fmadd_ps(a, b, c);
@@ -59,11 +63,22 @@ MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
     return _mm256_min_ps(high, _mm256_max_ps(low, x));
 }
+using Depths = const float*;
+MNV2_INLINE Depths depths(const float* x)
+{
+    return x;
+}
 // acc += w * x[0]. By intrinsics GCC copies or spills accumulators in the larger tiles (71 % of peak instead of 99).
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
 {
     const Vec broadcast = _mm256_broadcast_ss(x);
     __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(w), "x"(broadcast));
+}
+// acc += w * x[DEPTH]
+template <int DEPTH>
+MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
+{
+    fma_broadcast(acc, w, x + DEPTH);
 }
 
 MNV2_INLINE Vec widen(const Half* p)

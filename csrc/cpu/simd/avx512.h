@@ -38,6 +38,10 @@ MNV2_INLINE Vec add(Vec a, Vec b)
 {
     return _mm512_add_ps(a, b);
 }
+MNV2_INLINE Vec mul(Vec a, Vec b)
+{
+    return _mm512_mul_ps(a, b);
+}
 MNV2_INLINE Vec fma(Vec a, Vec b, Vec c)
 {
     return _mm512_fmadd_ps(a, b, c);
@@ -46,10 +50,21 @@ MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
     return _mm512_min_ps(high, _mm512_max_ps(low, x));
 }
+using Depths = const float*;
+MNV2_INLINE Depths depths(const float* x)
+{
+    return x;
+}
 // acc += w * x[0]. Compilers turn the intrinsics into one vbroadcastss for several FMA: 1 to 6 % slower on Zen 4.
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
 {
     __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*x));
+}
+// acc += w * x[DEPTH]
+template <int DEPTH>
+MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
+{
+    fma_broadcast(acc, w, x + DEPTH);
 }
 
 MNV2_INLINE Vec widen(const Half* p)

@@ -54,6 +54,10 @@ MNV2_INLINE Vec add(const Vec& a, const Vec& b)
 {
     return generate([&](int i) { return a.at[i] + b.at[i]; });
 }
+MNV2_INLINE Vec mul(const Vec& a, const Vec& b)
+{
+    return generate([&](int i) { return a.at[i] * b.at[i]; });
+}
 MNV2_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c)
 {
     return generate([&](int i) { return a.at[i] * b.at[i] + c.at[i]; });
@@ -65,10 +69,21 @@ MNV2_INLINE Vec clamp(const Vec& x, const Vec& low, const Vec& high)
         return high.at[i] < v ? high.at[i] : v;
     });
 }
+using Depths = const float*;
+MNV2_INLINE Depths depths(const float* x)
+{
+    return x;
+}
 // acc += w * x[0]
 MNV2_INLINE void fma_broadcast(Vec& acc, const Vec& w, const float* x)
 {
     acc = fma(w, splat(*x), acc);
+}
+// acc += w * x[DEPTH]
+template <int DEPTH>
+MNV2_INLINE void fma_depth(Vec& acc, const Vec& w, Depths x)
+{
+    fma_broadcast(acc, w, x + DEPTH);
 }
 
 MNV2_INLINE Vec widen(const Half* p)

@@ -1,0 +1,12 @@
+#define MNV2_ISA neon
+
+#include "cpu/simd/neon.h"
+//
+#include "cpu/isa-inl.h"
+#include "cpu/isa.h"
+
+namespace mnv2::cpu {
+
+const Kernels neon_kernels = neon::make_kernels("neon", Isa::neon);
+
+}  // namespace mnv2::cpu
