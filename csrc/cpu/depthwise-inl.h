@@ -2,8 +2,8 @@
 //
 // Two forms. With thirty-two registers columns slide: each is loaded once and serves up to three outputs; at stride 2 two
 // output rows go together, which share an input row (7.2 cycles an output on Neoverse N1 by llvm-mca, 8.4 one at a time). With
-// sixteen there is no room for that beside the weights; a few outputs are then computed side by side, and every tap is a memory operand:
-// 5.7 cycles an output on Zen 3, where sliding takes 7.8 (nine multiply-adds take 4.5).
+// sixteen there is no room for that beside the weights; a few outputs are then computed side by side, and every tap is a memory
+// operand: 5.7 cycles an output on Zen 3, where sliding takes 7.8 (nine multiply-adds take 4.5).
 #pragma once
 
 #include <cstdint>
@@ -184,7 +184,8 @@ MNV2_INLINE void depthwise_group(const Rows<kernel_size>& rows, const DepthwiseW
 }
 
 template <int STRIDE, int OUTPUTS>
-MNV2_INLINE void depthwise_group_at(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, bool left, bool right, float* y)
+MNV2_INLINE void depthwise_group_at(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, bool left, bool right,
+                                    float* y)
 {
     if (left && right) return depthwise_group<STRIDE, OUTPUTS, true, true>(rows, w, x, y);
     if (left) return depthwise_group<STRIDE, OUTPUTS, true, false>(rows, w, x, y);
@@ -195,8 +196,8 @@ MNV2_INLINE void depthwise_group_at(const Rows<kernel_size>& rows, const Depthwi
 constexpr int group_outputs = 4;
 
 template <int STRIDE>
-MNV2_INLINE void depthwise_last_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, int64_t outputs, bool left,
-                                      bool right, float* y)
+MNV2_INLINE void depthwise_last_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, int64_t outputs,
+                                      bool left, bool right, float* y)
 {
     static_assert(group_outputs == 4);
     switch (outputs) {
@@ -208,8 +209,8 @@ MNV2_INLINE void depthwise_last_group(const Rows<kernel_size>& rows, const Depth
 }
 
 template <int STRIDE>
-MNV2_INLINE void depthwise_grouped(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t outputs, bool left, bool right,
-                                   float* y)
+MNV2_INLINE void depthwise_grouped(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t outputs, bool left,
+                                   bool right, float* y)
 {
     constexpr int64_t step = group_outputs * STRIDE;
     int64_t x = left ? -1 : 0;
