@@ -7,11 +7,14 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.25' ninja
 CPP_FILES = $(shell find csrc tests/cpp tests/emulator benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
+# What pytest adds to ctest where there is a build for ARM.
+ARM_TESTS = tests/test_network_program.py
+
 # The other torch that test-torch runs this build's libraries under.
 TORCH ?= 2.13.0
 TORCH_VENV = build/torch-$(TORCH)
 
-.PHONY: demo test test-torch bench gpu-check lint build clean
+.PHONY: demo test test-arm test-torch bench gpu-check lint build clean
 
 demo: build
 	mnv2 demo
@@ -21,6 +24,17 @@ test: build
 	cmake --workflow --preset sanitize
 	cmake --workflow --preset thread
 	python -m pytest
+
+# Needs Debian's g++-aarch64-linux-gnu and qemu-user-static, as its first line says.
+test-arm: build
+	@which aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null || \
+		{ echo "test-arm needs g++-aarch64-linux-gnu and qemu-user-static (Debian's names)" >&2; exit 1; }
+	cmake --preset arm
+	cmake --build --preset arm
+	ctest --preset arm-cortex-a53
+	ctest --preset arm-neoverse-n1
+	ctest --preset arm-no-sve
+	MNV2_ARM_BUILD=build/arm python -m pytest $(ARM_TESTS)
 
 test-torch: build
 	rm -rf build/wheel

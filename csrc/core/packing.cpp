@@ -143,7 +143,7 @@ std::string mismatch(const void* packed, int64_t bytes, const Params& params)
         found.in_channels != wanted.in_channels || found.expanded_channels != wanted.expanded_channels ||
         found.out_channels != wanted.out_channels)
         return "expected weights of " + describe(wanted) + ", got " + describe(found);
-    const int64_t needed = packed_bytes(params, PackLayout{found.isa, found.vector_width, 1});
+    const int64_t needed = packed_bytes(params, packed_layout(packed));
     if (bytes != needed) return "expected " + std::to_string(needed) + " bytes, got " + std::to_string(bytes);
     return {};
 }
@@ -233,6 +233,12 @@ void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, 
 Isa packed_isa(const void* packed)
 {
     return read_header(packed).isa;
+}
+
+PackLayout packed_layout(const void* packed)
+{
+    const PackedHeader header = read_header(packed);
+    return {header.isa, header.vector_width, common_panel_vectors};
 }
 
 std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params)

@@ -26,6 +26,9 @@ struct PackLayout {
     int32_t panel_vectors;
 };
 
+// The same for every family so far, so that a header need not tell.
+constexpr int32_t common_panel_vectors = 2;
+
 // Contiguous float32 arrays of one convolution: weight as torch lays it out, scale and bias per output channel. A null
 // scale is 1, a null bias 0.
 struct ConvolutionWeights {
@@ -63,8 +66,9 @@ inline const float* packed_values(const void* packed)
     return reinterpret_cast<const float*>(static_cast<const char*>(packed) + header_bytes);
 }
 
-// The instruction set that a packed buffer was made for; call only on a buffer that packed_mismatch accepts.
+// What a packed buffer was made for; call only on a buffer that packed_mismatch or read_network accepts.
 Isa packed_isa(const void* packed);
+PackLayout packed_layout(const void* packed);
 
 // Why these bytes cannot serve params, in the form "expected ..., got ..."; empty if they can.
 std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/block.h"
+#include "core/packing.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -17,7 +18,7 @@ namespace {
 constexpr int64_t long_depth = 192;
 constexpr int64_t sum_depth = 96;
 
-constexpr int panel_vectors = 2;
+constexpr int panel_vectors = common_panel_vectors;
 constexpr int panel_width = panel_vectors * lanes;
 
 constexpr int64_t smaller(int64_t a, int64_t b)

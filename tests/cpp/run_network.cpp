@@ -1,0 +1,167 @@
+// A packed network on images, without torch: run_network PACKED IMAGES DTYPE BATCH HEIGHT WIDTH RESULT
+//
+// PACKED holds the bytes of mnv2::pack_network, made on any machine: the weights are packed anew for the instruction set that
+// runs. IMAGES is a contiguous NCHW array of DTYPE (float32, float16 or bfloat16); the result is written in the same type.
+// Prints the name of the instruction set.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/network.h"
+#include "cpu/dispatch.h"
+#include "cpu/launch.h"
+
+namespace mnv2 {
+namespace {
+
+using Bytes = std::vector<char>;
+
+Bytes read_file(const char* path)
+{
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw std::runtime_error(std::string(path) + ": cannot be read");
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+ScalarType dtype_named(const std::string& name)
+{
+    if (name == "float32") return ScalarType::float32;
+    if (name == "float16") return ScalarType::float16;
+    if (name == "bfloat16") return ScalarType::bfloat16;
+    throw std::runtime_error("unknown dtype " + name);
+}
+
+// One convolution as it was before packing.
+struct Unpacked {
+    std::vector<float> weight, scale, bias;
+    ConvolutionWeights view() const { return {weight.data(), scale.data(), bias.data()}; }
+};
+
+// What core/packing.h says of panels, read backwards; moves packed behind them.
+Unpacked unpack(const float*& packed, int64_t depth, int64_t channels, int64_t vector_width, int64_t panel_vectors)
+{
+    const auto depth_size = static_cast<size_t>(depth), size = static_cast<size_t>(channels);
+    Unpacked layer{std::vector<float>(size * depth_size), std::vector<float>(size), std::vector<float>(size)};
+    const int64_t padded = (channels + vector_width - 1) / vector_width * vector_width;
+    for (int64_t first = 0; first < padded;) {
+        const int64_t width = std::min(panel_vectors * vector_width, padded - first);
+        for (int64_t i = 0; i < width && first + i < channels; ++i) {
+            layer.scale[first + i] = packed[i];
+            layer.bias[first + i] = packed[width + i];
+            for (int64_t k = 0; k < depth; ++k) layer.weight[(first + i) * depth + k] = packed[(2 + k) * width + i];
+        }
+        packed += width * (depth + 2);
+        first += width;
+    }
+    return layer;
+}
+
+class Repacker {
+public:
+    Repacker(const PackLayout& from, const PackLayout& to) : from_(from), to_(to) {}
+
+    Bytes operator()(const InvertedResidualParams& params, const float* values) const
+    {
+        const Unpacked expand = params.has_expand ? panels(values, params.in_channels, params.expanded_channels) : Unpacked{};
+        const Unpacked depthwise = unpack(values, kernel_taps, params.expanded_channels, from_.vector_width, 1);
+        const Unpacked project = panels(values, params.expanded_channels, params.out_channels);
+        return packed(params, [&](void* to) { pack_block(params, expand.view(), depthwise.view(), project.view(), to_, to); });
+    }
+    Bytes operator()(const StemParams& params, const float* values) const
+    {
+        const Unpacked layer = panels(values, kernel_taps * params.in_channels, params.out_channels);
+        return packed(params, [&](void* to) { pack_stem(params, layer.view(), to_, to); });
+    }
+    Bytes operator()(const HeadPoolParams& params, const float* values) const
+    {
+        const Unpacked layer = panels(values, params.in_channels, params.out_channels);
+        return packed(params, [&](void* to) { pack_head_pool(params, layer.view(), to_, to); });
+    }
+    Bytes operator()(const LinearParams& params, const float* values) const
+    {
+        const Unpacked layer = panels(values, params.in_features, params.out_features);
+        return packed(params, [&](void* to) { pack_linear(params, layer.view(), to_, to); });
+    }
+
+private:
+    Unpacked panels(const float*& values, int64_t depth, int64_t channels) const
+    {
+        return unpack(values, depth, channels, from_.vector_width, from_.panel_vectors);
+    }
+    template <class Params, class Pack>
+    Bytes packed(const Params& params, const Pack& pack) const
+    {
+        Bytes bytes(static_cast<size_t>(packed_bytes(params, to_)));
+        pack(bytes.data());
+        return bytes;
+    }
+
+    PackLayout from_, to_;
+};
+
+Bytes repack(const Bytes& packed, const PackLayout& layout)
+{
+    std::vector<NetworkLayer> layers;
+    const std::string mismatch = read_network(packed.data(), static_cast<int64_t>(packed.size()), layers);
+    if (!mismatch.empty()) throw std::runtime_error(mismatch);
+    const Repacker repacker(packed_layout(packed.data()), layout);
+    std::vector<Bytes> buffers;
+    for (const NetworkLayer& layer : layers) {
+        const float* values = packed_values(layer.packed);
+        buffers.push_back(std::visit([&](const auto& params) { return repacker(params, values); }, layer.params));
+    }
+    std::vector<PackedLayer> parts;
+    for (size_t i = 0; i < layers.size(); ++i)
+        parts.push_back({buffers[i].data(), static_cast<int64_t>(buffers[i].size()), layers[i].same_padding});
+    Bytes result(static_cast<size_t>(packed_network_bytes(parts)));
+    pack_network(parts, result.data());
+    return result;
+}
+
+void run(char** arguments)
+{
+    const ScalarType dtype = dtype_named(arguments[2]);
+    const int64_t batch = std::stoll(arguments[3]), height = std::stoll(arguments[4]), width = std::stoll(arguments[5]);
+    const cpu::Kernels& kernels = cpu::select_kernels();
+    const Bytes packed = repack(read_file(arguments[0]), kernels.layout), images = read_file(arguments[1]);
+
+    std::vector<NetworkLayer> layers;
+    const std::string mismatch = read_network(packed.data(), static_cast<int64_t>(packed.size()), layers);
+    if (!mismatch.empty()) throw std::runtime_error(mismatch);
+    const int64_t channels = channels_of(layers.front().params).in, classes = channels_of(layers.back().params).out;
+    if (!set_image(layers, batch, height, width) ||
+        static_cast<int64_t>(images.size()) != batch * channels * height * width * scalar_bytes(dtype))
+        throw std::runtime_error("the images do not fit the network");
+
+    Bytes result(static_cast<size_t>(batch * classes * scalar_bytes(dtype)));
+    const int64_t plane = height * width;
+    cpu::network(layers, {images.data(), dtype, channels * plane, plane, width, 1}, result.data(), {});
+    std::ofstream file(arguments[6], std::ios::binary);
+    file.write(result.data(), static_cast<std::streamsize>(result.size()));
+    if (!file.flush()) throw std::runtime_error(std::string(arguments[6]) + ": cannot be written");
+    std::printf("%s\n", kernels.name);
+}
+
+}  // namespace
+}  // namespace mnv2
+
+int main(int count, char** arguments)
+{
+    if (count != 8) {
+        std::fprintf(stderr, "run_network PACKED IMAGES DTYPE BATCH HEIGHT WIDTH RESULT\n");
+        return 2;
+    }
+    try {
+        mnv2::run(arguments + 1);
+        return 0;
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "%s\n", error.what());
+        return 1;
+    }
+}
