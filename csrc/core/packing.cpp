@@ -5,8 +5,14 @@
 
 #include "core/packed_header.h"
 
+#define MNV2_ISA packing
+#include "core/half-inl.h"
+
 namespace mnv2 {
 namespace {
+
+using cpu::packing::BFloat16;
+using cpu::packing::Half;
 
 constexpr const char* kind_name(PackedKind kind)
 {
@@ -25,9 +31,14 @@ constexpr int64_t round_up(int64_t value, int64_t multiple)
     return (value + multiple - 1) / multiple * multiple;
 }
 
-int64_t pointwise_floats(int64_t depth, int64_t out_channels, const PackLayout& layout)
+int64_t dense_floats(int64_t depth, int64_t out_channels, const PackLayout& layout)
 {
     return round_up(out_channels, layout.vector_width) * (depth + 2);
+}
+
+int64_t pointwise_floats(int64_t depth, int64_t out_channels, const PackLayout& layout)
+{
+    return round_up(out_channels, layout.vector_width) * pointwise_column_floats(depth, layout);
 }
 
 int64_t depthwise_floats(int64_t channels, const PackLayout& layout)
@@ -35,32 +46,81 @@ int64_t depthwise_floats(int64_t channels, const PackLayout& layout)
     return round_up(channels, layout.vector_width) * (kernel_taps + 2);
 }
 
-// scale[width], bias[width], weight[depth][width] for the channels from first on; returns what follows.
-float* pack_channels(const ConvolutionWeights& from, int64_t depth, int64_t channels, int64_t first, int64_t width, float* to)
+// Consecutive channels of a layer, as many as a panel or block is wide.
+struct Columns {
+    const ConvolutionWeights& from;
+    int64_t depth, channels, first, width;
+
+    int64_t count() const { return std::min(width, channels - first); }
+    float weight(int64_t i, int64_t k) const { return from.weight[(first + i) * depth + k]; }
+};
+
+// scale[width], bias[width]; column_floats for each channel, zero where nothing is written. Returns what follows these.
+float* pack_scales(const Columns& columns, int64_t column_floats, float* to)
 {
-    const int64_t count = std::min(width, channels - first);
-    std::fill_n(to, width * (depth + 2), 0.0f);
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t channel = first + i;
-        to[i] = from.scale_of(channel);
-        to[width + i] = from.bias_of(channel);
-        for (int64_t k = 0; k < depth; ++k) to[(2 + k) * width + i] = from.weight[channel * depth + k];
+    std::fill_n(to, columns.width * column_floats, 0.0f);
+    for (int64_t i = 0; i < columns.count(); ++i) {
+        to[i] = columns.from.scale_of(columns.first + i);
+        to[columns.width + i] = columns.from.bias_of(columns.first + i);
     }
-    return to + width * (depth + 2);
+    return to + 2 * columns.width;
 }
 
-void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t out_channels, const PackLayout& layout, float* to)
+// Each behind pack_scales: weight[depth][width], the same in a 16-bit type, and weight[depth / 4][width][4].
+void pack_rows(const Columns& columns, float* to)
 {
-    const int64_t padded = round_up(out_channels, layout.vector_width);
-    const int64_t panel = static_cast<int64_t>(layout.panel_vectors) * layout.vector_width;
-    for (int64_t first = 0; first < padded; first += panel)
-        to = pack_channels(from, depth, out_channels, first, std::min(panel, padded - first), to);
+    for (int64_t i = 0; i < columns.count(); ++i)
+        for (int64_t k = 0; k < columns.depth; ++k) to[k * columns.width + i] = columns.weight(i, k);
+}
+
+void pack_rows(const Columns& columns, Half* to)
+{
+    for (int64_t i = 0; i < columns.count(); ++i)
+        for (int64_t k = 0; k < columns.depth; ++k) from_float(columns.weight(i, k), to + k * columns.width + i);
+}
+
+void pack_fours(const Columns& columns, BFloat16* to)
+{
+    for (int64_t i = 0; i < columns.count(); ++i)
+        for (int64_t k = 0; k < columns.depth; ++k)
+            from_float(columns.weight(i, k), to + (k / 4 * columns.width + i) * 4 + k % 4);
+}
+
+void pack_dense(const ConvolutionWeights& from, int64_t depth, int64_t channels, int64_t panel, const PackLayout& layout,
+                float* to)
+{
+    const int64_t padded = round_up(channels, layout.vector_width);
+    for (int64_t first = 0; first < padded; first += panel) {
+        const Columns columns{from, depth, channels, first, std::min(panel, padded - first)};
+        pack_rows(columns, pack_scales(columns, depth + 2, to));
+        to += columns.width * (depth + 2);
+    }
+}
+
+int64_t panel_width(const PackLayout& layout)
+{
+    return static_cast<int64_t>(layout.panel_vectors) * layout.vector_width;
+}
+
+void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t channels, const PackLayout& layout, float* to)
+{
+    const int64_t padded = round_up(channels, layout.vector_width), panel = panel_width(layout);
+    const int64_t column_floats = pointwise_column_floats(depth, layout);
+    for (int64_t first = 0; first < padded; first += panel) {
+        const Columns columns{from, depth, channels, first, std::min(panel, padded - first)};
+        float* weights = pack_scales(columns, column_floats, to);
+        switch (layout.stored) {
+            case ScalarType::float32: pack_rows(columns, weights); break;
+            case ScalarType::float16: pack_rows(columns, reinterpret_cast<Half*>(weights)); break;
+            case ScalarType::bfloat16: pack_fours(columns, reinterpret_cast<BFloat16*>(weights)); break;
+        }
+        to += columns.width * column_floats;
+    }
 }
 
 void pack_depthwise(const ConvolutionWeights& from, int64_t channels, const PackLayout& layout, float* to)
 {
-    for (int64_t first = 0; first < channels; first += layout.vector_width)
-        to = pack_channels(from, kernel_taps, channels, first, layout.vector_width, to);
+    pack_dense(from, kernel_taps, channels, layout.vector_width, layout, to);
 }
 
 PackedHeader header_of(PackedKind kind, int64_t in_channels, int64_t out_channels)
@@ -127,6 +187,8 @@ int32_t vector_width_of(Isa isa)
     switch (isa) {
         case Isa::scalar: return 4;
         case Isa::neon: return 4;
+        case Isa::neon_bf16: return 4;
+        case Isa::neon_fp16: return 8;
         case Isa::avx2: return 8;
         case Isa::avx512: return 16;
     }
@@ -185,7 +247,7 @@ int64_t packed_bytes(const InvertedResidualParams& params, const PackLayout& lay
 
 int64_t packed_bytes(const StemParams& params, const PackLayout& layout)
 {
-    const int64_t floats = pointwise_floats(kernel_taps * params.in_channels, params.out_channels, layout);
+    const int64_t floats = dense_floats(kernel_taps * params.in_channels, params.out_channels, layout);
     return header_bytes + floats * static_cast<int64_t>(sizeof(float));
 }
 
@@ -215,7 +277,7 @@ void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& 
 void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
 {
     float* values = start_packing(header_of(params), layout, packed);
-    pack_pointwise(weights, kernel_taps * params.in_channels, params.out_channels, layout, values);
+    pack_dense(weights, kernel_taps * params.in_channels, params.out_channels, panel_width(layout), layout, values);
 }
 
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
@@ -238,7 +300,7 @@ Isa packed_isa(const void* packed)
 PackLayout packed_layout(const void* packed)
 {
     const PackedHeader header = read_header(packed);
-    return {header.isa, header.vector_width, common_panel_vectors};
+    return {header.isa, header.vector_width, common_panel_vectors, stored_type(header.isa)};
 }
 
 std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params)

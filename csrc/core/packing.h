@@ -1,12 +1,14 @@
 // THE packed format: weights in the order in which a microkernel reads them, behind a header that says whose they are.
 //
 //   header, padded to header_bytes
-//   pointwise and dense layers: panels of panel_vectors * vector_width output channels, the last one as few vectors as it
+//   pointwise and dense 3x3 layers: panels of panel_vectors * vector_width output channels, the last one as few vectors as it
 //       needs; a panel is scale[NR], bias[NR], weight[K][NR]. A dense 3x3 layer has K = 9 * in_channels in the order
 //       (channel, ky, kx).
 //   depthwise layers: blocks of vector_width channels; a block is scale[V], bias[V], weight[9][V].
 //
-// Values are float32 whatever the tensors' dtype: the arithmetic is. Channels that only fill a vector are zero.
+// Values are float32 whatever the tensors' dtype, where the arithmetic is. Families that multiply 16-bit numbers hold the
+// weights of their pointwise layers in that type: float16 as weight[K][NR], K rounded up to vector_width; bfloat16 as
+// weight[K / 4][NR][4]. Channels and depths that only fill a vector are zero.
 #pragma once
 
 #include <cstddef>
@@ -17,14 +19,23 @@
 
 namespace mnv2 {
 
-enum class Isa : int32_t { scalar, neon, avx2, avx512 };
+enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16 };
 
 // What a microkernel family asks of its weights.
 struct PackLayout {
     Isa isa;
     int32_t vector_width;
     int32_t panel_vectors;
+    ScalarType stored = ScalarType::float32;  // what pointwise layers multiply: their weights and blocked inputs
 };
+
+// The type that a family's pointwise layers multiply.
+constexpr ScalarType stored_type(Isa isa)
+{
+    if (isa == Isa::neon_fp16) return ScalarType::float16;
+    if (isa == Isa::neon_bf16) return ScalarType::bfloat16;
+    return ScalarType::float32;
+}
 
 // The same for every family so far, so that a header need not tell.
 constexpr int32_t common_panel_vectors = 2;
@@ -51,6 +62,13 @@ void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& 
 void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
+
+// Floats that a channel takes in a pointwise layer's panel.
+constexpr int64_t pointwise_column_floats(int64_t depth, const PackLayout& layout)
+{
+    if (layout.stored == ScalarType::float32) return depth + 2;
+    return (depth + layout.vector_width - 1) / layout.vector_width * layout.vector_width / 2 + 2;
+}
 
 // Where each layer's weights start, in floats from the end of the header.
 struct BlockOffsets {

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "core/block.h"
+#include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -73,9 +74,9 @@ MNV2_INLINE Column<COUNT> load_column(const Rows<COUNT>& rows, int64_t x)
     return column;
 }
 
-MNV2_INLINE void finish_output(const DepthwiseWeights& w, Vec sum, float* y)
+MNV2_INLINE void finish_output(const DepthwiseWeights& w, Vec sum, Stored* y)
 {
-    store(y, clamp(fma(sum, w.scale, w.bias), w.low, w.high));
+    narrow(y, clamp(fma(sum, w.scale, w.bias), w.low, w.high));
 }
 
 constexpr int rows_of_outputs(int out_rows, int stride)
@@ -107,7 +108,7 @@ struct OutputColumn {
         MNV2_UNROLL
         for (int i = 0; i < OUT_ROWS; ++i) at[i] = add_rest<KX>(w, column, i, mul(column.at[i * STRIDE], w.at[KX]));
     }
-    MNV2_INLINE void finish(const DepthwiseWeights& w, float* y, int64_t y_row) const
+    MNV2_INLINE void finish(const DepthwiseWeights& w, Stored* y, int64_t y_row) const
     {
         MNV2_UNROLL
         for (int i = 0; i < OUT_ROWS; ++i) finish_output(w, at[i], y + i * y_row);
@@ -125,7 +126,7 @@ private:
 // end behind it (right), and either by one column.
 template <int STRIDE, int OUT_ROWS>
 MNV2_INLINE void depthwise_sliding(const Rows<rows_of_outputs(OUT_ROWS, STRIDE)>& rows, const DepthwiseWeights& w,
-                                   int64_t outputs, bool left, bool right, float* y)
+                                   int64_t outputs, bool left, bool right, Stored* y)
 {
     const int64_t inside = outputs - right, y_row = outputs * lanes;
     int64_t x = left ? -1 : 0;
@@ -164,7 +165,7 @@ MNV2_INLINE void depthwise_sliding(const Rows<rows_of_outputs(OUT_ROWS, STRIDE)>
 
 // OUTPUTS neighbours, the first one's window at column x.
 template <int STRIDE, int OUTPUTS, bool LEFT, bool RIGHT>
-MNV2_INLINE void depthwise_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, float* y)
+MNV2_INLINE void depthwise_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, Stored* y)
 {
     Vec sums[OUTPUTS];
     const float* taps[] = {rows.at[0] + x * lanes, rows.at[1] + x * lanes, rows.at[2] + x * lanes};
@@ -185,7 +186,7 @@ MNV2_INLINE void depthwise_group(const Rows<kernel_size>& rows, const DepthwiseW
 
 template <int STRIDE, int OUTPUTS>
 MNV2_INLINE void depthwise_group_at(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, bool left, bool right,
-                                    float* y)
+                                    Stored* y)
 {
     if (left && right) return depthwise_group<STRIDE, OUTPUTS, true, true>(rows, w, x, y);
     if (left) return depthwise_group<STRIDE, OUTPUTS, true, false>(rows, w, x, y);
@@ -197,7 +198,7 @@ constexpr int group_outputs = 4;
 
 template <int STRIDE>
 MNV2_INLINE void depthwise_last_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, int64_t outputs,
-                                      bool left, bool right, float* y)
+                                      bool left, bool right, Stored* y)
 {
     static_assert(group_outputs == 4);
     switch (outputs) {
@@ -210,7 +211,7 @@ MNV2_INLINE void depthwise_last_group(const Rows<kernel_size>& rows, const Depth
 
 template <int STRIDE>
 MNV2_INLINE void depthwise_grouped(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t outputs, bool left,
-                                   bool right, float* y)
+                                   bool right, Stored* y)
 {
     constexpr int64_t step = group_outputs * STRIDE;
     int64_t x = left ? -1 : 0;
@@ -225,7 +226,7 @@ MNV2_INLINE void depthwise_grouped(const Rows<kernel_size>& rows, const Depthwis
 // OUT_ROWS output rows, their input from a row on that stands in a slot of the ring.
 template <int STRIDE, int OUT_ROWS>
 MNV2_INLINE void depthwise_some_rows(const DepthwiseInput& input, int64_t row, int64_t slot, const DepthwiseWeights& w,
-                                     int64_t outputs, bool left, bool right, float* y)
+                                     int64_t outputs, bool left, bool right, Stored* y)
 {
     Rows<rows_of_outputs(OUT_ROWS, STRIDE)> rows;
     for (int i = 0; i < rows_of_outputs(OUT_ROWS, STRIDE); ++i) rows.at[i] = input.row_at(row + i, slot + i);
@@ -236,7 +237,7 @@ MNV2_INLINE void depthwise_some_rows(const DepthwiseInput& input, int64_t row, i
 }
 
 template <int STRIDE>
-void depthwise_rows(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, float* y)
+void depthwise_rows(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, Stored* y)
 {
     constexpr int rows_together = slides && STRIDE == 2 ? 2 : 1;
     const DepthwiseWeights w = load_depthwise(packed, window.clamp);

@@ -28,7 +28,7 @@ public:
     explicit HeadPoolSegment(const HeadPoolTask& task)
         : task_(task),
           params_(*task.params),
-          x_rows_(task.scratch + task.plan->x_rows),
+          x_rows_(reinterpret_cast<Stored*>(task.scratch + task.plan->x_rows)),
           panel_(task.scratch + task.plan->panel),
           sums_(task.scratch + task.plan->sums)
     {
@@ -51,9 +51,9 @@ private:
     int64_t plane() const { return task_.x.blocked ? task_.x.stride_vector : task_.plan->strip_pixels * lanes; }
 
     // Blocked pixels of a strip.
-    const float* take_pixels(int64_t begin, int64_t count)
+    const Stored* take_pixels(int64_t begin, int64_t count)
     {
-        if (task_.x.blocked) return static_cast<const float*>(task_.x.data) + begin * lanes;
+        if (task_.x.blocked) return static_cast<const Stored*>(task_.x.data) + begin * lanes;
         load_pixels(begin, count);
         return x_rows_;
     }
@@ -65,7 +65,7 @@ private:
             const int64_t row = (begin + done) / params_.width, column = (begin + done) % params_.width;
             const int64_t rest = params_.width - column, part = rest < count - done ? rest : count - done;
             const ImageView from = view_from(column);
-            load_row(from, params_.in_channels, part, row, {x_rows_ + done * lanes, plane()});
+            load_row(from, params_.in_channels, part, row, BlockedRow<Stored>{x_rows_ + done * lanes, plane()});
             done += part;
         }
     }
@@ -77,7 +77,7 @@ private:
         return view;
     }
 
-    void add_strip(const float* x, int64_t pixels)
+    void add_strip(const Stored* x, int64_t pixels)
     {
         const PointwiseLayer layer{params_.in_channels, plane(), blocked_epilogue(params_.activation, pixels * lanes)};
         for (int64_t first = task_.channel_begin; first < task_.channel_end; first += panel_width) {
@@ -92,14 +92,14 @@ private:
         const ResultView& y = task_.y;
         if (!y.blocked) return store_values(sums_, channels, y.dtype, y.data, task_.channel_begin);
         round_values(sums_, vectors_of(channels) * lanes, y.dtype);
-        float* to = static_cast<float*>(y.data) + task_.channel_begin / lanes * y.stride_vector;
-        for (int64_t vector = 0; vector < vectors_of(channels); ++vector, to += y.stride_vector)
-            store(to, load(sums_ + vector * lanes));
+        auto* to = static_cast<Stored*>(y.data) + task_.channel_begin / lanes * y.stride_vector;
+        store_blocked(sums_, lanes, 1, channels, to, y.stride_vector);
     }
 
     const HeadPoolTask& task_;
     const HeadPoolParams& params_;
-    float *x_rows_, *panel_, *sums_;
+    Stored* x_rows_;
+    float *panel_, *sums_;
 };
 
 void head_pool(const HeadPoolTask& task)

@@ -32,9 +32,9 @@ public:
           cuts_(task.plan->cuts),
           stem_(stem),
           packed_(task.packed),
-          x_rows_(task.scratch + plan_.scratch.x_rows),
+          x_rows_(reinterpret_cast<Stored*>(task.scratch + plan_.scratch.x_rows)),
+          middle_(static_cast<Stored*>(task.middle ? task.middle : task.scratch + plan_.scratch.middle)),
           ring_(task.scratch + plan_.scratch.ring),
-          middle_(task.middle ? task.middle : task.scratch + plan_.scratch.middle),
           result_(task.scratch + plan_.scratch.result),
           zeros_(task.scratch + plan_.scratch.zeros),
           out_width_(params_.out_width()),
@@ -101,18 +101,26 @@ private:
             for (int64_t row = fresh; row < needed.end; ++row) compute_stem_row(row);
             return;
         }
-        if (task_.x.blocked) return;
-        if (!params_.has_expand)
-            for (int64_t row = fresh; row < needed.end; ++row)
-                load_row(task_.x, params_.in_channels, params_.width, row, {ring_row(0, row), plane_});
-        if (!params_.has_expand && !params_.has_residual) return;
+        if (!params_.has_expand && !reads_in_place())
+            for (int64_t row = fresh; row < needed.end; ++row) load_ring_row(row);
+        if (task_.x.blocked || (!params_.has_expand && !params_.has_residual)) return;
 
         const bool again = params_.has_residual || !cuts_.shares_rows;
         const int64_t begin = again ? needed.begin : fresh;
         keep_rows({begin, fresh});
         x_begin_ = begin;
         for (int64_t row = fresh; row < needed.end; ++row)
-            load_row(task_.x, params_.in_channels, params_.width, row, {x_rows_ + (row - x_begin_) * row_floats_, plane_});
+            load_row(task_.x, params_.in_channels, params_.width, row,
+                     BlockedRow<Stored>{x_rows_ + (row - x_begin_) * row_floats_, plane_});
+    }
+
+    void load_ring_row(int64_t row)
+    {
+        const BlockedRow<float> to{ring_row(0, row), plane_};
+        if (task_.x.blocked)
+            load_blocked(task_.x, params_.in_channels, row * params_.width, params_.width, to);
+        else
+            load_row(task_.x, params_.in_channels, params_.width, row, to);
     }
 
     void compute_stem_row(int64_t row)
@@ -123,9 +131,9 @@ private:
             round_values(to + vector * plane_, row_floats_, task_.y.dtype);
     }
 
-    const float* x_row(int64_t row) const
+    const Stored* x_row(int64_t row) const
     {
-        if (task_.x.blocked) return static_cast<const float*>(task_.x.data) + row * row_floats_;
+        if (task_.x.blocked) return static_cast<const Stored*>(task_.x.data) + row * row_floats_;
         return x_rows_ + (row - x_begin_) * row_floats_;
     }
 
@@ -135,7 +143,7 @@ private:
         if (rows.begin == x_begin_ || rows.count() <= 0) return;
         for (int64_t vector = 0; vector < vectors_of(params_.in_channels); ++vector)
             std::memmove(x_rows_ + vector * plane_, x_row(rows.begin) + vector * plane_,
-                         static_cast<size_t>(rows.count() * row_floats_) * sizeof(float));
+                         static_cast<size_t>(rows.count() * row_floats_) * sizeof(Stored));
     }
 
     // fresh: the rows to expand.
@@ -169,7 +177,7 @@ private:
         for (int64_t vector = chunk.begin; vector < chunk.end; ++vector) {
             const DepthwiseInput input = depthwise_input(vector);
             const float* packed = packed_ + plan_.weights.depthwise + vector * (kernel_taps + 2) * lanes;
-            float* y = middle_ + vector * middle_plane();
+            Stored* y = middle_ + vector * middle_plane();
             if (params_.stride == 1)
                 depthwise_rows<1>(input, window, packed, y);
             else
@@ -177,12 +185,18 @@ private:
         }
     }
 
-    // The ring, or the block's input where it is: a ring of all rows.
+    // Whether the depthwise convolution can take the block's input where it is.
+    bool reads_in_place() const
+    {
+        return !params_.has_expand && task_.x.blocked && !stem_ && type_of<Stored> == ScalarType::float32;
+    }
+
+    // The ring, or the block's input: a ring of all rows.
     DepthwiseInput depthwise_input(int64_t vector) const
     {
-        const bool in_place = !params_.has_expand && task_.x.blocked && !stem_;
-        if (!in_place) return {ring_plane(vector), zeros_, plan_.ring_rows, params_.height, params_.width};
-        return {x_row(0) + vector * x_plane_, zeros_, params_.height, params_.height, params_.width};
+        if (!reads_in_place()) return {ring_plane(vector), zeros_, plan_.ring_rows, params_.height, params_.width};
+        const auto* x = static_cast<const float*>(task_.x.data);
+        return {x + vector * x_plane_, zeros_, params_.height, params_.height, params_.width};
     }
 
     int64_t middle_plane() const { return cuts_.strip_rows * out_width_ * lanes; }
@@ -190,20 +204,31 @@ private:
     void project(const Range& strip, const Range& channels)
     {
         const ResultView& y = task_.y;
-        const bool direct = y.stored_dtype() == ScalarType::float32;
         const int64_t pixels = strip.count() * out_width_;
         const int64_t offset = strip.begin * out_width_ * y.stride_pixel + channels.begin / lanes * y.stride_vector;
-        float* to = direct ? static_cast<float*>(y.data) + offset : result_;
-        const int64_t pixel = direct ? y.stride_pixel : channels.count(), vector = direct ? y.stride_vector : lanes;
+        if (y.stored == ScalarType::float32) {
+            float* to = static_cast<float*>(y.data) + offset;
+            compute_project(strip, channels, to, y.stride_pixel, y.stride_vector);
+            round_blocked(to, pixels, channels);
+        } else if (y.blocked) {
+            compute_project(strip, channels, result_, lanes, pixels * lanes);
+            store_blocked(result_, pixels * lanes, pixels, channels.count(), static_cast<Stored*>(y.data) + offset,
+                          y.stride_vector);
+        } else {
+            compute_project(strip, channels, result_, channels.count(), lanes);
+            store_pixels(pixels, channels, offset);
+        }
+    }
+
+    // to: floats, so many from a pixel and from a vector of channels to the next.
+    void compute_project(const Range& strip, const Range& channels, float* to, int64_t pixel, int64_t vector)
+    {
         const PointwiseLayer layer{params_.expanded_channels,
                                    middle_plane(),
-                                   {clamp_of(params_.project_activation), pixel, vector, y.blocked, x_plane_}};
-        const float* residual = params_.has_residual ? x_row(strip.begin) + channels.begin / lanes * x_plane_ : nullptr;
-        pointwise(layer, channels.begin, channels.end, pixels, middle_, packed_ + plan_.weights.project, to, residual);
-        if (direct)
-            round_blocked(to, pixels, channels);
-        else
-            store_pixels(pixels, channels, offset);
+                                   {clamp_of(params_.project_activation), pixel, vector, task_.y.blocked, x_plane_}};
+        const Stored* residual = params_.has_residual ? x_row(strip.begin) + channels.begin / lanes * x_plane_ : nullptr;
+        pointwise(layer, channels.begin, channels.end, strip.count() * out_width_, middle_, packed_ + plan_.weights.project, to,
+                  residual);
     }
 
     void round_blocked(float* values, int64_t pixels, const Range& channels) const
@@ -228,7 +253,8 @@ private:
     const BlockCuts& cuts_;
     StemSegment* stem_;
     const float* packed_;
-    float *x_rows_, *ring_, *middle_, *result_, *zeros_;
+    Stored *x_rows_, *middle_;
+    float *ring_, *result_, *zeros_;
     int64_t out_width_, row_floats_, plane_, x_plane_;
     int64_t x_begin_ = 0, taken_end_ = 0;
 };

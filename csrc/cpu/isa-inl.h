@@ -14,7 +14,7 @@ namespace {
 constexpr Kernels make_kernels(const char* name, Isa isa)
 {
     return {name,
-            {isa, lanes, panel_vectors},
+            {isa, lanes, panel_vectors, type_of<Stored>},
             inverted_residual,
             expand_and_depthwise,
             project,

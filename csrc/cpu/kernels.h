@@ -7,8 +7,8 @@
 
 namespace mnv2::cpu {
 
-// A batch of images to read: a tensor of any strides, or blocked, as one kernel of a network leaves them to the next: always
-// float32, [channels / lanes][pixels][lanes] with room for a whole last vector. Strides count elements.
+// A batch of images to read: a tensor of any strides, or blocked, as one kernel of a network leaves them to the next: in the
+// layout's stored type, [channels / lanes][pixels][lanes] with room for a whole last vector. Strides count elements.
 struct ImageView {
     const void* data;
     ScalarType dtype;
@@ -18,14 +18,13 @@ struct ImageView {
     int64_t stride_c, stride_h, stride_w;
 };
 
-// Where results go: a contiguous NHWC tensor of dtype, or blocked, with float32 values that are rounded to dtype.
+// Where results go: a contiguous NHWC tensor, or blocked.
 struct ResultView {
     void* data;
-    ScalarType dtype;
+    ScalarType dtype;   // what the results are rounded to,
+    ScalarType stored;  // and the type that holds them
     bool blocked;
     int64_t stride_n, stride_vector, stride_pixel;
-
-    ScalarType stored_dtype() const { return blocked ? ScalarType::float32 : dtype; }
 };
 
 // A part of one image, computed by one thread in scratch of plan->scratch_bytes.
@@ -37,7 +36,7 @@ struct BlockTask {
     ResultView y;
     int64_t begin, end;  // output rows; vectors of expanded channels in expand_and_depthwise, output channels in project
     float* scratch;
-    float* middle = nullptr;  // the image's depthwise results, where threads share them
+    void* middle = nullptr;  // the image's depthwise results, where threads share them
 };
 
 // Output rows [row_begin, row_end).

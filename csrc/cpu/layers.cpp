@@ -51,7 +51,7 @@ void for_each_segment(int64_t batch, int64_t segments, int64_t scratch_bytes, co
 void run_block_by_channels(const Kernels& kernels, const InvertedResidualParams& params, const BlockPlan& plan,
                            const ImageView& x, const float* packed, const ResultView& y, const Parallel& parallel)
 {
-    float* middle = scratch_or_throw(Scratch::middle, params.batch * plan.middle_floats);
+    float* const middle = scratch_or_throw(Scratch::middle, params.batch * plan.middle_floats);
     const int64_t segments = plan.cuts.segments, vectors = vector_count(params.expanded_channels, kernels.layout);
     const auto task_of = [&](int64_t image, const Range& range, float* scratch) -> BlockTask {
         return {&params,
@@ -83,7 +83,7 @@ ImageView view_of(const InputView& x, const Kernels& kernels)
 
 ResultView nhwc_result(void* y, ScalarType dtype, int64_t pixels, int64_t channels, const Kernels& kernels)
 {
-    return {y, dtype, false, pixels * channels, kernels.layout.vector_width, channels};
+    return {y, dtype, dtype, false, pixels * channels, kernels.layout.vector_width, channels};
 }
 
 ImageView image_of(ImageView x, int64_t n)
@@ -94,7 +94,7 @@ ImageView image_of(ImageView x, int64_t n)
 
 ResultView image_of(ResultView y, int64_t n)
 {
-    y.data = static_cast<char*>(y.data) + n * y.stride_n * scalar_bytes(y.stored_dtype());
+    y.data = static_cast<char*>(y.data) + n * y.stride_n * scalar_bytes(y.stored);
     return y;
 }
 

@@ -15,7 +15,7 @@ public:
     explicit LinearSegment(const LinearTask& task)
         : task_(task),
           params_(*task.params),
-          x_rows_(task.scratch + task.plan->x_rows),
+          x_rows_(reinterpret_cast<Stored*>(task.scratch + task.plan->x_rows)),
           result_(task.scratch + task.plan->result),
           channels_(task.channel_end - task.channel_begin)
     {
@@ -33,11 +33,11 @@ public:
 private:
     int64_t plane() const { return task_.x.blocked ? task_.x.stride_vector : task_.plan->strip_vectors * lanes; }
 
-    const float* take_vectors(int64_t begin, int64_t count)
+    const Stored* take_vectors(int64_t begin, int64_t count)
     {
-        if (task_.x.blocked) return static_cast<const float*>(task_.x.data) + begin * lanes;
+        if (task_.x.blocked) return static_cast<const Stored*>(task_.x.data) + begin * lanes;
         for (int64_t i = 0; i < count; ++i)
-            load_row(task_.x, params_.in_features, 1, begin + i, {x_rows_ + i * lanes, plane()});
+            load_row(task_.x, params_.in_features, 1, begin + i, BlockedRow<Stored>{x_rows_ + i * lanes, plane()});
         return x_rows_;
     }
 
@@ -57,7 +57,8 @@ private:
 
     const LinearTask& task_;
     const LinearParams& params_;
-    float *x_rows_, *result_;
+    Stored* x_rows_;
+    float* result_;
     int64_t channels_;
 };
 

@@ -16,14 +16,12 @@ namespace {
 
 // Images as one layer leaves them to the next.
 struct BlockedImages {
-    float* data;
+    void* data;
+    ScalarType stored;
     int64_t width, stride_n, plane;
 
-    ImageView to_read(int64_t lanes) const
-    {
-        return {data, ScalarType::float32, true, stride_n, plane, 1, width * lanes, lanes};
-    }
-    ResultView to_write(ScalarType dtype, int64_t lanes) const { return {data, dtype, true, stride_n, plane, lanes}; }
+    ImageView to_read(int64_t lanes) const { return {data, stored, true, stride_n, plane, 1, width * lanes, lanes}; }
+    ResultView to_write(ScalarType dtype, int64_t lanes) const { return {data, dtype, stored, true, stride_n, plane, lanes}; }
 };
 
 // Adds the time of a scope to a number, if there is one.
@@ -75,8 +73,8 @@ public:
         const size_t head = layers_.size() - (has_linear_ ? 2 : 1);
         const int64_t pooled_vectors = vectors(channels_of(layers_[head].params).out);
         // The batch's means are the pixels of one image.
-        BlockedImages pooled{nullptr, batch_, lanes_, batch_ * lanes_};
-        if (has_linear_) pooled.data = scratch_or_throw(Scratch::pooled, pooled_vectors * pooled.plane);
+        BlockedImages pooled{nullptr, stored(), batch_, lanes_, batch_ * lanes_};
+        if (has_linear_) pooled.data = scratch_or_throw(Scratch::pooled, floats_for(pooled_vectors * pooled.plane));
         const ResultView features = has_linear_ ? pooled.to_write(dtype_, lanes_) : y_;
 
         // As many images as the threads can share out whole, the rest in parts.
@@ -92,6 +90,8 @@ public:
 
 private:
     int64_t vectors(int64_t channels) const { return vector_count(channels, kernels_.layout); }
+    ScalarType stored() const { return kernels_.layout.stored; }
+    int64_t floats_for(int64_t elements) const { return stored_floats(elements, kernels_.layout); }
 
     double* seconds_of(size_t layer, int64_t first_image) const
     {
@@ -141,7 +141,7 @@ private:
     {
         int64_t floats[] = {0, 0};
         for (size_t layer = 0, step = 0; layer < head; layer += layers_in_step(layer), ++step) {
-            const int64_t needed = count * result_of(last_of_step(layer), nullptr).stride_n;
+            const int64_t needed = floats_for(count * result_of(last_of_step(layer), nullptr).stride_n);
             floats[step % 2] = std::max(floats[step % 2], needed);
         }
         halves[0] = scratch_or_throw(Scratch::images, floats[0] + floats[1]);
@@ -163,7 +163,7 @@ private:
         const auto image = [&](const auto& params) -> BlockedImages {
             if constexpr (requires { params.padding; }) {
                 const int64_t plane = plane_floats(params.out_height() * params.out_width(), kernels_.layout);
-                return {data, params.out_width(), vectors(params.out_channels) * plane, plane};
+                return {data, stored(), params.out_width(), vectors(params.out_channels) * plane, plane};
             }
             return {};
         };

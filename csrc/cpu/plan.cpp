@@ -44,7 +44,8 @@ int64_t rows_read(const InvertedResidualParams& params, int64_t out_rows)
 
 int64_t middle_bytes(const InvertedResidualParams& params, const PackLayout& layout, int64_t rows)
 {
-    return rows * params.out_width() * padded_channels(params.expanded_channels, layout) * float_bytes;
+    const int64_t elements = rows * params.out_width() * padded_channels(params.expanded_channels, layout);
+    return stored_floats(elements, layout) * float_bytes;
 }
 
 // A strip's depthwise results and a chunk's expanded rows may fill this share of the second-level cache.
@@ -137,6 +138,11 @@ int64_t plane_floats(int64_t pixels, const PackLayout& layout)
     return (units | 1) * unit;
 }
 
+int64_t stored_floats(int64_t elements, const PackLayout& layout)
+{
+    return (elements * scalar_bytes(layout.stored) + float_bytes - 1) / float_bytes;
+}
+
 int64_t vector_count(int64_t channels, const PackLayout& layout)
 {
     return (channels + layout.vector_width - 1) / layout.vector_width;
@@ -197,11 +203,12 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     const int64_t in_vectors = vector_count(params.in_channels, layout);
     const int64_t vectors = vector_count(params.expanded_channels, layout);
     ScratchLayout scratch;
-    plan.scratch.x_rows = scratch.take(params.has_expand || params.has_residual ? plane * in_vectors : 0);
+    plan.scratch.x_rows =
+        scratch.take(params.has_expand || params.has_residual ? stored_floats(plane * in_vectors, layout) : 0);
     plan.scratch.ring = scratch.take(plane * (cuts.shares_rows ? vectors : std::min(cuts.chunk_vectors, vectors)));
     plan.middle_floats = middle_bytes(params, layout, cuts.strip_rows) / float_bytes;
     plan.scratch.middle = scratch.take(cuts.splits_channels ? 0 : plan.middle_floats);
-    plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * params.out_channels);
+    plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch.zeros = scratch.take(params.width * layout.vector_width);
     plan.scratch_bytes = scratch.bytes();
     return plan;
@@ -215,7 +222,7 @@ StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t t
     plan.row_floats = layout.vector_width + round_up(window, layout.vector_width);
     ScratchLayout scratch;
     scratch.take(kernel_size * params.in_channels * plan.row_floats);
-    plan.result = scratch.take(params.out_width() * params.out_channels);
+    plan.result = scratch.take(params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch_bytes = scratch.bytes();
     return plan;
 }
@@ -227,7 +234,7 @@ HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layo
     plan.strip_pixels = strip_pixels(in_channels, params.height * params.width);
     plan.segments = segments_for(params.batch, panel_count(params.out_channels, layout), threads);
     ScratchLayout scratch;
-    plan.x_rows = scratch.take(plan.strip_pixels * in_channels);
+    plan.x_rows = scratch.take(stored_floats(plan.strip_pixels * in_channels, layout));
     plan.panel = scratch.take(plan.strip_pixels * panel_channels(layout));
     plan.sums = scratch.take(padded_channels(params.out_channels, layout));
     plan.scratch_bytes = scratch.bytes();
@@ -241,7 +248,7 @@ LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int
     plan.strip_vectors = strip_pixels(in_features, std::max<int64_t>(params.batch, 1));
     plan.segments = std::clamp<int64_t>(threads, 1, panel_count(params.out_features, layout));
     ScratchLayout scratch;
-    plan.x_rows = scratch.take(plan.strip_vectors * in_features);
+    plan.x_rows = scratch.take(stored_floats(plan.strip_vectors * in_features, layout));
     plan.result = scratch.take(plan.strip_vectors * padded_channels(params.out_features, layout));
     plan.scratch_bytes = scratch.bytes();
     return plan;

@@ -84,6 +84,9 @@ LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int
 // Floats from a vector of channels to the next in a blocked image of so many pixels.
 int64_t plane_floats(int64_t pixels, const PackLayout& layout);
 
+// Floats that so many elements of the stored type take.
+int64_t stored_floats(int64_t elements, const PackLayout& layout);
+
 // Vectors that hold so many channels, channels of a weight panel, and panels of a layer.
 int64_t vector_count(int64_t channels, const PackLayout& layout);
 int64_t panel_channels(const PackLayout& layout);

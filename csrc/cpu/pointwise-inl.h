@@ -8,119 +8,12 @@
 
 #include "core/block.h"
 #include "core/packing.h"
+#include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
+#include "cpu/sums-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
-
-// From long_depth on, sums are moved to a second accumulator every sum_depth depths: the error then grows with the run's
-// length, not with the depth's. Costs 3 %; without it some layers miss the accuracy promise.
-constexpr int64_t long_depth = 192;
-constexpr int64_t sum_depth = 96;
-
-constexpr int panel_vectors = common_panel_vectors;
-constexpr int panel_width = panel_vectors * lanes;
-
-constexpr int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-constexpr int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-constexpr int64_t vectors_of(int64_t channels)
-{
-    return (channels + lanes - 1) / lanes;
-}
-
-template <int ROWS, int VECTORS>
-struct Accumulators {
-    Vec at[ROWS][VECTORS];
-};
-
-template <int ROWS, int VECTORS>
-MNV2_INLINE void clear(Accumulators<ROWS, VECTORS>& sums)
-{
-    MNV2_UNROLL
-    for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
-    for (int v = 0; v < VECTORS; ++v) sums.at[r][v] = splat(0.0f);
-}
-
-// sums += one depth of each pixel times its weights; x points to the first pixel's depth, pixels lie x_step floats apart.
-template <int X_STEP, int ROWS, int VECTORS>
-MNV2_INLINE void add_depth(Accumulators<ROWS, VECTORS>& sums, const float* x, const float* weights)
-{
-    Vec w[VECTORS];
-    MNV2_UNROLL
-    for (int v = 0; v < VECTORS; ++v) w[v] = load(weights + v * lanes);
-    MNV2_UNROLL
-    for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
-    for (int v = 0; v < VECTORS; ++v) fma_broadcast(sums.at[r][v], w[v], x + r * X_STEP);
-}
-
-// sums += depths U, U + 1, ... of depths times their weights.
-template <int U, int ROWS, int VECTORS>
-MNV2_INLINE void add_loaded_depths(Accumulators<ROWS, VECTORS>& sums, const Depths (&x)[ROWS], const float* weights)
-{
-    if constexpr (U < unrolled_depths) {
-        Vec w[VECTORS];
-        MNV2_UNROLL
-        for (int v = 0; v < VECTORS; ++v) w[v] = load(weights + v * lanes);
-        MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
-        for (int v = 0; v < VECTORS; ++v) fma_depth<U>(sums.at[r][v], w[v], x[r]);
-        add_loaded_depths<U + 1>(sums, x, weights + VECTORS * lanes);
-    }
-}
-
-// sums += so many depths of each pixel; x and weights move on by them.
-template <int ROWS, int VECTORS>
-MNV2_INLINE void add_depths(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const float*& x,
-                            const float*& weights)
-{
-    constexpr int width = VECTORS * lanes;
-    for (; depth >= lanes; depth -= lanes, x += x_plane)
-        for (int k = 0; k < lanes; k += unrolled_depths, weights += unrolled_depths * width) {
-            Depths loaded[ROWS];
-            MNV2_UNROLL
-            for (int r = 0; r < ROWS; ++r) loaded[r] = depths(x + r * lanes + k);
-            add_loaded_depths<0>(sums, loaded, weights);
-        }
-    for (int64_t k = 0; k < depth; ++k, weights += width) add_depth<lanes>(sums, x + k, weights);
-}
-
-// The second accumulators, in memory: they are touched every sum_depth depths only.
-template <int ROWS, int VECTORS>
-class SecondAccumulators {
-public:
-    // The compiler is not to see where `at` points, or it moves part of the array to registers that the tile needs.
-    MNV2_INLINE SecondAccumulators() : at_(&memory_[0][0][0]) { MNV2_OPAQUE(at_); }
-
-    // Moves sums here; first: there is nothing here yet.
-    MNV2_INLINE void take(Accumulators<ROWS, VECTORS>& sums, bool first)
-    {
-        if (!first) give(sums);
-        MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
-        for (int v = 0; v < VECTORS; ++v) store(at_ + (r * VECTORS + v) * lanes, sums.at[r][v]);
-        clear(sums);
-    }
-
-    // sums += what is here.
-    MNV2_INLINE void give(Accumulators<ROWS, VECTORS>& sums) const
-    {
-        MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
-        for (int v = 0; v < VECTORS; ++v) sums.at[r][v] = add(sums.at[r][v], load(at_ + (r * VECTORS + v) * lanes));
-    }
-
-private:
-    alignas(64) float memory_[ROWS][VECTORS][lanes];
-    float* at_;
-};
 
 // Where a layer's results go, and what is done to them on the way.
 struct Epilogue {
@@ -146,7 +39,7 @@ MNV2_INLINE int64_t lanes_of_last_vector(int64_t channels, const Epilogue& epilo
 // a tile took 13 cycles more.
 template <bool HAS_RESIDUAL, int ROWS, int VECTORS>
 MNV2_INLINE void store_tile(const Accumulators<ROWS, VECTORS>& sums, const float* scale_and_bias, const Epilogue& epilogue,
-                            float* y, int64_t y_pixel, int64_t y_vector, const float* residual)
+                            float* y, int64_t y_pixel, int64_t y_vector, const Stored* residual)
 {
     const Vec low = splat(epilogue.clamp.low), high = splat(epilogue.clamp.high);
     MNV2_UNROLL
@@ -155,7 +48,7 @@ MNV2_INLINE void store_tile(const Accumulators<ROWS, VECTORS>& sums, const float
         MNV2_UNROLL
         for (int r = 0; r < ROWS; ++r) {
             Vec result = clamp(fma(sums.at[r][v], scale, bias), low, high);
-            if constexpr (HAS_RESIDUAL) result = add(result, load(residual + v * epilogue.residual_plane + r * lanes));
+            if constexpr (HAS_RESIDUAL) result = add(result, widen(residual + v * epilogue.residual_plane + r * lanes));
             store(y + v * y_vector + r * y_pixel, result);
         }
     }
@@ -164,7 +57,7 @@ MNV2_INLINE void store_tile(const Accumulators<ROWS, VECTORS>& sums, const float
 // y = clamp(sums * scale + bias) (+ residual), last_lanes channels of the last vector only.
 template <int ROWS, int VECTORS>
 MNV2_INLINE void finish_tile(const Accumulators<ROWS, VECTORS>& sums, const float* scale_and_bias, const Epilogue& epilogue,
-                             float* y, int64_t last_lanes, const float* residual)
+                             float* y, int64_t last_lanes, const Stored* residual)
 {
     constexpr int64_t width = VECTORS * lanes, whole = width - lanes;
     float tile[ROWS * width];
@@ -184,40 +77,26 @@ MNV2_INLINE void finish_tile(const Accumulators<ROWS, VECTORS>& sums, const floa
     }
 }
 
+// What core/packing.h says of a panel.
+constexpr int64_t column_floats(int64_t depth)
+{
+    return pointwise_column_floats(depth, {Isa::scalar, lanes, panel_vectors, type_of<Stored>});
+}
+
 struct PointwiseLayer {
     int64_t depth;
-    int64_t x_plane;  // floats from a block of the input to the next
+    int64_t x_plane;  // elements from a block of the input to the next
     Epilogue epilogue;
 };
 
-template <int ROWS, int VECTORS>
-MNV2_INLINE void sum_long(Accumulators<ROWS, VECTORS>& sums, const PointwiseLayer& layer, const float* x, const float* weights)
-{
-    SecondAccumulators<ROWS, VECTORS> second;
-    int64_t left = layer.depth - sum_depth;
-    add_depths(sums, sum_depth, layer.x_plane, x, weights);
-    second.take(sums, true);
-    for (; left > sum_depth; left -= sum_depth) {
-        add_depths(sums, sum_depth, layer.x_plane, x, weights);
-        second.take(sums, false);
-    }
-    add_depths(sums, left, layer.x_plane, x, weights);
-    second.give(sums);
-}
-
 // Tiles of consecutive pixels. The loop over them is in here: a call for each takes some 20 cycles (NOTES.md).
 template <int ROWS, int VECTORS, bool IS_LONG>
-void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const float* x, const float* panel, float* y,
-                     int64_t last_lanes, const float* residual)
+void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x, const float* panel, float* y,
+                     int64_t last_lanes, const Stored* residual)
 {
     for (; tiles > 0; --tiles) {
         Accumulators<ROWS, VECTORS> sums;
-        clear(sums);
-        const float *from = x, *weights = panel + 2 * VECTORS * lanes;
-        if constexpr (IS_LONG)
-            sum_long(sums, layer, from, weights);
-        else
-            add_depths(sums, layer.depth, layer.x_plane, from, weights);
+        sum_tile<IS_LONG>(sums, layer.depth, layer.x_plane, x, panel + 2 * VECTORS * lanes);
         finish_tile(sums, panel, layer.epilogue, y, last_lanes, residual);
         x += ROWS * lanes;
         y += ROWS * layer.epilogue.y_pixel;
@@ -225,7 +104,7 @@ void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const float* x,
     }
 }
 
-using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const float*, const float*, float*, int64_t, const float*);
+using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const Stored*, const float*, float*, int64_t, const Stored*);
 
 template <int VECTORS>
 struct PointwiseKernels {
@@ -245,8 +124,8 @@ constexpr PointwiseKernels<VECTORS> pointwise_kernels =
 
 // One panel over consecutive pixels, in tiles of nearly equal height: a short last tile would leave multiply-add chains idle.
 template <int VECTORS>
-void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const float* x, const float* panel, float* y,
-                     int64_t last_lanes, const float* residual)
+void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
+                     int64_t last_lanes, const Stored* residual)
 {
     const PointwiseKernels<VECTORS>& kernels =
         layer.depth >= long_depth ? pointwise_kernels<VECTORS, true> : pointwise_kernels<VECTORS, false>;
@@ -260,10 +139,11 @@ void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const float* x
 
 // Output channels [first, last) of a layer with out_channels channels; first is a multiple of panel_width. y and residual
 // point to channel first.
-void pointwise(const PointwiseLayer& layer, int64_t first, int64_t last, int64_t pixels, const float* x, const float* packed,
-               float* y, const float* residual)
+void pointwise(const PointwiseLayer& layer, int64_t first, int64_t last, int64_t pixels, const Stored* x, const float* packed,
+               float* y, const Stored* residual)
 {
-    const float* panel = packed + first * (layer.depth + 2);
+    const int64_t column = column_floats(layer.depth);
+    const float* panel = packed + first * column;
     for (int64_t channel = first; channel < last; channel += panel_width) {
         const int64_t channels = last - channel;
         const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
@@ -271,7 +151,7 @@ void pointwise(const PointwiseLayer& layer, int64_t first, int64_t last, int64_t
             pointwise_panel<2>(layer, pixels, x, panel, y, last_lanes, residual);
         else
             pointwise_panel<1>(layer, pixels, x, panel, y, last_lanes, residual);
-        panel += panel_width * (layer.depth + 2);
+        panel += panel_width * column;
         y += panel_vectors * layer.epilogue.y_vector;
         if (residual) residual += panel_vectors * layer.epilogue.residual_plane;
     }

@@ -6,19 +6,12 @@
 
 #include "core/block.h"
 #include "cpu/kernels.h"
+#include "cpu/pointwise-inl.h"
+#include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
-
-MNV2_INLINE Vec widen(const float* p)
-{
-    return load(p);
-}
-MNV2_INLINE void narrow(float* p, const Vec& v)
-{
-    store(p, v);
-}
 
 // Calls function with a null pointer of the C++ type that dtype names.
 template <class Function>
@@ -31,34 +24,36 @@ MNV2_INLINE void with_type(ScalarType dtype, const Function& function)
     }
 }
 
+template <class To>
 struct BlockedRow {
-    float* data;
-    int64_t plane;  // floats from a vector of channels to the next
+    To* data;
+    int64_t plane;  // elements from a vector of channels to the next
 };
 
 // Lanes past the last channel are set to zero.
-template <class T>
-MNV2_INLINE void load_last_channels(const T* from, int64_t stride, int64_t count, float* to)
+template <class T, class To>
+MNV2_INLINE void load_last_channels(const T* from, int64_t stride, int64_t count, To* to)
 {
-    for (int64_t i = 0; i < lanes; ++i) to[i] = i < count ? to_float(from[i * stride]) : 0.0f;
+    for (int64_t i = 0; i < lanes; ++i) from_float(i < count ? to_float(from[i * stride]) : 0.0f, to + i);
 }
 
-template <class T>
-void load_row_nhwc(const T* from, int64_t stride_w, int64_t channels, int64_t width, const BlockedRow& to)
+template <class T, class To>
+void load_row_nhwc(const T* from, int64_t stride_w, int64_t channels, int64_t width, const BlockedRow<To>& to)
 {
     const int64_t whole = channels / lanes;
     for (int64_t pixel = 0; pixel < width; ++pixel) {
         const T* source = from + pixel * stride_w;
-        float* target = to.data + pixel * lanes;
-        for (int64_t block = 0; block < whole; ++block) store(target + block * to.plane, widen(source + block * lanes));
+        To* target = to.data + pixel * lanes;
+        for (int64_t block = 0; block < whole; ++block) narrow(target + block * to.plane, widen(source + block * lanes));
         if (channels % lanes) load_last_channels(source + whole * lanes, 1, channels % lanes, target + whole * to.plane);
     }
 }
 
-template <class T>
-void load_row_strided(const T* from, int64_t stride_c, int64_t stride_w, int64_t channels, int64_t width, const BlockedRow& to)
+template <class T, class To>
+void load_row_strided(const T* from, int64_t stride_c, int64_t stride_w, int64_t channels, int64_t width,
+                      const BlockedRow<To>& to)
 {
-    float* target = to.data;
+    To* target = to.data;
     for (int64_t first = 0; first < channels; first += lanes, target += to.plane) {
         const int64_t count = channels - first < lanes ? channels - first : lanes;
         for (int64_t pixel = 0; pixel < width; ++pixel)
@@ -66,7 +61,8 @@ void load_row_strided(const T* from, int64_t stride_c, int64_t stride_w, int64_t
     }
 }
 
-void load_row(const ImageView& x, int64_t channels, int64_t width, int64_t row, BlockedRow to)
+template <class To>
+void load_row(const ImageView& x, int64_t channels, int64_t width, int64_t row, BlockedRow<To> to)
 {
     with_type(x.dtype, [&](auto* type) {
         const auto* from = static_cast<decltype(type)>(const_cast<void*>(x.data)) + row * x.stride_h;
@@ -75,6 +71,15 @@ void load_row(const ImageView& x, int64_t channels, int64_t width, int64_t row, 
         else
             load_row_strided(from, x.stride_c, x.stride_w, channels, width, to);
     });
+}
+
+// Consecutive pixels of blocked images, widened.
+void load_blocked(const ImageView& x, int64_t channels, int64_t first, int64_t pixels, BlockedRow<float> to)
+{
+    const auto* from = static_cast<const Stored*>(x.data) + first * lanes;
+    for (int64_t vector = 0; vector < vectors_of(channels); ++vector)
+        for (int64_t pixel = 0; pixel < pixels; ++pixel)
+            store(to.data + vector * to.plane + pixel * lanes, widen(from + vector * x.stride_vector + pixel * lanes));
 }
 
 // One channel's row, to consecutive floats.
@@ -103,6 +108,14 @@ void store_values(const float* from, int64_t count, ScalarType dtype, void* y, i
     if (dtype == ScalarType::float16) narrow_values(from, count, static_cast<Half*>(y) + offset);
     if (dtype == ScalarType::bfloat16) narrow_values(from, count, static_cast<BFloat16*>(y) + offset);
     if (dtype == ScalarType::float32) narrow_values(from, count, static_cast<float*>(y) + offset);
+}
+
+// Blocked float32 results of consecutive pixels to blocked images, plane elements from a vector of channels to the next.
+void store_blocked(const float* from, int64_t from_plane, int64_t pixels, int64_t channels, Stored* to, int64_t plane)
+{
+    for (int64_t vector = 0; vector < vectors_of(channels); ++vector)
+        for (int64_t pixel = 0; pixel < pixels; ++pixel)
+            narrow(to + vector * plane + pixel * lanes, load(from + vector * from_plane + pixel * lanes));
 }
 
 template <class T>

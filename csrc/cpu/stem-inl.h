@@ -188,15 +188,20 @@ void stem(const StemTask& task)
     const StemParams& params = *task.params;
     const ResultView& y = task.y;
     const int64_t out_width = params.out_width();
-    const bool direct = y.stored_dtype() == ScalarType::float32;
+    const bool direct = y.stored == ScalarType::float32;
     float* result = task.scratch + task.plan->result;
-    StemSegment segment(task, {clamp_of(params.activation), y.stride_pixel, y.stride_vector, y.blocked, 0}, task.row_begin);
+    const int64_t plane = direct || !y.blocked ? y.stride_vector : out_width * lanes;
+    StemSegment segment(task, {clamp_of(params.activation), y.stride_pixel, plane, y.blocked, 0}, task.row_begin);
     for (int64_t row = task.row_begin; row < task.row_end; ++row) {
         const int64_t offset = row * out_width * y.stride_pixel;
         float* to = direct ? static_cast<float*>(y.data) + offset : result;
         segment.compute_row(row, to);
-        if (!direct) store_values(result, out_width * params.out_channels, y.dtype, y.data, offset);
-        if (y.blocked)
+        if (!direct && y.blocked)
+            store_blocked(result, plane, out_width, params.out_channels, static_cast<Stored*>(y.data) + offset,
+                          y.stride_vector);
+        else if (!direct)
+            store_values(result, out_width * params.out_channels, y.dtype, y.data, offset);
+        else if (y.blocked)
             for (int64_t vector = 0; vector < vectors_of(params.out_channels); ++vector)
                 round_values(to + vector * y.stride_vector, out_width * lanes, y.dtype);
     }

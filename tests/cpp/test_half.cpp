@@ -10,7 +10,7 @@
 #include "operators.h"
 
 #define MNV2_ISA test_half
-#include "cpu/simd/half-inl.h"
+#include "core/half-inl.h"
 
 namespace mnv2::test {
 namespace {

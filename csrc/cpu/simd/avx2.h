@@ -5,13 +5,14 @@
 
 #include <cstdint>
 
-#include "cpu/simd/half-inl.h"
+#include "core/half-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Vec = __m256;
+using Stored = float;  // the type of blocked activations
 constexpr int registers = 16;
 constexpr int lanes = 8;
 // Of tiles one and two vectors wide: 12 accumulators, 2 weights and a broadcast leave one register of sixteen.

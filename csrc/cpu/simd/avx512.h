@@ -5,13 +5,14 @@
 
 #include <cstdint>
 
-#include "cpu/simd/half-inl.h"
+#include "core/half-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Vec = __m512;
+using Stored = float;  // the type of blocked activations
 constexpr int registers = 32;
 constexpr int lanes = 16;
 constexpr int tile_rows[] = {28, 14};  // of tiles one and two vectors wide: 28 accumulators, and V2's sizes are multiples of 7

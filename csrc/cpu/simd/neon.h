@@ -5,13 +5,14 @@
 
 #include <cstdint>
 
-#include "cpu/simd/half-inl.h"
+#include "core/half-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Vec = float32x4_t;
+using Stored = float;  // the type of blocked activations
 constexpr int registers = 32;
 constexpr int lanes = 4;
 // Of tiles one and two vectors wide: 14 accumulators, a vector of depths for each row, the weights. V2's sizes are multiples

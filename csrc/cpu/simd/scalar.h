@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "cpu/simd/half-inl.h"
+#include "core/half-inl.h"
 #include "cpu/simd/macros.h"
 
 #ifndef MNV2_SCALAR_LANES
@@ -17,6 +17,7 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
+using Stored = float;  // the type of blocked activations
 constexpr int registers = MNV2_SCALAR_REGISTERS;
 constexpr int lanes = MNV2_SCALAR_LANES;
 constexpr int tile_rows[] = {8, 4};  // of tiles one and two vectors wide
