@@ -4,7 +4,7 @@
 
 set(checked 0)
 foreach(object IN LISTS OBJECTS)
-    if(NOT object MATCHES "/isa_([a-z0-9]+)\\.cpp\\.o$")
+    if(NOT object MATCHES "/isa_([a-z0-9_]+)\\.cpp\\.o$")
         continue()
     endif()
     set(isa "${CMAKE_MATCH_1}")

@@ -29,6 +29,14 @@ bool supports_neon()
 {
     return getauxval(AT_HWCAP) & HWCAP_ASIMD;
 }
+bool supports_neon_fp16()
+{
+    return supports_neon() && getauxval(AT_HWCAP) & HWCAP_ASIMDHP;
+}
+bool supports_neon_bf16()
+{
+    return supports_neon() && getauxval(AT_HWCAP2) & HWCAP2_BF16;
+}
 #endif
 
 bool always()
@@ -42,6 +50,12 @@ struct Candidate {
     bool (*supported)();
 
     bool runs() const { return kernels && supported(); }
+
+    // Whether its arithmetic is right for weights of a type: float32 is for all.
+    bool serves(ScalarType weights) const
+    {
+        return kernels->layout.stored == ScalarType::float32 || kernels->layout.stored == weights;
+    }
 };
 
 // Best first.
@@ -50,6 +64,8 @@ constexpr Candidate candidates[] = {
     {"avx512", MNV2_HAVE_AVX512 ? &avx512_kernels : nullptr, supports_avx512},
     {"avx2", MNV2_HAVE_AVX2 ? &avx2_kernels : nullptr, supports_avx2},
 #elif defined(__aarch64__)
+    {"neon_bf16", MNV2_HAVE_NEON_BF16 ? &neon_bf16_kernels : nullptr, supports_neon_bf16},
+    {"neon_fp16", MNV2_HAVE_NEON_FP16 ? &neon_fp16_kernels : nullptr, supports_neon_fp16},
     {"neon", MNV2_HAVE_NEON ? &neon_kernels : nullptr, supports_neon},
 #endif
     {"scalar", &scalar_kernels, always},
@@ -63,11 +79,18 @@ std::string choices()
     return text;
 }
 
-const Kernels& forced_kernels(const std::string& name)
+// From candidate on; the last one always does.
+const Kernels& first_to_serve(const Candidate* candidate, ScalarType weights)
+{
+    while (!candidate->runs() || !candidate->serves(weights)) ++candidate;
+    return *candidate->kernels;
+}
+
+const Kernels& forced_kernels(const std::string& name, ScalarType weights)
 {
     for (const Candidate& candidate : candidates) {
         if (candidate.name != name) continue;
-        if (candidate.runs()) return *candidate.kernels;
+        if (candidate.runs()) return first_to_serve(&candidate, weights);
         const char* owner = candidate.kernels ? "processor" : "build";
         throw std::runtime_error("MNV2_FORCE_ISA: this " + std::string(owner) + " does not support '" + name +
                                  "'; expected one of: " + choices());
@@ -85,13 +108,10 @@ std::vector<IsaState> isa_states()
     return states;
 }
 
-const Kernels& select_kernels()
+const Kernels& select_kernels(ScalarType weights)
 {
     const char* forced = std::getenv("MNV2_FORCE_ISA");
-    if (forced && *forced) return forced_kernels(forced);
-    const Candidate* best = candidates;
-    while (!best->runs()) ++best;  // the last one always does
-    return *best->kernels;
+    return forced && *forced ? forced_kernels(forced, weights) : first_to_serve(candidates, weights);
 }
 
 const Kernels& kernels_for(Isa isa)

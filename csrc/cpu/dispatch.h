@@ -16,9 +16,10 @@ struct IsaState {
 // Every instruction set that the project knows for this architecture, best first.
 std::vector<IsaState> isa_states();
 
-// Kernels for new packed weights. Reads MNV2_FORCE_ISA on every call; throws std::runtime_error that lists the choices
-// where it names an instruction set that this build or this processor lacks.
-const Kernels& select_kernels();
+// Kernels for new packed weights of that type: with its own arithmetic where the processor has it, else with float32's. Reads
+// MNV2_FORCE_ISA on every call; throws std::runtime_error that lists the choices where it names an instruction set that this
+// build or this processor lacks. A forced 16-bit one leaves other types to the next of the list.
+const Kernels& select_kernels(ScalarType weights = ScalarType::float32);
 
 // Kernels for weights packed earlier; throws std::runtime_error where this machine cannot run them.
 const Kernels& kernels_for(Isa isa);

@@ -13,6 +13,12 @@
 #ifndef MNV2_HAVE_NEON
 #define MNV2_HAVE_NEON 0
 #endif
+#ifndef MNV2_HAVE_NEON_FP16
+#define MNV2_HAVE_NEON_FP16 0
+#endif
+#ifndef MNV2_HAVE_NEON_BF16
+#define MNV2_HAVE_NEON_BF16 0
+#endif
 
 namespace mnv2::cpu {
 
@@ -20,5 +26,7 @@ extern const Kernels scalar_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
 extern const Kernels neon_kernels;
+extern const Kernels neon_fp16_kernels;
+extern const Kernels neon_bf16_kernels;
 
 }  // namespace mnv2::cpu

@@ -122,13 +122,21 @@ template <int VECTORS, bool IS_LONG>
 constexpr PointwiseKernels<VECTORS> pointwise_kernels =
     list_pointwise_kernels<VECTORS, IS_LONG>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
 
+// Only float32 sums have a form of their own for long ones.
+template <int VECTORS>
+const PointwiseKernels<VECTORS>& kernels_of_depth(int64_t depth)
+{
+    if constexpr (type_of<Stored> == ScalarType::float32)
+        if (depth >= long_depth) return pointwise_kernels<VECTORS, true>;
+    return pointwise_kernels<VECTORS, false>;
+}
+
 // One panel over consecutive pixels, in tiles of nearly equal height: a short last tile would leave multiply-add chains idle.
 template <int VECTORS>
 void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
                      int64_t last_lanes, const Stored* residual)
 {
-    const PointwiseKernels<VECTORS>& kernels =
-        layer.depth >= long_depth ? pointwise_kernels<VECTORS, true> : pointwise_kernels<VECTORS, false>;
+    const PointwiseKernels<VECTORS>& kernels = kernels_of_depth<VECTORS>(layer.depth);
     const int64_t tiles = (pixels + kernels.max_rows - 1) / kernels.max_rows;
     const int64_t rows = pixels / tiles, higher = pixels % tiles;
     if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual);

@@ -56,9 +56,14 @@ void stem_tiles(const StemLayer& layer, int64_t tiles, int64_t column, const flo
 
 using StemTiles = void (*)(const StemLayer&, int64_t, int64_t, const float*, float*, int64_t);
 
+// Two vectors of float32 accumulators a pixel: where pointwise tiles are not of those, three quarters of the registers.
+constexpr int most_stem_rows = 3 * registers / 8;
+constexpr int stem_rows[] = {type_of<Stored> == ScalarType::float32 ? tile_rows[0] : most_stem_rows,
+                             type_of<Stored> == ScalarType::float32 ? tile_rows[1] : most_stem_rows};
+
 // Sums of 192 and more have 22 input channels or more, which no image has: a few tile heights will do.
 template <bool IS_LONG, int VECTORS>
-constexpr int max_stem_rows = IS_LONG ? 4 : tile_rows[VECTORS - 1];
+constexpr int max_stem_rows = IS_LONG ? 4 : stem_rows[VECTORS - 1];
 
 template <bool IS_LONG, int VECTORS>
 struct StemKernels {

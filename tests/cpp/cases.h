@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,7 +46,10 @@ public:
 
     // Values that a case needs in particular.
     Operation(const Params& params, Weights weights, Tensor x)
-        : params_(params), weights_(std::move(weights)), x_(std::move(x)), expected_(reference(params_, x_.image(), weights_))
+        : params_(params),
+          weights_(std::move(weights)),
+          x_(std::move(x)),
+          expected_(reference(params_, x_.image(), weights_, ScalarType::float32))
     {
     }
 
@@ -80,15 +84,16 @@ public:
         return result(y);
     }
 
-    void check(const Bytes& y) const
+    void check(const Bytes& y, const cpu::Kernels& kernels) const
     {
+        const Image& expected = expected_of(kernels.layout.stored);
         CHECK_EQUAL(static_cast<int64_t>(y.size()), params_.batch * image_bytes());
-        CHECK_EQUAL(y.size(), expected_.at.size() * static_cast<size_t>(scalar_bytes(x_.dtype())));
-        size_t first_wrong = expected_.at.size();
-        for (size_t i = expected_.at.size(); i-- > 0;)
-            if (!agrees(value_at(y, i), expected_.at[i], x_.dtype())) first_wrong = i;
-        if (first_wrong == expected_.at.size()) return;
-        const Bounded& wanted = expected_.at[first_wrong];
+        CHECK_EQUAL(y.size(), expected.at.size() * static_cast<size_t>(scalar_bytes(x_.dtype())));
+        size_t first_wrong = expected.at.size();
+        for (size_t i = expected.at.size(); i-- > 0;)
+            if (!agrees(value_at(y, i), expected.at[i], x_.dtype())) first_wrong = i;
+        if (first_wrong == expected.at.size()) return;
+        const Bounded& wanted = expected.at[first_wrong];
         const Scope scope("result ", first_wrong, ", not within ", wanted.error);
         CHECK_EQUAL(value_at(y, first_wrong), wanted.value);
     }
@@ -116,10 +121,20 @@ private:
         return Bytes(bytes, bytes + params_.batch * image_bytes());
     }
 
+    // What arithmetic on numbers of that type may give.
+    const Image& expected_of(ScalarType stored) const
+    {
+        if (stored == ScalarType::float32) return expected_;
+        if (!expected_of_halves_)
+            expected_of_halves_ = reference(params_, x_.image(), rounded_for(params_, weights_, stored), stored);
+        return *expected_of_halves_;
+    }
+
     Params params_;
     Weights weights_;
     Tensor x_;
     Image expected_;
+    mutable std::optional<Image> expected_of_halves_;  // of x's type, which is the only one that such kernels take
 };
 
 // One case in so many is run, all of them by default: emulators are slow. A test's first case always is.
@@ -136,7 +151,7 @@ void check_with(const Operation<Params>& operation, const cpu::Kernels& kernels)
 {
     const auto plan = plan_for(operation.params(), kernels.layout);
     const Bytes first = operation.run_planned(kernels, plan, Placement::ends_at_guard);
-    operation.check(first);
+    operation.check(first, kernels);
     CHECK(operation.run_planned(kernels, plan, Placement::begins_at_guard) == first);
 }
 
@@ -146,10 +161,10 @@ void check_case(const Case<Params>& one)
     if (!is_sampled()) return;
     const Scope scope(one.description());
     const Operation<Params> operation(one);
-    for_each_isa([&](const cpu::Kernels& kernels) {
+    for_each_isa(one.dtype, [&](const cpu::Kernels& kernels) {
         check_with(operation, kernels);
         const Bytes first = operation.run(kernels, Placement::ends_at_guard);
-        operation.check(first);
+        operation.check(first, kernels);
         CHECK(operation.run(kernels, Placement::begins_at_guard) == first);
     });
 }
@@ -161,9 +176,9 @@ void check_equal_bits(const Case<Params>& one)
     if (!is_sampled()) return;
     const Scope scope(one.description());
     const Operation<Params> operation(one);
-    for_each_isa([&](const cpu::Kernels& kernels) {
+    for_each_isa(one.dtype, [&](const cpu::Kernels& kernels) {
         const Bytes all = operation.run(kernels, Placement::ends_at_guard);
-        operation.check(all);
+        operation.check(all, kernels);
         for (const Parallel& parallel : thread_counts())
             CHECK(operation.run(kernels, Placement::ends_at_guard, parallel) == all);
 
@@ -219,7 +234,7 @@ void check_odd_values(const Params& params, Layout layout)
             Tensor x = Tensor::random(random, dtype, layout, params.batch, params.height, params.width, params.in_channels);
             x.set(params.batch - 1, params.height / 2, params.width / 2, params.in_channels - 1, odd);
             const Operation<Params> operation(params, weights, x);
-            for_each_isa([&](const cpu::Kernels& kernels) { check_with(operation, kernels); });
+            for_each_isa(dtype, [&](const cpu::Kernels& kernels) { check_with(operation, kernels); });
         }
 }
 

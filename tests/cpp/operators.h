@@ -81,9 +81,15 @@ inline std::vector<uint8_t> pack(const InvertedResidualParams& params, const Blo
     return packed;
 }
 
-inline Image reference(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights)
+// The pointwise layers' weights as kernels hold them that store that type.
+inline BlockWeights rounded_for(const InvertedResidualParams&, const BlockWeights& weights, ScalarType stored)
 {
-    return inverted_residual(params, x, weights);
+    return {rounded(weights.expand, stored), weights.depthwise, rounded(weights.project, stored)};
+}
+
+inline Image reference(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights, ScalarType stored)
+{
+    return inverted_residual(params, x, weights, stored);
 }
 
 inline void launch(const InvertedResidualParams& params, const InputView& x, const void* packed, void* y,
@@ -136,7 +142,13 @@ inline std::vector<uint8_t> pack(const StemParams& params, const Convolution& we
     return packed;
 }
 
-inline Image reference(const StemParams& params, const Image& x, const Convolution& weights)
+// A stem's weights stay float32.
+inline Convolution rounded_for(const StemParams&, const Convolution& weights, ScalarType)
+{
+    return weights;
+}
+
+inline Image reference(const StemParams& params, const Image& x, const Convolution& weights, ScalarType)
 {
     return stem(params, x, weights);
 }
@@ -188,9 +200,14 @@ inline std::vector<uint8_t> pack(const HeadPoolParams& params, const Convolution
     return packed;
 }
 
-inline Image reference(const HeadPoolParams& params, const Image& x, const Convolution& weights)
+inline Convolution rounded_for(const HeadPoolParams&, const Convolution& weights, ScalarType stored)
 {
-    return head_pool(params, x, weights);
+    return rounded(weights, stored);
+}
+
+inline Image reference(const HeadPoolParams& params, const Image& x, const Convolution& weights, ScalarType stored)
+{
+    return head_pool(params, x, weights, stored);
 }
 
 inline void launch(const HeadPoolParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)

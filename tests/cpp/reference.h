@@ -57,7 +57,30 @@ struct Convolution {
     }
 };
 
-// A sum of products whose terms may be added in any order of runs.
+inline Convolution rounded(Convolution layer, ScalarType type)
+{
+    for (float& weight : layer.weight) weight = static_cast<float>(round_to(type, weight));
+    return layer;
+}
+
+// What is left of values that are stored as a type: half a step, or half the least number, more.
+inline void store_as(ScalarType type, Image& image)
+{
+    if (type == ScalarType::float32) return;
+    const Format format = format_of(type);
+    for (Bounded& at : image.at) {
+        if (!std::isfinite(at.value)) continue;
+        at.error += std::ldexp(std::fabs(at.value) + at.error, -format.fraction_bits - 1) +
+                    std::ldexp(1.0, format.least_exponent - format.fraction_bits - 1);
+    }
+}
+
+constexpr int64_t longest_half_run = 32;  // products in a row that are added up in float16
+constexpr double half_step = 0x1p-11;     // the relative error of a rounding in float16
+constexpr double least_half = 0x1p-24;    // what it may lose by underflow
+
+// A sum of products whose terms may be added in any order of runs. Of numbers stored in 16 bits, bfloat16 products are added
+// in float32 without runs, and each twice as roughly as IEEE asks; float16 ones in float16.
 class Dot {
 public:
     void add(double weight, const Bounded& x)
@@ -68,8 +91,15 @@ public:
         ++terms_;
     }
 
-    Bounded result() const
+    Bounded result(ScalarType stored = ScalarType::float32) const
     {
+        const auto terms = static_cast<double>(terms_);
+        if (stored == ScalarType::bfloat16)
+            return {value_, error_ + 2 * (terms + 2) * float_step * (magnitude_ + error_) + terms * 0x1p-126};
+        if (stored == ScalarType::float16) {
+            const double in_runs = static_cast<double>(std::min(terms_, longest_half_run) + 2) * half_step;
+            return {value_, error_ + (in_runs + terms * float_step) * (magnitude_ + error_) + terms * least_half};
+        }
         const int64_t run = terms_ < least_depth_in_runs ? terms_ : longest_run + (terms_ + longest_run - 1) / longest_run;
         const double rounding = static_cast<double>(run + 2) * float_step;
         return {value_, error_ + rounding * (magnitude_ + error_) + static_cast<double>(terms_) * least_float};
@@ -98,7 +128,7 @@ inline Bounded finish(const Bounded& sum, const Convolution& layer, int64_t chan
     return {activate(activation, value), error + 2 * float_step * (std::fabs(scaled) + std::fabs(value) + error) + least_float};
 }
 
-inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_channels, Activation activation)
+inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_channels, Activation activation, ScalarType stored)
 {
     Image y(x.batch, x.height, x.width, out_channels);
     const auto depth = static_cast<size_t>(x.channels);
@@ -107,7 +137,7 @@ inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_cha
             Dot dot;
             for (size_t k = 0; k < depth; ++k) dot.add(layer.weight[o * depth + k], x.at[pixel * depth + k]);
             y.at[pixel * static_cast<size_t>(out_channels) + o] =
-                finish(dot.result(), layer, static_cast<int64_t>(o), activation);
+                finish(dot.result(stored), layer, static_cast<int64_t>(o), activation);
         }
     return y;
 }
@@ -166,12 +196,16 @@ struct BlockWeights {
     Convolution expand, depthwise, project;
 };
 
-inline Image inverted_residual(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights)
+// stored: the type of what the pointwise layers multiply.
+inline Image inverted_residual(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights,
+                               ScalarType stored)
 {
-    const Image expanded = params.has_expand ? pointwise(x, weights.expand, params.expanded_channels, params.activation) : x;
-    const Image filtered = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
-                                    {params.stride, params.padding}, params.activation);
-    Image y = pointwise(filtered, weights.project, params.out_channels, params.project_activation);
+    const Image expanded =
+        params.has_expand ? pointwise(x, weights.expand, params.expanded_channels, params.activation, stored) : x;
+    Image filtered = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
+                              {params.stride, params.padding}, params.activation);
+    store_as(stored, filtered);
+    Image y = pointwise(filtered, weights.project, params.out_channels, params.project_activation, stored);
     if (params.has_residual) add_shortcut(x, y);
     return y;
 }
@@ -181,9 +215,9 @@ inline Image stem(const StemParams& params, const Image& x, const Convolution& l
     return convolve(x, layer, params.out_channels, 1, {params.stride, params.padding}, params.activation);
 }
 
-inline Image head_pool(const HeadPoolParams& params, const Image& x, const Convolution& layer)
+inline Image head_pool(const HeadPoolParams& params, const Image& x, const Convolution& layer, ScalarType stored)
 {
-    const Image wide = pointwise(x, layer, params.out_channels, params.activation);
+    const Image wide = pointwise(x, layer, params.out_channels, params.activation, stored);
     Image y(x.batch, 1, 1, params.out_channels);
     const auto pixels = static_cast<double>(x.height * x.width);
     for (int64_t n = 0; n < x.batch; ++n)

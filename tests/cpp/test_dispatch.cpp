@@ -56,21 +56,40 @@ TEST(scalar_runs_everywhere)
     CHECK_EQUAL(runnable().back(), "scalar");
 }
 
+// The first of the list for weights of that type: of those named after 16-bit types only its own.
+std::string best_for(ScalarType weights)
+{
+    const std::string own = weights == ScalarType::float16 ? "fp16" : weights == ScalarType::bfloat16 ? "bf16" : "none";
+    for (const std::string& name : runnable())
+        if (!is_sixteen_bits(name) || name.ends_with(own)) return name;
+    return "none";
+}
+
 TEST(the_first_of_the_list_is_the_default)
 {
     unsetenv(force_isa);
-    CHECK_EQUAL(std::string(cpu::select_kernels().name), runnable().front());
+    for (const ScalarType weights : {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16})
+        CHECK_EQUAL(std::string(cpu::select_kernels(weights).name), best_for(weights));
 }
 
 TEST(an_empty_name_forces_nothing)
 {
     const ForcedIsa forced("");
-    CHECK_EQUAL(std::string(cpu::select_kernels().name), runnable().front());
+    CHECK_EQUAL(std::string(cpu::select_kernels().name), best_for(ScalarType::float32));
+}
+
+TEST(a_forced_float32_one_serves_every_type)
+{
+    for_each_isa([](const cpu::Kernels& kernels) {
+        for (const ScalarType weights : {ScalarType::float16, ScalarType::bfloat16})
+            CHECK(&cpu::select_kernels(weights) == &kernels);
+    });
 }
 
 TEST(a_forced_one_is_selected_and_found_again_by_its_weights)
 {
-    for_each_isa([](const cpu::Kernels& kernels) { CHECK(&cpu::kernels_for(kernels.layout.isa) == &kernels); });
+    for (const ScalarType weights : {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16})
+        for_each_isa(weights, [](const cpu::Kernels& kernels) { CHECK(&cpu::kernels_for(kernels.layout.isa) == &kernels); });
 }
 
 TEST(an_unknown_name_is_an_error_that_lists_the_choices)

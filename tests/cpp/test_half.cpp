@@ -18,6 +18,16 @@ namespace {
 constexpr ScalarType half_types[] = {ScalarType::float16, ScalarType::bfloat16};
 constexpr int64_t patterns = 0x10000;
 
+template <class Body>
+void for_each_isa_and_type(const Body& body)
+{
+    for (const ScalarType type : half_types)
+        for_each_isa(type, [&](const cpu::Kernels& kernels) {
+            const Scope scope(name_of(type));
+            body(kernels, type);
+        });
+}
+
 // The project's result is -0, the only number that the shortcut's value passes unchanged, whatever x is: infinity becomes 6,
 // and 6 or 0 times 0 is 0.
 BlockWeights shortcut_only(int64_t channels)
@@ -45,51 +55,46 @@ std::vector<uint16_t> passed(const cpu::Kernels& kernels, ScalarType type, const
 
 TEST(every_number_passes_unchanged)
 {
-    for_each_isa([](const cpu::Kernels& kernels) {
-        for (const ScalarType type : half_types)
-            for (const int64_t channels : {int64_t{1}, int64_t{3}, int64_t{16}, int64_t{33}}) {
-                const Scope scope(name_of(type), ", channels ", channels);
-                std::vector<uint16_t> x;
-                for (int64_t bits = 0; bits < patterns; ++bits)
-                    if (!std::isnan(decode(type, static_cast<uint16_t>(bits)))) x.push_back(static_cast<uint16_t>(bits));
-                while (x.size() % static_cast<size_t>(channels)) x.push_back(0);
-                CHECK(passed(kernels, type, x, channels, false) == x);
-            }
+    for_each_isa_and_type([&](const cpu::Kernels& kernels, ScalarType type) {
+        for (const int64_t channels : {int64_t{1}, int64_t{3}, int64_t{16}, int64_t{33}}) {
+            const Scope scope(name_of(type), ", channels ", channels);
+            std::vector<uint16_t> x;
+            for (int64_t bits = 0; bits < patterns; ++bits)
+                if (!std::isnan(decode(type, static_cast<uint16_t>(bits)))) x.push_back(static_cast<uint16_t>(bits));
+            while (x.size() % static_cast<size_t>(channels)) x.push_back(0);
+            CHECK(passed(kernels, type, x, channels, false) == x);
+        }
     });
 }
 
 TEST(every_number_passes_unchanged_one_by_one)
 {
-    for_each_isa([](const cpu::Kernels& kernels) {
-        for (const ScalarType type : half_types) {
-            constexpr int64_t channels = 16, images = patterns / channels;
-            std::vector<uint16_t> x(patterns), expected(patterns);
-            for (int64_t i = 0; i < patterns; ++i) {
-                const bool is_nan = std::isnan(decode(type, static_cast<uint16_t>(i)));
-                const auto bits = static_cast<uint16_t>(is_nan ? 0 : i);
-                x[static_cast<size_t>(i)] = bits;
-                expected[static_cast<size_t>(i % images * channels + i / images)] = bits;
-            }
-            CHECK(passed(kernels, type, x, channels, true) == expected);
+    for_each_isa_and_type([&](const cpu::Kernels& kernels, ScalarType type) {
+        constexpr int64_t channels = 16, images = patterns / channels;
+        std::vector<uint16_t> x(patterns), expected(patterns);
+        for (int64_t i = 0; i < patterns; ++i) {
+            const bool is_nan = std::isnan(decode(type, static_cast<uint16_t>(i)));
+            const auto bits = static_cast<uint16_t>(is_nan ? 0 : i);
+            x[static_cast<size_t>(i)] = bits;
+            expected[static_cast<size_t>(i % images * channels + i / images)] = bits;
         }
+        CHECK(passed(kernels, type, x, channels, true) == expected);
     });
 }
 
 TEST(not_a_number_stays_not_a_number)
 {
-    for_each_isa([](const cpu::Kernels& kernels) {
-        for (const ScalarType type : half_types)
-            for (const int64_t channels : {1, 16}) {
-                const auto count = static_cast<size_t>(channels);
-                std::vector<uint16_t> x;
-                for (int64_t bits = 0; bits < patterns; ++bits)
-                    if (std::isnan(decode(type, static_cast<uint16_t>(bits))))
-                        x.insert(x.end(), count, static_cast<uint16_t>(bits));
-                int64_t numbers = 0;
-                for (const uint16_t bits : passed(kernels, type, x, channels, false))
-                    numbers += !std::isnan(decode(type, bits));
-                CHECK_EQUAL(numbers, 0);
-            }
+    for_each_isa_and_type([&](const cpu::Kernels& kernels, ScalarType type) {
+        for (const int64_t channels : {1, 16}) {
+            const auto count = static_cast<size_t>(channels);
+            std::vector<uint16_t> x;
+            for (int64_t bits = 0; bits < patterns; ++bits)
+                if (std::isnan(decode(type, static_cast<uint16_t>(bits))))
+                    x.insert(x.end(), count, static_cast<uint16_t>(bits));
+            int64_t numbers = 0;
+            for (const uint16_t bits : passed(kernels, type, x, channels, false)) numbers += !std::isnan(decode(type, bits));
+            CHECK_EQUAL(numbers, 0);
+        }
     });
 }
 
@@ -141,21 +146,17 @@ void check_stored(const cpu::Kernels& kernels, ScalarType type, const std::vecto
 
 TEST(results_round_to_nearest_even)
 {
-    for_each_isa([](const cpu::Kernels& kernels) {
-        for (const ScalarType type : half_types) check_stored(kernels, type, near_ties(type));
-    });
+    for_each_isa_and_type([&](const cpu::Kernels& kernels, ScalarType type) { check_stored(kernels, type, near_ties(type)); });
 }
 
 // Fewer results than a vector holds are rounded one by one.
 TEST(results_round_to_nearest_even_one_by_one)
 {
-    for_each_isa([](const cpu::Kernels& kernels) {
-        for (const ScalarType type : half_types) {
-            const std::vector<float> values = near_ties(type);
-            constexpr size_t apart = 97;  // coprime to the values' period of twelve
-            for (size_t i = 0; i + 3 <= values.size(); i += apart)
-                check_stored(kernels, type, {values[i], values[i + 1], values[i + 2]});
-        }
+    for_each_isa_and_type([&](const cpu::Kernels& kernels, ScalarType type) {
+        const std::vector<float> values = near_ties(type);
+        constexpr size_t apart = 97;  // coprime to the values' period of twelve
+        for (size_t i = 0; i + 3 <= values.size(); i += apart)
+            check_stored(kernels, type, {values[i], values[i + 1], values[i + 2]});
     });
 }
 
@@ -167,10 +168,9 @@ TEST(results_that_are_not_a_number)
     std::vector<float> many;
     for (size_t i = 0; i < 25; ++i) many.push_back(float_of(payloads[i % 5]));
     const std::vector<float> few(many.begin(), many.begin() + 3);
-    for_each_isa([&](const cpu::Kernels& kernels) {
-        for (const ScalarType type : half_types)
-            for (const std::vector<float>& results : {many, few})
-                for (const uint16_t bits : stored(kernels, type, results)) CHECK(std::isnan(decode(type, bits)));
+    for_each_isa_and_type([&](const cpu::Kernels& kernels, ScalarType type) {
+        for (const std::vector<float>& results : {many, few})
+            for (const uint16_t bits : stored(kernels, type, results)) CHECK(std::isnan(decode(type, bits)));
     });
 }
 

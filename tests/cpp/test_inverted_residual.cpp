@@ -165,7 +165,7 @@ void check_plans(const Operation<InvertedResidualParams>& operation, const cpu::
 {
     const InvertedResidualParams& params = operation.params();
     const Bytes chosen = operation.run(kernels, Placement::ends_at_guard);
-    operation.check(chosen);
+    operation.check(chosen, kernels);
     for (const cpu::BlockCuts& cuts : cuts_of(params, kernels.layout)) {
         const Scope scope("strips of ", cuts.strip_rows, ", chunks of ", cuts.chunk_vectors,
                           cuts.shares_rows ? ", shared rows, " : ", ", cuts.segments, " segments");
@@ -177,12 +177,12 @@ void check_plans(const Operation<InvertedResidualParams>& operation, const cpu::
 TEST(equal_bits_for_every_plan)
 {
     for (InvertedResidualParams params : varied_blocks())
-        for (const ScalarType dtype : {ScalarType::float32, ScalarType::bfloat16}) {
+        for (const ScalarType dtype : dtypes) {
             if (!is_sampled()) continue;
             const BlockCase one{params, dtype, Layout::nhwc_slice};
             const Scope scope(one.description());
             const Operation<InvertedResidualParams> operation(one);
-            for_each_isa([&](const cpu::Kernels& kernels) { check_plans(operation, kernels); });
+            for_each_isa(dtype, [&](const cpu::Kernels& kernels) { check_plans(operation, kernels); });
         }
 }
 
@@ -264,7 +264,7 @@ TEST(float16_results_overflow_to_infinity)
     x.set(0, 0, 0, 0, 60000.0);
     const Operation<InvertedResidualParams> operation(params, {{}, constant_convolution(1, 9, 1.0f), {{2.0f, -2.0f}, {}, {}}},
                                                       x);
-    for_each_isa([&](const cpu::Kernels& kernels) {
+    for_each_isa(ScalarType::float16, [&](const cpu::Kernels& kernels) {
         const Bytes y = operation.run(kernels, Placement::ends_at_guard);
         CHECK_EQUAL(operation.value_at(y, 0), INFINITY);
         CHECK_EQUAL(operation.value_at(y, 1), -INFINITY);

@@ -160,7 +160,7 @@ void check_network(const Description& one, ScalarType dtype, Layout layout, int6
     const Scope scope(one.name, one.same_padding ? ", SAME, " : ", ", batch, " x ", size.height, " x ", size.width, ", ",
                       name_of(dtype));
     const Tensor x = image_of(dtype, layout, batch, size);
-    for_each_isa([&](const cpu::Kernels& kernels) {
+    for_each_isa(dtype, [&](const cpu::Kernels& kernels) {
         const PackedNetwork packed(one, kernels.layout);
         std::vector<NetworkLayer> layers;
         CHECK_EQUAL(read_network(packed.whole.data(), static_cast<int64_t>(packed.whole.size()), layers), "");
@@ -277,7 +277,7 @@ TEST(a_linear_layer_is_a_head_of_one_pixel)
                     Random random(3);
                     const Tensor x = Tensor::random(random, dtype, Layout::nhwc_slice, batch, 1, 1, in);
                     const Convolution weights = random_convolution(random, out, in);
-                    for_each_isa([&](const cpu::Kernels& kernels) {
+                    for_each_isa(dtype, [&](const cpu::Kernels& kernels) {
                         Bytes packed(static_cast<size_t>(packed_bytes(linear, kernels.layout)));
                         pack_linear(linear, weights.view(), kernels.layout, packed.data());
                         const GuardedBuffer image(x.bytes(), Placement::ends_at_guard);

@@ -1,0 +1,14 @@
+#define MNV2_ISA neon_bf16
+
+#include "cpu/simd/neon_bf16.h"
+//
+#include "cpu/sums_bfmmla-inl.h"
+//
+#include "cpu/isa-inl.h"
+#include "cpu/isa.h"
+
+namespace mnv2::cpu {
+
+const Kernels neon_bf16_kernels = neon_bf16::make_kernels("neon_bf16", Isa::neon_bf16);
+
+}  // namespace mnv2::cpu

@@ -1,0 +1,14 @@
+#define MNV2_ISA neon_fp16
+
+#include "cpu/simd/neon_fp16.h"
+//
+#include "cpu/sums_fp16-inl.h"
+//
+#include "cpu/isa-inl.h"
+#include "cpu/isa.h"
+
+namespace mnv2::cpu {
+
+const Kernels neon_fp16_kernels = neon_fp16::make_kernels("neon_fp16", Isa::neon_fp16);
+
+}  // namespace mnv2::cpu
