@@ -19,6 +19,7 @@ constexpr int lanes = 8;
 constexpr int tile_rows[] = {12, 6};
 // Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
 constexpr int unrolled_depths = 8;
+constexpr bool fma_overwrites_addend = false;
 
 MNV2_INLINE Vec load(const float* p)
 {

@@ -18,6 +18,7 @@ constexpr int lanes = 16;
 constexpr int tile_rows[] = {28, 14};  // of tiles one and two vectors wide: 28 accumulators, and V2's sizes are multiples of 7
 // Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
 constexpr int unrolled_depths = 8;
+constexpr bool fma_overwrites_addend = false;
 
 MNV2_INLINE Vec load(const float* p)
 {

@@ -16,6 +16,8 @@ constexpr int registers = 32;
 constexpr int lanes = 4;
 // A load brings four depths of a pixel, of which multiply-adds take one lane each.
 constexpr int unrolled_depths = 4;
+// The only form of FMLA.
+constexpr bool fma_overwrites_addend = true;
 
 MNV2_INLINE Vec load(const float* p)
 {

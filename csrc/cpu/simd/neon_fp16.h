@@ -18,6 +18,7 @@ constexpr int lanes = 8;
 // Of tiles one and two vectors wide: 16 accumulators of eight halves, eight vectors of depths, two of weights.
 constexpr int tile_rows[] = {8, 8};
 constexpr int unrolled_depths = 4;
+constexpr bool fma_overwrites_addend = true;  // the only form of FMLA
 
 struct Vec {
     float32x4_t low, high;

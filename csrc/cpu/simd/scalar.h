@@ -22,6 +22,7 @@ constexpr int registers = MNV2_SCALAR_REGISTERS;
 constexpr int lanes = MNV2_SCALAR_LANES;
 constexpr int tile_rows[] = {8, 4};  // of tiles one and two vectors wide
 constexpr int unrolled_depths = 1;   // a vector is a loop of its own
+constexpr bool fma_overwrites_addend = false;
 
 struct Vec {
     float at[lanes];
