@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -55,6 +55,15 @@ class Isa:
     # At most: cycles a multiply-add, and cycles a vector of depthwise output.
     pointwise_limit: dict[str, float]
     depthwise_limit: dict[str, float]
+    # Of tiles one vector wide, where they may take longer.
+    narrow_limit: dict[str, float] = field(default_factory=dict)
+
+    def limit_of(self, kernel: Kernel) -> dict[str, float]:
+        """Cycles of the kernel's loop, by core."""
+        if kernel.name != "pointwise_tiles":
+            return self.depthwise_limit
+        is_narrow = kernel.arguments[1] == 1
+        return self.pointwise_limit | (self.narrow_limit if is_narrow else {})
 
 
 ISAS = (
@@ -68,6 +77,25 @@ ISAS = (
         # cannot fill four pipes of four cycles.
         pointwise_limit=dict(zip(CORES, (0.51, 0.51, 0.29, 0.255), strict=True)),
         depthwise_limit={"neoverse-n1": 7.2, "neoverse-v2": 3.6},
+    ),
+    Isa(
+        name="neon_fp16",
+        lanes=8,
+        by_lane=re.compile(r"\.h\[[0-7]\]$"),
+        bound=dict(zip(CORES, (0.5, 0.5, 0.25, 0.25), strict=True)),
+        xnnpack={},
+        pointwise_limit=dict(zip(CORES, (0.51, 0.51, 0.29, 0.255), strict=True)),
+        depthwise_limit={},  # float32 in two registers a vector
+        narrow_limit={"neoverse-v1": 0.5},  # eight chains
+    ),
+    Isa(
+        name="neon_bf16",
+        lanes=4,
+        by_lane=re.compile(r"\.8h$"),  # BFMMLA takes whole registers
+        bound=dict(zip(CORES[1:], (0.5, 0.25, 0.25), strict=True)),
+        xnnpack={},
+        pointwise_limit=dict(zip(CORES[1:], (0.51, 0.29, 0.255), strict=True)),
+        depthwise_limit={},
     ),
 )
 
@@ -143,8 +171,13 @@ def cycles(code: Code[Aarch64], core: str) -> float:
     return (total(MORE_ITERATIONS) - total(FEWER_ITERATIONS)) / (MORE_ITERATIONS - FEWER_ITERATIONS)
 
 
+def is_dense(code: Code[Aarch64]) -> bool:
+    """The epilogue of a tile may be a loop, too, with multiply-adds among loads, clamps and stores."""
+    return 3 * multiply_adds(code) > len(code)
+
+
 def hot_loop(library: Path, isa: Isa, kernel: Kernel) -> HotLoop:
-    loops = innermost_loops(disassemble(library, kernel, Aarch64))
+    loops = list(filter(is_dense, innermost_loops(disassemble(library, kernel, Aarch64))))
     most = max(map(multiply_adds, loops), default=0)
     if not most:
         raise LookupError(f"{library}: no loop with multiply-adds in {kernel}")

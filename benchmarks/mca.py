@@ -52,6 +52,8 @@ def loops_table(loops: list[HotLoop]) -> Table:
             ("pointwise, the bound", isa.bound),
             ("pointwise 6x8, XNNPACK's", isa.xnnpack),
         ):
+            if not figures:
+                continue
             known = (f"{figures[core]:.3f}" if core in figures else "" for core in CORES)
             table.add_row(f"{isa.name} {label}", *[""] * 4, *known)
     return table
@@ -80,8 +82,7 @@ def network_table(library: Path) -> Table:
 
 
 def too_many_cycles(loop: HotLoop) -> Iterator[str]:
-    isa = loop.isa
-    limits = [isa.pointwise_limit, isa.xnnpack] if loop.is_pointwise else [isa.depthwise_limit]
+    limits = [loop.isa.limit_of(loop.kernel), *([loop.isa.xnnpack] if loop.is_pointwise else [])]
     for limit_on in limits:
         for core, limit in limit_on.items():
             cycles = round(loop.cycles(core), 3)

@@ -37,21 +37,21 @@ struct DepthwiseWindow {
 };
 
 struct DepthwiseWeights {
-    Vec at[kernel_taps];
-    Vec scale, bias, low, high;
+    Part at[kernel_taps];
+    Part scale, bias, low, high;
     const float* bias_in_memory;
 };
 
 MNV2_INLINE DepthwiseWeights load_depthwise(const float* packed, const Clamp& clamp)
 {
     DepthwiseWeights weights;
-    weights.scale = load(packed);
+    weights.scale = load_part(packed);
     weights.bias_in_memory = packed + lanes;
-    weights.bias = load(weights.bias_in_memory);
+    weights.bias = load_part(weights.bias_in_memory);
     MNV2_UNROLL
-    for (int i = 0; i < kernel_taps; ++i) weights.at[i] = load(packed + (2 + i) * lanes);
-    weights.low = splat(clamp.low);
-    weights.high = splat(clamp.high);
+    for (int i = 0; i < kernel_taps; ++i) weights.at[i] = load_part(packed + (2 + i) * lanes);
+    weights.low = splat_part(clamp.low);
+    weights.high = splat_part(clamp.high);
     return weights;
 }
 
@@ -76,7 +76,7 @@ MNV2_INLINE void advance(Rows<COUNT, Float>& rows, int64_t columns)
 // A column of each of them.
 template <int COUNT>
 struct Column {
-    Vec at[COUNT];
+    Part at[COUNT];
 };
 
 template <int COUNT>
@@ -84,19 +84,19 @@ MNV2_INLINE Column<COUNT> load_column(const Rows<COUNT>& rows, int64_t x)
 {
     Column<COUNT> column;
     MNV2_UNROLL
-    for (int i = 0; i < COUNT; ++i) column.at[i] = load(rows.at[i] + x * lanes);
+    for (int i = 0; i < COUNT; ++i) column.at[i] = load_part(rows.at[i] + x * lanes);
     return column;
 }
 
 // A load for each output is cheaper than a copy of the bias in its register, which takes the multiply-adds' pipes: 6.5 cycles
 // an output instead of 7.0 on Neoverse N2, 3.25 instead of 3.5 on V2 (llvm-mca).
-MNV2_INLINE void finish_output(const DepthwiseWeights& w, Vec sum, Stored* y)
+MNV2_INLINE void finish_output(const DepthwiseWeights& w, Part sum, Stored* y)
 {
-    Vec bias = w.bias;
+    Part bias = w.bias;
     if constexpr (fma_overwrites_addend) {
         const float* from = w.bias_in_memory;
         MNV2_OPAQUE(from);
-        bias = load(from);
+        bias = load_part(from);
     }
     narrow(y, clamp(fma(sum, w.scale, bias), w.low, w.high));
 }
@@ -110,12 +110,12 @@ constexpr int rows_of_outputs(int out_rows, int stride)
 template <int STRIDE, int OUT_ROWS>
 struct OutputColumn {
     using Input = Column<rows_of_outputs(OUT_ROWS, STRIDE)>;
-    Vec at[OUT_ROWS];
+    Part at[OUT_ROWS];
 
     MNV2_INLINE void clear()
     {
         MNV2_UNROLL
-        for (int i = 0; i < OUT_ROWS; ++i) at[i] = splat(0.0f);
+        for (int i = 0; i < OUT_ROWS; ++i) at[i] = splat_part(0.0f);
     }
     // The share of an input column that stands at position KX of the window: added, or on its own.
     template <int KX>
@@ -138,7 +138,7 @@ struct OutputColumn {
 
 private:
     template <int KX>
-    MNV2_INLINE static Vec add_rest(const DepthwiseWeights& w, const Input& column, int i, Vec sum)
+    MNV2_INLINE static Part add_rest(const DepthwiseWeights& w, const Input& column, int i, Part sum)
     {
         return fma(column.at[i * STRIDE + 2], w.at[6 + KX], fma(column.at[i * STRIDE + 1], w.at[3 + KX], sum));
     }
@@ -216,17 +216,17 @@ MNV2_INLINE void depthwise_sliding(Rows<rows_of_outputs(OUT_ROWS, STRIDE)> rows,
 template <int STRIDE, int OUTPUTS, bool LEFT, bool RIGHT>
 MNV2_INLINE void depthwise_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, Stored* y)
 {
-    Vec sums[OUTPUTS];
+    Part sums[OUTPUTS];
     const float* taps[] = {rows.at[0] + x * lanes, rows.at[1] + x * lanes, rows.at[2] + x * lanes};
     MNV2_UNROLL
-    for (int o = 0; o < OUTPUTS; ++o) sums[o] = splat(0.0f);
+    for (int o = 0; o < OUTPUTS; ++o) sums[o] = splat_part(0.0f);
     MNV2_UNROLL
     for (int tap = 0; tap < kernel_taps; ++tap) {
         const int ky = tap / kernel_size, kx = tap % kernel_size;
         MNV2_UNROLL
         for (int o = 0; o < OUTPUTS; ++o) {
             const bool outside = (LEFT && o == 0 && kx == 0) || (RIGHT && o == OUTPUTS - 1 && kx == kernel_size - 1);
-            if (!outside) sums[o] = fma(load(taps[ky] + (o * STRIDE + kx) * lanes), w.at[tap], sums[o]);
+            if (!outside) sums[o] = fma(load_part(taps[ky] + (o * STRIDE + kx) * lanes), w.at[tap], sums[o]);
         }
     }
     MNV2_UNROLL
@@ -288,8 +288,9 @@ MNV2_INLINE void depthwise_some_rows(const DepthwiseInput& input, int64_t row, i
     }
 }
 
+// One part of the vectors' channels: packed and y point to its first one.
 template <int STRIDE>
-void depthwise_rows(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, Stored* y)
+MNV2_INLINE void depthwise_part(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, Stored* y)
 {
     constexpr int rows_together = slides && STRIDE == 2 ? 2 : 1;
     const DepthwiseWeights w = load_depthwise(packed, window.clamp);
@@ -308,6 +309,17 @@ void depthwise_rows(const DepthwiseInput& input, const DepthwiseWindow& window, 
     for (; left_over >= rows_together; advance(rows_together))
         depthwise_some_rows<STRIDE, rows_together>(input, row, slot, w, outputs, left, right, y);
     for (; left_over > 0; advance(1)) depthwise_some_rows<STRIDE, 1>(input, row, slot, w, outputs, left, right, y);
+}
+
+template <int STRIDE>
+void depthwise_rows(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, Stored* y)
+{
+    constexpr int part_lanes = lanes / parts;
+    for (int first = 0; first < lanes; first += part_lanes) {
+        DepthwiseInput of_part = input;
+        of_part.ring += first;
+        depthwise_part<STRIDE>(of_part, window, packed + first, y + first);
+    }
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ void stem_tiles(const StemLayer& layer, int64_t tiles, int64_t column, const flo
 using StemTiles = void (*)(const StemLayer&, int64_t, int64_t, const float*, float*, int64_t);
 
 // Two vectors of float32 accumulators a pixel: where pointwise tiles are not of those, three quarters of the registers.
-constexpr int most_stem_rows = 3 * registers / 8;
+constexpr int most_stem_rows = 3 * registers / (8 * parts);
 constexpr int stem_rows[] = {type_of<Stored> == ScalarType::float32 ? tile_rows[0] : most_stem_rows,
                              type_of<Stored> == ScalarType::float32 ? tile_rows[1] : most_stem_rows};
 

@@ -128,7 +128,8 @@ inline Bounded finish(const Bounded& sum, const Convolution& layer, int64_t chan
     return {activate(activation, value), error + 2 * float_step * (std::fabs(scaled) + std::fabs(value) + error) + least_float};
 }
 
-inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_channels, Activation activation, ScalarType stored)
+inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_channels, Activation activation,
+                       ScalarType stored = ScalarType::float32)
 {
     Image y(x.batch, x.height, x.width, out_channels);
     const auto depth = static_cast<size_t>(x.channels);

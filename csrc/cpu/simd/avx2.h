@@ -111,3 +111,5 @@ MNV2_INLINE void narrow(BFloat16* p, Vec v)
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
+
+#include "cpu/simd/whole_parts-inl.h"

@@ -91,12 +91,18 @@ MNV2_INLINE void narrow(Half* p, Vec v)
 }
 MNV2_INLINE void narrow(BFloat16* p, Vec v)
 {
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    vst1_u16(&p->bits, vreinterpret_u16_bf16(vcvt_bf16_f32(v)));
+#else
     const uint32x4_t bits = vreinterpretq_u32_f32(v), high = vshrq_n_u32(bits, 16);
     const uint32x4_t odd = vandq_u32(high, vdupq_n_u32(1));
     const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
     const uint32x4_t quiet = vorrq_u32(high, vdupq_n_u32(0x40));
     vst1_u16(&p->bits, vmovn_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet)));
+#endif
 }
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
+
+#include "cpu/simd/whole_parts-inl.h"

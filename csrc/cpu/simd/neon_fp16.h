@@ -13,9 +13,10 @@ namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Stored = Half;  // the type of blocked activations
-constexpr int registers = 16;
+constexpr int registers = 32;
 constexpr int lanes = 8;
-// Of tiles one and two vectors wide: 16 accumulators of eight halves, eight vectors of depths, two of weights.
+// Of tiles one and two vectors wide: 8 and 16 accumulators of eight halves, a vector of depths for each row, which takes one
+// of the first sixteen registers (with more rows GCC copies them), the weights.
 constexpr int tile_rows[] = {8, 8};
 constexpr int unrolled_depths = 4;
 constexpr bool fma_overwrites_addend = true;  // the only form of FMLA
@@ -59,6 +60,35 @@ MNV2_INLINE Vec fma(Vec a, Vec b, Vec c)
 MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
     return {vminq_f32(vmaxq_f32(x.low, low.low), high.low), vminq_f32(vmaxq_f32(x.high, low.high), high.high)};
+}
+
+// A register of a vector, for loops that want all of them: the operations above on half of the channels.
+using Part = float32x4_t;
+constexpr int parts = 2;
+
+MNV2_INLINE Part load_part(const float* p)
+{
+    return vld1q_f32(p);
+}
+MNV2_INLINE Part splat_part(float x)
+{
+    return vdupq_n_f32(x);
+}
+MNV2_INLINE Part mul(Part a, Part b)
+{
+    return vmulq_f32(a, b);
+}
+MNV2_INLINE Part fma(Part a, Part b, Part c)
+{
+    return vfmaq_f32(c, a, b);
+}
+MNV2_INLINE Part clamp(Part x, Part low, Part high)
+{
+    return vminq_f32(vmaxq_f32(x, low), high);
+}
+MNV2_INLINE void narrow(Half* p, Part v)
+{
+    vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v)));
 }
 
 using Depths = const float*;

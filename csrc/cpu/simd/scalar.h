@@ -104,3 +104,5 @@ MNV2_INLINE void narrow(T* p, const Vec& v)
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
+
+#include "cpu/simd/whole_parts-inl.h"
