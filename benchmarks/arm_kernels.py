@@ -48,7 +48,8 @@ class Isa:
 
     name: str
     lanes: int
-    by_lane: re.Pattern[str]  # in the operands of a pointwise loop's multiply-adds
+    multiply_add: str  # of a pointwise loop,
+    operand: re.Pattern[str]  # and how its last operand ends
     # Cycles a multiply-add: with every pipe busy; and in the main loop of XNNPACK's 6x8, by the same tool.
     bound: dict[str, float]
     xnnpack: dict[str, float]
@@ -70,7 +71,8 @@ ISAS = (
     Isa(
         name="neon",
         lanes=4,
-        by_lane=re.compile(r"\.s\[[0-3]\]$"),
+        multiply_add="fmla",
+        operand=re.compile(r"\.s\[[0-3]\]$"),
         bound=dict(zip(CORES, (0.5, 0.5, 0.25, 0.25), strict=True)),
         xnnpack=dict(zip(CORES, (0.501, 0.501, 0.334, 0.251), strict=True)),
         # Within 2 % of the bound, but V1: its description forwards nothing to an accumulator, and 14 chains
@@ -81,7 +83,8 @@ ISAS = (
     Isa(
         name="neon_fp16",
         lanes=8,
-        by_lane=re.compile(r"\.h\[[0-7]\]$"),
+        multiply_add="fmla",
+        operand=re.compile(r"\.h\[[0-7]\]$"),
         bound=dict(zip(CORES, (0.5, 0.5, 0.25, 0.25), strict=True)),
         xnnpack={},
         pointwise_limit=dict(zip(CORES, (0.51, 0.51, 0.29, 0.255), strict=True)),
@@ -91,7 +94,8 @@ ISAS = (
     Isa(
         name="neon_bf16",
         lanes=4,
-        by_lane=re.compile(r"\.8h$"),  # BFMMLA takes whole registers
+        multiply_add="bfmmla",
+        operand=re.compile(r"\.8h$"),
         bound=dict(zip(CORES[1:], (0.5, 0.25, 0.25), strict=True)),
         xnnpack={},
         pointwise_limit=dict(zip(CORES[1:], (0.51, 0.29, 0.255), strict=True)),

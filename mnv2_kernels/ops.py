@@ -62,6 +62,17 @@ def _packed(like: Tensor, size: int) -> Tensor:
     return like.new_empty(size, dtype=torch.uint8)
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` of torch.float32, as ``_native`` takes it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _weights_dtype(*weights: Tensor | None) -> str:
+    """The name of the 16-bit dtype that the weights have in common, else float32: their arithmetic."""
+    dtypes = {weight.dtype for weight in weights if weight is not None}
+    return dtype_name(dtypes.pop()) if dtypes in ({torch.float16}, {torch.bfloat16}) else "float32"
+
+
 def _fused_block_fake(
     x: Tensor,
     expand_weight: Tensor | None,
@@ -97,7 +108,8 @@ def _pack_block_fake(
     out_channels, expanded_channels = (int(size) for size in project_weight.shape[:2])
     in_channels = expanded_channels if expand_weight is None else int(expand_weight.shape[1])
     expand = expand_weight is not None
-    size = _native.packed_block_bytes(in_channels, expanded_channels, out_channels, expand)
+    weights = _weights_dtype(expand_weight, depthwise_weight, project_weight)
+    size = _native.packed_block_bytes(in_channels, expanded_channels, out_channels, expand, weights)
     return _packed(project_weight, size)
 
 
@@ -130,7 +142,7 @@ def _stem_fake(
 
 def _pack_stem_fake(weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
-    return _packed(weight, _native.packed_stem_bytes(in_channels, out_channels))
+    return _packed(weight, _native.packed_stem_bytes(in_channels, out_channels, _weights_dtype(weight)))
 
 
 def _stem_packed_fake(
@@ -152,7 +164,7 @@ def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tenso
 
 def _pack_head_pool_fake(weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
-    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels))
+    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, _weights_dtype(weight)))
 
 
 def _head_pool_packed_fake(
@@ -167,7 +179,7 @@ def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _pack_linear_fake(weight: Tensor, bias: Tensor | None) -> Tensor:
     out_features, in_features = (int(size) for size in weight.shape)
-    return _packed(weight, _native.packed_linear_bytes(in_features, out_features))
+    return _packed(weight, _native.packed_linear_bytes(in_features, out_features, _weights_dtype(weight)))
 
 
 def _linear_packed_fake(x: Tensor, packed: Tensor, *, in_features: int, out_features: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from . import _native
 from .fusion import PackedOperator
 from .modules import FusedMobileNetV2
+from .ops import dtype_name
 from .packed_network import layer_plans, layer_shapes
 from .shapes import BlockShape, ClassifierShape, HeadShape, LayerShape, StemShape, describe
 
@@ -74,15 +76,15 @@ def profile_network(
     Raises RuntimeError where a part of the network has no kernel.
     """
     threads = torch.get_num_threads()
-    network: PackedOperator = model.deploy().network
+    network: PackedOperator = copy.deepcopy(model).to(dtype).deploy().network
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     x = torch.randn(batch, 3, size, size, generator=generator).to(dtype)
     seconds = _median_seconds(network, x, rounds)
     peak = _native.measure_fma_peak()
     return Profile(
         weights=name,
-        isa=_native.selected_isa(),
-        dtype=str(dtype).removeprefix("torch."),
+        isa=_native.selected_isa(dtype_name(dtype)),
+        dtype=dtype_name(dtype),
         batch=batch,
         size=size,
         threads=threads,

@@ -162,8 +162,14 @@ class TestNative:
     def test_plan_depends_on_the_forced_isa(self, monkeypatch):
         for isa in [isa["name"] for isa in _native.isas() if isa["compiled"] and isa["supported"]]:
             monkeypatch.setenv("MNV2_FORCE_ISA", isa)
-            assert _native.selected_isa() == isa
-            assert _native.plan(**SHAPE)["isa"] == isa
+            # One for 16-bit numbers leaves float32 to the next of the list.
+            weights = {"fp16": "float16", "bf16": "bfloat16"}.get(isa[-4:], "float32")
+            assert _native.selected_isa(weights) == isa
+            assert _native.plan(**SHAPE)["isa"] == _native.selected_isa()
+
+    def test_weights_of_no_such_dtype_are_refused(self):
+        with pytest.raises(ValueError, match="weights: expected float32, float16 or bfloat16, got int8"):
+            _native.selected_isa("int8")
 
     def test_packed_bytes_hold_at_least_the_weights(self):
         assert _native.packed_block_bytes(8, 48, 16, True) >= 4 * (8 * 48 + 9 * 48 + 48 * 16)

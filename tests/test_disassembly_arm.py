@@ -1,43 +1,49 @@
-"""The same of the aarch64 build, where pointwise multiply-adds also take one lane of a vector of depths each.
-
-The build is the one that MNV2_ARM_BUILD names, else build/arm; tests skip where there is none.
-"""
+"""The same of the aarch64 build that MNV2_ARM_BUILD names, and what its loops multiply with."""
 
 from __future__ import annotations
 
+import os
+
 import mca
 import pytest
-from arm_kernels import ISAS, LIBRARY, MCA, Isa, built_isas, hot_loop, hot_loops
-from disassembly import Aarch64, depth_loops, multiply_adds, tallest_tile
+from arm_kernels import ISAS, LIBRARY, MCA, Isa, built_isas, hot_kernels, hot_loop, hot_loops
+from disassembly import Aarch64, Kernel, depth_loops, multiply_adds
 
 pytestmark = [
-    pytest.mark.skipif(not LIBRARY.is_file(), reason=f"no build for ARM: {LIBRARY}"),
+    pytest.mark.skipif("MNV2_ARM_BUILD" not in os.environ, reason="MNV2_ARM_BUILD names no build for ARM"),
     pytest.mark.skipif(Aarch64.objdump() is None, reason="objdump for aarch64 is not installed"),
 ]
-every_tile = pytest.mark.parametrize(
-    ("isa", "vectors", "is_long"),
-    [(isa, vectors, is_long) for isa in ISAS for vectors in (1, 2) for is_long in (False, True)],
-    ids=lambda value: getattr(value, "name", None),
-)
+every_isa = pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 
 
-@every_tile
-def test_the_inner_loops_keep_their_accumulators_in_registers(isa: Isa, vectors: int, is_long: bool) -> None:
-    tile = tallest_tile(LIBRARY, isa.name, vectors, is_long)
-    loops = depth_loops(LIBRARY, tile, Aarch64)
-    assert loops
-    for loop in loops:
-        assert multiply_adds(loop) % (tile.arguments[0] * vectors) == 0
-        assert not [instruction for instruction in loop if instruction.is_spill]
-        assert not [instruction for instruction in loop if instruction.is_vector_move]
+def tallest_tiles(isa: Isa) -> list[Kernel]:
+    tiles = [kernel for kernel in hot_kernels(LIBRARY, isa) if kernel.name == "pointwise_tiles"]
+    assert {tile.arguments[1] for tile in tiles} == {1, 2}
+    return tiles
 
 
-@every_tile
-def test_the_hot_loop_multiplies_by_lanes(isa: Isa, vectors: int, is_long: bool) -> None:
-    loop = hot_loop(LIBRARY, isa, tallest_tile(LIBRARY, isa.name, vectors, is_long))
-    found = [isa.by_lane.search(i.operands) for code in loop.copies for i in code if i.is_multiply_add]
-    assert all(found)
-    assert len({match[0] for match in found}) == isa.lanes
+@every_isa
+def test_the_inner_loops_keep_their_accumulators_in_registers(isa: Isa) -> None:
+    for tile in tallest_tiles(isa):
+        rows, vectors, _ = tile.arguments
+        loops = depth_loops(LIBRARY, tile, Aarch64)
+        assert loops
+        for loop in loops:
+            assert multiply_adds(loop) % (rows * vectors) == 0
+            assert not [instruction for instruction in loop if instruction.is_spill]
+            assert not [instruction for instruction in loop if instruction.is_vector_move]
+
+
+@every_isa
+def test_the_hot_loop_multiplies_as_claimed(isa: Isa) -> None:
+    """By all the lanes of a vector of depths, or, BFMMLA, by whole registers."""
+    for tile in tallest_tiles(isa):
+        copies = hot_loop(LIBRARY, isa, tile).copies
+        multiplies = [i for code in copies for i in code if i.is_multiply_add]
+        assert {i.name for i in multiplies} == {isa.multiply_add}
+        found = [isa.operand.search(i.operands) for i in multiplies]
+        assert all(found)
+        assert len({match[0] for match in found}) == (1 if isa.multiply_add == "bfmmla" else isa.lanes)
 
 
 def test_every_instruction_set_of_the_build_is_looked_at() -> None:

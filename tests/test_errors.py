@@ -13,6 +13,7 @@ import torch
 from cases import Case, make_case
 
 from mnv2_kernels import _native
+from mnv2_kernels.ops import dtype_name
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
 
 BLOCK = make_case(BlockShape(1, 7, 7, 16, 96, 16, residual=True))
@@ -50,7 +51,7 @@ def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     "dtype", [torch.float64, torch.int64, torch.uint8, torch.complex64, torch.bool], ids=str
 )
 def test_dtype_of_x(case, dtype):
-    name = str(dtype).removeprefix("torch.")
+    name = dtype_name(dtype)
     message = f"mnv2::{{}}: x: expected dtype float32, float16 or bfloat16, got {name}"
     x = case.x.to(dtype)
     with refuses(message.format(case.op)):

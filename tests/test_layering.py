@@ -88,7 +88,9 @@ def test_cmakelists_names_every_source():
 
 @pytest.mark.parametrize("path", BUILD_FILES, ids=lambda path: path.name)
 def test_no_flag_of_the_build_machine(path):
-    assert not re.search(r"-m(arch=(?!armv8)|tune=|cpu=)|-ffast-math|-Ofast", re.sub(r"#.*", "", path.read_text()))
+    assert not re.search(
+        r"-m(arch=(?!armv8)|tune=|cpu=)|-ffast-math|-Ofast", re.sub(r"#.*", "", path.read_text())
+    )
 
 
 def test_setup_py_only_hands_over():

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mnv2_kernels import FusedMobileNetV2
 from mnv2_kernels.accuracy import MINIMUM_INPUTS, largest_allowed_error
+from mnv2_kernels.ops import dtype_name
 
 ROOT = Path(__file__).resolve().parent.parent
 ARM_BUILD = os.environ.get("MNV2_ARM_BUILD")
@@ -54,12 +55,14 @@ class Machine(NamedTuple):
         return str(program)
 
 
-EVERYWHERE_NEON = {torch.float32: "neon", torch.float16: "neon", torch.bfloat16: "neon"}
+NEON = dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), "neon")
 MACHINES = [
     Machine("this machine", None, None),
-    Machine("cortex-a53", "cortex-a53", EVERYWHERE_NEON),
-    Machine("neoverse-n1", "neoverse-n1", EVERYWHERE_NEON),
-    Machine("everything but SVE", "max,sve=off", EVERYWHERE_NEON),
+    Machine("cortex-a53", "cortex-a53", NEON),
+    Machine("neoverse-n1", "neoverse-n1", NEON | {torch.float16: "neon_fp16"}),
+    Machine(
+        "everything but SVE", "max,sve=off", NEON | {torch.float16: "neon_fp16", torch.bfloat16: "neon_bf16"}
+    ),
 ]
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -77,8 +80,7 @@ def logits_of(machine: Machine, network: str, x: Tensor, folder: Path) -> Tensor
     files["packed"].write_bytes(packed.numpy().tobytes())
     files["images"].write_bytes(x.contiguous().view(torch.uint8).numpy().tobytes())
     batch, _, height, width = x.shape
-    dtype = str(x.dtype).removeprefix("torch.")
-    arguments = [files["packed"], files["images"], dtype, batch, height, width, files["result"]]
+    arguments = [files["packed"], files["images"], dtype_name(x.dtype), batch, height, width, files["result"]]
     done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     if machine.isas is not None:

@@ -10,6 +10,23 @@ namespace mnv2 {
 
 enum class ScalarType : int32_t { float32, float16, bfloat16 };
 
+constexpr const char* scalar_type_name(ScalarType type)
+{
+    switch (type) {
+        case ScalarType::float16: return "float16";
+        case ScalarType::bfloat16: return "bfloat16";
+        case ScalarType::float32: break;
+    }
+    return "float32";
+}
+
+constexpr std::optional<ScalarType> scalar_type_named(std::string_view name)
+{
+    for (const ScalarType type : {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16})
+        if (name == scalar_type_name(type)) return type;
+    return std::nullopt;
+}
+
 enum class Activation : int32_t { none, relu, relu6 };
 
 // The names that operators and introspection take; expected_activations is for their errors.

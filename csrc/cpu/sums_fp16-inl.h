@@ -11,8 +11,9 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-// Of sums over 960 depths, the error is 6.7e-4 of their size with runs of 32, 1e-3 with 96; storing halves costs 3.2e-4.
-constexpr int64_t run_depth = 32;
+// The largest error of a trained network's logits on eight photographs is 1.27 times that of torch's float16 layers with runs
+// of 16, and 2.22 times with 32, which breaks the twofold rule.
+constexpr int64_t run_depth = 16;
 
 template <int ROWS, int VECTORS>
 struct HalfSums {

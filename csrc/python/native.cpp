@@ -62,21 +62,30 @@ mnv2::InvertedResidualParams block_channels(int64_t in_channels, int64_t expande
     return params;
 }
 
-int64_t packed_block_bytes(int64_t in_channels, int64_t expanded_channels, int64_t out_channels, bool expand)
+// The kernels for weights of a named type.
+const mnv2::cpu::Kernels& kernels_of(const std::string& weights)
+{
+    const std::optional<mnv2::ScalarType> type = mnv2::scalar_type_named(weights);
+    if (!type) throw py::value_error("weights: expected float32, float16 or bfloat16, got " + weights);
+    return mnv2::cpu::select_kernels(*type);
+}
+
+int64_t packed_block_bytes(int64_t in_channels, int64_t expanded_channels, int64_t out_channels, bool expand,
+                           const std::string& weights)
 {
     const auto params = block_channels(in_channels, expanded_channels, out_channels, expand);
-    return mnv2::packed_bytes(params, mnv2::cpu::select_kernels().layout);
+    return mnv2::packed_bytes(params, kernels_of(weights).layout);
 }
 
 template <typename Params>
-int64_t packed_layer_bytes(int64_t in_channels, int64_t out_channels)
+int64_t packed_layer_bytes(int64_t in_channels, int64_t out_channels, const std::string& weights)
 {
     require_at_least(1, "in_channels", in_channels);
     require_at_least(1, "out_channels", out_channels);
     Params params{};
     params.in_channels = in_channels;
     params.out_channels = out_channels;
-    return mnv2::packed_bytes(params, mnv2::cpu::select_kernels().layout);
+    return mnv2::packed_bytes(params, kernels_of(weights).layout);
 }
 
 py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
@@ -211,11 +220,11 @@ int64_t packed_network_bytes(const std::vector<int64_t>& layers)
     return mnv2::packed_network_bytes(parts);
 }
 
-int64_t packed_linear_bytes(int64_t in_features, int64_t out_features)
+int64_t packed_linear_bytes(int64_t in_features, int64_t out_features, const std::string& weights)
 {
     require_at_least(1, "in_features", in_features);
     require_at_least(1, "out_features", out_features);
-    return mnv2::packed_bytes(mnv2::LinearParams{0, in_features, out_features}, mnv2::cpu::select_kernels().layout);
+    return mnv2::packed_bytes(mnv2::LinearParams{0, in_features, out_features}, kernels_of(weights).layout);
 }
 
 py::list isas()
@@ -246,16 +255,18 @@ PYBIND11_MODULE(_native, module)
                "Every instruction set known for this architecture, best first: name, compiled (in this build), supported (by "
                "this processor).");
     module.def(
-        "selected_isa", [] { return mnv2::cpu::select_kernels().name; },
-        "Name of the instruction set that packing uses now; RuntimeError where MNV2_FORCE_ISA names one that cannot run.");
+        "selected_isa", [](const std::string& weights) { return kernels_of(weights).name; }, "weights"_a = "float32",
+        "Name of the instruction set that packing uses now for weights of that dtype; RuntimeError where MNV2_FORCE_ISA names "
+        "one that cannot run.");
     module.def("packed_block_bytes", &packed_block_bytes, "in_channels"_a, "expanded_channels"_a, "out_channels"_a,
-               "expand"_a = true, "Bytes that pack_block returns for the selected instruction set.");
+               "expand"_a = true, "weights"_a = "float32",
+               "Bytes that pack_block returns for weights of that dtype and the instruction set selected for them.");
     module.def("packed_stem_bytes", &packed_layer_bytes<mnv2::StemParams>, "in_channels"_a, "out_channels"_a,
-               "Bytes that pack_stem returns for the selected instruction set.");
+               "weights"_a = "float32", "Bytes that pack_stem returns, see packed_block_bytes.");
     module.def("packed_head_pool_bytes", &packed_layer_bytes<mnv2::HeadPoolParams>, "in_channels"_a, "out_channels"_a,
-               "Bytes that pack_head_pool returns for the selected instruction set.");
-    module.def("packed_linear_bytes", &packed_linear_bytes, "in_features"_a, "out_features"_a,
-               "Bytes that pack_linear returns for the selected instruction set.");
+               "weights"_a = "float32", "Bytes that pack_head_pool returns, see packed_block_bytes.");
+    module.def("packed_linear_bytes", &packed_linear_bytes, "in_features"_a, "out_features"_a, "weights"_a = "float32",
+               "Bytes that pack_linear returns, see packed_block_bytes.");
     module.def("packed_network_bytes", &packed_network_bytes, "layers"_a,
                "Bytes that pack_network returns for layers of so many bytes.");
     module.def("network_layers", &network_layers, "address"_a, "bytes"_a, "batch"_a, "height"_a, "width"_a,

@@ -78,16 +78,6 @@ inline std::optional<ScalarType> scalar_type(int32_t dtype)
     return std::nullopt;
 }
 
-inline const char* scalar_type_text(ScalarType type)
-{
-    switch (type) {
-        case ScalarType::float32: return "float32";
-        case ScalarType::float16: return "float16";
-        case ScalarType::bfloat16: break;
-    }
-    return "bfloat16";
-}
-
 inline ScalarType check_scalar_type(const Argument& argument, const Tensor& tensor)
 {
     const int32_t dtype = dtype_of(tensor);
@@ -106,6 +96,13 @@ inline InputView check_input(const Argument& argument, const Tensor& x)
         if (size > max_size) refuse(argument, "sizes of at most " + std::to_string(max_size), shape_text(x));
     }
     return {x.const_data_ptr(), type, x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
+}
+
+// Families that multiply 16-bit numbers take images of that type only; weights of float32 serve all.
+inline void check_arithmetic(const Argument& argument, ScalarType x, ScalarType weights)
+{
+    if (weights != ScalarType::float32 && x != weights)
+        refuse(argument, std::string("dtype ") + scalar_type_name(weights) + " (the packed weights')", scalar_type_name(x));
 }
 
 inline void check_input_channels(const Argument& argument, const Tensor& x, int64_t channels)

@@ -79,14 +79,15 @@ const void* check_bytes(const Argument& argument, const Tensor& packed)
     return data;
 }
 
-// The bytes of a packed buffer that was made for params.
+// The bytes of a packed buffer that was made for params and serves x.
 template <typename Params>
-const void* check_packed(const char* op, const Tensor& packed, const Params& params)
+const void* check_packed(const char* op, const Tensor& packed, const Params& params, const InputView& x)
 {
     const Argument argument{op, "packed"};
     const void* data = check_bytes(argument, packed);
     const std::string mismatch = packed_mismatch(data, packed.numel(), params);
     if (!mismatch.empty()) refuse(argument, mismatch);
+    check_arithmetic({op, "x"}, x.dtype, stored_type(packed_isa(data)));
     return data;
 }
 
@@ -131,7 +132,8 @@ Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, st
     const ConvolutionTensors project({from.op, "project_", from.project_weight, from.project_scale, from.project_bias},
                                      {params.out_channels, params.expanded_channels, 1, 1}, x);
 
-    const PackLayout& layout = cpu::select_kernels().layout;
+    const bool alike = (!expand || expand->type() == project.type()) && depthwise.type() == project.type();
+    const PackLayout& layout = cpu::select_kernels(alike ? project.type() : ScalarType::float32).layout;
     Tensor packed = allocate_packed(from.op, packed_bytes(params, layout));
     mnv2::pack_block(params, expand ? expand->view() : ConvolutionWeights{}, depthwise.view(), project.view(), layout,
                      packed.mutable_data_ptr());
@@ -143,7 +145,7 @@ Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const
     const Argument argument{op, "x"};
     set_image(params, argument, x);
     check_image_fills_a_window(argument, params, x);
-    const void* weights = check_packed(op, packed, params);
+    const void* weights = check_packed(op, packed, params, view);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     launch(op, x, [&] { cpu::inverted_residual(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
     return y;
@@ -210,7 +212,7 @@ Tensor pack(const char* op, const StemParams& params, const Tensor& weight, cons
 {
     const ConvolutionTensors weights({op, "", weight, scale, bias},
                                      {params.out_channels, params.in_channels, kernel_size, kernel_size}, x);
-    const PackLayout& layout = cpu::select_kernels().layout;
+    const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
     Tensor packed = allocate_packed(op, packed_bytes(params, layout));
     mnv2::pack_stem(params, weights.view(), layout, packed.mutable_data_ptr());
     return packed;
@@ -221,7 +223,7 @@ Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& 
     const Argument argument{op, "x"};
     set_image(params, argument, x);
     check_image_fills_a_window(argument, params, x);
-    const void* weights = check_packed(op, packed, params);
+    const void* weights = check_packed(op, packed, params, view);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     launch(op, x, [&] { cpu::stem(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
     return y;
@@ -260,7 +262,7 @@ Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, 
             const OptionalTensor& bias, std::optional<ScalarType> x)
 {
     const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x);
-    const PackLayout& layout = cpu::select_kernels().layout;
+    const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
     Tensor packed = allocate_packed(op, packed_bytes(params, layout));
     mnv2::pack_head_pool(params, weights.view(), layout, packed.mutable_data_ptr());
     return packed;
@@ -271,7 +273,7 @@ Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputVi
     const Argument argument{op, "x"};
     set_image(params, argument, x);
     if (params.height < 1 || params.width < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
-    const void* weights = check_packed(op, packed, params);
+    const void* weights = check_packed(op, packed, params, view);
     Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type());
     launch(op, x, [&] { cpu::head_pool(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
     return y;
@@ -310,7 +312,7 @@ Tensor pack(const char* op, const LinearParams& params, const Tensor& weight, co
             std::optional<ScalarType> x)
 {
     const ConvolutionTensors weights({op, "", weight, std::nullopt, bias}, {params.out_features, params.in_features}, x);
-    const PackLayout& layout = cpu::select_kernels().layout;
+    const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
     Tensor packed = allocate_packed(op, packed_bytes(params, layout));
     mnv2::pack_linear(params, weights.view(), layout, packed.mutable_data_ptr());
     return packed;
@@ -321,7 +323,7 @@ Tensor run(const char* op, LinearParams params, const Tensor& x, const InputView
     if (x.size(1) != params.in_features)
         refuse({op, "x"}, "shape (N, " + std::to_string(params.in_features) + ")", shape_text(x));
     params.batch = x.size(0);
-    const void* weights = check_packed(op, packed, params);
+    const void* weights = check_packed(op, packed, params, view);
     Tensor y = allocate(op, {params.batch, params.out_features}, x.scalar_type());
     launch(op, x, [&] { cpu::linear(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
     return y;
@@ -387,6 +389,7 @@ std::vector<NetworkLayer> check_network(const char* op, const Tensor& x, const T
         refuse(weights, "a network with channels " + std::to_string(in_channels) + " -> " + std::to_string(out_channels),
                "one with " + std::to_string(found.in) + " -> " + std::to_string(found.out));
     check_input_channels(image, x, in_channels);
+    check_arithmetic(image, check_scalar_type(image, x), stored_type(packed_isa(data)));
     if (x.size(2) * x.size(3) > max_pixels)
         refuse(image, "at most " + std::to_string(max_pixels) + " pixels an image", "shape " + shape_text(x));
     if (x.size(2) < 1 || x.size(3) < 1 || !set_image(layers, x.size(0), x.size(2), x.size(3)))

@@ -30,12 +30,15 @@ class ConvolutionTensors {
 public:
     // x: the input's dtype, which the tensors may have beside float32; none where only weights are packed.
     ConvolutionTensors(const ConvolutionArguments& from, const std::vector<int64_t>& weight_shape, std::optional<ScalarType> x)
-        : weight_(to_float32(from.argument("weight"), from.weight, weight_shape, x))
+        : type_(check_scalar_type(from.argument("weight"), from.weight)),
+          weight_(to_float32(from.argument("weight"), from.weight, weight_shape, x))
     {
         const std::vector<int64_t> per_channel{weight_shape[0]};
         if (from.scale) scale_ = to_float32(from.argument("scale"), *from.scale, per_channel, x);
         if (from.bias) bias_ = to_float32(from.argument("bias"), *from.bias, per_channel, x);
     }
+
+    ScalarType type() const { return type_; }
 
     ConvolutionWeights view() const
     {
@@ -52,11 +55,12 @@ private:
         check_cpu(argument, tensor);
         const ScalarType type = check_scalar_type(argument, tensor);
         if (x && type != ScalarType::float32 && type != *x)
-            refuse(argument, std::string("dtype float32 or ") + scalar_type_text(*x) + " (x's)", scalar_type_text(type));
+            refuse(argument, std::string("dtype float32 or ") + scalar_type_name(*x) + " (x's)", scalar_type_name(type));
         check_shape(argument, tensor, shape);
         return torch::stable::contiguous(torch::stable::to(tensor, torch::headeronly::ScalarType::Float));
     }
 
+    ScalarType type_;  // the weight's, as it came
     std::optional<Tensor> weight_, scale_, bias_;
 };
 

@@ -98,12 +98,7 @@ inline void store_number(ScalarType type, double value, void* to, int64_t index)
 
 inline const char* name_of(ScalarType type)
 {
-    switch (type) {
-        case ScalarType::float16: return "float16";
-        case ScalarType::bfloat16: return "bfloat16";
-        case ScalarType::float32: break;
-    }
-    return "float32";
+    return scalar_type_name(type);
 }
 
 }  // namespace mnv2::test

@@ -75,7 +75,7 @@ inline void store_as(ScalarType type, Image& image)
     }
 }
 
-constexpr int64_t longest_half_run = 32;  // products in a row that are added up in float16
+constexpr int64_t longest_half_run = 16;  // products in a row that are added up in float16
 constexpr double half_step = 0x1p-11;     // the relative error of a rounding in float16
 constexpr double least_half = 0x1p-24;    // what it may lose by underflow
 

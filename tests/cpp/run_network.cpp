@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <variant>
@@ -27,14 +28,6 @@ Bytes read_file(const char* path)
     std::ifstream file(path, std::ios::binary);
     if (!file) throw std::runtime_error(std::string(path) + ": cannot be read");
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-ScalarType dtype_named(const std::string& name)
-{
-    if (name == "float32") return ScalarType::float32;
-    if (name == "float16") return ScalarType::float16;
-    if (name == "bfloat16") return ScalarType::bfloat16;
-    throw std::runtime_error("unknown dtype " + name);
 }
 
 // One convolution as it was before packing.
@@ -110,7 +103,9 @@ Bytes repack(const Bytes& packed, const PackLayout& layout)
     std::vector<NetworkLayer> layers;
     const std::string mismatch = read_network(packed.data(), static_cast<int64_t>(packed.size()), layers);
     if (!mismatch.empty()) throw std::runtime_error(mismatch);
-    const Repacker repacker(packed_layout(packed.data()), layout);
+    const PackLayout from = packed_layout(packed.data());
+    if (from.stored != ScalarType::float32) throw std::runtime_error("expected weights packed for float32 arithmetic");
+    const Repacker repacker(from, layout);
     std::vector<Bytes> buffers;
     for (const NetworkLayer& layer : layers) {
         const float* values = packed_values(layer.packed);
@@ -126,9 +121,11 @@ Bytes repack(const Bytes& packed, const PackLayout& layout)
 
 void run(char** arguments)
 {
-    const ScalarType dtype = dtype_named(arguments[2]);
+    const std::optional<ScalarType> named = scalar_type_named(arguments[2]);
+    if (!named) throw std::runtime_error(std::string("unknown dtype ") + arguments[2]);
+    const ScalarType dtype = *named;
     const int64_t batch = std::stoll(arguments[3]), height = std::stoll(arguments[4]), width = std::stoll(arguments[5]);
-    const cpu::Kernels& kernels = cpu::select_kernels();
+    const cpu::Kernels& kernels = cpu::select_kernels(dtype);
     const Bytes packed = repack(read_file(arguments[0]), kernels.layout), images = read_file(arguments[1]);
 
     std::vector<NetworkLayer> layers;
