@@ -8,7 +8,7 @@ BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.25' ninja
 CPP_FILES = $(shell find csrc tests/cpp tests/emulator benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 # What pytest adds to ctest where there is a build for ARM.
-ARM_TESTS = tests/test_network_program.py tests/test_disassembly_arm.py
+ARM_TESTS = tests/test_arm_build.py tests/test_disassembly_arm.py tests/test_network_program.py
 
 # The other torch that test-torch runs this build's libraries under.
 TORCH ?= 2.13.0

@@ -1,7 +1,5 @@
 #include "cpu/plan.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 namespace mnv2::cpu {
@@ -116,11 +114,6 @@ int64_t strip_pixels(int64_t channels, int64_t pixels)
     return std::clamp<int64_t>(strip_bytes / (channels * float_bytes), 1, pixels);
 }
 
-int64_t value_or(long reported, int64_t fallback)
-{
-    return reported > 0 ? reported : fallback;
-}
-
 // Threads take parts of an image where there are fewer images than threads.
 int64_t segments_for(int64_t batch, int64_t parts, int64_t threads)
 {
@@ -156,13 +149,6 @@ int64_t panel_channels(const PackLayout& layout)
 int64_t panel_count(int64_t channels, const PackLayout& layout)
 {
     return (channels + panel_channels(layout) - 1) / panel_channels(layout);
-}
-
-CacheSizes cache_sizes()
-{
-    static const CacheSizes sizes{value_or(sysconf(_SC_LEVEL1_DCACHE_SIZE), 32 << 10),
-                                  value_or(sysconf(_SC_LEVEL2_CACHE_SIZE), 512 << 10)};
-    return sizes;
 }
 
 BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches, int64_t threads)

@@ -5,15 +5,9 @@
 
 #include "core/block.h"
 #include "core/packing.h"
+#include "cpu/caches.h"
 
 namespace mnv2::cpu {
-
-struct CacheSizes {
-    int64_t l1, l2;  // bytes a core has of its own
-};
-
-// What the system reports, or what most servers have.
-CacheSizes cache_sizes();
 
 // Offsets in floats from the start of a thread's scratch.
 struct BlockScratch {

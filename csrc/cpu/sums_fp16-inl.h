@@ -97,6 +97,7 @@ MNV2_INLINE void add_run(HalfSums<ROWS, VECTORS>& run, int64_t depth, int64_t x_
     MNV2_UNROLL
     for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
     for (int v = 0; v < VECTORS; ++v) run.at[r][v] = vdupq_n_f16(0);
+    MNV2_OPAQUE(depth);  // The compiler is not to see that a run has two blocks: it unrolls them and copies accumulators.
     for (; depth >= lanes; depth -= lanes, x += x_plane, weights += VECTORS * lanes * lanes)
         add_block<true>(run, lanes, x, weights);
     if (depth > 0) add_block<false>(run, depth, x, weights);

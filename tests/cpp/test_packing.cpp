@@ -80,6 +80,48 @@ void check_one_layer(const Params& params, int64_t depth)
     }
 }
 
+// A head in the layouts of 16-bit arithmetic: float32 scales and biases, then the weights where core/packing.h says.
+void check_halves(const PackLayout& layout, int64_t depth, int64_t channels)
+{
+    const HeadPoolParams params = head_of(depth, channels);
+    const Scope scope(describe(params), ", ", name_of(layout.stored));
+    Random random(1);
+    const Convolution weights = rounded(random_weights(random, params), layout.stored);
+    const std::vector<uint8_t> packed = pack(params, weights, layout);
+    const int64_t vector = layout.vector_width, padded_depth = (depth + vector - 1) / vector * vector;
+    const uint8_t* panel = packed.data() + header_bytes;
+    for (int64_t first = 0; first < channels;) {
+        int64_t width = vector;
+        while (width < 2 * vector && width < channels - first) width += vector;
+        const uint8_t* halves = panel + 2 * width * static_cast<int64_t>(sizeof(float));
+        for (int64_t lane = 0; lane < width; ++lane) {
+            const int64_t channel = first + lane;
+            const bool real = channel < channels;
+            const double scale = !real ? 0.0 : weights.scale.empty() ? 1.0 : weights.scale[static_cast<size_t>(channel)];
+            CHECK_EQUAL(load_number(ScalarType::float32, panel, lane), scale);
+            for (int64_t k = 0; k < padded_depth; ++k) {
+                const int64_t at = layout.stored == ScalarType::float16 ? k * width + lane : (k / 4 * width + lane) * 4 + k % 4;
+                const double expected = real && k < depth ? weights.weight[static_cast<size_t>(channel * depth + k)] : 0.0;
+                CHECK_EQUAL(load_number(layout.stored, halves, at), expected);
+            }
+        }
+        panel = halves + width * padded_depth * 2;
+        first += width;
+    }
+    CHECK(panel == packed.data() + packed.size());
+    CHECK_EQUAL(packed_mismatch(packed.data(), static_cast<int64_t>(packed.size()), params), "");
+    CHECK(packed_layout(packed.data()).stored == layout.stored);
+}
+
+TEST(sixteen_bit_arithmetic_has_sixteen_bit_weights)
+{
+    for (const int64_t depth : {1, 3, 8, 17, 24})
+        for (const int64_t channels : {1, 8, 17, 24, 51}) {
+            check_halves({Isa::neon_fp16, 8, 2, ScalarType::float16}, depth, channels);
+            check_halves({Isa::neon_bf16, 4, 2, ScalarType::bfloat16}, depth, channels);
+        }
+}
+
 StemParams stem_of(int64_t in_channels, int64_t out_channels)
 {
     StemParams params{};

@@ -10,5 +10,5 @@
 #define MNV2_UNROLL _Pragma("GCC unroll 64")
 #endif
 
-// Hides from the compiler what it knows about a pointer's value.
-#define MNV2_OPAQUE(pointer) __asm__("" : "+r"(pointer))
+// Hides from the compiler what it knows about the value of a pointer or an integer.
+#define MNV2_OPAQUE(variable) __asm__("" : "+r"(variable))
