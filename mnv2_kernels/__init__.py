@@ -1,7 +1,14 @@
 """MobileNetV2's inverted residual as one kernel: ``torch.ops.mnv2`` and a drop-in ``FusedMobileNetV2``."""
 
-from . import ops as ops
-from ._native import build_info
+from .machine import wrong_machine
+
+try:
+    from . import ops as ops
+    from ._native import build_info
+except ImportError:
+    if reason := wrong_machine():
+        raise ImportError(reason) from None
+    raise
 from .modules import FusedInvertedResidual, FusedMobileNetV2
 from .shapes import BlockShape
 
