@@ -14,6 +14,7 @@ from . import __version__, _native
 
 FORCE_ISA_VARIABLE = "MNV2_FORCE_ISA"
 NAMESPACE = "mnv2::"
+WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Info:
     build: dict[str, object]
     processor: str
     isas: tuple[Isa, ...]
-    selected_isa: str
+    selected_isa: str  # for float32 weights
+    selected_isas: dict[str, str]  # for weights of each dtype
     selection_reason: str
     threads: int
     logical_cpus: int
@@ -74,6 +76,7 @@ def gather_info() -> Info:
         processor=_processor(),
         isas=tuple(Isa(**entry) for entry in _native.isas()),
         selected_isa=isa,
+        selected_isas={dtype: _native.selected_isa(dtype) for dtype in WEIGHT_DTYPES},
         selection_reason=_selection_reason(),
         threads=torch.get_num_threads(),
         logical_cpus=os.cpu_count() or 1,

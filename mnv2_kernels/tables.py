@@ -153,10 +153,10 @@ def installation(info: Info) -> RenderableType:
     facts.add_row("CUDA", info.cuda)
     facts.add_row("Triton", info.triton)
 
-    isas = _table("ISA", "in this build", "on this processor", "used")
+    isas = _table("ISA", "in this build", "on this processor", "used for weights of")
     for isa in info.isas:
-        used = _yes_no(isa.name == info.selected_isa)
-        isas.add_row(isa.name, _yes_no(isa.compiled), _yes_no(isa.supported), used)
+        dtypes = [dtype for dtype, selected in info.selected_isas.items() if selected == isa.name]
+        isas.add_row(isa.name, _yes_no(isa.compiled), _yes_no(isa.supported), ", ".join(dtypes))
 
     ops = _table("operator", "CPU", "CUDA")
     for op in info.ops:

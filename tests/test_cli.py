@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,8 @@ def test_info(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["build"] == _native.build_info()
     assert result["isas"] == _native.isas()
     assert result["selected_isa"] == _native.selected_isa()
+    dtypes = ("float32", "float16", "bfloat16")
+    assert result["selected_isas"] == {dtype: _native.selected_isa(dtype) for dtype in dtypes}
     assert "fastest" in result["selection_reason"]
     assert result["threads"] == torch.get_num_threads()
     assert {op["op"] for op in result["ops"]} == OPERATORS
@@ -143,5 +146,6 @@ def test_info_says_when_an_isa_is_forced(capsys: Capture, monkeypatch: pytest.Mo
     assert main(["info"]) == 0
     output = capsys.readouterr().out
     assert "scalar: forced by MNV2_FORCE_ISA" in output
+    assert re.search(r"^\s*scalar\s+yes\s+yes\s+float32, float16, bfloat16\s*$", output, re.M)
     assert _native.build_info()["version"] in output
     assert all(isa["name"] in output for isa in _native.isas())
