@@ -30,6 +30,8 @@ ISA_FLAGS = {
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
         *("-mavx2", "-mfma", "-mf16c"),
     },
+    "isa_neon_fp16.cpp": {"-march=armv8.2-a+fp16"},
+    "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }
 # What needs neither torch nor any Python.
 CORE_ONLY = ("-DMNV2_BUILD_OPS=OFF", "-DMNV2_BUILD_NATIVE=OFF", "-DMNV2_BUILD_TESTS=ON")

@@ -6,6 +6,7 @@ import torch
 from cases import Case
 from torch import Tensor
 
+from mnv2_kernels import _native
 from mnv2_kernels.accuracy import (
     FLOAT32_EPS,
     LAST_ROUNDINGS,
@@ -13,7 +14,11 @@ from mnv2_kernels.accuracy import (
     largest_allowed_error,
     output_rounding,
 )
+from mnv2_kernels.ops import dtype_name
 from mnv2_kernels.shapes import KERNEL_TAPS, BlockShape
+
+# Products that ARM's float16 arithmetic adds up before a float32 sum takes them, and their last roundings.
+HALF_RUN = 16 + 2
 
 
 def max_error(actual: Tensor, truth: Tensor) -> float:
@@ -30,8 +35,19 @@ def assert_accurate(actual: Tensor, eager: Tensor, truth: Tensor) -> None:
     assert error <= limit, f"error {error:.3g} over the limit {limit:.3g} ({error / limit:.2f} times)"
 
 
+def sixteen_bit_rounding(dtype: torch.dtype) -> float:
+    """What multiplying numbers of `dtype` as they are may add, relative to a sum's magnitude.
+
+    0 where the selected instruction set computes in float32. Otherwise what a block multiplies last is
+    rounded to `dtype` before, and float16 products are added up in float16.
+    """
+    if not _native.selected_isa(dtype_name(dtype)).endswith("16"):
+        return 0.0
+    return torch.finfo(dtype).eps * (HALF_RUN if dtype == torch.float16 else 1)
+
+
 def assert_within_rounding(case: Case, actual: Tensor) -> None:
-    """The textbook bound for float32 sums, value by value: loose, but it holds for any input, however few."""
+    """The textbook bound for sums, value by value: loose, but it holds for any input, however few."""
     truth, magnitude = case.reference(torch.float64), case.magnitude()
     assert actual.shape == truth.shape
     assert actual.dtype == case.x.dtype
@@ -41,7 +57,8 @@ def assert_within_rounding(case: Case, actual: Tensor) -> None:
         depth += KERNEL_TAPS + shape.expanded_channels + 1
     else:
         depth = shape.accumulation_depth + shape.height * shape.width
-    bound = (depth + LAST_ROUNDINGS) * FLOAT32_EPS * magnitude + output_rounding(actual.dtype) * truth.abs()
+    sums = (depth + LAST_ROUNDINGS) * FLOAT32_EPS + sixteen_bit_rounding(actual.dtype)
+    bound = sums * magnitude + output_rounding(actual.dtype) * truth.abs()
     error = (actual.double() - truth).abs()
     assert (error <= bound + torch.finfo(actual.dtype).tiny).all(), (
         f"{(error / bound).max():.3g} times the bound"
