@@ -38,6 +38,12 @@ def call_packed(case: Case, **changed) -> torch.Tensor:
     return getattr(torch.ops.mnv2, f"{case.op}_packed")(**arguments)
 
 
+# Of core/packed_header.h and core/packing.h, in bytes and in numbers of 32 bits.
+HEADER_BYTES = 64
+HEADER_ISA = 3
+NEON_BF16 = 5
+
+
 def refuses(message: str):
     return pytest.raises(RuntimeError, match=f"^{re.escape(message)}$")
 
@@ -299,6 +305,21 @@ def test_weights_stay_with_the_instruction_set_they_were_packed_for(monkeypatch)
     packed, y = BLOCK.pack(), BLOCK.run()
     monkeypatch.delenv("MNV2_FORCE_ISA")
     assert torch.equal(BLOCK.run_packed(packed), y)
+
+
+def test_weights_for_sixteen_bit_arithmetic_take_no_other_dtype():
+    """As ARM packs them: the header of any machine, its instruction set and vector width exchanged."""
+    packed = torch.ops.mnv2.pack_head_pool(torch.ones(4, 4, 1, 1), None, None)
+    header = packed[:HEADER_BYTES].clone()
+    header.view(torch.int32)[HEADER_ISA : HEADER_ISA + 2] = torch.tensor([NEON_BF16, 4], dtype=torch.int32)
+    scales_biases_and_halves = torch.zeros(4 * (4 + 4 + 2 * 4), dtype=torch.uint8)
+    foreign = torch.cat([header, scales_biases_and_halves])
+    x = torch.ones(1, 4, 2, 2)
+    with refuses("mnv2::head_pool_packed: x: expected dtype bfloat16 (the packed weights'), got float32"):
+        torch.ops.mnv2.head_pool_packed(x, foreign, in_channels=4, out_channels=4)
+    with refuses("mnv2::network: x: expected dtype bfloat16 (the packed weights'), got float16"):
+        network = torch.ops.mnv2.pack_network([foreign], same_padding=[False])
+        torch.ops.mnv2.network(x.half(), network, in_channels=4, out_channels=4)
 
 
 # --- devices ---
