@@ -14,7 +14,7 @@ ARM_TESTS = tests/test_arm_build.py tests/test_disassembly_arm.py tests/test_net
 TORCH ?= 2.13.0
 TORCH_VENV = build/torch-$(TORCH)
 
-.PHONY: demo test test-arm test-torch bench gpu-check lint build clean
+.PHONY: demo test test-arm arm-tools test-torch bench gpu-check lint build clean
 
 demo: build
 	mnv2 demo
@@ -25,16 +25,18 @@ test: build
 	cmake --workflow --preset thread
 	python -m pytest
 
-# Needs Debian's g++-aarch64-linux-gnu and qemu-user-static, as its first line says.
-test-arm: build
-	@which aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null || \
-		{ echo "test-arm needs g++-aarch64-linux-gnu and qemu-user-static (Debian's names)" >&2; exit 1; }
+test-arm: arm-tools build
 	cmake --preset arm
 	cmake --build --preset arm
 	ctest --preset arm-cortex-a53
 	ctest --preset arm-neoverse-n1
 	ctest --preset arm-no-sve
 	MNV2_ARM_BUILD=build/arm python -m pytest $(ARM_TESTS)
+
+# Before anything is built.
+arm-tools:
+	@which aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null || \
+		{ echo "test-arm needs g++-aarch64-linux-gnu and qemu-user-static (Debian's names)" >&2; exit 1; }
 
 test-torch: build
 	rm -rf build/wheel

@@ -23,6 +23,7 @@ from disassembly import (
     basic_blocks,
     disassemble,
     innermost_loops,
+    is_dense,
     kernel_symbols,
     multiply_adds,
     tallest_tile,
@@ -173,11 +174,6 @@ def cycles(code: Code[Aarch64], core: str) -> float:
         return int(re.search(r"Total Cycles:\s+(\d+)", report.stdout)[1])
 
     return (total(MORE_ITERATIONS) - total(FEWER_ITERATIONS)) / (MORE_ITERATIONS - FEWER_ITERATIONS)
-
-
-def is_dense(code: Code[Aarch64]) -> bool:
-    """The epilogue of a tile may be a loop, too, with multiply-adds among loads, clamps and stores."""
-    return 3 * multiply_adds(code) > len(code)
 
 
 def hot_loop(library: Path, isa: Isa, kernel: Kernel) -> HotLoop:

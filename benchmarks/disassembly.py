@@ -162,17 +162,16 @@ def multiply_adds(code: Code[AnyInstruction]) -> int:
     return sum(instruction.is_multiply_add for instruction in code)
 
 
-def is_over_depth(loop: Code[AnyInstruction], per_depth: int) -> bool:
+def is_dense(code: Code[AnyInstruction]) -> bool:
     """More than a third are multiply-adds; an epilogue has some too, among loads, clamps and stores."""
-    count = multiply_adds(loop)
-    return count >= per_depth and 3 * count > len(loop)
+    return 3 * multiply_adds(code) > len(code)
 
 
 def depth_loops(library: Path, kernel: Kernel, kind: type[AnyInstruction]) -> list[Code[AnyInstruction]]:
     """A pointwise tile's loops over the depth."""
     rows, vectors, _ = kernel.arguments
     loops = innermost_loops(disassemble(library, kernel, kind))
-    return [loop for loop in loops if is_over_depth(loop, rows * vectors)]
+    return [loop for loop in loops if multiply_adds(loop) >= rows * vectors and is_dense(loop)]
 
 
 def tallest_tile(library: Path, isa: str, vectors: int, is_long: bool) -> Kernel:

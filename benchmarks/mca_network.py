@@ -19,7 +19,7 @@ from mnv2_kernels import shapes
 NETWORK = "MobileNetV2 1.0, 224x224, batch 1, float32"
 ISA = next(isa for isa in ISAS if isa.name == "neon")
 VECTORS = 2  # All of this network's layers have a multiple of two vectors of channels.
-# As pointwise-inl.h has them.
+# As sums-inl.h has them.
 LONG_DEPTH = 192
 SUM_DEPTH = 96
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mnv2_kernels import _native
+
 ROOT = Path(__file__).resolve().parent.parent
 COMPILER = shutil.which("aarch64-linux-gnu-g++")
-# torch's stable ABI as of 2.10; cmake/torch.cmake says how the number is made.
-TARGET_VERSION = "0x020a000000000000"
+# As cmake/torch.cmake makes the number of the version that the operators are built for.
+MAJOR, MINOR = map(int, _native.build_info()["torch_target"].split("."))
+TARGET_VERSION = hex(MAJOR << 56 | MINOR << 48)
 
 pytestmark = [
     pytest.mark.skipif("MNV2_ARM_BUILD" not in os.environ, reason="MNV2_ARM_BUILD names no build for ARM"),

@@ -162,7 +162,7 @@ private:
     {
         const auto image = [&](const auto& params) -> BlockedImages {
             if constexpr (requires { params.padding; }) {
-                const int64_t plane = plane_floats(params.out_height() * params.out_width(), kernels_.layout);
+                const int64_t plane = plane_elements(params.out_height() * params.out_width(), kernels_.layout);
                 return {data, stored(), params.out_width(), vectors(params.out_channels) * plane, plane};
             }
             return {};

@@ -122,10 +122,10 @@ int64_t segments_for(int64_t batch, int64_t parts, int64_t threads)
 
 }  // namespace
 
-int64_t plane_floats(int64_t pixels, const PackLayout& layout)
+int64_t plane_elements(int64_t pixels, const PackLayout& layout)
 {
     // Planes a power of two apart would put a pixel's vectors into a few sets of the first-level cache. An odd multiple of
-    // four lines spreads sixteen of them over all sets.
+    // four lines of floats, two of halves, spreads sixteen of them over all sets.
     constexpr int64_t unit = 4 * line_floats;
     const int64_t units = (pixels * layout.vector_width + unit - 1) / unit;
     return (units | 1) * unit;

@@ -75,8 +75,8 @@ StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t t
 HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layout, int64_t threads);
 LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int64_t threads);
 
-// Floats from a vector of channels to the next in a blocked image of so many pixels.
-int64_t plane_floats(int64_t pixels, const PackLayout& layout);
+// Elements from a vector of channels to the next in a blocked image of so many pixels.
+int64_t plane_elements(int64_t pixels, const PackLayout& layout);
 
 // Floats that so many elements of the stored type take.
 int64_t stored_floats(int64_t elements, const PackLayout& layout);

@@ -92,6 +92,16 @@ TEST(a_forced_one_is_selected_and_found_again_by_its_weights)
         for_each_isa(weights, [](const cpu::Kernels& kernels) { CHECK(&cpu::kernels_for(kernels.layout.isa) == &kernels); });
 }
 
+// A header names the instruction set; what its packed weights look like is derived from that.
+TEST(kernels_take_what_headers_of_their_name_promise)
+{
+    for (const ScalarType weights : {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16})
+        for_each_isa(weights, [](const cpu::Kernels& kernels) {
+            CHECK(kernels.layout.stored == stored_type(kernels.layout.isa));
+            CHECK_EQUAL(kernels.layout.panel_vectors, common_panel_vectors);
+        });
+}
+
 TEST(an_unknown_name_is_an_error_that_lists_the_choices)
 {
     for (const std::string name : {"sse9", "AVX2", "avx2 ", "scalar,avx2"})
