@@ -7,19 +7,20 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from .fusion import NOT_SAVED, PackedOperator
+from .fusion import NOT_SAVED
 
 
 class DeployedMobileNetV2(nn.Module):
-    """What ``FusedMobileNetV2.deploy()`` returns: mnv2::network and its weights, not to train or save.
+    """What ``FusedMobileNetV2.deploy()`` returns: operators and their packed weights, not to train or save.
 
+    ``network`` is mnv2::network, on a GPU an operator for each layer.
     ``classifier`` is a copy of one that no kernel computes, else Identity: the network gives the logits.
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. ``train()``,
     ``state_dict()``, ``load_state_dict()`` and pickling raise RuntimeError.
     """
 
-    def __init__(self, network: PackedOperator, classifier: nn.Module | None) -> None:
+    def __init__(self, network: nn.Module, classifier: nn.Module | None) -> None:
         super().__init__()
         self.network = network
         self.classifier = (

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import torch
 
-from . import __version__, _native
+from . import __version__, _native, gpu
 
 FORCE_ISA_VARIABLE = "MNV2_FORCE_ISA"
 NAMESPACE = "mnv2::"
+# Not operators of their own, but what Triton's call first.
+CHECKS = f"{NAMESPACE}check_"
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -32,7 +34,7 @@ class OpBackends:
 
     op: str
     cpu: str | None
-    cuda: str | None
+    gpu: str | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def gather_info() -> Info:
     """Looks around.
 
     Raises:
-        RuntimeError: MNV2_FORCE_ISA names an instruction set that is unknown or that this machine cannot run.
+        RuntimeError: MNV2_FORCE_ISA names an instruction set that is unknown or that this machine cannot run,
+            or MNV2_GPU_BACKEND no backend.
     """
     isa = _native.selected_isa()
     build = _native.build_info()
@@ -80,8 +83,8 @@ def gather_info() -> Info:
         selection_reason=_selection_reason(),
         threads=torch.get_num_threads(),
         logical_cpus=os.cpu_count() or 1,
-        cuda=_cuda_state(bool(build["cuda"]), sum(op.cuda is not None for op in ops)),
-        triton=_triton_state(),
+        cuda=_cuda_state(bool(build["cuda"])),
+        triton=_triton_state(sum(op.gpu is not None for op in ops)),
         ops=ops,
     )
 
@@ -101,8 +104,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cuda_state(built: bool, operators: int) -> str:
-    library = f"library {'built' if built else 'not built'}, with kernels for {operators} operators"
+def _cuda_state(built: bool) -> str:
+    library = f"library {'built' if built else 'not built'}, which no operator uses yet"
     if torch.version.cuda is None:
         return f"{library}; this torch has no CUDA"
     if not torch.cuda.is_available():
@@ -110,21 +113,22 @@ def _cuda_state(built: bool, operators: int) -> str:
     return f"{library}; torch has CUDA {torch.version.cuda} on {torch.cuda.get_device_name()}"
 
 
-def _triton_state() -> str:
+def _triton_state(operators: int) -> str:
     try:
         version = importlib.metadata.version("triton")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-    return f"{version} installed, with kernels for 0 operators"
+    return f"{version} installed, with kernels for {operators} operators on GPUs"
 
 
 def _registered_ops() -> list[str]:
     names = torch._C._dispatch_get_all_op_names()
-    return sorted(name for name in names if name.startswith(NAMESPACE))
+    return sorted(name for name in names if name.startswith(NAMESPACE) and not name.startswith(CHECKS))
 
 
 def _op_backends(name: str, isa: str) -> OpBackends:
     def registered(dispatch_key: str) -> bool:
         return torch._C._dispatch_has_kernel_for_dispatch_key(name, dispatch_key)
 
-    return OpBackends(name, isa if registered("CPU") else None, "cuda" if registered("CUDA") else None)
+    on_gpu = registered("CUDA") and name.removeprefix(NAMESPACE) not in gpu.CPU_ONLY
+    return OpBackends(name, isa if registered("CPU") else None, gpu.backend() if on_gpu else None)

@@ -229,7 +229,7 @@ class FusedMobileNetV2(nn.Module):
         if isinstance(classifier, FusedClassifier) and classifier.fusion_obstacle() is None:
             operators.append(classifier.fusion().operator())
             classifier = None
-        return DeployedMobileNetV2(network_operator(operators), classifier)
+        return DeployedMobileNetV2(_joined(operators), classifier)
 
     def _may_skip_module_calls(self, x: Tensor) -> bool:
         return not self.training and _only_calls_children(self.features) and not _needs_module_calls(x)
@@ -275,9 +275,20 @@ def _pack_units(features: list[nn.Module], classifier: list[nn.Module]) -> Packe
     kinds = [type(unit) for unit in features]
     body = kinds[1:-1] if kinds[:1] == [FusedStem] else kinds[:-1]
     is_chain = kinds[-1:] == [FusedHead] and set(body) <= {FusedInvertedResidual}
-    if not (is_chain and all(map(_is_own_operator, features))):
+    if not (is_chain and all(map(_is_own_operator, features)) and _is_on_cpu(features)):
         return None
     return network_operator([unit.fusion().operator() for unit in (*features, *classifier)])
+
+
+def _joined(operators: list[PackedOperator]) -> nn.Module:
+    """All of them in one call, by mnv2::network where that is: on the CPU."""
+    if all(operator.packed.is_cpu for operator in operators):
+        return network_operator(operators)
+    return nn.Sequential(*operators)
+
+
+def _is_on_cpu(units: list[nn.Module]) -> bool:
+    return all(parameter.is_cpu for unit in units for parameter in unit.parameters())
 
 
 def _is_own_operator(unit: nn.Module) -> bool:

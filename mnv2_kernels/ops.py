@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, register_autograd, register_fake, register_vmap
 
-from . import _native, batching, flops
+from . import _native, batching, flops, gpu
 from .shapes import SYMMETRIC_PADDING, output_size
 
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
@@ -256,6 +256,7 @@ def _register() -> Library:
         op = getattr(torch.ops.mnv2, name).default
         for device in AUTOCAST_DEVICES:
             library.impl(name, _autocast(op, device), f"Autocast{device.upper()}")
+    gpu.register(library, (*UNPACKED_OPS, *PACKED_OPS, *PACKERS))
     flops.register_on_import()
     return library
 

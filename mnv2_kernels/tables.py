@@ -158,9 +158,9 @@ def installation(info: Info) -> RenderableType:
         dtypes = [dtype for dtype, selected in info.selected_isas.items() if selected == isa.name]
         isas.add_row(isa.name, _yes_no(isa.compiled), _yes_no(isa.supported), ", ".join(dtypes))
 
-    ops = _table("operator", "CPU", "CUDA")
+    ops = _table("operator", "CPU", "GPU")
     for op in info.ops:
-        ops.add_row(op.op, op.cpu or "-", op.cuda or "-")
+        ops.add_row(op.op, op.cpu or "-", op.gpu or "-")
     return _spaced(facts, isas, ops)
 
 

@@ -52,9 +52,10 @@ inline int64_t check_channels(const Argument& argument, int64_t channels)
     return channels;
 }
 
-inline void check_cpu(const Argument& argument, const Tensor& tensor)
+inline void check_device(const Argument& argument, const Tensor& tensor, const Device& device)
 {
-    if (!tensor.is_cpu()) refuse(argument, "a tensor on cpu", "one on " + device_text(tensor));
+    const Device found = device_of(tensor);
+    if (found != device) refuse(argument, "a tensor on " + device_text(device), "one on " + device_text(found));
 }
 
 inline void check_dim(const Argument& argument, const Tensor& tensor, int64_t dim)
@@ -96,6 +97,15 @@ inline InputView check_input(const Argument& argument, const Tensor& x)
         if (size > max_size) refuse(argument, "sizes of at most " + std::to_string(max_size), shape_text(x));
     }
     return {x.const_data_ptr(), type, x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
+}
+
+// A packed buffer of whatever kind.
+inline void check_bytes(const Argument& argument, const Tensor& packed, const Device& device)
+{
+    check_device(argument, packed, device);
+    if (dtype_of(packed) != aoti_torch_dtype_uint8()) refuse(argument, "dtype uint8", dtype_text(dtype_of(packed)));
+    check_dim(argument, packed, 1);
+    if (!packed.is_contiguous()) refuse(argument, "a contiguous tensor", "stride " + std::to_string(packed.stride(0)));
 }
 
 // Families that multiply 16-bit numbers take images of that type only; weights of float32 serve all.
@@ -211,6 +221,25 @@ void check_image_fills_a_window(const Argument& argument, const Params& params, 
     const Padding& padding = params.padding;
     const std::vector<int64_t> sides{padding.top, padding.left, padding.bottom, padding.right};
     refuse(argument, "a height and width of at least 3 with padding " + tuple_text(sides), "shape " + shape_text(x));
+}
+
+// Completes params by the image, which has an output.
+template <typename Params>
+void check_image(const Argument& argument, Params& params, const Tensor& x)
+{
+    set_image(params, argument, x);
+    check_image_fills_a_window(argument, params, x);
+}
+
+inline void check_image(const Argument& argument, HeadPoolParams& params, const Tensor& x)
+{
+    set_image(params, argument, x);
+    if (params.height < 1 || params.width < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
+}
+
+inline void check_features(const Argument& argument, const Tensor& x, int64_t features)
+{
+    if (x.size(1) != features) refuse(argument, "shape (N, " + std::to_string(features) + ")", shape_text(x));
 }
 
 }  // namespace mnv2::ops

@@ -16,14 +16,12 @@
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
 #include "cpu/launch.h"
+#include "torch/arguments.h"
 #include "torch/checks.h"
 #include "torch/weights.h"
 
 namespace mnv2::ops {
 namespace {
-
-using OptionalTensor = std::optional<Tensor>;
-using Integers = std::vector<int64_t>;
 
 // Torch's own threads. Inside a parallel region of torch, parallel_for runs the body at once on the calling thread.
 Parallel torch_threads()
@@ -67,12 +65,9 @@ void launch(const char* op, const Tensor& x, const Launch& kernel)
 }
 
 // The bytes of a packed buffer of whatever kind.
-const void* check_bytes(const Argument& argument, const Tensor& packed)
+const void* packed_bytes(const Argument& argument, const Tensor& packed)
 {
-    check_cpu(argument, packed);
-    if (dtype_of(packed) != aoti_torch_dtype_uint8()) refuse(argument, "dtype uint8", dtype_text(dtype_of(packed)));
-    check_dim(argument, packed, 1);
-    if (!packed.is_contiguous()) refuse(argument, "a contiguous tensor", "stride " + std::to_string(packed.stride(0)));
+    check_bytes(argument, packed, cpu_device());
     const void* data = packed.const_data_ptr();
     if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0)
         refuse(argument, "data aligned to " + std::to_string(alignof(float)) + " bytes", "a view at an odd offset");
@@ -84,7 +79,7 @@ template <typename Params>
 const void* check_packed(const char* op, const Tensor& packed, const Params& params, const InputView& x)
 {
     const Argument argument{op, "packed"};
-    const void* data = check_bytes(argument, packed);
+    const void* data = packed_bytes(argument, packed);
     const std::string mismatch = packed_mismatch(data, packed.numel(), params);
     if (!mismatch.empty()) refuse(argument, mismatch);
     check_arithmetic({op, "x"}, x.dtype, stored_type(packed_isa(data)));
@@ -93,47 +88,14 @@ const void* check_packed(const char* op, const Tensor& packed, const Params& par
 
 // --- inverted residual ---
 
-struct BlockArguments {
-    const char* op;
-    const OptionalTensor &expand_weight, &expand_scale, &expand_bias;
-    const Tensor& depthwise_weight;
-    const OptionalTensor &depthwise_scale, &depthwise_bias;
-    const Tensor& project_weight;
-    const OptionalTensor &project_scale, &project_bias;
-};
-
-// The channels that the weights tell; in_channels is x's where there is one.
-BlockChannels block_channels(const BlockArguments& from, std::optional<int64_t> in_channels)
-{
-    check_dim({from.op, "depthwise_weight"}, from.depthwise_weight, 4);
-    check_dim({from.op, "project_weight"}, from.project_weight, 4);
-    const int64_t expanded = from.depthwise_weight.size(0);
-    const int64_t out = from.project_weight.size(0);
-    if (!from.expand_weight) {
-        if (from.expand_scale) refuse({from.op, "expand_scale"}, "None without expand_weight", "a tensor");
-        if (from.expand_bias) refuse({from.op, "expand_bias"}, "None without expand_weight", "a tensor");
-        const int64_t in = in_channels.value_or(expanded);
-        check_shape({from.op, "depthwise_weight"}, from.depthwise_weight, {in, 1, kernel_size, kernel_size});
-        return {in, expanded, out, false};
-    }
-    check_dim({from.op, "expand_weight"}, *from.expand_weight, 4);
-    return {in_channels.value_or(from.expand_weight->size(1)), expanded, out, true};
-}
-
 Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x)
 {
     std::optional<ConvolutionTensors> expand;
-    if (params.has_expand)
-        expand.emplace(ConvolutionArguments{from.op, "expand_", *from.expand_weight, from.expand_scale, from.expand_bias},
-                       Integers{params.expanded_channels, params.in_channels, 1, 1}, x);
-    const ConvolutionTensors depthwise(
-        {from.op, "depthwise_", from.depthwise_weight, from.depthwise_scale, from.depthwise_bias},
-        {params.expanded_channels, 1, kernel_size, kernel_size}, x);
-    const ConvolutionTensors project({from.op, "project_", from.project_weight, from.project_scale, from.project_bias},
-                                     {params.out_channels, params.expanded_channels, 1, 1}, x);
+    if (params.has_expand) expand.emplace(from.expand(), expand_shape(params), x);
+    const ConvolutionTensors depthwise(from.depthwise(), depthwise_shape(params), x);
+    const ConvolutionTensors project(from.project(), project_shape(params), x);
 
-    const bool alike = (!expand || expand->type() == project.type()) && depthwise.type() == project.type();
-    const PackLayout& layout = cpu::select_kernels(alike ? project.type() : ScalarType::float32).layout;
+    const PackLayout& layout = cpu::select_kernels(weights_type(from)).layout;
     Tensor packed = allocate_packed(from.op, packed_bytes(params, layout));
     mnv2::pack_block(params, expand ? expand->view() : ConvolutionWeights{}, depthwise.view(), project.view(), layout,
                      packed.mutable_data_ptr());
@@ -142,9 +104,7 @@ Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, st
 
 Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
-    const Argument argument{op, "x"};
-    set_image(params, argument, x);
-    check_image_fills_a_window(argument, params, x);
+    check_image({op, "x"}, params, x);
     const void* weights = check_packed(op, packed, params, view);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     launch(op, x, [&] { cpu::inverted_residual(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
@@ -220,9 +180,7 @@ Tensor pack(const char* op, const StemParams& params, const Tensor& weight, cons
 
 Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
-    const Argument argument{op, "x"};
-    set_image(params, argument, x);
-    check_image_fills_a_window(argument, params, x);
+    check_image({op, "x"}, params, x);
     const void* weights = check_packed(op, packed, params, view);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     launch(op, x, [&] { cpu::stem(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
@@ -270,9 +228,7 @@ Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, 
 
 Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
-    const Argument argument{op, "x"};
-    set_image(params, argument, x);
-    if (params.height < 1 || params.width < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
+    check_image({op, "x"}, params, x);
     const void* weights = check_packed(op, packed, params, view);
     Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type());
     launch(op, x, [&] { cpu::head_pool(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
@@ -320,8 +276,7 @@ Tensor pack(const char* op, const LinearParams& params, const Tensor& weight, co
 
 Tensor run(const char* op, LinearParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
-    if (x.size(1) != params.in_features)
-        refuse({op, "x"}, "shape (N, " + std::to_string(params.in_features) + ")", shape_text(x));
+    check_features({op, "x"}, x, params.in_features);
     params.batch = x.size(0);
     const void* weights = check_packed(op, packed, params, view);
     Tensor y = allocate(op, {params.batch, params.out_features}, x.scalar_type());
@@ -362,7 +317,7 @@ Tensor pack_network(const std::vector<Tensor>& layers, const std::vector<bool>& 
                std::to_string(same_padding.size()));
     std::vector<PackedLayer> parts;
     for (size_t i = 0; i < layers.size(); ++i) {
-        const void* data = check_bytes({op, "layers[" + std::to_string(i) + "]"}, layers[i]);
+        const void* data = packed_bytes({op, "layers[" + std::to_string(i) + "]"}, layers[i]);
         parts.push_back({data, layers[i].numel(), same_padding[i]});
     }
     const std::string mismatch = network_mismatch(parts);
@@ -380,7 +335,7 @@ std::vector<NetworkLayer> check_network(const char* op, const Tensor& x, const T
     check_channels({op, "in_channels"}, in_channels);
     check_channels({op, "out_channels"}, out_channels);
     const Argument image{op, "x"}, weights{op, "packed"};
-    const void* data = check_bytes(weights, packed);
+    const void* data = packed_bytes(weights, packed);
     std::vector<NetworkLayer> layers;
     const std::string mismatch = read_network(data, packed.numel(), layers);
     if (!mismatch.empty()) refuse(weights, mismatch);

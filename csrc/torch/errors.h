@@ -70,14 +70,31 @@ inline std::string dtype_text(int32_t dtype)
     return "another dtype";
 }
 
-inline std::string device_text(const torch::stable::Tensor& tensor)
+// A device as torch numbers it.
+struct Device {
+    int32_t type, index;
+
+    bool operator==(const Device& other) const = default;
+};
+
+inline Device cpu_device()
+{
+    return {aoti_torch_device_type_cpu(), -1};
+}
+
+inline Device device_of(const torch::stable::Tensor& tensor)
 {
     int32_t type = 0;
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &type));
-    if (type == aoti_torch_device_type_cpu()) return "cpu";
-    if (type == aoti_torch_device_type_meta()) return "meta";
-    const std::string index = std::to_string(tensor.get_device_index());
-    return (type == aoti_torch_device_type_cuda() ? "cuda:" : "device:") + index;
+    return type == aoti_torch_device_type_cpu() ? cpu_device() : Device{type, tensor.get_device_index()};
+}
+
+inline std::string device_text(const Device& device)
+{
+    if (device.type == aoti_torch_device_type_cpu()) return "cpu";
+    if (device.type == aoti_torch_device_type_meta()) return "meta";
+    const std::string index = std::to_string(device.index);
+    return (device.type == aoti_torch_device_type_cuda() ? "cuda:" : "device:") + index;
 }
 
 }  // namespace mnv2::ops

@@ -1,4 +1,4 @@
-// Every schema. Implementations are registered per device: cpu_ops.cpp.
+// Every schema. Implementations are registered per device: cpu_ops.cpp, and Triton's in Python.
 #include <torch/csrc/stable/library.h>
 
 // clang-format off
@@ -37,5 +37,22 @@ STABLE_TORCH_LIBRARY(mnv2, m)
     m.def("pack_network(Tensor[] layers, *, bool[] same_padding) -> Tensor");
     m.def("network(Tensor x, Tensor packed, *, int in_channels, int out_channels) -> Tensor");
     m.def("network_seconds(Tensor x, Tensor packed, *, int in_channels, int out_channels) -> Tensor");
+
+    // What an operator checks before its kernel runs, for kernels that are not written in C++: check_ops.cpp.
+    m.def("check_fused_block(Tensor x, " MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> ()");
+    m.def("check_pack_block(" MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> int");
+    m.def("check_fused_block_packed(Tensor x, Tensor packed, int[] lengths, *, int in_channels, int expanded_channels, "
+          "int out_channels, bool expand=True, " MNV2_BLOCK_OPTIONS ") -> int");
+    m.def("check_stem(Tensor x, " MNV2_STEM_WEIGHTS ", *, " MNV2_STEM_OPTIONS ") -> ()");
+    m.def("check_pack_stem(" MNV2_STEM_WEIGHTS ", *, " MNV2_STEM_OPTIONS ") -> int");
+    m.def("check_stem_packed(Tensor x, Tensor packed, int[] lengths, *, int in_channels, int out_channels, " MNV2_STEM_OPTIONS
+          ") -> int");
+    m.def("check_head_pool(Tensor x, " MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> ()");
+    m.def("check_pack_head_pool(" MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> int");
+    m.def("check_head_pool_packed(Tensor x, Tensor packed, int[] lengths, *, int in_channels, int out_channels, "
+          MNV2_HEAD_OPTIONS ") -> int");
+    m.def("check_linear(Tensor x, " MNV2_LINEAR_WEIGHTS ") -> ()");
+    m.def("check_pack_linear(" MNV2_LINEAR_WEIGHTS ") -> int");
+    m.def("check_linear_packed(Tensor x, Tensor packed, int[] lengths, *, int in_features, int out_features) -> int");
 }
 // clang-format on

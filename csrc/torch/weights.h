@@ -10,32 +10,21 @@
 #include <vector>
 
 #include "core/packing.h"
-#include "torch/checks.h"
+#include "torch/arguments.h"
 
 namespace mnv2::ops {
-
-// The tensors of one convolution, as they came.
-struct ConvolutionArguments {
-    const char* op;
-    std::string prefix;  // of the arguments' names: "expand_", "depthwise_", "project_" or none
-    const Tensor& weight;
-    const std::optional<Tensor>& scale;
-    const std::optional<Tensor>& bias;
-
-    Argument argument(const char* name) const { return {op, prefix + name}; }
-};
 
 // Owns the float32 tensors that a ConvolutionWeights points to.
 class ConvolutionTensors {
 public:
-    // x: the input's dtype, which the tensors may have beside float32; none where only weights are packed.
-    ConvolutionTensors(const ConvolutionArguments& from, const std::vector<int64_t>& weight_shape, std::optional<ScalarType> x)
-        : type_(check_scalar_type(from.argument("weight"), from.weight)),
-          weight_(to_float32(from.argument("weight"), from.weight, weight_shape, x))
+    ConvolutionTensors(const ConvolutionArguments& from, const std::vector<int64_t>& weight_shape,
+                       const std::optional<ScalarType>& x)
     {
-        const std::vector<int64_t> per_channel{weight_shape[0]};
-        if (from.scale) scale_ = to_float32(from.argument("scale"), *from.scale, per_channel, x);
-        if (from.bias) bias_ = to_float32(from.argument("bias"), *from.bias, per_channel, x);
+        check_convolution(from, weight_shape, x, cpu_device());
+        type_ = check_scalar_type(from.argument("weight"), from.weight);
+        weight_ = to_float32(from.weight);
+        if (from.scale) scale_ = to_float32(*from.scale);
+        if (from.bias) bias_ = to_float32(*from.bias);
     }
 
     ScalarType type() const { return type_; }
@@ -49,14 +38,8 @@ public:
     }
 
 private:
-    static Tensor to_float32(const Argument& argument, const Tensor& tensor, const std::vector<int64_t>& shape,
-                             std::optional<ScalarType> x)
+    static Tensor to_float32(const Tensor& tensor)
     {
-        check_cpu(argument, tensor);
-        const ScalarType type = check_scalar_type(argument, tensor);
-        if (x && type != ScalarType::float32 && type != *x)
-            refuse(argument, std::string("dtype float32 or ") + scalar_type_name(*x) + " (x's)", scalar_type_name(type));
-        check_shape(argument, tensor, shape);
         return torch::stable::contiguous(torch::stable::to(tensor, torch::headeronly::ScalarType::Float));
     }
 

@@ -1,0 +1,219 @@
+"""THE packed format of the Triton kernels: one opaque tensor of bytes for each layer.
+
+Weights as matrices [depth, channels] in their own dtype, then float32 vectors, padded with zeros to whole
+steps of any configuration. It is not the CPU's format: no lanes, but rows that the load of a tile reads in
+order. Nothing on a GPU can be read without waiting for it, so the length tells dtype and activation apart
+(``_TAG_BYTES``); nothing else is checked when a layer runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+from torch import Tensor
+
+from ..shapes import ACTIVATIONS, KERNEL_TAPS
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+Convolution = tuple[Tensor, Tensor | None, Tensor | None]
+
+# A dot has at least 16 of each; configurations step by 32 input channels from there on.
+MIN_STEP = 16
+DEPTH_STEP = 32
+# The most channels that a step expands.
+CHANNEL_STEP = 64
+# Sections begin where loads of 16 bytes may.
+_ALIGNMENT = 16
+_TAG_BYTES = 16
+
+
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def power_of_two(value: int) -> int:
+    """The power of two that a tile of ``value`` channels takes."""
+    return max(MIN_STEP, 1 << (value - 1).bit_length())
+
+
+def padded_depth(channels: int) -> int:
+    return MIN_STEP if channels <= MIN_STEP else round_up(channels, DEPTH_STEP)
+
+
+def is_folded(dtype: torch.dtype) -> bool:
+    """Whether expand and depthwise weights hold their scales: less to do, but float32 loses accuracy."""
+    return dtype != torch.float32
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where each section lies in a layer's packed tensor; names are the kernels' arguments.
+
+    Attributes:
+        matrices: (name, elements) of those in ``dtype``.
+        vectors: (name, elements) of those in float32, which follow.
+    """
+
+    dtype: torch.dtype
+    activation: str
+    matrices: tuple[tuple[str, int], ...]
+    vectors: tuple[tuple[str, int], ...]
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """Where a section begins, in elements of its dtype."""
+        offsets, position = {}, 0
+        for name, size, dtype in self._sections:
+            offsets[name] = position // dtype.itemsize
+            position += round_up(size * dtype.itemsize, _ALIGNMENT)
+        return offsets
+
+    @cached_property
+    def nbytes(self) -> int:
+        tag = DTYPES.index(self.dtype) * len(ACTIVATIONS) + ACTIVATIONS.index(self.activation)
+        sections = sum(round_up(size * dtype.itemsize, _ALIGNMENT) for _, size, dtype in self._sections)
+        return sections + tag * _TAG_BYTES
+
+    def pack(self, sections: dict[str, Tensor]) -> Tensor:
+        """The opaque tensor of float32 sections, each of its padded size."""
+        device = next(iter(sections.values())).device
+        packed = torch.zeros(self.nbytes, dtype=torch.uint8, device=device)
+        for (name, *_), section in zip(self._sections, self.sections(packed), strict=True):
+            section.copy_(sections[name].flatten())
+        return packed
+
+    def sections(self, packed: Tensor) -> list[Tensor]:
+        """Views of a packed tensor's sections, matrices first."""
+        return [
+            packed.view(dtype)[self.offsets[name] : self.offsets[name] + size]
+            for name, size, dtype in self._sections
+        ]
+
+    def views(self, packed: Tensor) -> tuple[Tensor, Tensor]:
+        """The same bytes in the matrices' dtype and in float32."""
+        return packed.view(self.dtype), packed.view(torch.float32)
+
+    @cached_property
+    def _sections(self) -> list[tuple[str, int, torch.dtype]]:
+        return [(*section, self.dtype) for section in self.matrices] + [
+            (*section, torch.float32) for section in self.vectors
+        ]
+
+
+# --- inverted residual ---
+
+
+@cache
+def block_packing(
+    in_channels: int, expanded: int, out_channels: int, expand: bool, activation: str, dtype: torch.dtype
+) -> Packing:
+    wide, out = round_up(expanded, CHANNEL_STEP), power_of_two(out_channels)
+    matrices = [("EXPAND", padded_depth(in_channels) * wide)] if expand else []
+    vectors = [("EXPAND_SCALE", wide), ("EXPAND_BIAS", wide)] if expand else []
+    return Packing(
+        dtype,
+        activation,
+        (*matrices, ("PROJECT", wide * out)),
+        (
+            *vectors,
+            ("DEPTHWISE", KERNEL_TAPS * wide),
+            ("DEPTHWISE_SCALE", wide),
+            ("DEPTHWISE_BIAS", wide),
+            ("PROJECT_SCALE", out),
+            ("PROJECT_BIAS", out),
+        ),
+    )
+
+
+def pack_block_weights(
+    packing: Packing, expand: Convolution | None, depthwise: Convolution, project: Convolution
+) -> Tensor:
+    """The packed weight, scale and bias of each convolution; products are float32, rounded once.
+
+    Behind an expand, values are in sixths where the activation is relu6: see arithmetic.py.
+    """
+    sixth = 1 / 6 if packing.activation == "relu6" and expand is not None else 1.0
+    out_channels, expanded = project[0].shape[:2]
+    wide, out = round_up(expanded, CHANNEL_STEP), power_of_two(out_channels)
+    sections = {}
+    clamped = [*_floats(depthwise)]
+    if expand is not None:
+        weight, scale, bias = _floats(expand)
+        clamped += [weight, scale, bias]
+        matrix, factor = weight.flatten(1).T, scale * sixth
+        if is_folded(packing.dtype):
+            matrix = matrix * factor
+        sections["EXPAND"] = _padded(matrix, padded_depth(weight.shape[1]), wide)
+        sections["EXPAND_SCALE"] = _padded(factor, wide)
+        sections["EXPAND_BIAS"] = _padded(bias * sixth, wide)
+    weight, scale, bias = _floats(depthwise)
+    matrix = weight.flatten(1).T
+    if is_folded(packing.dtype):
+        matrix = matrix * scale
+    sections["DEPTHWISE"] = _padded(matrix, KERNEL_TAPS, wide)
+    sections["DEPTHWISE_SCALE"] = _padded(scale, wide)
+    sections["DEPTHWISE_BIAS"] = _padded(bias * sixth, wide)
+    weight, scale, bias = _floats(project)
+    sections["PROJECT"] = _padded(weight.flatten(1).T, wide, out)
+    sections["PROJECT_SCALE"] = _padded(scale / sixth, out)
+    sections["PROJECT_BIAS"] = _padded(bias + _nan_where_any_is(clamped), out)
+    return packing.pack(sections)
+
+
+def _nan_where_any_is(weights: list[Tensor]) -> Tensor:
+    """NaN where one of the weights is, else 0: a clamp to [0, 1] would hide it, and every result has it."""
+    nan = torch.stack([weight.isnan().any() for weight in weights]).any()
+    return torch.where(nan, torch.nan, 0.0)
+
+
+# --- stem, head ---
+
+
+@cache
+def convolution_packing(depth: int, out_channels: int, activation: str, dtype: torch.dtype) -> Packing:
+    """Sections of a dense convolution that sums ``depth`` products."""
+    out = power_of_two(out_channels)
+    matrices, vectors = (("WEIGHT", padded_depth(depth) * out),), (("SCALE", out), ("BIAS", out))
+    return Packing(dtype, activation, matrices, vectors)
+
+
+def pack_convolution(packing: Packing, convolution: Convolution) -> Tensor:
+    """The packed weight (its taps before its input channels), scale and bias."""
+    weight, scale, bias = _floats(convolution)
+    matrix = weight.movedim(1, -1).flatten(1).T
+    depth, out = padded_depth(matrix.shape[0]), power_of_two(matrix.shape[1])
+    return packing.pack(
+        {"WEIGHT": _padded(matrix, depth, out), "SCALE": _padded(scale, out), "BIAS": _padded(bias, out)}
+    )
+
+
+# --- linear ---
+
+
+@cache
+def linear_packing(in_features: int, out_features: int, dtype: torch.dtype) -> Packing:
+    return Packing(dtype, "none", (("WEIGHT", out_features * in_features),), (("BIAS", out_features),))
+
+
+def pack_linear_weights(packing: Packing, weight: Tensor, bias: Tensor | None) -> Tensor:
+    _, _, bias = _floats((weight, None, bias))
+    return packing.pack({"WEIGHT": weight.float(), "BIAS": bias})
+
+
+def _floats(convolution: Convolution) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight, scale (1 where there is none) and bias (0) in float32."""
+    weight, scale, bias = convolution
+    ones = torch.ones(weight.shape[0], device=weight.device)
+    return (
+        weight.float(),
+        ones if scale is None else scale.float(),
+        torch.zeros_like(ones) if bias is None else bias.float(),
+    )
+
+
+def _padded(tensor: Tensor, *shape: int) -> Tensor:
+    padded = tensor.new_zeros(shape)
+    padded[tuple(map(slice, tensor.shape))] = tensor
+    return padded

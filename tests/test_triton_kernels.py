@@ -1,0 +1,275 @@
+"""The Triton kernels against eager and float64 torch: on a GPU where there is one, else in the interpreter.
+
+Triton's interpreter multiplies bfloat16 as raw bits, so without a GPU that dtype is only compiled
+(test_triton_compiled.py), and its packed format is tested by arithmetic in torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from cases import LAYOUTS, Case, make_case, measured_case, network_blocks, shape_id
+from tolerances import assert_accurate, assert_within_rounding, max_error
+
+from mnv2_kernels.accuracy import MINIMUM_INPUTS
+from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+from mnv2_kernels.triton import operators
+from mnv2_kernels.triton.configs import Config
+from mnv2_kernels.triton.inverted_residual import block_launch
+from mnv2_kernels.triton.packing import block_packing, pack_block_weights
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = (torch.float16, torch.float32, *([torch.bfloat16] if torch.cuda.is_available() else []))
+
+# Gives stages of 16, 8, 4, 2 and 1 pixels, of which an interpreter takes seconds each.
+RESOLUTION = 32
+RESIDUAL = BlockShape(2, 7, 9, 17, 52, 17, residual=True)
+STRIDED = BlockShape(2, 8, 9, 16, 96, 24, stride=2)
+DIRECT = BlockShape(2, 8, 5, 19, 19, 12, expand=False)
+STEM = StemShape(2, 11, 14, 3, 32)
+HEAD = HeadShape(2, 7, 7, 56, 100)
+EVERY_OPERATOR = (RESIDUAL, STRIDED, DIRECT, STEM, HEAD)
+
+every_shape = pytest.mark.parametrize("shape", EVERY_OPERATOR, ids=shape_id)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+def run(case: Case, x: torch.Tensor | None = None) -> torch.Tensor:
+    """The case's operator by Triton."""
+    weights = [None if weight is None else weight.to(DEVICE) for weight in case.weights]
+    x = case.x if x is None else x
+    return getattr(operators, case.op)(x.to(DEVICE), *weights, **case.options).cpu()
+
+
+def run_packed(case: Case) -> torch.Tensor:
+    weights = [None if weight is None else weight.to(DEVICE) for weight in case.weights]
+    pack = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
+    packed = getattr(operators, pack)(*weights, **case.options)
+    run_it = getattr(operators, f"{case.op}_packed")
+    return run_it(case.x.to(DEVICE), packed, **case.packed_options).cpu()
+
+
+def run_configured(case: Case, config: Config, shift: int = 0) -> torch.Tensor:
+    """A block under a configuration; with a shift its windows lie that many columns too far to the right."""
+    shape, x = case.shape, case.x
+    packing = block_packing(
+        shape.in_channels,
+        shape.expanded_channels,
+        shape.out_channels,
+        shape.expand,
+        shape.activation,
+        x.dtype,
+    )
+    weights = [None if weight is None else weight.to(DEVICE) for weight in case.weights]
+    packed = pack_block_weights(packing, tuple(weights[:3]), tuple(weights[3:6]), tuple(weights[6:]))
+    size = (shape.batch, shape.out_channels, shape.out_height, shape.out_width)
+    y = torch.full(size, torch.nan, dtype=x.dtype, device=DEVICE).to(memory_format=torch.channels_last)
+    launch = block_launch(shape, packing, config, x.dtype, "ieee")
+    *sizes, left = launch.sizes
+    replace(launch, sizes=(*sizes, left - shift))(
+        x.to(DEVICE).contiguous(memory_format=torch.channels_last), packed, y
+    )
+    return y.cpu()
+
+
+# --- accuracy ---
+
+
+@pytest.mark.parametrize("shape", network_blocks(1.0, RESOLUTION), ids=shape_id)
+def test_triton_every_block_of_the_network(shape):
+    case, eager, truth = measured_case(shape, torch.float16)
+    assert_accurate(run(case), eager, truth)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        BlockShape(MINIMUM_INPUTS, 5, 7, 24, 48, 24, residual=True),
+        BlockShape(MINIMUM_INPUTS, 6, 5, 16, 32, 24, stride=2),
+        BlockShape(MINIMUM_INPUTS, 4, 4, 96, 32, 40, stride=2),
+        BlockShape(MINIMUM_INPUTS, 4, 5, 24, 24, 16, expand=False),
+    ],
+    ids=shape_id,
+)
+def test_triton_float32(shape):
+    case, eager, truth = measured_case(shape, torch.float32)
+    assert_accurate(run(case), eager, truth)
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    "shape",
+    [
+        StemShape(MINIMUM_INPUTS, 11, 14, 3, 32),
+        StemShape(MINIMUM_INPUTS, 9, 9, 4, 51, stride=1),
+        HeadShape(MINIMUM_INPUTS, 7, 7, 56, 100),
+        HeadShape(MINIMUM_INPUTS, 9, 9, 3, 17),
+    ],
+    ids=shape_id,
+)
+def test_triton_stem_and_head(shape, dtype):
+    case, eager, truth = measured_case(shape, dtype)
+    assert_accurate(run(case), eager, truth)
+
+
+CONFIGS = [Config("rows", 64, 16, 16, 4, rows=rows) for rows in (1, 2, 4)] + [
+    Config("tile", edge * edge if edge == 16 else 128, 32, 16, 8, tile=edge, exact=exact)
+    for edge, exact in product((8, 16), (False, True))
+]
+
+
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda each: f"{each.kind}-{each.rows}-{each.tile}-{each.exact}"
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_triton_every_kernel_around_its_edges(config, stride):
+    """Sizes around a tile's edges and channels off every step."""
+    for height, width in ((1, 1), (7, 8), (16, 9)):
+        shape = BlockShape(1, height, width, 20, 40, 20, stride=stride, residual=stride == 1)
+        case = make_case(shape, torch.float32)
+        assert_within_rounding(case, run_configured(case, config))
+
+
+def test_triton_outputs_in_groups():
+    """More output channels than the registers hold."""
+    case = make_case(BlockShape(1, 3, 3, 16, 16, 70), torch.float32)
+    config = Config("tile", 64, 16, 16, 8, tile=8, outputs=32)
+    assert_within_rounding(case, run_configured(case, config))
+
+
+def test_triton_more_input_channels_than_stay_on_the_chip():
+    case = make_case(BlockShape(1, 3, 3, 70, 16, 20), torch.float32)
+    assert_within_rounding(case, run_configured(case, Config("tile", 64, 16, 32, 8, tile=8, resident=64)))
+
+
+@pytest.mark.parametrize("config", [CONFIGS[1], CONFIGS[3]], ids=lambda each: each.kind)
+def test_triton_a_shifted_halo_is_noticed(config):
+    case = make_case(BlockShape(1, 7, 9, 16, 32, 16), torch.float32)
+    assert_within_rounding(case, run_configured(case, config))
+    with pytest.raises(AssertionError, match="times the bound"):
+        assert_within_rounding(case, run_configured(case, config, shift=1))
+
+
+def test_triton_bfloat16_packing_keeps_the_rule():
+    """The roundings of the packed weights, in torch's arithmetic."""
+    shape = BlockShape(MINIMUM_INPUTS, 14, 14, 24, 144, 24)
+    case, eager, truth = measured_case(shape, torch.bfloat16)
+    packing = block_packing(24, 144, 24, True, "relu6", torch.bfloat16)
+    weights = case.weights
+    packed = pack_block_weights(packing, weights[:3], weights[3:6], weights[6:])
+    expand, project, _, expand_bias, taps, _, bias, scale, last = (
+        section.float() for section in packing.sections(packed)
+    )
+    wide = expand_bias.numel()
+    e = torch.einsum("nkhw,kc->nchw", case.x.float(), expand.view(-1, wide)[:24]) + expand_bias.view(-1, 1, 1)
+    kernel = taps.view(9, wide).T.reshape(wide, 1, 3, 3)
+    d = torch.conv2d(e.clamp(0, 1), kernel, padding=1, groups=wide) + bias.view(-1, 1, 1)
+    d = d.clamp(0, 1).bfloat16().float()
+    y = torch.einsum("nchw,co->nohw", d, project.view(wide, -1)) * scale.view(-1, 1, 1) + last.view(-1, 1, 1)
+    assert_accurate(y[:, :24].bfloat16(), eager, truth)
+
+
+# --- options ---
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 1, 1), (1, 0, 0, 1), (0, 0, 0, 0)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_triton_padding(padding, stride):
+    for channels in (16, 80):
+        case = make_case(BlockShape(1, 6, 5, channels, 24, 16, stride=stride, padding=padding), torch.float32)
+        assert_within_rounding(case, run(case))
+
+
+@pytest.mark.parametrize(("activation", "project_activation"), list(product(ACTIVATIONS, repeat=2)))
+def test_triton_activations(activation, project_activation):
+    shape = BlockShape(1, 3, 4, 8, 16, 8, residual=True)
+    case = make_case(replace(shape, activation=activation, project_activation=project_activation))
+    assert_within_rounding(case, run(case))
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(True, False), (False, True), (False, False)])
+def test_triton_a_missing_scale_is_1_and_a_missing_bias_0(scale, bias):
+    for shape in (replace(DIRECT, batch=1), replace(STEM, batch=1), BlockShape(1, 3, 4, 8, 16, 8)):
+        case = make_case(shape, scale=scale, bias=bias)
+        assert_within_rounding(case, run(case))
+
+
+# --- special values ---
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("special", ["nan", "inf", "-inf"])
+def test_triton_special_values_spread_as_in_torch(special, activation):
+    for base in (RESIDUAL, STRIDED):
+        case = make_case(replace(base, activation=activation), torch.float16)
+        case.x[0, 3, 2, 4] = float(special)
+        case.x[1, 5, 6, 8] = float(special)
+        truth = case.reference(torch.float64)
+        torch.testing.assert_close(run(case).double(), truth, rtol=4e-3, atol=1e-2, equal_nan=True)
+
+
+@pytest.mark.parametrize("weight", [0, 1, 3, 5])
+def test_triton_a_nan_among_the_weights_reaches_every_result(weight):
+    """A clamp to [0, 1] would hide it."""
+    case = make_case(BlockShape(1, 3, 4, 8, 16, 8), torch.float16)
+    case.weights[weight].view(-1)[0] = torch.nan
+    assert case.reference().isnan().all()
+    assert run(case).isnan().all()
+
+
+# --- bits ---
+
+
+@every_shape
+def test_triton_packed_weights_change_no_bit(shape):
+    case = make_case(shape, torch.float16)
+    assert torch.equal(run(case), run_packed(case))
+
+
+@every_shape
+def test_triton_a_batch_changes_no_bit(shape):
+    case = make_case(shape, torch.float16)
+    assert torch.equal(run(case)[1:], run(case, case.x[1:]))
+
+
+@every_shape
+@pytest.mark.parametrize("layout", ["nchw", "sliced", "stepped"])
+def test_triton_a_layout_changes_no_bit(layout, shape):
+    case = make_case(replace(shape, batch=1), torch.float16)
+    assert torch.equal(run(case, LAYOUTS[layout](case.x)), run(case))
+
+
+@every_shape
+def test_triton_results_are_channels_last_and_empty_batches_work(shape):
+    case = make_case(shape, torch.float16)
+    y = run(case, case.x[:0])
+    assert y.shape == (0, *case.reference().shape[1:])
+    assert y.dtype == torch.float16
+    memory_format = torch.contiguous_format if isinstance(shape, HeadShape) else torch.channels_last
+    assert run(case, case.x[:1]).is_contiguous(memory_format=memory_format)
+
+
+def test_triton_float32_weights_serve_images_of_16_bits():
+    case = make_case(BlockShape(MINIMUM_INPUTS, 5, 4, 16, 32, 16), torch.float16)
+    packed = operators.pack_block(*(weight.float().to(DEVICE) for weight in case.weights))
+    y = operators.fused_block_packed(case.x.to(DEVICE), packed, **case.packed_options).cpu()
+    truth = case.reference(torch.float64)
+    assert max_error(y, truth) <= 2 * max_error(case.reference(), truth)
+
+
+def test_triton_linear_is_torchs_own():
+    x, weight, bias = torch.randn(3, 20), torch.randn(7, 20), torch.randn(7)
+    expected = torch.nn.functional.linear(x, weight, bias)
+    packed = operators.pack_linear(weight, bias)
+    for y in (
+        operators.linear(x, weight, bias),
+        operators.linear_packed(x, packed, in_features=20, out_features=7),
+    ):
+        torch.testing.assert_close(y, expected)

@@ -1,0 +1,201 @@
+"""How tensors on GPUs find their kernels: registration, backends, refusals, checks, tuned choices."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from cases import make_case
+from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
+
+from mnv2_kernels import gpu
+from mnv2_kernels.ops import PACKED_OPS, PACKERS, UNPACKED_OPS, dtype_name
+from mnv2_kernels.shapes import BlockShape
+
+KERNELS = (*UNPACKED_OPS, *PACKED_OPS, *PACKERS)
+
+needs_triton = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-c", "import triton"], capture_output=True).returncode != 0,
+    reason="Triton is not installed",
+)
+
+
+@pytest.mark.parametrize("key", ["CUDA", "XPU"])
+@pytest.mark.parametrize("name", [*KERNELS, *gpu.CPU_ONLY])
+def test_triton_serves_every_operator(name, key):
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"mnv2::{name}", key)
+
+
+def test_triton_is_not_imported_with_the_package():
+    code = "import sys, mnv2_kernels; sys.exit('triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_triton_missing_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    message = "mnv2::stem: kernels for GPUs need Triton, which is not installed: pip install triton"
+    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
+        gpu.triton_operators("stem")
+
+
+def test_triton_is_the_only_backend(monkeypatch):
+    monkeypatch.setenv(gpu.BACKEND_VARIABLE, "triton")
+    assert gpu.backend() == "triton"
+    monkeypatch.setenv(gpu.BACKEND_VARIABLE, "opencl")
+    with pytest.raises(RuntimeError, match=r"^MNV2_GPU_BACKEND=opencl: expected one of triton$"):
+        gpu.backend()
+
+
+@pytest.mark.parametrize("name", gpu.CPU_ONLY)
+def test_triton_has_no_operator_for_whole_networks(name):
+    with pytest.raises(RuntimeError, match=f"^mnv2::{name}: runs on cpu alone"):
+        gpu._refusal(name)(torch.zeros(1))
+
+
+# --- the checks are C++'s, of any device ---
+
+
+def refusal(function, *arguments, **options) -> str:
+    with pytest.raises(RuntimeError) as raised:
+        function(*arguments, **options)
+    return str(raised.value)
+
+
+def check(case, **changed):
+    """The check of the case's operator by name of its arguments, some of them changed."""
+    name = f"check_{case.op}"
+    parts = ("weight", "scale", "bias")
+    layers = ("expand_", "depthwise_", "project_") if case.op == "fused_block" else ("",)
+    names = [f"{layer}{part}" for layer in layers for part in parts]
+    arguments = {"x": case.x, **dict(zip(names, case.weights, strict=True)), **case.options, **changed}
+    return getattr(torch.ops.mnv2, name)(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("case", "changed"),
+    [
+        (BLOCK, {"x": BLOCK.x.double()}),
+        (BLOCK, {"x": BLOCK.x[0]}),
+        (BLOCK, {"expand_weight": torch.zeros(96, 24, 1, 1)}),
+        (BLOCK, {"project_scale": torch.zeros(())}),
+        (BLOCK, {"stride": 3}),
+        (BLOCK, {"activation": "gelu"}),
+        (BLOCK, {"padding": [1, 1, 1, 2]}),
+        (DIRECT, {"expand_bias": torch.zeros(16)}),
+        (STEM, {"weight": torch.zeros(8, 3, 1, 1)}),
+        (STEM, {"x": STEM.x[:, :, :1, :1], "padding": [0, 0, 0, 0]}),
+        (HEAD, {"x": HEAD.x[:, :, :0]}),
+        (HEAD, {"weight": HEAD.weights[0].half()}),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value.op,
+)
+def test_triton_checks_are_those_of_the_cpu(case, changed):
+    assert refusal(check, case, **changed) == refusal(call, case, **changed)
+
+
+@pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
+def test_triton_checks_of_packed_weights(case):
+    checked = getattr(torch.ops.mnv2, f"check_{case.op}_packed")
+    packed = torch.zeros(100, dtype=torch.uint8)
+    lengths = [100, 116, 132]
+    options = case.packed_options
+    assert checked(case.x, packed, lengths, **options) == 0
+    message = refusal(checked, case.x, packed[1:], lengths, **options)
+    assert message == (
+        f"mnv2::{case.op}_packed: packed: expected one of (100, 116, 132) bytes, as packed for these "
+        "arguments on this device, got 99"
+    )
+    message = refusal(checked, case.x, torch.zeros(116, dtype=torch.uint8), lengths, **options)
+    assert message == f"mnv2::{case.op}_packed: x: expected dtype float16 (the packed weights'), got float32"
+    x = case.x[:, :-1]
+    assert refusal(checked, x, packed, lengths, **options) == refusal(call_packed, case, x=x)
+    message = refusal(checked, case.x, packed.float(), lengths, **options)
+    assert message == f"mnv2::{case.op}_packed: packed: expected dtype uint8, got float32"
+
+
+def test_triton_packers_take_the_dtype_that_all_weights_share():
+    weights = BLOCK.weights
+    halves = [weight.bfloat16() for weight in weights]
+    assert torch.ops.mnv2.check_pack_block(*weights) == 0
+    assert torch.ops.mnv2.check_pack_block(*halves) == 2
+    assert torch.ops.mnv2.check_pack_block(weights[0], *halves[1:]) == 0
+
+
+# --- packed format and tuned choices ---
+
+
+@needs_triton
+def test_triton_packed_lengths_tell_dtype_and_activation_apart():
+    from mnv2_kernels.triton.packing import DTYPES, block_packing
+
+    lengths = {
+        block_packing(16, 96, 24, True, activation, dtype).nbytes
+        for activation in ("none", "relu", "relu6")
+        for dtype in DTYPES
+    }
+    assert len(lengths) == 9
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=dtype_name)
+def test_triton_candidates_cover_the_table(dtype):
+    from mnv2_kernels.triton import autotune, configs
+
+    shape = BlockShape(1, 14, 14, 64, 384, 64)
+    found = autotune.candidates(shape, dtype)
+    assert len(found) == len(set(found))
+    assert {config.kind for config in found} == {"tile", "rows"}
+    assert all(shape.in_channels % config.bk == 0 for config in found)
+    fixed = configs.block_config(shape, dtype, "hopper")
+    assert (fixed.m, fixed.bc, fixed.bk, fixed.warps) in {
+        (config.m, config.bc, config.bk, config.warps) for config in found
+    }
+
+
+@needs_triton
+def test_triton_choices_are_kept_on_disk(tmp_path):
+    from mnv2_kernels.triton import autotune
+    from mnv2_kernels.triton.configs import Config
+
+    path = tmp_path / "folder" / "choices.json"
+    assert autotune.read_cache(path) == {}
+    choices = {"a": Config("tile", 64, 16, 16, 8, tile=8)}
+    autotune.write_cache(path, choices)
+    assert autotune.read_cache(path) == choices
+    assert list(path.parent.iterdir()) == [path]
+    path.write_text('{"a": {"kind": "tile", "unknown": 1}}')
+    assert autotune.read_cache(path) == {}
+    path.write_text("[")
+    assert autotune.read_cache(path) == {}
+
+
+@needs_triton
+def test_triton_tunes_once_and_not_by_the_batch(tmp_path, monkeypatch):
+    from mnv2_kernels.triton import autotune
+    from mnv2_kernels.triton.packing import block_packing
+
+    shape = BlockShape(2, 6, 6, 16, 32, 16)
+    timed = []
+
+    def seconds(*arguments) -> float:
+        timed.append(arguments[-1])
+        return 0.0 if arguments[-1] == best else 1.0
+
+    best = autotune.candidates(shape, torch.float16)[3]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(autotune, "_milliseconds", seconds)
+    monkeypatch.setattr(autotune, "cache_path", lambda device: tmp_path / "choices.json")
+    autotune._choices.cache_clear()
+    packing = block_packing(16, 32, 16, True, "relu6", torch.float16)
+    x = make_case(shape, torch.float16).x
+    fixed = autotune.block_config(shape, torch.float16, "hopper")
+    for batch in (2, 1):
+        of_batch = BlockShape(batch, 6, 6, 16, 32, 16)
+        assert autotune._tuned(of_batch, packing, "ieee", x[:batch], x, fixed) == best
+    assert len(timed) == 1 + len(autotune.candidates(shape, torch.float16))
+    autotune._choices.cache_clear()
+    assert autotune._tuned(shape, packing, "ieee", x, x, fixed) == best, "not read from disk"
+    assert len(timed) == 1 + len(autotune.candidates(shape, torch.float16))
