@@ -3,9 +3,10 @@
     TRITON_INTERPRET=1 python benchmarks/triton_traffic.py [--batch 1]
 
 Every load and store of a program is recorded in sectors of 32 bytes; what a program reads again comes from
-its caches, what another program has read before from a level-2 cache. That has 256 KiB, so little that a
+its caches, what another program has read before from a level-2 cache. That has 64 KiB, so little that a
 single image of the early blocks does not fit it: GPUs have 4 MiB and more, for a batch. To be quick, blocks
-run with two steps of expanded channels, each of which reads all the input; the floor is that of what runs.
+run on images of at most 56 x 56 and with two steps of expanded channels, each of which reads all the input;
+the floor is that of what runs.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from mnv2_kernels.triton.inverted_residual import block_launch
 from mnv2_kernels.triton.packing import Packing, block_packing
 
 SECTOR = 32
-CACHE_BYTES = 256 << 10
+CACHE_BYTES = 64 << 10
 STEPS = 2
+LARGEST_IMAGE = 56
 
 
 class Memory:
@@ -92,8 +94,10 @@ def recorded() -> Iterator[Memory]:
 
 
 def cut(shape: BlockShape, config: Config) -> BlockShape:
-    """The block with as many expanded channels as STEPS steps take."""
-    return replace(shape, expanded_channels=STEPS * config.bc) if shape.expand else shape
+    """The block on at most LARGEST_IMAGE pixels a side, with the expanded channels of STEPS steps."""
+    size = min(shape.height, LARGEST_IMAGE)
+    expanded = STEPS * config.bc if shape.expand else shape.expanded_channels
+    return replace(shape, height=size, width=size, expanded_channels=expanded)
 
 
 def floor(shape: BlockShape, packing: Packing, dtype: torch.dtype) -> int:

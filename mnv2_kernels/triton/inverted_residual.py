@@ -145,9 +145,9 @@ def rows_kernel(
     live = p < N * OUT_W
     o = group * NA + tl.arange(0, NA)
     x_dtype: tl.constexpr = x_ptr.dtype.element_ty
-    sums = ()
+    sums = ()  # which grows by addition: Triton has no unpacking
     for _ in tl.static_range(R):
-        sums = sums + (tl.zeros((M, NA), tl.float32),)  # noqa: RUF005: Triton has no unpacking
+        sums = sums + (tl.zeros((M, NA), tl.float32),)  # noqa: RUF005
     for c0 in tl.range(0, EXPANDED, BC, num_stages=STAGES):
         c = c0 + tl.arange(0, BC)
         project = _project_weights(w_ptr, c, o, x_dtype, PROJECT, OUT_STRIDE)
