@@ -32,6 +32,7 @@ import torch
 
 from .. import __version__, _native
 from ..info import processor
+from . import BenchError
 
 SCHEMA = 1
 UNKNOWN = "unknown"
@@ -43,7 +44,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
-class ResultsError(Exception):
+class ResultsError(BenchError):
     """A results file is missing, or holds something else than it should."""
 
 
