@@ -1,4 +1,4 @@
-"""The command line: `mnv2 classify`, `verify`, `profile`, `info`, `demo`; benchmarks are in bench/commands.py.
+"""The command line: `mnv2 classify`, `verify`, `profile`, `info`, `demo`; bench/commands.py has benchmarks.
 
 Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out, said in one line on stderr.
 """
