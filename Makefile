@@ -47,8 +47,11 @@ test-torch: build
 	$(TORCH_VENV)/bin/pytest tests/test_ops.py tests/test_block.py tests/test_stem_head.py tests/test_layouts.py \
 		tests/test_network.py
 
+# All peers take gigabytes, which nothing else here needs.
 bench: build
-	python benchmarks/quick.py
+	pip install --no-build-isolation --editable '.[bench]'
+	mnv2 bench --quick
+	pytest benchmarks --benchmark-only -k quick
 
 # Needs CMake, Ninja, nvcc and a GPU, and nothing installed.
 gpu-check:
@@ -71,7 +74,7 @@ build: $(VENV)/set-up
 $(VENV)/set-up: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	pip install torch torchvision $(BUILD_TOOLS)
-	pip install --no-build-isolation --editable '.[test,bench,dev]'
+	pip install --no-build-isolation --editable '.[test,dev]'
 	touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""The command line: `mnv2 classify`, `mnv2 verify`, `mnv2 profile`, `mnv2 info` and `mnv2 demo`.
+"""The command line: `mnv2 classify`, `verify`, `profile`, `info`, `demo`; bench/commands.py has benchmarks.
 
 Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out, said in one line on stderr.
 """
@@ -6,8 +6,7 @@ Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out
 from __future__ import annotations
 
 import io
-import json
-import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console, RenderableType
 
 from . import __version__, _native, tables
+from .bench import BenchError
+from .bench import commands as bench_commands
 from .checkpoints import WeightsError
 from .classify import classify_photos
+from .console import show
 from .demo import DemoError, demo_networks
 from .expected import ExpectedError
 from .info import gather_info
@@ -33,13 +34,11 @@ WRONG_RESULT = 1
 CANNOT = 2
 INTERRUPTED = 130
 
-# A pipe has no width; enough for most labels of ImageNet.
-PIPE_WIDTH = 110
-
 # Typer re-exports this class's subclass only, and from a package of its own in newer versions.
 UsageError = typer.BadParameter.__base__
 
 app = typer.Typer(add_completion=False, help="MobileNetV2 with each inverted residual as one kernel.")
+app.add_typer(bench_commands.app)
 
 Weights = Annotated[
     str | None,
@@ -89,7 +88,7 @@ def classify(
     weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
     network = load_network(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
     result = classify_photos(network, photos)
-    _show(result.as_json() if as_json else tables.classification(result))
+    show(result.as_json() if as_json else tables.classification(result))
     _finish(result.passed)
 
 
@@ -114,7 +113,7 @@ def verify(
     weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
     network = load_network(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
     result = verify_network(network, photos or network.photos or data_photos(), dtype, batch)
-    _show(result.as_json() if as_json else tables.verification(result))
+    show(result.as_json() if as_json else tables.verification(result))
     _finish(result.passed)
 
 
@@ -135,14 +134,14 @@ def profile(
     result = profile_network(
         network.name, network.model, network.settings.size, batch, getattr(torch, dtype), rounds
     )
-    _show(result.as_json() if as_json else tables.profile(result))
+    show(result.as_json() if as_json else tables.profile(result))
 
 
 @app.command()
 def info(as_json: AsJson = False) -> None:
     """Show versions, what was built, and which instruction set runs and why."""
     result = gather_info()
-    _show(result.as_json() if as_json else tables.installation(result))
+    show(result.as_json() if as_json else tables.installation(result))
 
 
 @app.command()
@@ -151,9 +150,9 @@ def demo() -> None:
     passed = True
     for network in demo_networks():
         classification = classify_photos(network, network.photos)
-        _show(tables.classification(classification))
+        show(tables.classification(classification))
         verification = verify_network(network, network.photos)
-        _show(tables.verification(verification))
+        show(tables.verification(verification))
         passed = passed and classification.passed and verification.passed
     _finish(passed)
 
@@ -161,11 +160,14 @@ def demo() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line (the process's where None) and returns the exit code."""
     _survive_narrow_encodings()
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=arguments, prog_name="mnv2", standalone_mode=False)
+        # What a results file says it was written by.
+        written = shlex.join(["mnv2", *arguments])
+        code = app(args=arguments, prog_name="mnv2", standalone_mode=False, obj=written)
     except UsageError as error:
         return _refuse(error.format_message())
-    except (DemoError, ExpectedError, PhotoError, WeightsError) as error:
+    except (BenchError, DemoError, ExpectedError, PhotoError, WeightsError) as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -184,34 +186,6 @@ def _check_isa() -> None:
         _native.selected_isa()
     except RuntimeError as error:
         raise UsageError(str(error)) from error
-
-
-def _show(result: RenderableType | dict[str, object]) -> None:
-    if isinstance(result, dict):
-        print(json.dumps(_finite(result), indent=2))
-        return
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(result)
-    else:
-        print(_plain(result))
-
-
-def _plain(result: RenderableType) -> str:
-    """What a file or another program gets: no colours, no trailing blanks."""
-    console = Console(width=PIPE_WIDTH, highlight=False, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(result)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-def _finite(value: object) -> object:
-    """JSON knows neither NaN nor infinity: null stands for both."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _finish(passed: bool) -> None:

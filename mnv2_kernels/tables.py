@@ -20,14 +20,14 @@ FAIL = Text("FAILED", style="bold red")
 
 def classification(result: Classification) -> RenderableType:
     """Top five of every photograph, then how fused and eager compare."""
-    photos = _table()
+    photos = new_table()
     photos.add_column("photo", no_wrap=True)
     photos.add_column("class")
-    _add_numbers(photos, "share", "fused", "eager")
+    add_numbers(photos, "share", "fused", "eager")
     for photo in result.photos:
         _add_photo(photos, photo)
 
-    facts = _facts()
+    facts = new_facts()
     facts.add_row("network", _network(result))
     facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}, float32, batch 1")
     facts.add_row("fused - eager", _difference(result))
@@ -36,7 +36,7 @@ def classification(result: Classification) -> RenderableType:
     if result.timing is not None:
         facts.add_row("time", _timing(result.timing))
     facts.add_row("not stored", f"{result.expanded_bytes / 1e6:.1f} MB of expanded tensors a photograph")
-    return _spaced(photos, facts)
+    return spaced(photos, facts)
 
 
 def _add_photo(table: Table, photo: PhotoResult) -> None:
@@ -83,10 +83,10 @@ def _timing(timing: Timing) -> Text:
 
 def verification(result: Verification) -> RenderableType:
     """One line for every part of the network."""
-    parts = _table()
+    parts = new_table()
     parts.add_column("part", no_wrap=True)
     parts.add_column("shape", no_wrap=True)
-    _add_numbers(parts, "fused error", "eager error", "ratio")
+    add_numbers(parts, "fused error", "eager error", "ratio")
     parts.add_column("", no_wrap=True)
     for part in result.parts:
         parts.add_row(
@@ -98,13 +98,13 @@ def verification(result: Verification) -> RenderableType:
             _verdict(part.passed),
         )
 
-    facts = _facts()
+    facts = new_facts()
     facts.add_row("network", f"{result.weights}, {result.dtype}, batch {result.batch}")
     facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
     facts.add_row("errors", f"largest against float64, over {_inputs(result)}")
     facts.add_row("rule", f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings")
     facts.add_row("verdict", _verdict(result.passed))
-    return _spaced(parts, facts)
+    return spaced(parts, facts)
 
 
 def _inputs(result: Verification) -> str:
@@ -115,11 +115,11 @@ def _inputs(result: Verification) -> str:
 
 def profile(result: Profile) -> RenderableType:
     """One line for every kernel call of a network."""
-    layers = _table()
+    layers = new_table()
     layers.add_column("layer", no_wrap=True)
     layers.add_column("shape", no_wrap=True)
     layers.add_column("plan", no_wrap=True)
-    _add_numbers(layers, "ms", "GFLOP/s", "of peak", "scratch KiB")
+    add_numbers(layers, "ms", "GFLOP/s", "of peak", "scratch KiB")
     for layer in result.layers:
         layers.add_row(
             layer.kind,
@@ -131,19 +131,19 @@ def profile(result: Profile) -> RenderableType:
             f"{layer.scratch_bytes / 1024:.0f}",
         )
 
-    facts = _facts()
+    facts = new_facts()
     facts.add_row("network", f"{result.weights}, {result.size} x {result.size}, {result.dtype}")
     facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
     facts.add_row("peak", f"{result.peak_gflops:.1f} GFLOP/s a thread, measured in this run")
     facts.add_row("times", f"medians of {_count(result.rounds, 'call')}, batch {result.batch}")
     total = sum(layer.ms for layer in result.layers)
     facts.add_row("sum", f"{total:.2f} ms, {result.share:.0%} of the peak")
-    return _spaced(layers, facts)
+    return spaced(layers, facts)
 
 
 def installation(info: Info) -> RenderableType:
     """Versions and states, then the ISAs, then the operators."""
-    facts = _facts()
+    facts = new_facts()
     for name, version in info.versions.items():
         facts.add_row(name, version)
     facts.add_row("built", str(info.build["summary"]))
@@ -153,15 +153,15 @@ def installation(info: Info) -> RenderableType:
     facts.add_row("CUDA", info.cuda)
     facts.add_row("Triton", info.triton)
 
-    isas = _table("ISA", "in this build", "on this processor", "used for weights of")
+    isas = new_table("ISA", "in this build", "on this processor", "used for weights of")
     for isa in info.isas:
         dtypes = [dtype for dtype, selected in info.selected_isas.items() if selected == isa.name]
         isas.add_row(isa.name, _yes_no(isa.compiled), _yes_no(isa.supported), ", ".join(dtypes))
 
-    ops = _table("operator", "CPU", "GPU")
+    ops = new_table("operator", "CPU", "GPU")
     for op in info.ops:
         ops.add_row(op.op, op.cpu or "-", op.gpu or "-")
-    return _spaced(facts, isas, ops)
+    return spaced(facts, isas, ops)
 
 
 def _yes_no(value: bool) -> str:
@@ -176,22 +176,22 @@ def _verdict(passed: bool) -> Text:
     return PASS if passed else FAIL
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
-def _add_numbers(table: Table, *columns: str) -> None:
+def add_numbers(table: Table, *columns: str) -> None:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
 
 
-def _facts() -> Table:
+def new_facts() -> Table:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
     return facts
 
 
-def _spaced(*tables: Table) -> Group:
+def spaced(*tables: Table) -> Group:
     """The tables with an empty line behind each."""
     return Group(*(each for table in tables for each in (table, "")))

@@ -182,19 +182,27 @@ def _file_network(path: Path, options: Mapping) -> Network:
     return Network(str(path), model, _numbered(model), settings)
 
 
-def _random_network(options: Mapping) -> Network:
-    settings = Settings().changed(**options)
+def random_model(
+    width_mult: float = 1.0, padding: PaddingRule = "torch", eps: float = 1e-5
+) -> FusedMobileNetV2:
+    """An untrained network in eval mode, the same at every call, through which a signal gets alive."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(RANDOM_SEED)
         # Without momentum one pass in train mode gives the statistics that belong to the weights; with others
         # the signal dies out on its way through the network.
-        norm_layer = partial(nn.BatchNorm2d, eps=settings.eps, momentum=None)
-        model = FusedMobileNetV2(norm_layer=norm_layer, padding=settings.padding)
+        norm_layer = partial(nn.BatchNorm2d, eps=eps, momentum=None)
+        model = FusedMobileNetV2(width_mult=width_mult, norm_layer=norm_layer, padding=padding)
         for norm in filter(lambda module: isinstance(module, nn.BatchNorm2d), model.modules()):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias)
         model(torch.randn(RANDOM_SHAPE))
-    return Network(RANDOM, model.eval(), _numbered(model), settings)
+    return model.eval()
+
+
+def _random_network(options: Mapping) -> Network:
+    settings = Settings().changed(**options)
+    model = random_model(padding=settings.padding, eps=settings.eps)
+    return Network(RANDOM, model, _numbered(model), settings)
 
 
 def _read(path: Path, settings: Settings) -> FusedMobileNetV2:

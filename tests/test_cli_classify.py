@@ -99,7 +99,7 @@ def test_the_table_fits_80_columns(tmp_path: Path, capsys: Capture, monkeypatch:
         "\n".join(f"{index} is a label that is too long to be shown" for index in range(CLASSES))
     )
     photo = save_photo(tmp_path, "a_long_name.png")
-    monkeypatch.setattr("mnv2_kernels.cli.PIPE_WIDTH", 80)
+    monkeypatch.setattr("mnv2_kernels.console.PIPE_WIDTH", 80)
     command = ["classify", photo, "--weights", save_weights(tmp_path), "--labels", labels, *FAST]
     assert main([str(argument) for argument in command]) == 0
     lines = capsys.readouterr().out.splitlines()

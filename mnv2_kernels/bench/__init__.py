@@ -1,0 +1,5 @@
+"""Benchmarks of the command line: what `mnv2 bench`, `paper`, `scaling` and `report` measure and write."""
+
+
+class BenchError(Exception):
+    """Something asked for cannot be measured, written or read."""

@@ -1,0 +1,96 @@
+"""The benchmarks' commands, which cli.py takes over.
+
+Each prints tables and, with --json, writes a results file. The context's object is the command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from rich.text import Text
+
+from .. import _native
+from ..console import show
+from ..verify import DtypeName
+from . import BenchError, tables
+from .compare import PeerRow, chosen_settings, compare, standard_settings
+from .peers import ALL, select_peers
+from .results import Results, Row, collect, write_results
+
+WRONG_RESULT = 1
+QUICK_ROUNDS = 5
+
+app = typer.Typer()
+
+Threads = Annotated[
+    list[int] | None, typer.Option(min=1, metavar="N", help="torch's threads; all by default.")
+]
+Width = Annotated[float, typer.Option(min=0.1, max=4, metavar="MULT", help="Multiplier of the channels.")]
+Size = Annotated[
+    int, typer.Option(min=32, max=2048, metavar="PIXELS", help="Height and width of the images.")
+]
+Rounds = Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls of each, in turn.")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a results file.")]
+
+
+@app.command()
+def bench(
+    context: typer.Context,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, max=1024, metavar="N", help="Images a call.")
+    ] = None,
+    threads: Threads = None,
+    dtype: Annotated[DtypeName | None, typer.Option(help="Type of weights and activations.")] = None,
+    size: Size = 224,
+    width: Width = 1.0,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it all runs.")] = "cpu",
+    peers: Annotated[str, typer.Option(metavar="NAME,...", help="Whom to compare with.")] = ALL,
+    rounds: Rounds = 30,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"One setting, {QUICK_ROUNDS} rounds, unless said otherwise.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    """Time the whole network beside every other engine that is installed, each verified first.
+
+    --batch and --threads may be repeated. With neither and no --dtype, the settings are the README's.
+    """
+    _check_folder(json_file)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("torch sees no GPU")
+    chosen = select_peers(peers.split(","), device)
+    all_threads = torch.get_num_threads()
+    if batch or threads or dtype or quick:
+        options = ([dtype or "float32"], threads or [all_threads], batch or [1])
+        settings = chosen_settings(*options, size, width, device)
+    else:
+        settings = standard_settings(all_threads, size, width, device)
+    rounds = QUICK_ROUNDS if quick and not _is_given(context, "rounds") else rounds
+    named = ALL not in peers.split(",")
+
+    show(Text(f"MobileNetV2, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
+    rows: list[PeerRow] = []
+    for rows_of_setting in compare(settings, chosen, rounds, named):
+        show(tables.peers(rows_of_setting))
+        rows += rows_of_setting
+    _write(json_file, collect(rows, rounds, context.obj))
+    if any(row.wrong for row in rows):
+        raise typer.Exit(WRONG_RESULT)
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    return context.get_parameter_source(option).name == "COMMANDLINE"
+
+
+def _check_folder(json_file: Path | None) -> None:
+    """Before minutes of work whose results nobody could write."""
+    if json_file is not None and not json_file.parent.is_dir():
+        raise BenchError(f"{json_file}: there is no folder {json_file.parent}")
+
+
+def _write(json_file: Path | None, results: Results[Row]) -> None:
+    if json_file is not None:
+        write_results(json_file, results)

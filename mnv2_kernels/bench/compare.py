@@ -1,0 +1,191 @@
+"""`mnv2 bench`: the whole network by every peer, verified, then timed in turn in one process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .. import _native, shapes
+from ..timing import interleaved_times
+from . import BenchError
+from .peers import FUSED, Function, Peer, Subject, Unsupported
+from .setting import Setting, Spread, silence, torch_threads
+
+# The largest error over the largest logit: a wrong engine is off by about 1, rounding by far less.
+LARGEST_ERROR = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 0.2}
+# A call of a large batch takes long, and varies less.
+FEWEST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class PeerRow:
+    """One peer in one setting; times are of an image, in milliseconds, and None where it was not timed.
+
+    ``accuracy`` is what it computes in, ``error`` the largest of a logit over the largest logit, against
+    float64. ``ratio`` is its median over the fused network's; ``share`` is the best call's of the measured
+    peak of float32 multiply-adds (``peak_gflops``, all threads), None where it computes in less than that or
+    on a GPU. ``obstacle`` says why there is no time; ``wrong``, that the error is too large for its accuracy.
+    """
+
+    KIND: ClassVar[str] = "peers"
+
+    peer: str
+    title: str
+    dtype: str
+    threads: int
+    batch: int
+    size: int
+    width: float
+    device: str
+    accuracy: str
+    peak_gflops: float
+    error: float | None = None
+    wrong: bool = False
+    obstacle: str | None = None
+    median_ms: float | None = None
+    lower_quartile_ms: float | None = None
+    upper_quartile_ms: float | None = None
+    best_ms: float | None = None
+    images_per_s: float | None = None
+    ratio: float | None = None
+    share: float | None = None
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.dtype, self.threads, self.batch, self.size, self.width, self.device)
+
+
+def standard_settings(threads: int, size: int, width: float, device: str) -> list[Setting]:
+    """What the README shows: one thread and all of them, one image and many, and bfloat16."""
+    chosen = (
+        ("float32", 1, 1),
+        ("float32", 1, 8),
+        ("float32", threads, 1),
+        ("float32", threads, 32),
+        ("bfloat16", 1, 1),
+    )
+    return [Setting(*each, size, width, device) for each in dict.fromkeys(chosen)]
+
+
+def chosen_settings(
+    dtypes: Sequence[str],
+    threads: Sequence[int],
+    batches: Sequence[int],
+    size: int,
+    width: float,
+    device: str,
+) -> list[Setting]:
+    """Every dtype with every number of threads with every batch."""
+    return [Setting(*each, size, width, device) for each in product(dtypes, threads, batches)]
+
+
+def compare(
+    settings: Sequence[Setting], peers: Sequence[Peer], rounds: int, named: bool = False
+) -> Iterator[list[PeerRow]]:
+    """The rows of each setting, in the order of the peers.
+
+    Args:
+        rounds: timed calls of each peer; fewer for large batches.
+        named: whether somebody asked for just these peers, so that one that fails is an error.
+
+    Raises:
+        BenchError: torchvision is missing, or a peer that was named fails.
+    """
+    subjects: dict[tuple[float, int, int], Subject] = {}
+    for setting in settings:
+        key = (setting.width, setting.size, setting.batch)
+        if key not in subjects:
+            subjects[key] = Subject(*key)
+        with torch.no_grad(), torch_threads(setting.threads):
+            yield _compare(subjects[key], setting, peers, max(rounds // setting.batch, FEWEST_ROUNDS), named)
+
+
+def _compare(
+    subject: Subject, setting: Setting, peers: Sequence[Peer], rounds: int, named: bool
+) -> list[PeerRow]:
+    peak = _native.measure_fma_peak() * setting.threads
+    x = subject.input_for(setting)
+    rows: list[PeerRow] = []
+    calls: dict[str, Callable[[], object]] = {}
+    for peer in peers:
+        row = PeerRow(
+            peer.name, peer.title, **vars(setting), accuracy=peer.accuracy or setting.dtype, peak_gflops=peak
+        )
+        made = _make(peer, subject, setting, x, named)
+        if isinstance(made, str):
+            row = replace(row, obstacle=made)
+        else:
+            row = _verified(row, made(x), subject.expected)
+            if not row.wrong:
+                calls[peer.name] = _call(made, x, setting)
+        rows.append(row)
+    times = interleaved_times(calls, rounds, setting.pause_s)
+    spreads = {name: Spread.of(values, per=setting.batch) for name, values in times.items()}
+    macs = shapes.mobilenet_v2(setting.width, setting.size).macs
+    return [
+        _timed(row, spreads[row.peer], spreads.get(FUSED), macs) if row.peer in spreads else row
+        for row in rows
+    ]
+
+
+def _make(peer: Peer, subject: Subject, setting: Setting, x: Tensor, named: bool) -> Function | str:
+    """The peer's function after its first call, or why there is none."""
+    if obstacle := peer.obstacle(setting):
+        return obstacle
+    if peer.name == FUSED:
+        return peer.make(subject, setting)
+    try:
+        with silence():
+            function = peer.make(subject, setting)
+            function(x)
+    except Unsupported as reason:
+        return str(reason)
+    except Exception as error:  # whatever a library fails with
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if named:
+            raise BenchError(f"peer {peer.name!r}, {setting}: {reason}") from error
+        return f"failed: {reason}"
+    return function
+
+
+def _verified(row: PeerRow, y: Any, expected: Tensor) -> PeerRow:
+    difference = torch.as_tensor(y).cpu().double() - expected
+    error = (difference.abs().max() / expected.abs().max()).item()
+    # Not "greater than the limit", which NaN is not.
+    is_wrong = row.accuracy in LARGEST_ERROR and not error <= LARGEST_ERROR[row.accuracy]
+    if not math.isfinite(error):
+        return replace(row, wrong=True, obstacle="wrong: logits are not finite")
+    obstacle = f"wrong: off by {error:.2g} of the largest logit" if is_wrong else None
+    return replace(row, error=error, wrong=is_wrong, obstacle=obstacle)
+
+
+def _call(function: Function, x: Tensor, setting: Setting) -> Callable[[], object]:
+    if setting.device == "cpu":
+        return partial(function, x)
+
+    def call() -> None:
+        function(x)
+        torch.cuda.synchronize()
+
+    return call
+
+
+def _timed(row: PeerRow, spread: Spread, fused: Spread | None, macs: int) -> PeerRow:
+    counts_float32 = row.device == "cpu" and row.accuracy == row.dtype
+    return replace(
+        row,
+        median_ms=spread.median,
+        lower_quartile_ms=spread.lower,
+        upper_quartile_ms=spread.upper,
+        best_ms=spread.best,
+        images_per_s=1e3 / spread.median,
+        ratio=spread.median / fused.median if fused else None,
+        share=2e-6 * macs / spread.best / row.peak_gflops if counts_float32 else None,
+    )

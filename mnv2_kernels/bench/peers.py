@@ -1,0 +1,364 @@
+"""The engines that `mnv2 bench` compares: one small adapter each, all with the same weights.
+
+An adapter makes a function of an input (of the setting's dtype, on its device) from a subject and a setting.
+It imports its library itself, and raises Unsupported for a setting that it has no way to run.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..modules import FusedMobileNetV2
+from ..weights import random_model
+from . import BenchError
+from .setting import Setting, torch_threads
+
+if TYPE_CHECKING:
+    import openvino
+
+Function = Callable[[Tensor], Any]
+
+FUSED = "fused"
+ALL = "all"
+INSTALL = "pip install '.[bench]'"
+
+FLOAT32 = ("float32",)
+TORCH_DTYPES = ("float32", "float16", "bfloat16")
+
+INPUT_SEED = 0
+CALIBRATION_IMAGES = 32
+
+
+class Unsupported(Exception):
+    """A peer cannot run a setting; the message says why."""
+
+
+class Subject:
+    """A network with random weights, images, and what other formats the peers ask for, made once."""
+
+    def __init__(self, width: float, size: int, batch: int) -> None:
+        mobilenet_v2 = _torchvision().models.mobilenet_v2
+        generator = torch.Generator().manual_seed(INPUT_SEED)
+        self.x = torch.randn(batch, 3, size, size, generator=generator)
+        self.model: nn.Module = mobilenet_v2(width_mult=width).eval().requires_grad_(False)
+        self.model.load_state_dict(random_model(width).state_dict())
+
+    @cached_property
+    def expected(self) -> Tensor:
+        """The float64 logits."""
+        # In torch's float64 convolution threads meet at every group: two can be 20 times slower than one.
+        with torch_threads(1):
+            return copy.deepcopy(self.model).double()(self.x.double())
+
+    def model_for(self, setting: Setting) -> nn.Module:
+        """A copy of the model, of the setting's dtype and on its device."""
+        return copy.deepcopy(self.model).to(setting.device, setting.torch_dtype)
+
+    def input_for(self, setting: Setting) -> Tensor:
+        return self.x.to(setting.device, setting.torch_dtype)
+
+    @cached_property
+    def onnx(self) -> bytes:
+        return to_onnx(self.model, self.x)
+
+    @cached_property
+    def openvino(self) -> openvino.Model:
+        from openvino import convert_model
+
+        return convert_model(copy.deepcopy(self.model), example_input=self.x)
+
+    @cached_property
+    def openvino_int8(self) -> openvino.Model:
+        import nncf
+
+        generator = torch.Generator().manual_seed(INPUT_SEED + 1)
+        shape = (CALIBRATION_IMAGES, 1, *self.x.shape[1:])
+        images = nncf.Dataset([image.numpy() for image in torch.randn(shape, generator=generator)])
+        return nncf.quantize(self.openvino, images, subset_size=CALIBRATION_IMAGES)
+
+    @cached_property
+    def executorch(self) -> bytes:
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
+        exported = torch.export.export(self.model, (self.x,))
+        program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+        return bytes(program.to_executorch().buffer)
+
+
+def to_onnx(model: nn.Module, x: Tensor) -> bytes:
+    return torch.onnx.export(model, (x,), dynamo=True, verbose=False).model_proto.SerializeToString()
+
+
+# --- this package ---
+
+
+def fused(subject: Subject, setting: Setting) -> Function:
+    if setting.device == "cuda" and not torch._C._dispatch_has_kernel_for_dispatch_key(
+        "mnv2::network", "CUDA"
+    ):
+        raise Unsupported("this build has no kernel for it on CUDA")
+    return FusedMobileNetV2.from_model(subject.model_for(setting)).eval()
+
+
+def deployed(subject: Subject, setting: Setting) -> Function:
+    return fused(subject, setting).deploy()
+
+
+# --- torch ---
+
+
+def eager(subject: Subject, setting: Setting) -> Function:
+    return subject.model_for(setting)
+
+
+def eager_channels_last(subject: Subject, setting: Setting) -> Function:
+    model = subject.model_for(setting).to(memory_format=torch.channels_last)
+    return lambda x: model(x.contiguous(memory_format=torch.channels_last))
+
+
+def torch_compile(subject: Subject, setting: Setting, **options: str) -> Function:
+    from torch._inductor import config
+
+    torch.compiler.reset()
+    function = torch.compile(subject.model_for(setting), **options)
+    # Freezing makes constants of the weights, which lets it prepack them. The first call compiles.
+    with config.patch(freezing=True):
+        function(subject.input_for(setting))
+    return function
+
+
+def torch_compile_max_autotune(subject: Subject, setting: Setting) -> Function:
+    """With CUDA graphs."""
+    return torch_compile(subject, setting, mode="max-autotune")
+
+
+# --- others on a CPU ---
+
+
+def onnx_runtime(subject: Subject, setting: Setting) -> Function:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setting.threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(subject.onnx, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x.numpy()})[0]
+
+
+def _openvino(model: openvino.Model, setting: Setting, precision: str) -> Function:
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise Unsupported("OpenVINO has no bfloat16 on this processor")
+    options = {
+        "INFERENCE_NUM_THREADS": setting.threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    network = core.compile_model(model, "CPU", options)
+    return lambda x: network(x.float().numpy())[0]
+
+
+def openvino_f32(subject: Subject, setting: Setting) -> Function:
+    return _openvino(subject.openvino, setting, "f32")
+
+
+def openvino_bf16(subject: Subject, setting: Setting) -> Function:
+    return _openvino(subject.openvino, setting, "bf16")
+
+
+def openvino_int8(subject: Subject, setting: Setting) -> Function:
+    """Quantised after training by NNCF, with random images; what it leaves in floating point is float32."""
+    return _openvino(subject.openvino_int8, setting, "f32")
+
+
+def executorch_xnnpack(subject: Subject, setting: Setting) -> Function:
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(subject.executorch)
+    _unsafe_reset_threadpool(setting.threads)
+    method = program.load_method("forward")
+    # A method does not keep its program alive.
+    return lambda x, program=program: method.execute([x])[0]
+
+
+def ncnn(subject: Subject, setting: Setting) -> Function:
+    import ncnn
+    import pnnx
+
+    if setting.batch > 1:
+        raise Unsupported("ncnn takes one image a call")
+    net = ncnn.Net()
+    net.opt.num_threads = setting.threads
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    with tempfile.TemporaryDirectory() as folder:
+        torch.jit.trace(subject.model, subject.x).save(f"{folder}/model.pt")
+        shape = ",".join(map(str, subject.x.shape))
+        command = [Path(pnnx.__file__).parent / "pnnx", "model.pt", f"inputshape=[{shape}]", "fp16=0"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        net.load_param(f"{folder}/model.ncnn.param")
+        net.load_model(f"{folder}/model.ncnn.bin")
+    (into,), (out,) = net.input_names(), net.output_names()
+
+    def run(x: Tensor) -> Any:
+        with net.create_extractor() as extractor:
+            extractor.input(into, ncnn.Mat(x[0].numpy()))
+            _, y = extractor.extract(out)
+            return y.numpy()[None].copy()
+
+    return run
+
+
+def mnn(subject: Subject, setting: Setting) -> Function:
+    import _tools
+    import MNN
+    import numpy
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, converted = f"{folder}/model.onnx", f"{folder}/model.mnn"
+        Path(source).write_bytes(subject.onnx)
+        arguments = ["mnnconvert", "-f", "ONNX", "--modelFile", source, "--MNNModel", converted]
+        _tools.mnnconvert([*arguments, "--bizCode", "MNN"])
+        options = {"backend": 0, "numThread": setting.threads, "precision": "high"}
+        runtime = MNN.nn.create_runtime_manager((options,))
+        network = MNN.nn.load_module_from_file(
+            converted, ["x"], ["linear"], runtime_manager=runtime, shape_mutable=False
+        )
+
+    def run(x: Tensor) -> Any:
+        image = MNN.expr.const(x.numpy(), list(x.shape), MNN.expr.NCHW, MNN.expr.float)
+        return numpy.array(network.forward(image).read())
+
+    return run
+
+
+# --- others on a GPU ---
+
+
+def tensorrt(subject: Subject, setting: Setting) -> Function:
+    import tensorrt
+
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
+    # The types of the model's tensors are those to compute in.
+    typed = 1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed)
+    parser = tensorrt.OnnxParser(network, logger)
+    if not parser.parse(to_onnx(subject.model_for(setting), subject.input_for(setting))):
+        raise RuntimeError(str(parser.get_error(0)))
+    plan = builder.build_serialized_network(network, builder.create_builder_config())
+    engine = tensorrt.Runtime(logger).deserialize_cuda_engine(plan)
+    context = engine.create_execution_context()
+    into, out = (engine.get_tensor_name(index) for index in range(2))
+
+    def run(x: Tensor, engine: Any = engine) -> Tensor:
+        y = x.new_empty(tuple(engine.get_tensor_shape(out)))
+        context.set_tensor_address(into, x.data_ptr())
+        context.set_tensor_address(out, y.data_ptr())
+        context.execute_async_v3(torch.cuda.current_stream().cuda_stream)
+        return y
+
+    return run
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An engine: its name on the command line and in tables, the modules it needs, and what it runs.
+
+    ``accuracy`` is what it computes in where that is less than the setting's dtype.
+    """
+
+    name: str
+    title: str
+    make: Callable[[Subject, Setting], Function]
+    modules: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = FLOAT32
+    devices: tuple[str, ...] = ("cpu",)
+    accuracy: str | None = None
+
+    @property
+    def missing_modules(self) -> list[str]:
+        return [module for module in self.modules if importlib.util.find_spec(module) is None]
+
+    def obstacle(self, setting: Setting) -> str | None:
+        """Why it cannot run a setting, as far as that can be said without trying."""
+        if missing := self.missing_modules:
+            return f"not installed: {', '.join(missing)} ({INSTALL})"
+        if setting.dtype not in self.dtypes:
+            return f"runs {' and '.join(self.dtypes)} only"
+        return None
+
+
+ONNX = ("onnx", "onnxscript")
+EVERYWHERE = ("cpu", "cuda")
+
+PEERS: tuple[Peer, ...] = (
+    Peer(FUSED, "fused", fused, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
+    Peer("deploy", "fused, `deploy()`", deployed, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
+    Peer("eager", "torch eager", eager, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
+    Peer("channels_last", "torch eager, channels_last", eager_channels_last, (), TORCH_DTYPES, EVERYWHERE),
+    Peer("compile", "torch.compile, freezing", torch_compile, (), TORCH_DTYPES, EVERYWHERE),
+    Peer(
+        "max-autotune", "torch.compile, max-autotune", torch_compile_max_autotune, (), TORCH_DTYPES, ("cuda",)
+    ),
+    Peer("onnxruntime", "ONNX Runtime", onnx_runtime, ("onnxruntime", *ONNX)),
+    Peer("openvino", "OpenVINO", openvino_f32, ("openvino",)),
+    Peer(
+        "openvino-bf16",
+        "OpenVINO, bfloat16",
+        openvino_bf16,
+        ("openvino",),
+        ("float32", "bfloat16"),
+        accuracy="bfloat16",
+    ),
+    Peer("openvino-int8", "OpenVINO, int8", openvino_int8, ("openvino", "nncf"), accuracy="int8"),
+    Peer("executorch", "ExecuTorch, XNNPACK", executorch_xnnpack, ("executorch",)),
+    Peer("ncnn", "ncnn", ncnn, ("ncnn", "pnnx")),
+    Peer("mnn", "MNN", mnn, ("MNN", *ONNX)),
+    Peer("tensorrt", "TensorRT", tensorrt, ("tensorrt", *ONNX), ("float32", "float16"), ("cuda",)),
+)
+
+
+def select_peers(names: Sequence[str], device: str) -> list[Peer]:
+    """The peers of these names; where one is "all", those of the device, installed or not.
+
+    The first is always the fused network, which the others are compared with.
+
+    Raises:
+        BenchError: a name is unknown, or names what does not run on the device or is not installed.
+    """
+    known = {peer.name: peer for peer in PEERS}
+    if unknown := [name for name in names if name not in (ALL, *known)]:
+        raise BenchError(f"unknown peer {unknown[0]!r}; there are: {', '.join((ALL, *known))}")
+    here = [peer for peer in PEERS if device in peer.devices]
+    if ALL in names:
+        return here
+    for peer in (known[name] for name in names):
+        if peer not in here:
+            raise BenchError(f"peer {peer.name!r} does not run on {device}")
+        if missing := peer.missing_modules:
+            raise BenchError(f"peer {peer.name!r} is not installed: {', '.join(missing)} ({INSTALL})")
+    return [peer for peer in here if peer.name in (FUSED, *names)]
+
+
+def _torchvision() -> Any:
+    if importlib.util.find_spec("torchvision") is None:
+        raise BenchError(f"benchmarks need torchvision: {INSTALL}")
+    import torchvision
+
+    return torchvision
