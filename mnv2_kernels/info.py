@@ -73,7 +73,7 @@ def gather_info() -> Info:
             "python": platform.python_version(),
         },
         build=build,
-        processor=_processor(),
+        processor=processor(),
         isas=tuple(Isa(**entry) for entry in _native.isas()),
         selected_isa=isa,
         selected_isas={dtype: _native.selected_isa(dtype) for dtype in WEIGHT_DTYPES},
@@ -92,7 +92,7 @@ def _selection_reason() -> str:
     return "the fastest that this build has and this processor runs"
 
 
-def _processor() -> str:
+def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
