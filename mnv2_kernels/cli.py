@@ -1,4 +1,4 @@
-"""The command line: `mnv2 classify`, `mnv2 verify`, `mnv2 profile`, `mnv2 info` and `mnv2 demo`.
+"""The command line: `mnv2 classify`, `verify`, `profile`, `info`, `demo` and what bench/commands.py adds.
 
 Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out, said in one line on stderr.
 """
@@ -18,6 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from . import __version__, _native, tables
+from .bench import commands
 from .checkpoints import WeightsError
 from .classify import classify_photos
 from .demo import DemoError, demo_networks
@@ -165,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="mnv2", standalone_mode=False)
     except UsageError as error:
         return _refuse(error.format_message())
-    except (DemoError, ExpectedError, PhotoError, WeightsError) as error:
+    except (DemoError, ExpectedError, PhotoError, WeightsError, *commands.ERRORS) as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -212,6 +213,10 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+commands.add_traffic(app, _show)
+commands.add_memory(app, _show)
 
 
 def _finish(passed: bool) -> None:

@@ -20,23 +20,23 @@ FAIL = Text("FAILED", style="bold red")
 
 def classification(result: Classification) -> RenderableType:
     """Top five of every photograph, then how fused and eager compare."""
-    photos = _table()
+    photos = numbers_table()
     photos.add_column("photo", no_wrap=True)
     photos.add_column("class")
-    _add_numbers(photos, "share", "fused", "eager")
+    add_numbers(photos, "share", "fused", "eager")
     for photo in result.photos:
         _add_photo(photos, photo)
 
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("network", _network(result))
-    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}, float32, batch 1")
+    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}, float32, batch 1")
     facts.add_row("fused - eager", _difference(result))
     if result.expected is not None:
         facts.add_row("expected.json", _comparison(result.expected))
     if result.timing is not None:
         facts.add_row("time", _timing(result.timing))
     facts.add_row("not stored", f"{result.expanded_bytes / 1e6:.1f} MB of expanded tensors a photograph")
-    return _spaced(photos, facts)
+    return spaced(photos, facts)
 
 
 def _add_photo(table: Table, photo: PhotoResult) -> None:
@@ -83,10 +83,10 @@ def _timing(timing: Timing) -> Text:
 
 def verification(result: Verification) -> RenderableType:
     """One line for every part of the network."""
-    parts = _table()
+    parts = numbers_table()
     parts.add_column("part", no_wrap=True)
     parts.add_column("shape", no_wrap=True)
-    _add_numbers(parts, "fused error", "eager error", "ratio")
+    add_numbers(parts, "fused error", "eager error", "ratio")
     parts.add_column("", no_wrap=True)
     for part in result.parts:
         parts.add_row(
@@ -98,28 +98,28 @@ def verification(result: Verification) -> RenderableType:
             _verdict(part.passed),
         )
 
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("network", f"{result.weights}, {result.dtype}, batch {result.batch}")
-    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
+    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}")
     facts.add_row("errors", f"largest against float64, over {_inputs(result)}")
     facts.add_row("rule", f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings")
     facts.add_row("verdict", _verdict(result.passed))
-    return _spaced(parts, facts)
+    return spaced(parts, facts)
 
 
 def _inputs(result: Verification) -> str:
     random = result.inputs - result.photos
     counts = ((result.photos, "photograph"), (random, "random image"))
-    return " and ".join(_count(number, noun) for number, noun in counts if number)
+    return " and ".join(count(number, noun) for number, noun in counts if number)
 
 
 def profile(result: Profile) -> RenderableType:
     """One line for every kernel call of a network."""
-    layers = _table()
+    layers = numbers_table()
     layers.add_column("layer", no_wrap=True)
     layers.add_column("shape", no_wrap=True)
     layers.add_column("plan", no_wrap=True)
-    _add_numbers(layers, "ms", "GFLOP/s", "of peak", "scratch KiB")
+    add_numbers(layers, "ms", "GFLOP/s", "of peak", "scratch KiB")
     for layer in result.layers:
         layers.add_row(
             layer.kind,
@@ -131,44 +131,44 @@ def profile(result: Profile) -> RenderableType:
             f"{layer.scratch_bytes / 1024:.0f}",
         )
 
-    facts = _facts()
+    facts = facts_table()
     facts.add_row("network", f"{result.weights}, {result.size} x {result.size}, {result.dtype}")
-    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
+    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}")
     facts.add_row("peak", f"{result.peak_gflops:.1f} GFLOP/s a thread, measured in this run")
-    facts.add_row("times", f"medians of {_count(result.rounds, 'call')}, batch {result.batch}")
+    facts.add_row("times", f"medians of {count(result.rounds, 'call')}, batch {result.batch}")
     total = sum(layer.ms for layer in result.layers)
     facts.add_row("sum", f"{total:.2f} ms, {result.share:.0%} of the peak")
-    return _spaced(layers, facts)
+    return spaced(layers, facts)
 
 
 def installation(info: Info) -> RenderableType:
     """Versions and states, then the ISAs, then the operators."""
-    facts = _facts()
+    facts = facts_table()
     for name, version in info.versions.items():
         facts.add_row(name, version)
     facts.add_row("built", str(info.build["summary"]))
     facts.add_row("processor", info.processor)
-    facts.add_row("threads", f"{info.threads} of {_count(info.logical_cpus, 'logical CPU')}")
+    facts.add_row("threads", f"{info.threads} of {count(info.logical_cpus, 'logical CPU')}")
     facts.add_row("ISA", f"{info.selected_isa}: {info.selection_reason}")
     facts.add_row("CUDA", info.cuda)
     facts.add_row("Triton", info.triton)
 
-    isas = _table("ISA", "in this build", "on this processor", "used for weights of")
+    isas = numbers_table("ISA", "in this build", "on this processor", "used for weights of")
     for isa in info.isas:
         dtypes = [dtype for dtype, selected in info.selected_isas.items() if selected == isa.name]
         isas.add_row(isa.name, _yes_no(isa.compiled), _yes_no(isa.supported), ", ".join(dtypes))
 
-    ops = _table("operator", "CPU", "CUDA")
+    ops = numbers_table("operator", "CPU", "CUDA")
     for op in info.ops:
         ops.add_row(op.op, op.cpu or "-", op.cuda or "-")
-    return _spaced(facts, isas, ops)
+    return spaced(facts, isas, ops)
 
 
 def _yes_no(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -176,22 +176,22 @@ def _verdict(passed: bool) -> Text:
     return PASS if passed else FAIL
 
 
-def _table(*columns: str) -> Table:
+def numbers_table(*columns: str) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
-def _add_numbers(table: Table, *columns: str) -> None:
+def add_numbers(table: Table, *columns: str) -> None:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
 
 
-def _facts() -> Table:
+def facts_table() -> Table:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
     return facts
 
 
-def _spaced(*tables: Table) -> Group:
+def spaced(*tables: Table) -> Group:
     """The tables with an empty line behind each."""
     return Group(*(each for table in tables for each in (table, "")))
