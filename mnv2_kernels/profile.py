@@ -122,7 +122,7 @@ def _layers(
         yield LayerProfile(
             kind=" + ".join(KINDS[type(each)] for each in joined),
             shape=describe(shape),
-            plan=_describe_plan(plan),
+            plan=describe_plan(plan),
             ms=time * 1e3,
             gflops=gflops,
             share=gflops / (peak * workers),
@@ -131,7 +131,7 @@ def _layers(
         joined, scratch_bytes = [], 0
 
 
-def _describe_plan(plan: dict[str, Any]) -> str:
+def describe_plan(plan: dict[str, Any]) -> str:
     """``14 rows x 32``: 32 expanded channels at a time; ``4 rows, ring``: all, and strips share rows."""
     parts = []
     if "strip_rows" in plan:

@@ -144,6 +144,10 @@ class BlockShape(_ConvolvedImage):
     def weight_bytes(self, dtype: torch.dtype) -> int:
         return self.parameters * dtype.itemsize
 
+    def floor_bytes(self, dtype: torch.dtype) -> int:
+        """What any run has to move: input, output and weights, each once."""
+        return self.input_bytes(dtype) + self.output_bytes(dtype) + self.weight_bytes(dtype)
+
     def expanded_bytes(self, dtype: torch.dtype) -> int:
         """What an unfused run writes and a fused one does not: the expand's output and the depthwise's."""
         in_pixels = self.batch * self.height * self.width if self.expand else 0

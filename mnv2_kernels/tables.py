@@ -29,7 +29,7 @@ def classification(result: Classification) -> RenderableType:
 
     facts = new_facts()
     facts.add_row("network", _network(result))
-    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}, float32, batch 1")
+    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}, float32, batch 1")
     facts.add_row("fused - eager", _difference(result))
     if result.expected is not None:
         facts.add_row("expected.json", _comparison(result.expected))
@@ -100,7 +100,7 @@ def verification(result: Verification) -> RenderableType:
 
     facts = new_facts()
     facts.add_row("network", f"{result.weights}, {result.dtype}, batch {result.batch}")
-    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
+    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}")
     facts.add_row("errors", f"largest against float64, over {_inputs(result)}")
     facts.add_row("rule", f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings")
     facts.add_row("verdict", _verdict(result.passed))
@@ -110,7 +110,7 @@ def verification(result: Verification) -> RenderableType:
 def _inputs(result: Verification) -> str:
     random = result.inputs - result.photos
     counts = ((result.photos, "photograph"), (random, "random image"))
-    return " and ".join(_count(number, noun) for number, noun in counts if number)
+    return " and ".join(count(number, noun) for number, noun in counts if number)
 
 
 def profile(result: Profile) -> RenderableType:
@@ -133,9 +133,9 @@ def profile(result: Profile) -> RenderableType:
 
     facts = new_facts()
     facts.add_row("network", f"{result.weights}, {result.size} x {result.size}, {result.dtype}")
-    facts.add_row("machine", f"CPU {result.isa}, {_count(result.threads, 'thread')}")
+    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}")
     facts.add_row("peak", f"{result.peak_gflops:.1f} GFLOP/s a thread, measured in this run")
-    facts.add_row("times", f"medians of {_count(result.rounds, 'call')}, batch {result.batch}")
+    facts.add_row("times", f"medians of {count(result.rounds, 'call')}, batch {result.batch}")
     total = sum(layer.ms for layer in result.layers)
     facts.add_row("sum", f"{total:.2f} ms, {result.share:.0%} of the peak")
     return spaced(layers, facts)
@@ -148,7 +148,7 @@ def installation(info: Info) -> RenderableType:
         facts.add_row(name, version)
     facts.add_row("built", str(info.build["summary"]))
     facts.add_row("processor", info.processor)
-    facts.add_row("threads", f"{info.threads} of {_count(info.logical_cpus, 'logical CPU')}")
+    facts.add_row("threads", f"{info.threads} of {count(info.logical_cpus, 'logical CPU')}")
     facts.add_row("ISA", f"{info.selected_isa}: {info.selection_reason}")
     facts.add_row("CUDA", info.cuda)
     facts.add_row("Triton", info.triton)
@@ -168,7 +168,7 @@ def _yes_no(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -38,6 +38,13 @@ def test_macs_by_part():
     assert network.head.macs + network.classifier.macs == 21_350_400
 
 
+def test_floor_of_a_block():
+    block = mobilenet_v2().blocks[2]  # 56x56 24-144-24
+    parameters = 144 * (24 + 2) + 144 * (9 + 2) + 24 * (144 + 2)
+    assert block.floor_bytes(torch.float32) == 4 * (2 * 56 * 56 * 24 + parameters)
+    assert block.floor_bytes(torch.float16) == 2 * (2 * 56 * 56 * 24 + parameters)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_channels_and_parameters_are_torchvisions(width):
     model = torchvision_mobilenet_v2(width_mult=width)

@@ -67,6 +67,22 @@ public:
         fill_middle(strip, needed, {task_.begin, task_.end});
     }
 
+    // The convolutions one after another over the whole image, whose expanded tensors ring and middle then hold. Expand and
+    // project take so many rows at a time, as otherwise each would read its input once a panel.
+    void run_unfused(int64_t strip_rows)
+    {
+        const Range image = whole_image();
+        for_each_strip(input_rows(image), strip_rows, [&](const Range& rows) {
+            take_input(rows, rows.begin);
+            if (params_.has_expand) expand(all_vectors(), rows);
+        });
+        depthwise(all_vectors(), image);
+        for_each_strip(image, strip_rows, [&](const Range& strip) {
+            if (params_.has_residual) load_x_rows(strip, strip.begin);
+            project(strip, {0, params_.out_channels});
+        });
+    }
+
     // Output channels [begin, end) of the whole image.
     void project()
     {
@@ -78,6 +94,13 @@ public:
 private:
     Range whole_image() const { return {0, params_.out_height()}; }
     Range all_vectors() const { return {0, vectors_of(params_.expanded_channels)}; }
+
+    template <class Function>
+    static void for_each_strip(const Range& rows, int64_t strip_rows, const Function& function)
+    {
+        for (int64_t row = rows.begin; row < rows.end; row += strip_rows)
+            function(Range{row, smaller(row + strip_rows, rows.end)});
+    }
 
     Range input_rows(const Range& strip) const
     {
@@ -103,8 +126,13 @@ private:
         }
         if (!params_.has_expand && !reads_in_place())
             for (int64_t row = fresh; row < needed.end; ++row) load_ring_row(row);
-        if (task_.x.blocked || (!params_.has_expand && !params_.has_residual)) return;
+        if (params_.has_expand || params_.has_residual) load_x_rows(needed, fresh);
+    }
 
+    // The same to x_rows, unless they can be read where they are.
+    void load_x_rows(const Range& needed, int64_t fresh)
+    {
+        if (task_.x.blocked) return;
         const bool again = params_.has_residual || !cuts_.shares_rows;
         const int64_t begin = again ? needed.begin : fresh;
         keep_rows({begin, fresh});
@@ -149,6 +177,7 @@ private:
     // fresh: the rows to expand.
     void fill_middle(const Range& strip, const Range& fresh, const Range& vectors)
     {
+        middle_begin_ = strip.begin;
         for (int64_t vector = vectors.begin; vector < vectors.end; vector += cuts_.chunk_vectors) {
             const Range chunk{vector, smaller(vector + cuts_.chunk_vectors, vectors.end)};
             if (params_.has_expand) expand(chunk, fresh);
@@ -199,6 +228,8 @@ private:
         return {x + vector * x_plane_, zeros_, params_.height, params_.height, params_.width};
     }
 
+    const Stored* middle_row(int64_t row) const { return middle_ + (row - middle_begin_) * out_width_ * lanes; }
+
     int64_t middle_plane() const { return cuts_.strip_rows * out_width_ * lanes; }
 
     void project(const Range& strip, const Range& channels)
@@ -227,8 +258,8 @@ private:
                                    middle_plane(),
                                    {clamp_of(params_.project_activation), pixel, vector, task_.y.blocked, x_plane_}};
         const Stored* residual = params_.has_residual ? x_row(strip.begin) + channels.begin / lanes * x_plane_ : nullptr;
-        pointwise(layer, channels.begin, channels.end, strip.count() * out_width_, middle_, packed_ + plan_.weights.project, to,
-                  residual);
+        pointwise(layer, channels.begin, channels.end, strip.count() * out_width_, middle_row(strip.begin),
+                  packed_ + plan_.weights.project, to, residual);
     }
 
     void round_blocked(float* values, int64_t pixels, const Range& channels) const
@@ -256,12 +287,17 @@ private:
     Stored *x_rows_, *middle_;
     float *ring_, *result_, *zeros_;
     int64_t out_width_, row_floats_, plane_, x_plane_;
-    int64_t x_begin_ = 0, taken_end_ = 0;
+    int64_t x_begin_ = 0, taken_end_ = 0, middle_begin_ = 0;
 };
 
 void inverted_residual(const BlockTask& task)
 {
     BlockSegment(task).run();
+}
+
+void unfused_inverted_residual(const BlockTask& task, int64_t strip_rows)
+{
+    BlockSegment(task).run_unfused(strip_rows);
 }
 
 void expand_and_depthwise(const BlockTask& task)

@@ -16,6 +16,7 @@ constexpr Kernels make_kernels(const char* name, Isa isa)
     return {name,
             {isa, lanes, panel_vectors, type_of<Stored>},
             inverted_residual,
+            unfused_inverted_residual,
             expand_and_depthwise,
             project,
             stem_and_block,

@@ -76,7 +76,9 @@ struct Kernels {
     const char* name;
     PackLayout layout;
     void (*inverted_residual)(const BlockTask&);
-    // The same in two steps that threads share by channels; between them all of middle is computed.
+    // The same bits without fusing, all of an image by a plan of unfused_cuts: what the fused block is measured against.
+    void (*unfused_inverted_residual)(const BlockTask&, int64_t strip_rows);
+    // The fused block in two steps that threads share by channels; between them all of middle is computed.
     void (*expand_and_depthwise)(const BlockTask&);
     void (*project)(const BlockTask&);
     // A block without expand and shortcut on the results of a stem, which are never stored. x and scratch are the stem's.

@@ -200,6 +200,29 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     return plan;
 }
 
+BlockCuts unfused_cuts(const InvertedResidualParams& params, const PackLayout& layout)
+{
+    BlockCuts cuts = cuts_by_channels(params, layout, 1);
+    cuts.shares_rows = !params.has_expand;
+    return cuts;
+}
+
+int64_t unfused_strip_rows(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches)
+{
+    const int64_t row = params.width * padded_channels(params.expanded_channels, layout) * float_bytes;
+    return std::max<int64_t>(caches.l2 / 2 / row, 1);
+}
+
+BlockCuts cuts_by_channels(const InvertedResidualParams& params, const PackLayout& layout, int64_t parts)
+{
+    const int64_t panels = panel_count(params.expanded_channels, layout);
+    BlockCuts cuts{};
+    cuts.strip_rows = params.out_height();
+    cuts.chunk_vectors = (panels + parts - 1) / parts * layout.panel_vectors;
+    cuts.segments = 1;
+    return cuts;
+}
+
 StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t threads)
 {
     StemPlan plan{};

@@ -2,7 +2,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <array>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -16,6 +15,8 @@
 #include "cpu/dispatch.h"
 #include "cpu/peak.h"
 #include "cpu/plan.h"
+#include "python/block_params.h"
+#include "python/block_run.h"
 #include "python/snapshot.h"
 
 namespace py = pybind11;
@@ -23,43 +24,12 @@ using namespace py::literals;
 
 namespace {
 
-using PaddingSides = std::array<int32_t, 4>;  // top, left, bottom, right
-
 std::vector<std::string> split(const std::string& list)
 {
     std::vector<std::string> parts;
     std::istringstream stream(list);
     for (std::string part; std::getline(stream, part, ';');) parts.push_back(part);
     return parts;
-}
-
-void require_at_least(int64_t least, const char* name, int64_t value)
-{
-    if (value >= least) return;
-    throw py::value_error(std::string(name) + ": expected at least " + std::to_string(least) + ", got " +
-                          std::to_string(value));
-}
-
-mnv2::Activation activation_from(const char* name, const std::string& value)
-{
-    if (const std::optional<mnv2::Activation> activation = mnv2::activation_named(value)) return *activation;
-    throw py::value_error(std::string(name) + ": expected " + mnv2::expected_activations + ", got \"" + value + "\"");
-}
-
-mnv2::InvertedResidualParams block_channels(int64_t in_channels, int64_t expanded_channels, int64_t out_channels, bool expand)
-{
-    require_at_least(1, "in_channels", in_channels);
-    require_at_least(1, "expanded_channels", expanded_channels);
-    require_at_least(1, "out_channels", out_channels);
-    if (!expand && expanded_channels != in_channels) {
-        throw py::value_error("expanded_channels: expected in_channels without expand");
-    }
-    mnv2::InvertedResidualParams params{};
-    params.in_channels = in_channels;
-    params.expanded_channels = expanded_channels;
-    params.out_channels = out_channels;
-    params.has_expand = expand;
-    return params;
 }
 
 // The kernels for weights of a named type.
@@ -93,11 +63,10 @@ py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::c
     const mnv2::cpu::CacheSizes caches = mnv2::cpu::cache_sizes();
     const mnv2::cpu::BlockCuts cuts = mnv2::cpu::choose_cuts(params, kernels.layout, caches, threads);
     const mnv2::cpu::BlockPlan plan = mnv2::cpu::plan_block(params, kernels.layout, cuts);
-    return py::dict("isa"_a = kernels.name, "l1_bytes"_a = caches.l1, "l2_bytes"_a = caches.l2,
-                    "strip_rows"_a = cuts.strip_rows, "chunk_channels"_a = cuts.chunk_vectors * kernels.layout.vector_width,
-                    "ring_rows"_a = plan.ring_rows, "shares_rows"_a = cuts.shares_rows,
-                    "splits_channels"_a = cuts.splits_channels, "segments"_a = cuts.segments,
-                    "scratch_bytes"_a = plan.scratch_bytes);
+    py::dict described = describe_block_plan(plan, kernels);
+    described["l1_bytes"] = caches.l1;
+    described["l2_bytes"] = caches.l2;
+    return described;
 }
 
 py::dict describe_plan(const mnv2::StemParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
@@ -121,28 +90,12 @@ py::dict describe_plan(const mnv2::LinearParams& params, const mnv2::cpu::Kernel
 }
 
 py::dict plan(int64_t batch, int64_t height, int64_t width, int64_t in_channels, int64_t expanded_channels,
-              int64_t out_channels, int32_t stride, PaddingSides padding, const std::string& activation,
+              int64_t out_channels, int32_t stride, const PaddingSides& padding, const std::string& activation,
               const std::string& project_activation, bool residual, bool expand, int64_t threads)
 {
-    auto params = block_channels(in_channels, expanded_channels, out_channels, expand);
-    params.batch = batch;
-    params.height = height;
-    params.width = width;
-    params.stride = stride;
-    params.padding = {padding[0], padding[1], padding[2], padding[3]};
-    params.activation = activation_from("activation", activation);
-    params.project_activation = activation_from("project_activation", project_activation);
-    params.has_residual = residual;
-
     require_at_least(1, "threads", threads);
-    require_at_least(1, "batch", batch);
-    if (stride != 1 && stride != 2) throw py::value_error("stride: expected 1 or 2, got " + std::to_string(stride));
-    for (const int32_t side : padding) {
-        if (side != 0 && side != 1) throw py::value_error("padding: expected 0 or 1, got " + std::to_string(side));
-    }
-    require_at_least(1, "output height", params.out_height());
-    require_at_least(1, "output width", params.out_width());
-
+    const auto params = block_params(batch, height, width, in_channels, expanded_channels, out_channels, stride, padding,
+                                     activation, project_activation, residual, expand);
     return describe_plan(params, mnv2::cpu::select_kernels(), threads);
 }
 
@@ -287,5 +240,6 @@ PYBIND11_MODULE(_native, module)
                "build's summary line.");
     module.def("measure_fma_peak", &mnv2::cpu::measure_fma_peak,
                "GFLOP/s of independent float32 multiply-adds on one core with the selected instruction set, measured now.");
+    bind_block_run(module);
     bind_snapshot(module);
 }

@@ -17,8 +17,10 @@ from ..console import show
 from ..verify import DtypeName
 from . import BenchError, tables
 from .compare import PeerRow, chosen_settings, compare, standard_settings
+from .memory import DeviceName, measure_memory, measure_splits
 from .peers import ALL, select_peers
 from .results import Results, Row, collect, write_results
+from .traffic import measure_traffic, parse_bytes
 
 WRONG_RESULT = 1
 QUICK_ROUNDS = 5
@@ -79,6 +81,45 @@ def bench(
     _write(json_file, collect(rows, rounds, context.obj))
     if any(row.wrong for row in rows):
         raise typer.Exit(WRONG_RESULT)
+
+
+@app.command()
+def traffic(
+    context: typer.Context,
+    cache: Annotated[
+        str, typer.Option(metavar="BYTES", help="Last-level cache, a power of two, such as 256K or 32M.")
+    ] = "1M",
+    eager: Annotated[bool, typer.Option(help="Count torch's layers, too: takes some minutes.")] = True,
+    json_file: Json = None,
+) -> None:
+    """Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."""
+    _check_folder(json_file)
+    rows = measure_traffic(parse_bytes(cache), eager=eager)
+    show(tables.traffic(rows))
+    _write(json_file, collect(rows, 1, context.obj))
+
+
+@app.command()
+def memory(
+    context: typer.Context,
+    dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float16",
+    device: Annotated[DeviceName, typer.Option(help="Where to run.")] = "cpu",
+    split: Annotated[
+        bool, typer.Option("--split", help="Time blocks with their expanded channels in 1 to 8 parts.")
+    ] = False,
+    rounds: Rounds = 50,
+    json_file: Json = None,
+) -> None:
+    """Show the memory of a forward pass by resolution: fused, eager, and the paper's table 3."""
+    _check_folder(json_file)
+    if split:
+        splits = list(measure_splits(rounds))
+        show(tables.splits(splits))
+        _write(json_file, collect(splits, rounds, context.obj))
+        return
+    rows = measure_memory(getattr(torch, dtype), device)
+    show(tables.memory(rows))
+    _write(json_file, collect(rows, 1, context.obj))
 
 
 def _is_given(context: typer.Context, option: str) -> bool:

@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from ..tables import add_numbers, new_facts, new_table, spaced
+from ..tables import add_numbers, count, new_facts, new_table, spaced
+from .callgrind import WAYS
 from .compare import PeerRow
+from .memory import NETWORK, MemoryRow, SplitRow
+from .traffic import EAGER_SHARE, FLOOR_FACTOR, LARGE_IMAGE, TrafficRow
+
+NONE = "-"
+PLANNED = "plan"
 
 
 def peers(rows: Sequence[PeerRow]) -> RenderableType:
@@ -39,3 +45,96 @@ PEERS_LEGEND = (
     "ms: median; spread: between the quartiles, of the median; of peak: the best call's multiply-adds, of "
     "the peak measured in the same run; error: the largest of a logit against float64, of the largest logit"
 )
+
+
+def traffic(rows: Sequence[TrafficRow]) -> RenderableType:
+    """One line for each shape of block; what misses its bar has a star."""
+    blocks = new_table()
+    blocks.add_column("block", no_wrap=True)
+    blocks.add_column("plan", no_wrap=True)
+    add_numbers(blocks, "floor", "fused", "of floor", "unfused", "eager", "chan. last", "fused/eager")
+    for row in rows:
+        share = row.eager_share
+        blocks.add_row(
+            row.block,
+            row.plan,
+            _kb(row.floor_bytes),
+            _kb(row.fused_bytes),
+            _starred(f"{row.floor_factor:.2f}", row.meets_floor),
+            _kb(row.unfused_bytes),
+            _kb(row.eager_bytes),
+            _kb(row.eager_channels_last_bytes),
+            NONE if share is None else _starred(f"1/{1 / share:.1f}", row.meets_eager),
+        )
+    about = new_facts()
+    first = rows[0]
+    about.add_row("cache", f"{first.cache_bytes >> 10} KiB, {WAYS} ways, simulated by callgrind")
+    about.add_row("counted", "KB that the cache fetches in a pass, for loads and stores; no write-backs")
+    about.add_row("floor", "input, output and packed weights, each once; float32, batch 1, one thread")
+    about.add_row("plans", f"{first.isa}, for a second-level cache of {first.l2_bytes >> 10} KiB")
+    about.add_row(
+        "bars",
+        f"fused at most {FLOOR_FACTOR:g} of the floor, and from {LARGE_IMAGE}x{LARGE_IMAGE} on "
+        f"1/{1 / EAGER_SHARE:.0f} of eager; * misses",
+    )
+    return spaced(blocks, about)
+
+
+def memory(rows: Sequence[MemoryRow]) -> RenderableType:
+    """One line for each resolution, then one for the network."""
+    stages = new_table()
+    stages.add_column("images", no_wrap=True)
+    add_numbers(stages, "paper", "fused tensor", "eager tensor", "fused peak", "eager peak", "scratch")
+    for row in rows:
+        paper = NONE if row.paper_bytes is None else f"{row.paper_channels} ch. {_kb(row.paper_bytes)}"
+        stages.add_row(
+            row.stage,
+            paper,
+            NONE
+            if row.fused_tensor_bytes is None
+            else _starred(_kb(row.fused_tensor_bytes), row.meets_paper),
+            _kb(row.eager_tensor_bytes),
+            _kb(row.fused_peak_bytes),
+            _kb(row.eager_peak_bytes),
+            _kb(row.scratch_bytes),
+        )
+    about = new_facts()
+    first = rows[0]
+    about.add_row("run", f"MobileNetV2 1.0, 224x224, batch 1, {first.dtype} on {first.device}; KB")
+    about.add_row("paper", "V2's column of table 3, arXiv 1801.04381: the largest tensor that must exist")
+    about.add_row("tensors", "the largest that torch's allocator gave out, by its own resolution")
+    about.add_row("peaks", "what lives at a time while a block runs, by its input's resolution")
+    about.add_row("scratch", "of a thread, beside torch's allocator; float32 inside on x86")
+    about.add_row(NETWORK, "the whole forward pass as one operator, scratch included, and by torch's layers")
+    return spaced(stages, about)
+
+
+def splits(rows: Sequence[SplitRow]) -> RenderableType:
+    """One line for each block with times, one with scratch, then all blocks' sum."""
+    parts = sorted({row.parts for row in rows})
+    table = new_table()
+    table.add_column("block", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    add_numbers(table, *(PLANNED if number == 0 else f"t = {number}" for number in parts))
+    for block in dict.fromkeys(row.block for row in rows):
+        of_block = [row for row in rows if row.block == block]
+        table.add_row(block, "ms", *(f"{row.ms:.3f}" for row in of_block))
+        table.add_row("", "KiB", *(f"{row.scratch_bytes / 1024:.0f}" for row in of_block))
+    totals = [[row for row in rows if row.parts == number] for number in parts]
+    table.add_row("all blocks", "ms", *(f"{sum(row.blocks * row.ms for row in each):.3f}" for each in totals))
+    table.add_row(
+        "largest", "KiB", *(f"{max(row.scratch_bytes for row in each) / 1024:.0f}" for each in totals)
+    )
+    about = new_facts()
+    about.add_row("parts", "expanded channels in t parts over the whole image (arXiv 1801.04381, 5.1)")
+    about.add_row(PLANNED, "as the kernels cut a block: strips of rows, then parts where these fit no cache")
+    about.add_row("run", f"{rows[0].isa}, one thread, {count(len(totals), 'way')} in turn; medians, scratch")
+    return spaced(table, about)
+
+
+def _kb(number: int | None) -> str:
+    return NONE if number is None else f"{number / 1000:.0f}"
+
+
+def _starred(text: str, meets: bool) -> str:
+    return text if meets else f"{text} *"

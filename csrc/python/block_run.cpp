@@ -1,0 +1,69 @@
+#include "python/block_run.h"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+
+#include "cpu/block_run.h"
+#include "cpu/dispatch.h"
+#include "python/block_params.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+using mnv2::cpu::BlockRun;
+
+namespace {
+
+std::unique_ptr<BlockRun> make_block_run(int64_t batch, int64_t height, int64_t width, int64_t in_channels,
+                                         int64_t expanded_channels, int64_t out_channels, int32_t stride,
+                                         const PaddingSides& padding, const std::string& activation,
+                                         const std::string& project_activation, bool residual, bool expand, bool fused,
+                                         int64_t channel_parts, std::optional<int64_t> l2_bytes)
+{
+    const auto params = block_params(batch, height, width, in_channels, expanded_channels, out_channels, stride, padding,
+                                     activation, project_activation, residual, expand);
+    require_at_least(0, "channel_parts", channel_parts);
+    if (channel_parts && (!fused || !expand)) throw py::value_error("channel_parts: expected a fused block with an expand");
+    mnv2::cpu::CacheSizes caches = mnv2::cpu::cache_sizes();
+    if (l2_bytes) {
+        require_at_least(1, "l2_bytes", *l2_bytes);
+        caches.l2 = *l2_bytes;
+    }
+    return std::make_unique<BlockRun>(params, mnv2::cpu::select_kernels(), caches, mnv2::cpu::BlockWay{fused, channel_parts});
+}
+
+void count(const BlockRun& run, int64_t cache_bytes)
+{
+    require_at_least(0, "cache_bytes", cache_bytes);
+    run.count(cache_bytes);
+}
+
+}  // namespace
+
+void bind_block_run(py::module_& module)
+{
+    py::class_<BlockRun>(
+        module, "BlockRun",
+        "One block again and again, for measurements: float32, channels_last, one thread, on made-up values in "
+        "buffers of its own. Arguments as plan's; fused=False runs the three convolutions one after another, "
+        "channel_parts cuts the expanded channels in that many parts instead of as planned, l2_bytes plans for "
+        "another second-level cache than this machine's. ValueError names a bad argument.")
+        .def(py::init(&make_block_run), py::kw_only(), "batch"_a, "height"_a, "width"_a, "in_channels"_a, "expanded_channels"_a,
+             "out_channels"_a, "stride"_a = 1, "padding"_a = PaddingSides{1, 1, 1, 1}, "activation"_a = "relu6",
+             "project_activation"_a = "none", "residual"_a = false, "expand"_a = true, "fused"_a = true, "channel_parts"_a = 0,
+             "l2_bytes"_a = py::none())
+        .def(
+            "run", [](const BlockRun& run) { run.run(); }, "One pass.")
+        .def(
+            "count", &count, "cache_bytes"_a,
+            "One pass between mnv2_count_begin and mnv2_count_end: on an input, weights and a result that cache_bytes of other "
+            "memory have replaced in the caches, in scratch that a pass on others has just used.")
+        .def_property_readonly(
+            "plan", [](const BlockRun& run) { return describe_block_plan(run.plan(), run.kernels()); },
+            "As plan describes it.");
+    module.def("count_begin", &mnv2_count_begin,
+               "Does nothing; callgrind begins a count where it sees a call of mnv2_count_begin.");
+    module.def("count_end", &mnv2_count_end, "The same for the end of a count, mnv2_count_end.");
+    module.def("replace_cache", &mnv2::cpu::replace_cache, "bytes"_a, "Reads so many bytes that nothing else uses.");
+}

@@ -1,0 +1,222 @@
+"""`mnv2 traffic`: what callgrind's files say, the bars, and one block counted from end to end."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from cli_cases import refusal
+from torch import nn
+
+from mnv2_kernels import _native, shapes
+from mnv2_kernels.bench import callgrind, commands, count_eager, traffic
+from mnv2_kernels.bench.callgrind import LINE_BYTES, Count, TrafficError, count_misses, parse_count
+from mnv2_kernels.bench.results import read_results
+from mnv2_kernels.bench.traffic import TrafficRow, measure_traffic, parse_bytes
+from mnv2_kernels.cli import main
+from mnv2_kernels.shapes import BlockShape
+
+Capture = pytest.CaptureFixture[str]
+
+needs_valgrind = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+
+DUMP = """# callgrind format
+version: 1
+events: Ir Dr Dw I1mr D1mr D1mw ILmr DLmr DLmw
+summary: 9 9 9 9 9 9 9 9 9
+fn=(12) mnv2::cpu::run
+12 34
+totals: 1000 300 200 3 40 20 2 15 7
+"""
+# Expanded it takes 150 KB, otherwise 7 KB of weights and 50 KB of image.
+BLOCK = BlockShape(1, 28, 28, 8, 48, 8, residual=True)
+CACHE = 128 << 10
+ROW = TrafficRow(
+    "56x56 24-144-24 s1", 56, 1, "avx2", "3 rows, ring", 1 << 19, 1, 1 << 20, 100, 120, 900, 2500, 2400
+)
+
+
+# --- units ---
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("256K", 256 << 10), ("1M", 1 << 20), ("32m", 32 << 20), ("65536", 1 << 16)]
+)
+def test_bytes(text: str, number: int) -> None:
+    assert parse_bytes(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "K", "1G", "-1M", "1.5M", "0x10", "1 M", "²"])
+def test_no_bytes(text: str) -> None:
+    with pytest.raises(TrafficError, match="expected bytes, such as"):
+        parse_bytes(text)
+
+
+def test_a_dump() -> None:
+    count = parse_count(DUMP)
+    assert count == Count(instructions=1000, misses=22)
+    assert count.bytes == 22 * LINE_BYTES
+
+
+def test_zeros_left_out_of_a_dump() -> None:
+    assert parse_count(DUMP.replace(" 2 15 7\n", "\n")).misses == 0
+
+
+@pytest.mark.parametrize("dump", ["", "events: Ir Dr\n", "totals: 1 2\n"])
+def test_no_dump(dump: str) -> None:
+    with pytest.raises(TrafficError, match="not a file of callgrind's"):
+        parse_count(dump)
+
+
+def test_the_bars() -> None:
+    assert ROW.meets_floor
+    assert ROW.meets_eager  # exactly a twentieth of the better layout
+    assert not replace(ROW, floor_bytes=99).meets_floor
+    assert not replace(ROW, eager_channels_last_bytes=2399).meets_eager
+    assert replace(ROW, eager_channels_last_bytes=2399, height=28).meets_eager
+    left_out = replace(ROW, eager_bytes=None, eager_channels_last_bytes=None)
+    assert left_out.eager_share is None
+    assert left_out.meets_eager
+
+
+# --- wrong use ---
+
+
+@pytest.mark.parametrize(
+    ("cache", "message"),
+    [("3M", "power of two"), ("32K", "at least 64 KiB"), ("0", "power of two"), ("big", "1M")],
+)
+def test_no_such_cache(cache: str, message: str, capsys: Capture) -> None:
+    assert message in refusal(capsys, ["traffic", "--cache", cache])
+
+
+def test_no_valgrind(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (
+        refusal(capsys, ["traffic"]) == "mnv2: valgrind is not installed (Debian's package has that name)\n"
+    )
+
+
+@needs_valgrind
+def test_a_program_that_fails() -> None:
+    with pytest.raises(TrafficError, match="no blocks today"):
+        count_misses([sys.executable, "-I", "-S", "-c", "raise SystemExit('no blocks today')"], CACHE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fused": False, "channel_parts": 2}, "channel_parts: expected a fused block"),
+        ({"channel_parts": -1}, "channel_parts: expected at least 0"),
+        ({"l2_bytes": 0}, "l2_bytes: expected at least 1"),
+        ({"height": 0}, "output height: expected at least 1"),
+    ],
+)
+def test_no_such_run(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _native.BlockRun(**{**asdict(BLOCK), **arguments})
+
+
+# --- what is run under callgrind ---
+
+
+def test_eager_counts_the_second_module_after_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Named(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(self.name)
+            return x
+
+    native = {
+        name: lambda *_, name=name: calls.append(name)
+        for name in ("count_begin", "count_end", "replace_cache")
+    }
+    monkeypatch.setattr(count_eager, "_native", SimpleNamespace(**native))
+    count_eager._count([Named("warm"), Named("counted")], [torch.ones(1), torch.ones(1)], CACHE)
+    assert calls == ["warm", "replace_cache", "warm", "count_begin", "counted", "count_end"]
+
+
+def test_eager_runs_every_block_in_both_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(count_eager, "start_simulation", lambda: None)
+    monkeypatch.setattr(count_eager, "_count", lambda modules, inputs, _: seen.append((modules, inputs)))
+    count_eager.main(CACHE, [2, 16])
+    for number, (modules, inputs) in enumerate(seen):
+        layout = count_eager.LAYOUTS[number % 2]
+        block = shapes.mobilenet_v2().blocks[(2, 16)[number // 2]]
+        for module, x in zip(modules, inputs, strict=True):
+            assert x.is_contiguous(memory_format=layout)
+            assert module(x).shape == (1, block.out_channels, block.out_height, block.out_width)
+            weight = module.conv[0][0].weight
+            assert weight.shape[:2] == (block.expanded_channels, block.in_channels)
+    assert len(seen) == 4
+
+
+@needs_valgrind
+def test_a_block_from_end_to_end() -> None:
+    """In a cache that the expanded tensor does not fit into."""
+    (row,) = measure_traffic(CACHE, [BLOCK, BLOCK], eager=False, l2_bytes=32 << 10)
+    assert (row.block, row.blocks, row.cache_bytes, row.l2_bytes) == ("28x28 8-48-8 s1", 2, CACHE, 32 << 10)
+    assert row.floor_bytes == BLOCK.floor_bytes(torch.float32)
+    # Each line of input, weights and output is fetched at least once.
+    assert row.floor_bytes <= row.fused_bytes
+    assert row.meets_floor
+    assert row.unfused_bytes > row.floor_bytes + BLOCK.expanded_bytes(torch.float32)
+    assert row.eager_bytes is None
+
+
+@needs_valgrind
+def test_all_that_the_floor_counts_is_cold_in_a_large_cache() -> None:
+    arguments = {**asdict(BLOCK), "fused": True, "l2_bytes": 32 << 10}
+    plans, (fused,), (unfused,) = traffic._count_blocks([BLOCK], 4 << 20, arguments["l2_bytes"])
+    floor = BLOCK.floor_bytes(torch.float32)
+    assert plans[0] == {**_native.BlockRun(**arguments).plan, "isa": plans[0]["isa"]}
+    # What the block only works in has stayed, fused or not.
+    for count in (fused, unfused):
+        assert floor <= count.bytes <= 1.02 * floor
+    assert fused.instructions > 0
+
+
+# --- the command ---
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> None:
+    rows = [ROW, replace(ROW, floor_bytes=90, eager_bytes=None, eager_channels_last_bytes=None)]
+    asked = []
+
+    def measure(cache_bytes: int, eager: bool) -> list[TrafficRow]:
+        asked.append((cache_bytes, eager))
+        return rows
+
+    monkeypatch.setattr(commands, "measure_traffic", measure)
+    path = tmp_path / "traffic.json"
+    assert main(["traffic", "--cache", "1M", "--no-eager", "--json", str(path)]) == 0
+    assert asked == [(1 << 20, False)]
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 110
+    assert not any("\u2026" in line for line in lines)
+    assert " 1.20 " in lines[2]
+    assert " 1/20.0" in lines[2]
+    assert " 1.33 * " in lines[3]
+    results = read_results(path, TrafficRow)
+    assert results.rows == tuple(rows)
+    assert results.header.command == "mnv2 traffic --cache 1M --no-eager"
+
+
+def test_the_marks_have_the_names_that_callgrind_looks_for() -> None:
+    """A stripped module keeps its dynamic symbols alone."""
+    module = Path(_native.__file__).read_bytes()
+    for mark in (callgrind.BEGIN, callgrind.END):
+        assert mark.encode() + b"\0" in module
+    for function in (_native.count_begin, _native.count_end):
+        assert function() is None
