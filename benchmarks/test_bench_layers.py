@@ -40,7 +40,7 @@ def parameters() -> Iterator[object]:
                     yield pytest.param(shape, dtype, threads, id=label)
 
 
-@pytest.mark.parametrize(("shape", "dtype", "threads"), parameters(), indirect=["threads"])
+@pytest.mark.parametrize(("shape", "dtype", "threads"), list(parameters()), indirect=["threads"])
 def test_layer(shape: Shape, dtype: torch.dtype, threads: int, timed: Callable[..., None]) -> None:
     case = make_case(shape, dtype)
     packed = case.pack()

@@ -179,11 +179,13 @@ def test_the_table_of_parts_and_its_file(
     split_rows: list[SplitRow], monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(commands, "measure_splits", lambda rounds: iter(split_rows))
-    lines = run(capsys, "--split", "--rounds", "7", "--json", str(tmp_path / "parts.json"))
+    path = tmp_path / "parts.json"
+    lines = run(capsys, "--split", "--rounds", "7", "--json", str(path))
     assert "t = 8" in lines[0]
-    results = read_results(tmp_path / "parts.json", SplitRow)
+    results = read_results(path, SplitRow)
     assert results.rows == tuple(split_rows)
-    assert (results.header.rounds, results.header.command) == (7, "mnv2 memory --split --rounds 7")
+    assert results.header.rounds == 7
+    assert results.header.command == f"mnv2 memory --split --rounds 7 --json {path}"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
