@@ -7,6 +7,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.25' ninja
 CPP_FILES = $(shell find csrc tests/cpp tests/emulator benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
+# Half of the time on two cores; torch in each process takes memory.
+PARALLEL = --numprocesses auto --maxprocesses 4
+
 # What pytest adds to ctest where there is a build for ARM.
 ARM_TESTS = tests/test_arm_build.py tests/test_disassembly_arm.py tests/test_network_program.py
 
@@ -23,7 +26,7 @@ test: build
 	cmake --workflow --preset plain
 	cmake --workflow --preset sanitize
 	cmake --workflow --preset thread
-	python -m pytest
+	python -m pytest $(PARALLEL)
 
 test-arm: arm-tools build
 	cmake --preset arm
@@ -53,14 +56,19 @@ bench: build
 	mnv2 bench --quick
 	pytest benchmarks --benchmark-only -k quick
 
-# Needs CMake, Ninja, nvcc and a GPU, and nothing installed.
+# Needs CMake, Ninja, nvcc, a GPU and the Python packages, but not this package installed.
 gpu-check:
+	@nvidia-smi --list-gpus >/dev/null 2>&1 || { echo "gpu-check needs an NVIDIA GPU: nvidia-smi finds none" >&2; exit 1; }
 	cmake --preset gpu
 	cmake --build --preset gpu --target gpu_test_register_block gpu_time_register_block
 	build/gpu/gpu_test_register_block
 	compute-sanitizer --tool memcheck --error-exitcode 1 build/gpu/gpu_test_register_block every_schedule
 	compute-sanitizer --tool racecheck --error-exitcode 1 build/gpu/gpu_test_register_block every_schedule
 	build/gpu/gpu_time_register_block
+	$(PYTHON) setup.py --quiet build_ext --inplace
+	$(PYTHON) -m pytest tests/test_triton_kernels.py tests/test_triton_ops.py
+	$(PYTHON) -c 'from mnv2_kernels.cli import main; raise SystemExit(main())' bench --device cuda --dtype float16 \
+		--batch 1 --batch 8 --batch 64 --batch 256 --json benchmarks/results/gpu.json
 
 lint: $(VENV)/set-up
 	ruff check
