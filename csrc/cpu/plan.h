@@ -72,6 +72,9 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
 BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& layout, const BlockCuts& cuts);
 
 StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t threads);
+HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layout, int64_t threads);
+LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int64_t threads);
+
 // Other cuts than those of choose_cuts, for measurements. Whole expanded tensors in scratch, and the rows that an unfused
 // expand or project takes at a time: their values fill a part of the second-level cache.
 BlockCuts unfused_cuts(const InvertedResidualParams& params, const PackLayout& layout);
@@ -80,9 +83,6 @@ int64_t unfused_strip_rows(const InvertedResidualParams& params, const PackLayou
 // The expanded channels in so many parts of whole panels (section 5.1 of arXiv 1801.04381), each over the whole image. The
 // block has an expand.
 BlockCuts cuts_by_channels(const InvertedResidualParams& params, const PackLayout& layout, int64_t parts);
-
-HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layout, int64_t threads);
-LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int64_t threads);
 
 // Elements from a vector of channels to the next in a blocked image of so many pixels.
 int64_t plane_elements(int64_t pixels, const PackLayout& layout);
