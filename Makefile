@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.25' ninja
 CPP_FILES = $(shell find csrc tests/cpp tests/emulator benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-# Half of the time on two cores; torch in each process takes memory.
+# Each process loads a torch of its own.
 PARALLEL = --numprocesses auto --maxprocesses 4
 
 # What pytest adds to ctest where there is a build for ARM.

@@ -45,5 +45,4 @@ def test_layer(shape: Shape, dtype: torch.dtype, threads: int, timed: Callable[.
     case = make_case(shape, dtype)
     packed = case.pack()
     assert_within_rounding(case, case.run_packed(packed))
-    bytes_moved = shape.input_bytes(dtype) + shape.output_bytes(dtype) + shape.weight_bytes(dtype)
-    timed(lambda: case.run_packed(packed), shape.macs, bytes_moved, threads)
+    timed(lambda: case.run_packed(packed), shape.macs, shape.floor_bytes(dtype), threads)

@@ -1,6 +1,6 @@
 """Compiles the Triton kernels ahead of time and prints what each takes of a GPU; needs none.
 
-    python benchmarks/triton_kernels.py [--target sm_90] [--dtype float16] [--width 1.0] [--check] [--json]
+    python benchmarks/triton_kernels.py [--target sm_90] [--dtype float32] [--tf32] [--width 1.4] [--check]
 
 Registers, spilled bytes and shared memory of every block of MobileNetV2 under its fixed configuration, and
 the instructions of the loop over the expanded channels, for each output pixel and expanded channel (the
@@ -101,10 +101,10 @@ def blocks(width: float) -> list[BlockShape]:
     return list(dict.fromkeys(mobilenet_v2(width, 224, BATCH).blocks))
 
 
-def launch_of(shape: BlockShape, dtype: torch.dtype, family: str) -> Launch:
+def launch_of(shape: BlockShape, dtype: torch.dtype, family: str, precision: str = "ieee") -> Launch:
     channels = (shape.in_channels, shape.expanded_channels, shape.out_channels)
     packing = block_packing(*channels, shape.expand, shape.activation, dtype)
-    return block_launch(shape, packing, block_config(shape, dtype, family), dtype, "ieee")
+    return block_launch(shape, packing, block_config(shape, dtype, family), dtype, precision)
 
 
 def compile_kernel(launch: Launch, dtype: torch.dtype, gpu: GPUTarget) -> Any:
@@ -166,9 +166,9 @@ def instructions(kernel: Any, launch: Launch, shape: BlockShape) -> float:
 # --- a row ---
 
 
-def compiled(shape: BlockShape, dtype: torch.dtype, name: str) -> Compiled:
+def compiled(shape: BlockShape, dtype: torch.dtype, name: str, precision: str) -> Compiled:
     target = TARGETS[name]
-    launch = launch_of(shape, dtype, target.family)
+    launch = launch_of(shape, dtype, target.family, precision)
     kernel = compile_kernel(launch, dtype, target.gpu)
     is_nvidia = target.gpu.backend == "cuda"
     registers, spilled = nvidia_resources(kernel) if is_nvidia else amd_resources(kernel)
@@ -185,18 +185,18 @@ def compiled(shape: BlockShape, dtype: torch.dtype, name: str) -> Compiled:
         instructions=round(instructions(kernel, launch, shape), 1) if is_nvidia else None,
         misses=[],
     )
-    row.misses.extend(misses(row, shape, dtype))
+    row.misses.extend(misses(row, shape, dtype, precision))
     return row
 
 
-def misses(row: Compiled, shape: BlockShape, dtype: torch.dtype) -> Iterator[str]:
+def misses(row: Compiled, shape: BlockShape, dtype: torch.dtype, precision: str) -> Iterator[str]:
     where = f"{row.block} on {row.target} in {dtype}"
     if row.spilled:
         yield f"{where}: expected no spilled registers, got {row.spilled}"
     limit = TARGETS[row.target].shared_kib * KIB
     if row.shared > limit:
         yield f"{where}: expected at most {limit} bytes of shared memory, got {row.shared}"
-    if dtype != torch.float32 and not row.has_matrix_unit:
+    if (dtype, precision) != (torch.float32, "ieee") and not row.has_matrix_unit:
         yield f"{where}: expected instructions of the matrix units, found none"
     stage = (shape.in_channels, shape.expanded_channels, shape.out_channels, shape.stride)
     recorded = RECORDED_INSTRUCTIONS.get(stage) if row.target == "sm_90" and dtype == torch.float16 else None
@@ -223,6 +223,7 @@ def main(
         list[str] | None, typer.Option(help=f"Of {', '.join(TARGETS)}; all by default.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
+    tf32: Annotated[bool, typer.Option("--tf32", help="Products of float32 by the matrix units.")] = False,
     width: Annotated[float, typer.Option(help="Multiplier of the channels.")] = 1.0,
     check: Annotated[bool, typer.Option("--check", help="Fail where a kernel misses its limits.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -231,7 +232,7 @@ def main(
     names = target or list(TARGETS)
     jobs = [(shape, name) for name in names for shape in blocks(width)]
     with ProcessPoolExecutor(2) as pool:
-        compile_one = partial(_compile_job, dtype)
+        compile_one = partial(_compile_job, dtype, "tf32" if tf32 else "ieee")
         rows = list(pool.map(compile_one, jobs))
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
@@ -242,8 +243,8 @@ def main(
         raise typer.Exit(MISSED)
 
 
-def _compile_job(dtype: str, job: tuple[BlockShape, str]) -> Compiled:
-    return compiled(job[0], getattr(torch, dtype), job[1])
+def _compile_job(dtype: str, precision: str, job: tuple[BlockShape, str]) -> Compiled:
+    return compiled(job[0], getattr(torch, dtype), job[1], precision)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from torch.library import Library
 BACKEND_VARIABLE = "MNV2_GPU_BACKEND"
 BACKENDS = ("triton",)
 
-# Dispatch keys of torch's devices: AMD's GPUs are "cuda" to torch.
-DEVICE_KEYS = ("CUDA", "XPU")
+# Of torch; AMD's GPUs are "cuda", too.
+DEVICES = ("cuda", "xpu")
 
 # An operator of the CPU alone: its packed layers are read on the host, and its gain is in calls.
 CPU_ONLY = ("pack_network", "network", "network_seconds")
@@ -26,11 +26,11 @@ CPU_ONLY = ("pack_network", "network", "network_seconds")
 
 def register(library: Library, operators: tuple[str, ...]) -> None:
     """Registers the kernels of ``operators`` for GPUs, and the refusals of those that have none."""
-    for key in DEVICE_KEYS:
+    for device in DEVICES:
         for name in operators:
-            library.impl(name, _kernel(name), key)
+            library.impl(name, _kernel(name), device.upper())
         for name in CPU_ONLY:
-            library.impl(name, _refusal(name), key)
+            library.impl(name, _refusal(name), device.upper())
 
 
 def backend() -> str:
@@ -50,6 +50,34 @@ def triton_operators(op: str) -> Any:
             f"mnv2::{op}: kernels for GPUs need Triton, which is not installed: pip install triton"
         ) from error
     return importlib.import_module(".triton.operators", __package__)
+
+
+# --- lengths of packed weights, for the fakes; dtypes by name ---
+
+
+def packed_block_bytes(
+    in_channels: int, expanded: int, out_channels: int, expand: bool, activation: str, dtype: str
+) -> int:
+    from .triton.packing import block_packing
+
+    return block_packing(
+        in_channels, expanded, out_channels, expand, activation, getattr(torch, dtype)
+    ).nbytes
+
+
+def packed_convolution_bytes(depth: int, out_channels: int, activation: str, dtype: str) -> int:
+    from .triton.packing import convolution_packing
+
+    return convolution_packing(depth, out_channels, activation, getattr(torch, dtype)).nbytes
+
+
+def packed_linear_bytes(in_features: int, out_features: int, dtype: str) -> int:
+    from .triton.packing import linear_packing
+
+    return linear_packing(in_features, out_features, getattr(torch, dtype)).nbytes
+
+
+# --- kernels ---
 
 
 def _kernel(name: str) -> Callable[..., Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from dataclasses import asdict, dataclass
@@ -114,10 +115,9 @@ def _cuda_state(built: bool) -> str:
 
 
 def _triton_state(operators: int) -> str:
-    try:
-        version = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
+    if not _has_triton():
         return "not installed"
+    version = importlib.metadata.version("triton")
     return f"{version} installed, with kernels for {operators} operators on GPUs"
 
 
@@ -130,5 +130,9 @@ def _op_backends(name: str, isa: str) -> OpBackends:
     def registered(dispatch_key: str) -> bool:
         return torch._C._dispatch_has_kernel_for_dispatch_key(name, dispatch_key)
 
-    on_gpu = registered("CUDA") and name.removeprefix(NAMESPACE) not in gpu.CPU_ONLY
+    on_gpu = _has_triton() and registered("CUDA") and name.removeprefix(NAMESPACE) not in gpu.CPU_ONLY
     return OpBackends(name, isa if registered("CPU") else None, gpu.backend() if on_gpu else None)
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

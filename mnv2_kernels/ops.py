@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.library import Library, register_autograd, register_fake, register_vmap
 
 from . import _native, batching, flops, gpu
-from .shapes import SYMMETRIC_PADDING, output_size
+from .shapes import KERNEL_TAPS, SYMMETRIC_PADDING, output_size
 
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
 
@@ -62,6 +62,11 @@ def _packed(like: Tensor, size: int) -> Tensor:
     return like.new_empty(size, dtype=torch.uint8)
 
 
+def _weights_on_gpu(weight: Tensor) -> bool:
+    """Whether Triton's packers, whose format is another, take the weights."""
+    return weight.device.type in gpu.DEVICES
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """``float32`` of torch.float32, as ``_native`` takes it."""
     return str(dtype).removeprefix("torch.")
@@ -102,6 +107,8 @@ def _pack_block_fake(
     project_weight: Tensor,
     project_scale: Tensor | None,
     project_bias: Tensor | None,
+    *,
+    activation: str = "relu6",
     **_: Any,
 ) -> Tensor:
     # int() fixes a symbolic channel count: the packed size is no formula but the C++ library's answer.
@@ -109,6 +116,9 @@ def _pack_block_fake(
     in_channels = expanded_channels if expand_weight is None else int(expand_weight.shape[1])
     expand = expand_weight is not None
     weights = _weights_dtype(expand_weight, depthwise_weight, project_weight)
+    if _weights_on_gpu(project_weight):
+        channels = (in_channels, expanded_channels, out_channels)
+        return _packed(project_weight, gpu.packed_block_bytes(*channels, expand, activation, weights))
     size = _native.packed_block_bytes(in_channels, expanded_channels, out_channels, expand, weights)
     return _packed(project_weight, size)
 
@@ -140,9 +150,15 @@ def _stem_fake(
     return _image("stem", x, weight.shape[0], stride, padding)
 
 
-def _pack_stem_fake(weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
+def _pack_stem_fake(
+    weight: Tensor, scale: Tensor | None, bias: Tensor | None, *, activation: str = "relu6", **_: Any
+) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
-    return _packed(weight, _native.packed_stem_bytes(in_channels, out_channels, _weights_dtype(weight)))
+    weights = _weights_dtype(weight)
+    if _weights_on_gpu(weight):
+        depth = in_channels * KERNEL_TAPS
+        return _packed(weight, gpu.packed_convolution_bytes(depth, out_channels, activation, weights))
+    return _packed(weight, _native.packed_stem_bytes(in_channels, out_channels, weights))
 
 
 def _stem_packed_fake(
@@ -162,9 +178,14 @@ def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tenso
     return x.new_empty((x.shape[0], weight.shape[0]))
 
 
-def _pack_head_pool_fake(weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
+def _pack_head_pool_fake(
+    weight: Tensor, scale: Tensor | None, bias: Tensor | None, *, activation: str = "relu6"
+) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
-    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, _weights_dtype(weight)))
+    weights = _weights_dtype(weight)
+    if _weights_on_gpu(weight):
+        return _packed(weight, gpu.packed_convolution_bytes(in_channels, out_channels, activation, weights))
+    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, weights))
 
 
 def _head_pool_packed_fake(
@@ -179,7 +200,10 @@ def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _pack_linear_fake(weight: Tensor, bias: Tensor | None) -> Tensor:
     out_features, in_features = (int(size) for size in weight.shape)
-    return _packed(weight, _native.packed_linear_bytes(in_features, out_features, _weights_dtype(weight)))
+    weights = _weights_dtype(weight)
+    if _weights_on_gpu(weight):
+        return _packed(weight, gpu.packed_linear_bytes(in_features, out_features, weights))
+    return _packed(weight, _native.packed_linear_bytes(in_features, out_features, weights))
 
 
 def _linear_packed_fake(x: Tensor, packed: Tensor, *, in_features: int, out_features: int) -> Tensor:

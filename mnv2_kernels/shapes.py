@@ -61,7 +61,15 @@ def same_padding_2d(height: int, width: int, stride: int) -> Padding:
     return top, left, bottom, right
 
 
-class _ConvolvedImage:
+class _ImageLayer:
+    """Bytes of a layer of images, from those of its parts."""
+
+    def floor_bytes(self, dtype: torch.dtype) -> int:
+        """What any run has to move: input, output and weights, each once."""
+        return self.input_bytes(dtype) + self.output_bytes(dtype) + self.weight_bytes(dtype)
+
+
+class _ConvolvedImage(_ImageLayer):
     """Output size of what slides a 3x3 window over an image."""
 
     height: int
@@ -144,10 +152,6 @@ class BlockShape(_ConvolvedImage):
     def weight_bytes(self, dtype: torch.dtype) -> int:
         return self.parameters * dtype.itemsize
 
-    def floor_bytes(self, dtype: torch.dtype) -> int:
-        """What any run has to move: input, output and weights, each once."""
-        return self.input_bytes(dtype) + self.output_bytes(dtype) + self.weight_bytes(dtype)
-
     def expanded_bytes(self, dtype: torch.dtype) -> int:
         """What an unfused run writes and a fused one does not: the expand's output and the depthwise's."""
         in_pixels = self.batch * self.height * self.width if self.expand else 0
@@ -195,7 +199,7 @@ class StemShape(_ConvolvedImage):
 
 
 @dataclass(frozen=True)
-class HeadShape:
+class HeadShape(_ImageLayer):
     """A 1x1 convolution, its activation and the mean over all pixels."""
 
     batch: int

@@ -37,11 +37,12 @@ def run_compiler(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("float16", ("sm_100", "gfx942")),
         ("bfloat16", ("sm_90",)),
         ("float32", ("sm_80",)),
+        ("float32 --tf32", ("sm_90",)),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_triton_compiles_without_spills_and_within_shared_memory(dtype, targets):
-    done = run_compiler("--dtype", dtype, *(f"--target={target}" for target in targets))
+    done = run_compiler("--dtype", *dtype.split(), *(f"--target={target}" for target in targets))
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     blocks = dict.fromkeys(mobilenet_v2().blocks)
@@ -57,7 +58,7 @@ def test_triton_check_finds_what_is_wrong(monkeypatch):
     monkeypatch.setitem(triton_kernels.RECORDED_INSTRUCTIONS, (24, 144, 24, 1), 1.0)
     shape = next(block for block in triton_kernels.blocks(1.0) if block.in_channels == 24)
     row = triton_kernels.Compiled("24", "sm_90", "tile", 255, 8, 1 << 20, 1, False, 27.0, [])
-    assert len(list(triton_kernels.misses(row, shape, torch.float16))) == 4
+    assert len(list(triton_kernels.misses(row, shape, torch.float16, "ieee"))) == 4
 
 
 @in_the_interpreter

@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import make_case
 from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
+from torch._subclasses import FakeTensorMode
 
 from mnv2_kernels import gpu
 from mnv2_kernels.ops import PACKED_OPS, PACKERS, UNPACKED_OPS, dtype_name
@@ -137,6 +138,34 @@ def test_triton_packed_lengths_tell_dtype_and_activation_apart():
         for dtype in DTYPES
     }
     assert len(lengths) == 9
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_name)
+@pytest.mark.parametrize("case", [BLOCK, DIRECT, STEM, HEAD], ids=lambda case: case.op)
+def test_triton_packs_as_long_as_its_fake_says(case, dtype):
+    """torch.compile asserts the sizes that it traced with."""
+    from mnv2_kernels.triton import operators
+
+    name = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
+    weights = [None if weight is None else weight.to(dtype) for weight in case.weights]
+    with FakeTensorMode():
+        fakes = [
+            None if weight is None else torch.empty(weight.shape, dtype=dtype, device="cuda")
+            for weight in weights
+        ]
+        fake = getattr(torch.ops.mnv2, name)(*fakes, **case.options)
+    assert (fake.device.type, fake.dtype) == ("cuda", torch.uint8)
+    assert fake.shape == getattr(operators, name)(*weights, **case.options).shape
+
+
+@needs_triton
+def test_triton_packs_a_linear_layer_as_long_as_its_fake_says():
+    from mnv2_kernels.triton import operators
+
+    with FakeTensorMode():
+        fake = torch.ops.mnv2.pack_linear(torch.empty(7, 20, device="cuda"), None)
+    assert fake.shape == operators.pack_linear(torch.randn(7, 20), None).shape
 
 
 @needs_triton

@@ -89,12 +89,16 @@ def traffic(
     cache: Annotated[
         str, typer.Option(metavar="BYTES", help="Last-level cache, a power of two, such as 256K or 32M.")
     ] = "1M",
+    l2: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Second-level cache to plan for; this machine's.")
+    ] = None,
     eager: Annotated[bool, typer.Option(help="Count torch's layers, too: takes some minutes.")] = True,
     json_file: Json = None,
 ) -> None:
     """Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."""
     _check_folder(json_file)
-    rows = measure_traffic(parse_bytes(cache), eager=eager)
+    l2_bytes = None if l2 is None else parse_bytes(l2)
+    rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes)
     show(tables.traffic(rows))
     _write(json_file, collect(rows, 1, context.obj))
 

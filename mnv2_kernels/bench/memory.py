@@ -32,6 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from .. import FusedMobileNetV2, _native, shapes
 from ..networks import eager_copy
+from ..ops import dtype_name
 from ..packed_network import layer_plans
 from ..timing import interleaved_times
 from . import BenchError
@@ -148,7 +149,7 @@ def measure_memory(dtype: torch.dtype = torch.float16, device: DeviceName = "cpu
         rows.append(
             MemoryRow(
                 stage=f"{size}x{size}",
-                dtype=_name(dtype),
+                dtype=dtype_name(dtype),
                 device=device,
                 paper_channels=channels,
                 paper_bytes=channels * size * size * dtype.itemsize,
@@ -262,7 +263,7 @@ def _network_row(
         fused = allocations(lambda: deployed(x), x.device).peak
     return MemoryRow(
         stage=NETWORK,
-        dtype=_name(dtype),
+        dtype=dtype_name(dtype),
         device=device,
         paper_channels=None,
         paper_bytes=None,
@@ -325,7 +326,3 @@ def _heap_bytes() -> Callable[[], int] | None:
 def _image(shape: shapes.BlockShape | shapes.StemShape, dtype: torch.dtype, device: str) -> Tensor:
     x = torch.rand(1, shape.in_channels, shape.height, shape.width, dtype=torch.float32)
     return x.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -105,10 +105,8 @@ def to_onnx(model: nn.Module, x: Tensor) -> bytes:
 
 
 def fused(subject: Subject, setting: Setting) -> Function:
-    if setting.device == "cuda" and not torch._C._dispatch_has_kernel_for_dispatch_key(
-        "mnv2::network", "CUDA"
-    ):
-        raise Unsupported("this build has no kernel for it on CUDA")
+    if setting.device == "cuda" and importlib.util.find_spec("triton") is None:
+        raise BenchError("fused runs on a GPU by Triton, which is not installed: pip install triton")
     return FusedMobileNetV2.from_model(subject.model_for(setting)).eval()
 
 

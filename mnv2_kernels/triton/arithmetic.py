@@ -1,6 +1,6 @@
 """What several kernels share: activations, input tiles and the 1x1 convolution of one.
 
-relu6 is free. What comes before it is in units of six (its weights are packed divided by 6), so that it is a
+relu6 is free. What comes before it is in sixths (its weights are packed divided by 6), so that it is a
 clamp to [0, 1], which is a modifier of the multiply-add before it (``FFMA.SAT``; ``clamp`` on AMD). Such a
 clamp turns NaN into 0; kernels that use it look for NaN in their input themselves.
 """

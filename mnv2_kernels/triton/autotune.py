@@ -20,12 +20,14 @@ from torch import Tensor
 from triton.testing import do_bench
 
 from ..shapes import BlockShape
-from .configs import Config, block_config
+from .configs import FLOAT32, Config, block_config
 from .inverted_residual import block_launch
-from .packing import CHANNEL_STEP, MIN_STEP, Packing, padded_depth
+from .packing import MIN_STEP, Packing, padded_depth
 
 VARIABLE = "MNV2_TRITON_AUTOTUNE"
 OLDEST_CAPABILITY = (8, 0)
+# "rows" holds its input rows in shared memory.
+ROWS_CHANNELS = 64
 
 
 def chosen_config(shape: BlockShape, packing: Packing, precision: str, x: Tensor, packed: Tensor) -> Config:
@@ -97,21 +99,19 @@ def candidates(shape: BlockShape, dtype: torch.dtype) -> list[Config]:
     depth = padded_depth(shape.in_channels)
     tiles = [(64, 8), (128, 8), (256, 16)]
     steps = [bk for bk in (MIN_STEP, 32, 64) if depth % bk == 0]
-    widths = [bc for bc in (16, 32) if CHANNEL_STEP % bc == 0]
+    widths = (16, 32)
     configs = [
         Config("tile", m, bc, bk, warps, tile=tile, exact=exact)
         for (m, tile), bc, bk, warps, exact in product(tiles, widths, steps, (4, 8), (False, True))
     ]
-    if shape.in_channels <= CHANNEL_STEP:
+    if shape.in_channels <= ROWS_CHANNELS:
         configs += [
             Config("rows", 64, bc, bk, 4, stages=stages, rows=rows)
             for bc, bk, stages, rows in product(widths, steps, (1, 2), (1, 2, 4))
         ]
-    return (
-        [replace(config, resident=64, outputs=160) for config in configs]
-        if dtype == torch.float32
-        else configs
-    )
+    if dtype == torch.float32:
+        return [replace(config, resident=FLOAT32.resident, outputs=FLOAT32.outputs) for config in configs]
+    return configs
 
 
 # --- cache on disk ---

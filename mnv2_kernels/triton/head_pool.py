@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..shapes import HeadShape
 from .arithmetic import activate, load_pixels
-from .packing import DEPTH_STEP, MIN_STEP, Packing, padded_depth, power_of_two
+from .packing import Packing, dot_depth, padded_depth, power_of_two
 
 # Pixels a step: one image of 7 x 7 and an eighth more. Output channels of a program.
 PIXELS = 64
@@ -59,6 +58,6 @@ def launch_head_pool(
         IN=shape.in_channels, DEPTH=depth, OUT=shape.out_channels,
         OUT_STRIDE=power_of_two(shape.out_channels), **packing.offsets,
         ACTIVATION=shape.activation, PRECISION=precision,
-        M=PIXELS, BK=min(depth, DEPTH_STEP if x.dtype != torch.float32 else MIN_STEP), NA=channels,
+        M=PIXELS, BK=dot_depth(depth, x.dtype), NA=channels,
         GROUPS=groups, num_warps=WARPS,
     )  # fmt: skip

@@ -42,6 +42,11 @@ def padded_depth(channels: int) -> int:
     return MIN_STEP if channels <= MIN_STEP else round_up(channels, DEPTH_STEP)
 
 
+def dot_depth(depth: int, dtype: torch.dtype) -> int:
+    """The step of a dense sum of ``depth`` products; exact float32 keeps both operands in registers."""
+    return MIN_STEP if dtype == torch.float32 else min(depth, DEPTH_STEP)
+
+
 def is_folded(dtype: torch.dtype) -> bool:
     """Whether expand and depthwise weights hold their scales: less to do, but float32 loses accuracy."""
     return dtype != torch.float32

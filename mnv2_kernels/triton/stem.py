@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..shapes import StemShape
 from .arithmetic import activate
-from .packing import DEPTH_STEP, MIN_STEP, Packing, padded_depth, power_of_two
+from .packing import Packing, dot_depth, padded_depth, power_of_two
 
 # Pixels and output channels of a program.
 PIXELS = 128
@@ -64,6 +63,6 @@ def launch_stem(
         IN=shape.in_channels, DEPTH=depth, OUT=shape.out_channels,
         OUT_STRIDE=power_of_two(shape.out_channels), **packing.offsets,
         S=shape.stride, ACTIVATION=shape.activation, PRECISION=precision,
-        M=PIXELS, BK=min(depth, DEPTH_STEP if x.dtype != torch.float32 else MIN_STEP), NA=channels,
+        M=PIXELS, BK=dot_depth(depth, x.dtype), NA=channels,
         GROUPS=groups, num_warps=WARPS,
     )  # fmt: skip
