@@ -30,6 +30,11 @@ ISA_FLAGS = {
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
         *("-mavx2", "-mfma", "-mf16c"),
     },
+    "isa_amx_bf16.cpp": {
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
+        *("-mavx2", "-mfma", "-mf16c"),
+        *("-mamx-tile", "-mamx-bf16"),
+    },
     "isa_neon_fp16.cpp": {"-march=armv8.2-a+fp16"},
     "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }

@@ -86,6 +86,18 @@ void pack_fours(const Columns& columns, BFloat16* to)
             from_float(columns.weight(i, k), to + (k / 4 * columns.width + i) * 4 + k % 4);
 }
 
+// A matrix tile of weights: sixteen rows of pairs of depths of sixteen channels.
+constexpr int64_t tile_channels = 16, tile_depths = 32;
+
+void pack_tiles(const Columns& columns, BFloat16* to)
+{
+    for (int64_t i = 0; i < columns.count(); ++i)
+        for (int64_t k = 0; k < columns.depth; ++k) {
+            const int64_t tile = k / tile_depths * 2 + i / tile_channels, row = tile * tile_depths / 2 + k % tile_depths / 2;
+            from_float(columns.weight(i, k), to + (row * tile_channels + i % tile_channels) * 2 + k % 2);
+        }
+}
+
 void pack_dense(const ConvolutionWeights& from, int64_t depth, int64_t channels, int64_t panel, const PackLayout& layout,
                 float* to)
 {
@@ -112,7 +124,12 @@ void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t chann
         switch (layout.stored) {
             case ScalarType::float32: pack_rows(columns, weights); break;
             case ScalarType::float16: pack_rows(columns, reinterpret_cast<Half*>(weights)); break;
-            case ScalarType::bfloat16: pack_fours(columns, reinterpret_cast<BFloat16*>(weights)); break;
+            case ScalarType::bfloat16:
+                if (layout.isa == Isa::amx_bf16)
+                    pack_tiles(columns, reinterpret_cast<BFloat16*>(weights));
+                else
+                    pack_fours(columns, reinterpret_cast<BFloat16*>(weights));
+                break;
         }
         to += columns.width * column_floats;
     }
@@ -191,6 +208,7 @@ int32_t vector_width_of(Isa isa)
         case Isa::neon_fp16: return 8;
         case Isa::avx2: return 8;
         case Isa::avx512: return 16;
+        case Isa::amx_bf16: return 32;
     }
     return 0;
 }
@@ -300,7 +318,7 @@ Isa packed_isa(const void* packed)
 PackLayout packed_layout(const void* packed)
 {
     const PackedHeader header = read_header(packed);
-    return {header.isa, header.vector_width, common_panel_vectors, stored_type(header.isa)};
+    return {header.isa, header.vector_width, panel_vectors_of(header.vector_width), stored_type(header.isa)};
 }
 
 std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params)

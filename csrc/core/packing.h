@@ -8,7 +8,8 @@
 //
 // Values are float32 whatever the tensors' dtype, where the arithmetic is. Families that multiply 16-bit numbers hold the
 // weights of their pointwise layers in that type: float16 as weight[K][NR], K rounded up to vector_width; bfloat16 as
-// weight[K / 4][NR][4]. Channels and depths that only fill a vector are zero.
+// weight[K / 4][NR][4], or for matrix tiles as [K / 32][2][16][16][2]: of 32 depths two tiles of sixteen channels, whose rows
+// are pairs of depths. Channels and depths that only fill a vector or a tile are zero.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +20,7 @@
 
 namespace mnv2 {
 
-enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16 };
+enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16, amx_bf16 };
 
 // What a microkernel family asks of its weights.
 struct PackLayout {
@@ -32,13 +33,23 @@ struct PackLayout {
 // The type that a family's pointwise layers multiply.
 constexpr ScalarType stored_type(Isa isa)
 {
-    if (isa == Isa::neon_fp16) return ScalarType::float16;
-    if (isa == Isa::neon_bf16) return ScalarType::bfloat16;
+    switch (isa) {
+        case Isa::neon_fp16: return ScalarType::float16;
+        case Isa::neon_bf16:
+        case Isa::amx_bf16: return ScalarType::bfloat16;
+        case Isa::scalar:
+        case Isa::neon:
+        case Isa::avx2:
+        case Isa::avx512: break;
+    }
     return ScalarType::float32;
 }
 
-// The same for every family so far, so that a header need not tell.
-constexpr int32_t common_panel_vectors = 2;
+// The vectors of a panel follow from their width, so that a header need not tell.
+constexpr int32_t panel_vectors_of(int32_t vector_width)
+{
+    return vector_width < 32 ? 2 : 1;
+}
 
 // Contiguous float32 arrays of one convolution: weight as torch lays it out, scale and bias per output channel. A null
 // scale is 1, a null bias 0.
@@ -67,7 +78,8 @@ void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, 
 constexpr int64_t pointwise_column_floats(int64_t depth, const PackLayout& layout)
 {
     if (layout.stored == ScalarType::float32) return depth + 2;
-    return (depth + layout.vector_width - 1) / layout.vector_width * layout.vector_width / 2 + 2;
+    const int64_t padded = (depth + layout.vector_width - 1) / layout.vector_width * layout.vector_width;
+    return padded * scalar_bytes(layout.stored) / static_cast<int64_t>(sizeof(float)) + 2;
 }
 
 // Where each layer's weights start, in floats from the end of the header.

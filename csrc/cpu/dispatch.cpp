@@ -6,7 +6,11 @@
 
 #include "cpu/isa.h"
 
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -23,6 +27,25 @@ bool supports_avx512()
 {
     return supports_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+// The system gives tile registers, which take 8 KiB a thread, to processes that ask for them.
+bool has_tile_registers()
+{
+    constexpr long request_permission = 0x1023, tile_data = 18;
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+// With AVX-512's own bfloat16 instructions, which no processor with AMX lacks.
+bool supports_amx()
+{
+    static const bool supported = [] {
+        constexpr uint32_t amx_bf16 = 1u << 22, amx_tile = 1u << 24, avx512_bf16 = 1u << 5;
+        uint32_t a, b, c, d;
+        if (!supports_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & amx_bf16) || !(d & amx_tile)) return false;
+        return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx512_bf16) && has_tile_registers();
+    }();
+    return supported;
 }
 #elif defined(__aarch64__)
 bool supports_neon()
@@ -61,6 +84,7 @@ struct Candidate {
 // Best first.
 constexpr Candidate candidates[] = {
 #if defined(__x86_64__)
+    {"amx_bf16", MNV2_HAVE_AMX_BF16 ? &amx_bf16_kernels : nullptr, supports_amx},
     {"avx512", MNV2_HAVE_AVX512 ? &avx512_kernels : nullptr, supports_avx512},
     {"avx2", MNV2_HAVE_AVX2 ? &avx2_kernels : nullptr, supports_avx2},
 #elif defined(__aarch64__)

@@ -6,6 +6,7 @@
 //
 #include "cpu/isa-inl.h"
 #include "cpu/isa.h"
+#include "cpu/pointwise_registers-inl.h"
 
 namespace mnv2::cpu {
 

@@ -1,10 +1,9 @@
-// The pointwise microkernel: tiles of ROWS pixels by VECTORS vectors of output channels over the whole depth. Activations are
+// A pointwise layer: panel by panel of its output channels over all pixels, and what happens to a tile's sums. Activations are
 // blocked, [channels / lanes][pixels][lanes], so that a tile's pixels lie at constant displacements; weights are panels as
 // core/packing.h describes them.
 #pragma once
 
 #include <cstdint>
-#include <utility>
 
 #include "core/block.h"
 #include "core/packing.h"
@@ -89,61 +88,11 @@ struct PointwiseLayer {
     Epilogue epilogue;
 };
 
-// Tiles of consecutive pixels. The loop over them is in here: a call for each takes some 20 cycles (NOTES.md).
-template <int ROWS, int VECTORS, bool IS_LONG>
-void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x, const float* panel, float* y,
-                     int64_t last_lanes, const Stored* residual)
-{
-    for (; tiles > 0; --tiles) {
-        Accumulators<ROWS, VECTORS> sums;
-        sum_tile<IS_LONG>(sums, layer.depth, layer.x_plane, x, panel + 2 * VECTORS * lanes);
-        finish_tile(sums, panel, layer.epilogue, y, last_lanes, residual);
-        x += ROWS * lanes;
-        y += ROWS * layer.epilogue.y_pixel;
-        if (residual) residual += ROWS * lanes;
-    }
-}
-
-using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const Stored*, const float*, float*, int64_t, const Stored*);
-
-template <int VECTORS>
-struct PointwiseKernels {
-    static constexpr int max_rows = tile_rows[VECTORS - 1];
-    PointwiseTiles of_rows[max_rows + 1];
-};
-
-template <int VECTORS, bool IS_LONG, int... ROWS_BELOW>
-constexpr PointwiseKernels<VECTORS> list_pointwise_kernels(std::integer_sequence<int, ROWS_BELOW...>)
-{
-    return {{nullptr, pointwise_tiles<ROWS_BELOW + 1, VECTORS, IS_LONG>...}};
-}
-
-template <int VECTORS, bool IS_LONG>
-constexpr PointwiseKernels<VECTORS> pointwise_kernels =
-    list_pointwise_kernels<VECTORS, IS_LONG>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
-
-// Only float32 sums have a form of their own for long ones.
-template <int VECTORS>
-const PointwiseKernels<VECTORS>& kernels_of_depth(int64_t depth)
-{
-    if constexpr (type_of<Stored> == ScalarType::float32)
-        if (depth >= long_depth) return pointwise_kernels<VECTORS, true>;
-    return pointwise_kernels<VECTORS, false>;
-}
-
-// One panel over consecutive pixels, in tiles of nearly equal height: a short last tile would leave multiply-add chains idle.
+// One panel, VECTORS vectors wide, over consecutive pixels: by tiles in vector registers (pointwise_registers-inl.h) or by
+// matrix tiles (pointwise_amx-inl.h), whichever the instruction set's file includes.
 template <int VECTORS>
 void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
-                     int64_t last_lanes, const Stored* residual)
-{
-    const PointwiseKernels<VECTORS>& kernels = kernels_of_depth<VECTORS>(layer.depth);
-    const int64_t tiles = (pixels + kernels.max_rows - 1) / kernels.max_rows;
-    const int64_t rows = pixels / tiles, higher = pixels % tiles;
-    if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual);
-    const int64_t done = higher * (rows + 1);
-    kernels.of_rows[rows](layer, tiles - higher, x + done * lanes, panel, y + done * layer.epilogue.y_pixel, last_lanes,
-                          residual ? residual + done * lanes : nullptr);
-}
+                     int64_t last_lanes, const Stored* residual);
 
 // Output channels [first, last) of a layer with out_channels channels; first is a multiple of panel_width. y and residual
 // point to channel first.
@@ -155,8 +104,8 @@ void pointwise(const PointwiseLayer& layer, int64_t first, int64_t last, int64_t
     for (int64_t channel = first; channel < last; channel += panel_width) {
         const int64_t channels = last - channel;
         const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
-        if (channels > lanes)
-            pointwise_panel<2>(layer, pixels, x, panel, y, last_lanes, residual);
+        if (panel_vectors > 1 && channels > lanes)
+            pointwise_panel<panel_vectors>(layer, pixels, x, panel, y, last_lanes, residual);
         else
             pointwise_panel<1>(layer, pixels, x, panel, y, last_lanes, residual);
         panel += panel_width * column;

@@ -56,10 +56,12 @@ void stem_tiles(const StemLayer& layer, int64_t tiles, int64_t column, const flo
 
 using StemTiles = void (*)(const StemLayer&, int64_t, int64_t, const float*, float*, int64_t);
 
-// Two vectors of float32 accumulators a pixel: where pointwise tiles are not of those, three quarters of the registers.
-constexpr int most_stem_rows = 3 * registers / (8 * parts);
-constexpr int stem_rows[] = {type_of<Stored> == ScalarType::float32 ? tile_rows[0] : most_stem_rows,
-                             type_of<Stored> == ScalarType::float32 ? tile_rows[1] : most_stem_rows};
+// The pointwise tiles' where those are of float32 in registers, too; else three quarters of the registers.
+constexpr int stem_tile_rows(int vectors)
+{
+    return type_of<Stored> == ScalarType::float32 ? tile_rows[vectors - 1] : 3 * registers / (4 * parts * vectors);
+}
+constexpr int stem_rows[] = {stem_tile_rows(1), stem_tile_rows(2)};
 
 // Sums of 192 and more have 22 input channels or more, which no image has: a few tile heights will do.
 template <bool IS_LONG, int VECTORS>
@@ -98,8 +100,8 @@ void stem_panels(const StemLayer& layer, int64_t columns, int64_t out_channels, 
     for (int64_t channel = 0; channel < out_channels; channel += panel_width) {
         const int64_t channels = out_channels - channel;
         const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
-        if (channels > lanes)
-            stem_panel<IS_LONG, STRIDE, 2>(layer, columns, panel, y, last_lanes);
+        if (panel_vectors > 1 && channels > lanes)
+            stem_panel<IS_LONG, STRIDE, panel_vectors>(layer, columns, panel, y, last_lanes);
         else
             stem_panel<IS_LONG, STRIDE, 1>(layer, columns, panel, y, last_lanes);
         panel += panel_width * (layer.in_channels * kernel_taps + 2);

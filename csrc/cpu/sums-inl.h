@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t long_depth = 192;
 constexpr int64_t sum_depth = 96;
 
-constexpr int panel_vectors = common_panel_vectors;
+constexpr int panel_vectors = panel_vectors_of(lanes);
 constexpr int panel_width = panel_vectors * lanes;
 
 constexpr int64_t smaller(int64_t a, int64_t b)

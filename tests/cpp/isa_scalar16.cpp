@@ -5,6 +5,7 @@
 #include "cpu/simd/scalar.h"
 //
 #include "cpu/isa-inl.h"
+#include "cpu/pointwise_registers-inl.h"
 #include "wide_scalars.h"
 
 namespace mnv2::test {
