@@ -107,7 +107,7 @@ def test_a_missing_scale_is_1_and_a_missing_bias_0(isa, scale, bias):
 
 # --- special values ---
 
-# Of the sums of absolute products in the cases below.
+# What roundings of 16-bit factors are relative to in the cases below.
 LARGEST_MAGNITUDE = 40.0
 
 
