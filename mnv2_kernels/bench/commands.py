@@ -90,7 +90,10 @@ def traffic(
         str, typer.Option(metavar="BYTES", help="Last-level cache, a power of two, such as 256K or 32M.")
     ] = "1M",
     l2: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Second-level cache to plan for; this machine's.")
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Second-level cache to plan for; this machine's, or half of --cache."
+        ),
     ] = None,
     eager: Annotated[bool, typer.Option(help="Count torch's layers, too: takes some minutes.")] = True,
     json_file: Json = None,

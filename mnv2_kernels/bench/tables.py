@@ -10,7 +10,7 @@ from rich.text import Text
 from ..tables import add_numbers, count, new_facts, new_table, spaced
 from .callgrind import WAYS
 from .compare import PeerRow
-from .memory import NETWORK, MemoryRow, SplitRow
+from .memory import NETWORK, MemoryRow, SplitRow, split_totals
 from .traffic import EAGER_SHARE, FLOOR_FACTOR, LARGE_IMAGE, TrafficRow
 
 NONE = "-"
@@ -111,20 +111,17 @@ def memory(rows: Sequence[MemoryRow]) -> RenderableType:
 
 def splits(rows: Sequence[SplitRow]) -> RenderableType:
     """One line for each block with times, one with scratch, then all blocks' sum."""
-    parts = sorted({row.parts for row in rows})
+    totals = split_totals(rows)
     table = new_table()
     table.add_column("block", no_wrap=True)
     table.add_column("", no_wrap=True)
-    add_numbers(table, *(PLANNED if number == 0 else f"t = {number}" for number in parts))
+    add_numbers(table, *(PLANNED if total.parts == 0 else f"t = {total.parts}" for total in totals))
     for block in dict.fromkeys(row.block for row in rows):
         of_block = [row for row in rows if row.block == block]
         table.add_row(block, "ms", *(f"{row.ms:.3f}" for row in of_block))
         table.add_row("", "KiB", *(f"{row.scratch_bytes / 1024:.0f}" for row in of_block))
-    totals = [[row for row in rows if row.parts == number] for number in parts]
-    table.add_row("all blocks", "ms", *(f"{sum(row.blocks * row.ms for row in each):.3f}" for each in totals))
-    table.add_row(
-        "largest", "KiB", *(f"{max(row.scratch_bytes for row in each) / 1024:.0f}" for each in totals)
-    )
+    table.add_row("all blocks", "ms", *(f"{total.ms:.3f}" for total in totals))
+    table.add_row("largest", "KiB", *(f"{total.scratch_bytes / 1024:.0f}" for total in totals))
     about = new_facts()
     about.add_row("parts", "expanded channels in t parts over the whole image (arXiv 1801.04381, 5.1)")
     about.add_row(PLANNED, "as the kernels cut a block: strips of rows, then parts where these fit no cache")
