@@ -17,9 +17,12 @@ from ..console import show
 from ..verify import DtypeName
 from . import BenchError, tables
 from .compare import PeerRow, chosen_settings, compare, standard_settings
+from .headlines import measure_headlines
 from .memory import DeviceName, measure_memory, measure_splits
 from .peers import ALL, select_peers
 from .results import Results, Row, collect, write_results
+from .roofline import measure_roofline
+from .scaling import measure_scaling
 from .traffic import measure_traffic, parse_bytes
 
 WRONG_RESULT = 1
@@ -127,6 +130,33 @@ def memory(
     rows = measure_memory(getattr(torch, dtype), device)
     show(tables.memory(rows))
     _write(json_file, collect(rows, 1, context.obj))
+
+
+@app.command()
+def headlines(context: typer.Context, rounds: Rounds = 30, json_file: Json = None) -> None:
+    """Time MobileNetV1 1.0, V2 1.0 and V2 1.4, eager and fused, beside the paper's figures."""
+    _check_folder(json_file)
+    rows = measure_headlines(rounds)
+    show(tables.headlines(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command()
+def scaling(context: typer.Context, rounds: Rounds = 20, json_file: Json = None) -> None:
+    """Time the fused network by batch, resolution, width and number of threads."""
+    _check_folder(json_file)
+    rows = list(measure_scaling(rounds, torch.get_num_threads()))
+    show(tables.scaling(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command()
+def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None) -> None:
+    """Time every block, fused and unfused, beside the multiply-add peak and the speed of a copy."""
+    _check_folder(json_file)
+    rows = list(measure_roofline(rounds))
+    show(tables.roofline(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
