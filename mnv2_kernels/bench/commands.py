@@ -1,6 +1,7 @@
 """The benchmarks' commands, which cli.py takes over.
 
-Each prints tables and, with --json, writes a results file. The context's object is the command line.
+Each prints tables and, with --json, writes a results file; report makes a page of those. The context's
+object is the command line.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .compare import PeerRow, chosen_settings, compare, standard_settings
 from .headlines import measure_headlines
 from .memory import DeviceName, measure_memory, measure_splits
 from .peers import ALL, select_peers
+from .report import DEFAULT_RESULTS, write_report
 from .results import Results, Row, collect, write_results
 from .roofline import measure_roofline
 from .scaling import measure_scaling
@@ -157,6 +159,18 @@ def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None
     rows = list(measure_roofline(rounds))
     show(tables.roofline(rows))
     _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command()
+def report(
+    results: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the other commands' --json files lie.")
+    ] = DEFAULT_RESULTS,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
+) -> None:
+    """Write one page, to be opened in a browser, of all results files."""
+    write_report(results, out)
+    print(f"{out}: open it in a browser")
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
