@@ -204,6 +204,7 @@ def test_silence_reaches_what_is_printed_from_c(capfd) -> None:
         (["--dtype", "int8"], "--dtype"),
         (["--size", "8"], "--size"),
         (["--json", "nowhere/peers.json"], "there is no folder nowhere"),
+        (["--json", "."], "a folder, where a file is to be written"),
     ],
 )
 def test_refusals(arguments, message, capsys: Capture) -> None:

@@ -199,6 +199,11 @@ def test_no_results(capsys: Capture, tmp_path: Path) -> None:
     )
 
 
+def test_no_folder(capsys: Capture, tmp_path: Path) -> None:
+    message = refusal(capsys, ["report", "--results", tmp_path / "none"])
+    assert "none: no such folder; --results names" in message
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_file_of_something_else(capsys: Capture, folder: Path) -> None:
     (folder / "scaling.json").write_text("{}")

@@ -6,6 +6,7 @@ object is the command line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,7 +66,7 @@ def bench(
 
     --batch and --threads may be repeated. With neither and no --dtype, the settings are the README's.
     """
-    _check_folder(json_file)
+    _check_file(json_file)
     if device == "cuda" and not torch.cuda.is_available():
         raise BenchError("torch sees no GPU")
     chosen = select_peers(peers.split(","), device)
@@ -104,7 +105,7 @@ def traffic(
     json_file: Json = None,
 ) -> None:
     """Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."""
-    _check_folder(json_file)
+    _check_file(json_file)
     l2_bytes = None if l2 is None else parse_bytes(l2)
     rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes)
     show(tables.traffic(rows))
@@ -123,12 +124,14 @@ def memory(
     json_file: Json = None,
 ) -> None:
     """Show the memory of a forward pass by resolution: fused, eager, and the paper's table 3."""
-    _check_folder(json_file)
+    _check_file(json_file)
     if split:
+        _refuse_options(context, ("dtype", "device"), "--split times float32 blocks on a CPU")
         splits = list(measure_splits(rounds))
         show(tables.splits(splits))
         _write(json_file, collect(splits, rounds, context.obj))
         return
+    _refuse_options(context, ("rounds",), "for --split alone, the rest is the same every time")
     rows = measure_memory(getattr(torch, dtype), device)
     show(tables.memory(rows))
     _write(json_file, collect(rows, 1, context.obj))
@@ -137,7 +140,7 @@ def memory(
 @app.command()
 def headlines(context: typer.Context, rounds: Rounds = 30, json_file: Json = None) -> None:
     """Time MobileNetV1 1.0, V2 1.0 and V2 1.4, eager and fused, beside the paper's figures."""
-    _check_folder(json_file)
+    _check_file(json_file)
     rows = measure_headlines(rounds)
     show(tables.headlines(rows))
     _write(json_file, collect(rows, rounds, context.obj))
@@ -146,7 +149,7 @@ def headlines(context: typer.Context, rounds: Rounds = 30, json_file: Json = Non
 @app.command()
 def scaling(context: typer.Context, rounds: Rounds = 20, json_file: Json = None) -> None:
     """Time the fused network by batch, resolution, width and number of threads."""
-    _check_folder(json_file)
+    _check_file(json_file)
     rows = list(measure_scaling(rounds, torch.get_num_threads()))
     show(tables.scaling(rows))
     _write(json_file, collect(rows, rounds, context.obj))
@@ -155,7 +158,7 @@ def scaling(context: typer.Context, rounds: Rounds = 20, json_file: Json = None)
 @app.command()
 def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None) -> None:
     """Time every block, fused and unfused, beside the multiply-add peak and the speed of a copy."""
-    _check_folder(json_file)
+    _check_file(json_file)
     rows = list(measure_roofline(rounds))
     show(tables.roofline(rows))
     _write(json_file, collect(rows, rounds, context.obj))
@@ -177,10 +180,20 @@ def _is_given(context: typer.Context, option: str) -> bool:
     return context.get_parameter_source(option).name == "COMMANDLINE"
 
 
-def _check_folder(json_file: Path | None) -> None:
+def _check_file(json_file: Path | None) -> None:
     """Before minutes of work whose results nobody could write."""
-    if json_file is not None and not json_file.parent.is_dir():
+    if json_file is None:
+        return
+    if not json_file.parent.is_dir():
         raise BenchError(f"{json_file}: there is no folder {json_file.parent}")
+    if json_file.is_dir():
+        raise BenchError(f"{json_file}: a folder, where a file is to be written")
+
+
+def _refuse_options(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Rather than to ignore what somebody asked for."""
+    if given := [f"--{name}" for name in names if _is_given(context, name)]:
+        raise BenchError(f"{' and '.join(given)}: {why}")
 
 
 def _write(json_file: Path | None, results: Results[Row]) -> None:

@@ -76,8 +76,10 @@ def make_page(folder: Path) -> str:
     """The HTML of all results files in a folder.
 
     Raises:
-        BenchError: there is none, or one cannot be read.
+        BenchError: there is no such folder, no results file in it, or one that cannot be read.
     """
+    if not folder.is_dir():
+        raise BenchError(f"{folder}: no such folder; --results names the one with the results files")
     sections = [_fill(section, folder) for section in SECTIONS]
     if not any(section.content for section in sections):
         raise BenchError(

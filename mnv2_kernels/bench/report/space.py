@@ -117,21 +117,23 @@ def splits(rows: Sequence[SplitRow]) -> Content:
         f"float32, {rows[0].isa}; medians of calls in turn.",
         drawings=[charts.splits(rows)],
         tables=[
-            _by_parts("ms", rows, lambda row: f"{row.ms:.3f}"),
-            _by_parts("KiB of scratch", rows, lambda row: f"{row.scratch_bytes / 1024:.0f}"),
+            _by_parts("ms", ALL_BLOCKS, rows, lambda row: f"{row.ms:.3f}"),
+            _by_parts("KiB of scratch", "largest", rows, lambda row: f"{row.scratch_bytes / 1024:.0f}"),
         ],
     )
 
 
-def _by_parts(title: str, rows: Sequence[SplitRow], text: Callable[[SplitRow | SplitTotal], str]) -> Table:
-    """Blocks down, parts across."""
+def _by_parts(
+    title: str, total: str, rows: Sequence[SplitRow], text: Callable[[SplitRow | SplitTotal], str]
+) -> Table:
+    """Blocks down, their total last, parts across."""
     totals = split_totals(rows)
     blocks = dict.fromkeys(row.block for row in rows)
     return Table(
-        columns=[title, "plan", *(f"t = {total.parts}" for total in totals[1:])],
+        columns=[title, "plan", *(f"t = {each.parts}" for each in totals[1:])],
         rows=[
             *([block, *(text(row) for row in rows if row.block == block)] for block in blocks),
-            [ALL_BLOCKS, *map(text, totals)],
+            [total, *map(text, totals)],
         ],
-        marked=[ALL_BLOCKS],
+        marked=[total],
     )
