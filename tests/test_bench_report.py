@@ -14,9 +14,11 @@ import typer
 from cli_cases import refusal
 
 from mnv2_kernels.bench import commands, report
+from mnv2_kernels.bench.compare import PeerRow
 from mnv2_kernels.bench.report import charts
 from mnv2_kernels.bench.report.drawing import DARK, LIGHT, Drawing
 from mnv2_kernels.bench.report.page import SECTIONS, Section, make_page
+from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -80,8 +82,8 @@ def test_its_figures_are_those_of_the_files(tmp_path: Path) -> None:
     content = json.loads((RESULTS / "peers.json").read_text())
     content["rows"][0]["median_ms"] = 98.76
     (tmp_path / "peers.json").write_text(json.dumps(content))
-    # In the table, and as the label of a bar in both drawings.
-    assert make_page(tmp_path).count("98.76") == 3
+    # In the sentence, in the table, and as the label of a bar in both drawings.
+    assert make_page(tmp_path).count("98.76") == 4
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -125,7 +127,17 @@ def test_a_page_without_optional_figures(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     page = make_page(tmp_path)
     assert page.count("<figure") == 3
+    assert re.search(r"fused takes [\d.]+ ms an image\.", page)
+    assert "Without a time" not in page
     assert "None" not in page
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_peer_without_a_time_says_why() -> None:
+    page = html.unescape(make_page(RESULTS))
+    obstacles = {row.obstacle for row in read_results(RESULTS / "peers.json", PeerRow).rows} - {None}
+    assert obstacles
+    assert all(f"{obstacle} (" in page for obstacle in obstacles)
 
 
 def test_commands_are_those_of_the_command_line() -> None:

@@ -57,6 +57,11 @@ class PeerRow:
     share: float | None = None
 
     @property
+    def plain_title(self) -> str:
+        """For what is not Markdown."""
+        return self.title.replace("`", "")
+
+    @property
     def setting(self) -> Setting:
         return Setting(self.dtype, self.threads, self.batch, self.size, self.width, self.device)
 

@@ -29,7 +29,7 @@ def peers(rows: Sequence[PeerRow]) -> RenderableType:
     for row in rows:
         if row.median_ms is not None:
             lines.add_row(
-                row.title.replace("`", ""),
+                row.plain_title,
                 f"{row.median_ms:.2f}",
                 f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
                 f"{row.images_per_s:.0f}",
@@ -40,7 +40,7 @@ def peers(rows: Sequence[PeerRow]) -> RenderableType:
             )
         else:
             style = "bold red" if row.wrong else None
-            reasons.add_row(f"without {row.title.replace('`', '')}", Text(row.obstacle or "", style=style))
+            reasons.add_row(f"without {row.plain_title}", Text(row.obstacle or "", style=style))
     return spaced(Text(str(rows[0].setting), style="bold"), lines, reasons)
 
 

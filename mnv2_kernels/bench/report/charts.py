@@ -29,7 +29,7 @@ def peers(dtype: str, panels: dict[str, list[PeerRow]]) -> Drawing:
             rows = sorted(rows, key=lambda row: row.median_ms)
             times = [row.median_ms for row in rows]
             colours = [FUSED if row.peer in OURS else EAGER for row in rows]
-            bars = axes.barh([row.title.replace("`", "") for row in rows], times, 0.74, color=colours)
+            bars = axes.barh([row.plain_title for row in rows], times, 0.74, color=colours)
             for bar, row in zip(bars, rows, strict=True):
                 bar.set_alpha(1 if row.accuracy == row.dtype else LESS_ACCURATE_ALPHA)
             label(axes, bars, [f"{time:.2f}" for time in times])
@@ -108,14 +108,17 @@ def roofline(rows: Sequence[RooflineRow]) -> Drawing:
     def paint(canvas: Canvas) -> None:
         (axes,) = canvas.panels(1, 1, 4.2)
         _roof(axes, rows)
-        for number, row in enumerate(rows, 1):
-            start, end = (
-                (row.unfused_intensity, row.unfused_gflops),
-                (row.fused_intensity, row.fused_gflops),
+        for row in rows:
+            axes.plot(
+                [row.unfused_intensity, row.fused_intensity],
+                [row.unfused_gflops, row.fused_gflops],
+                color=MUTED,
+                linewidth=0.8,
+                alpha=0.6,
+                zorder=2,
             )
-            axes.plot(*zip(start, end, strict=True), color=MUTED, linewidth=0.8, alpha=0.6, zorder=2)
-            style = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 8}
-            axes.annotate(str(number), start, (-5, 0), color=MUTED, **style)
+        if canvas.is_wide:
+            _name_stages(axes, rows)
         unfused = [row.unfused_intensity for row in rows], [row.unfused_gflops for row in rows]
         fused = [row.fused_intensity for row in rows], [row.fused_gflops for row in rows]
         axes.scatter(*unfused, color=UNFUSED, s=26, label="unfused", zorder=3)
@@ -124,7 +127,7 @@ def roofline(rows: Sequence[RooflineRow]) -> Drawing:
         axes.set_ylabel("GFLOP/s")
         canvas.legend(axes, 2)
 
-    return draw("roofline", "Every block, numbered as in the table: from unfused to fused", paint)
+    return draw("roofline", "GFLOP/s over operations a byte: every block from unfused to fused", paint)
 
 
 def _roof(axes: Axes, rows: Sequence[RooflineRow]) -> None:
@@ -144,6 +147,22 @@ def _roof(axes: Axes, rows: Sequence[RooflineRow]) -> None:
     style = {"textcoords": "offset points", "color": INK, "fontsize": 8.5}
     axes.annotate(f"{peak:.0f} GFLOP/s", (right, peak), (-2, 4), ha="right", **style)
     axes.annotate(f"{slope:.0f} GB/s", (left, left * slope), (6, 0), va="center", **style)
+
+
+def _name_stages(axes: Axes, rows: Sequence[RooflineRow]) -> None:
+    """The resolution left of an unfused block, where there is room beside the others."""
+
+    def is_left_of(other: RooflineRow, row: RooflineRow) -> bool:
+        """By less than a name is wide and high."""
+        width = row.unfused_intensity / other.unfused_intensity
+        height = row.unfused_gflops / other.unfused_gflops
+        return other is not row and 1 <= width < 1.25 and 0.95 < height < 1.05
+
+    for row in rows:
+        if not any(is_left_of(other, row) for other in rows):
+            place = row.unfused_intensity, row.unfused_gflops
+            style = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 8}
+            axes.annotate(f"{row.height}x{row.height}", place, (-6, 0), color=MUTED, **style)
 
 
 def headlines(rows: Sequence[HeadlineRow]) -> Drawing:

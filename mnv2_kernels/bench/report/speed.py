@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..compare import PeerRow
 from ..headlines import HeadlineRow
@@ -28,24 +28,45 @@ def peers(rows: Sequence[PeerRow]) -> Content:
         for setting, each in by_setting.items()
         if setting.dtype == first.dtype and (timed := [row for row in each if row.median_ms is not None])
     }
-    titles = {row.peer: _title(row) for row in rows}
-    table = Table(
+    tiles = _peer_tiles(by_setting[first])
+    return Content(
+        finding=f"In {first.brief}, fused takes {_cell(by_setting[first], FUSED)} ms an image"
+        + "".join(f"; {tile.value} {tile.text}" for tile in tiles)
+        + ".",
+        reading=f"MobileNetV2 {first.width:g}, {first.size} x {first.size}: medians of calls in turn in one "
+        "process, each engine checked against float64 first; in brackets, how many times that of fused. Pale "
+        f"bars compute in less than {first.dtype}. {_obstacles(rows)}",
+        drawings=[charts.peers(first.dtype, charted)] if charted else [],
+        tables=[_peer_table(rows, by_setting)],
+        tiles=tiles,
+    )
+
+
+def _peer_table(rows: Sequence[PeerRow], by_setting: Mapping[Setting, Sequence[PeerRow]]) -> Table:
+    """Peers down, settings across."""
+    titles = {row.peer: row.plain_title for row in rows}
+    shares = [next((row.share for row in each if row.peer == FUSED), None) for each in by_setting.values()]
+    return Table(
         columns=["ms an image", *(setting.brief for setting in by_setting)],
         rows=[
-            [title, *(_cell(each, peer) for each in by_setting.values())] for peer, title in titles.items()
+            *(
+                [title, *(_cell(each, peer) for each in by_setting.values())]
+                for peer, title in titles.items()
+            ),
+            ["share of the peak, fused", *(NONE if share is None else f"{share:.0%}" for share in shares)],
         ],
         marked=[titles[peer] for peer in OURS if peer in titles],
     )
-    tiles = _peer_tiles(by_setting[first])
-    return Content(
-        finding=f"In {first.brief}: " + "; ".join(f"{tile.value} {tile.text}" for tile in tiles) + ".",
-        reading=f"MobileNetV2 {first.width:g}, {first.size} x {first.size}: medians of calls in turn in one "
-        "process, each engine checked against float64 first; in brackets, how many times that of fused. Pale "
-        "bars compute in less than float32; a dash is what an engine cannot run here.",
-        drawings=[charts.peers(first.dtype, charted)] if charted else [],
-        tables=[table],
-        tiles=tiles,
-    )
+
+
+def _obstacles(rows: Sequence[PeerRow]) -> str:
+    """Why some have no time, each reason once."""
+    titles: dict[str, list[str]] = {}
+    for row in rows:
+        if row.obstacle is not None and row.plain_title not in titles.setdefault(row.obstacle, []):
+            titles[row.obstacle].append(row.plain_title)
+    reasons = "; ".join(f"{reason} ({', '.join(those)})" for reason, those in titles.items())
+    return f"Without a time: {reasons}." if reasons else ""
 
 
 def _peer_tiles(rows: Sequence[PeerRow]) -> list[Tile]:
@@ -60,14 +81,11 @@ def _peer_tiles(rows: Sequence[PeerRow]) -> list[Tile]:
         fastest = min(others, key=lambda row: row.ratio)
         tiles.append(
             Tile(
-                f"{times(fastest.ratio)}×", f"as fast as the fastest {fastest.dtype} peer, {_title(fastest)}"
+                f"{times(fastest.ratio)}×",
+                f"as fast as the fastest {fastest.dtype} peer, {fastest.plain_title}",
             )
         )
     return tiles
-
-
-def _title(row: PeerRow) -> str:
-    return row.title.replace("`", "")
 
 
 def _cell(rows: Sequence[PeerRow], peer: str) -> str:
@@ -90,7 +108,7 @@ def roofline(rows: Sequence[RooflineRow]) -> Content:
         reading="Both ways run the same microkernels, one thread, batch 1, float32. Bytes are what a block "
         "has to move: fused its input, output and weights, unfused each convolution's, once each. The "
         "sloping line is a copy of data outside of the second-level cache; an unfused block above it keeps "
-        "its tensors inside.",
+        "its tensors inside. Of blocks close together the leftmost has its resolution written beside it.",
         drawings=[charts.roofline(rows)],
         tables=[
             Table(
@@ -100,7 +118,7 @@ def roofline(rows: Sequence[RooflineRow]) -> Content:
                 ],
                 rows=[
                     [
-                        f"{number}: {row.block}",
+                        row.block,
                         f"{row.fused_ms:.3f}",
                         f"{row.fused_gflops / peak:.0%}",
                         f"{row.fused_intensity:.0f}",
@@ -108,7 +126,7 @@ def roofline(rows: Sequence[RooflineRow]) -> Content:
                         f"{row.unfused_gflops / peak:.0%}",
                         f"{row.unfused_intensity:.0f}",
                     ]
-                    for number, row in enumerate(rows, 1)
+                    for row in rows
                 ],
             )
         ],
