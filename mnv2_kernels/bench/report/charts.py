@@ -131,7 +131,7 @@ def roofline(rows: Sequence[RooflineRow]) -> Drawing:
 
 
 def _roof(axes: Axes, rows: Sequence[RooflineRow]) -> None:
-    """The axes, and the two lines that nothing gets over."""
+    """The axes and the two lines of the roof."""
     peak, slope = rows[0].peak_gflops, rows[0].copy_gb_per_s
     left = min(row.unfused_intensity for row in rows) / 2
     right = max(row.fused_intensity for row in rows) * 1.5

@@ -68,10 +68,10 @@ def memory(rows: Sequence[MemoryRow]) -> Content:
     return Content(
         finding=f"No tensor of the fused network is larger than V2's column of the paper's table 3 at {met} "
         f"of {len(stages)} resolutions.{peak}",
-        reading=f"KB of {network.dtype} on {network.device}, 224 x 224, batch 1. Tensors: the largest that "
-        "torch's allocator gave out; peaks: what lives at a time while a block runs, by its input's "
-        "resolution; scratch: a thread's, outside of that allocator. The paper prints V2's column for "
-        "other channels than its table 2 has; as computed is by table 2, at the dtype's width.",
+        reading=f"KB of {network.dtype} on {network.device}, 224 x 224, batch 1. Printed: the paper's, at "
+        "16 bit, for more channels than its table 2 has; as computed: by table 2, at the dtype's width. "
+        "Tensors: the largest that torch's allocator gave out; peaks: what lives at a time while a block "
+        "runs, by its input's resolution; scratch: a thread's, outside of that allocator.",
         drawings=[charts.memory(stages)],
         tables=[
             Table(
