@@ -24,12 +24,15 @@ FLAGS = (
 TIMEOUT_S = 60
 
 # Of each frame: the page's width and the frame's, elements that reach over its edge outside of a container
-# that scrolls, and of each figure the drawing that is shown: its size, and texts that it cuts off.
+# that scrolls, tables whose first column, which stays in place, leaves no room for the others, and of each
+# figure the drawing that is shown: its size, and texts that it cuts off.
 MEASURE = """
 const seen = [...document.querySelectorAll("iframe")].map((frame) => {
   const page = frame.contentDocument, root = page.documentElement;
   const outside = [...page.querySelectorAll("body *")].filter((element) => !element.closest(".scroll, svg")
     && element.getBoundingClientRect().right > root.clientWidth + 1);
+  const crowded = [...page.querySelectorAll("table")].filter((table) =>
+    table.rows[0].cells[0].offsetWidth > 0.6 * table.parentElement.clientWidth);
   const figures = [...page.querySelectorAll("figure")].map((figure) => {
     const shown = [...figure.querySelectorAll("svg")].filter((svg) => svg.getBoundingClientRect().width > 0);
     const box = shown[0].getBoundingClientRect();
@@ -42,6 +45,7 @@ const seen = [...document.querySelectorAll("iframe")].map((frame) => {
       cut: cut.map((text) => text.textContent)};
   });
   return {width: root.clientWidth, scroll_width: root.scrollWidth, figures,
+    crowded: crowded.map((table) => table.rows[0].textContent),
     outside: outside.map((element) => element.outerHTML.slice(0, 80))};
 });
 document.body.textContent = "";

@@ -183,10 +183,20 @@ def scaling(rows: Sequence[ScalingRow]) -> Content:
         drawings=[charts.scaling(rows)],
         tables=[
             Table(
-                columns=["setting", "ms an image", "spread", "ps a MAC", "of the base"],
+                columns=[
+                    "images, width",
+                    "threads",
+                    "batch",
+                    "ms an image",
+                    "spread",
+                    "ps a MAC",
+                    "of the base",
+                ],
                 rows=[
                     [
-                        str(row.setting),
+                        f"{row.size}x{row.size}, {row.width:g}",
+                        str(row.threads),
+                        str(row.batch),
                         f"{row.median_ms:.2f}",
                         f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
                         f"{row.ps_per_mac:.1f}",
@@ -194,7 +204,6 @@ def scaling(rows: Sequence[ScalingRow]) -> Content:
                     ]
                     for row in rows
                 ],
-                marked=[str(base.setting)],
             )
         ],
     )
