@@ -13,11 +13,13 @@ PARALLEL = --numprocesses auto --maxprocesses 4
 # What pytest adds to ctest where there is a build for ARM.
 ARM_TESTS = tests/test_arm_build.py tests/test_disassembly_arm.py tests/test_network_program.py
 
+RESULTS = benchmarks/results
+
 # The other torch that test-torch runs this build's libraries under.
 TORCH ?= 2.13.0
 TORCH_VENV = build/torch-$(TORCH)
 
-.PHONY: demo test test-arm arm-tools test-torch bench gpu-check lint build clean
+.PHONY: demo test test-arm arm-tools test-torch bench record gpu-check lint build clean
 
 demo: build
 	mnv2 demo
@@ -55,6 +57,19 @@ bench: build
 	pip install --no-build-isolation --editable '.[bench]'
 	mnv2 bench --quick
 	pytest benchmarks --benchmark-only -k quick
+
+# Every results file of this machine, the README's table and the report of them; traffic needs valgrind.
+record: build
+	pip install --no-build-isolation --editable '.[bench]'
+	mnv2 bench --json $(RESULTS)/peers.json
+	mnv2 traffic --json $(RESULTS)/traffic.json
+	mnv2 roofline --json $(RESULTS)/roofline.json
+	mnv2 memory --json $(RESULTS)/memory.json
+	mnv2 memory --split --json $(RESULTS)/memory-split.json
+	mnv2 headlines --json $(RESULTS)/headlines.json
+	mnv2 scaling --json $(RESULTS)/scaling.json
+	python benchmarks/readme.py
+	mnv2 report
 
 # Needs CMake, Ninja, nvcc, a GPU and the Python packages, but not this package installed.
 gpu-check:

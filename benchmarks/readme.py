@@ -29,11 +29,10 @@ def generate(results: Results[PeerRow]) -> str:
     for row in results.rows:
         by_setting.setdefault(row.setting, {})[row.peer] = row
     header = results.header
-    machine = f"{header.machine.processor}, {header.machine.cpus} CPUs, {header.isa}, torch {header.torch}"
-    columns = ["", *(_column(setting) for setting in by_setting)]
+    columns = ["", *(setting.brief for setting in by_setting)]
     titles = {row.peer: row.title for row in results.rows}
     lines = [
-        f"{machine}; {header.date[:10]}, commit {header.commit}, `{header.command}`:",
+        f"{header.where}; {header.when}, `{header.command}`:",
         "",
         _line(columns),
         "|" + "---|" * len(columns),
@@ -55,11 +54,6 @@ def _cell(row: PeerRow) -> str:
 
 def _share(row: PeerRow) -> str:
     return f"{row.share:.0%}"
-
-
-def _column(setting: Setting) -> str:
-    threads = f"{setting.threads} thread{'s' if setting.threads > 1 else ''}"
-    return f"{setting.dtype}, {threads}, batch {setting.batch}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import torch
 from conftest import ALL_THREADS, THREADS
 
 from mnv2_kernels import FusedMobileNetV2, shapes
-from mnv2_kernels.bench.compare import LARGEST_ERROR
+from mnv2_kernels.bench.accuracy import LARGEST_ERROR
 from mnv2_kernels.bench.setting import torch_threads
 from mnv2_kernels.networks import eager_copy
 from mnv2_kernels.ops import dtype_name

@@ -16,7 +16,7 @@ import torch
 import typer
 
 from . import __version__, _native, tables
-from .bench import BenchError
+from .bench import BenchError, WrongResultError
 from .bench import commands as bench_commands
 from .checkpoints import WeightsError
 from .classify import classify_photos
@@ -167,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="mnv2", standalone_mode=False, obj=written)
     except UsageError as error:
         return _refuse(error.format_message())
+    except WrongResultError as error:
+        return _refuse(str(error), WRONG_RESULT)
     except (BenchError, DemoError, ExpectedError, PhotoError, WeightsError) as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -193,6 +195,6 @@ def _finish(passed: bool) -> None:
         raise typer.Exit(WRONG_RESULT)
 
 
-def _refuse(message: str) -> int:
+def _refuse(message: str, code: int = CANNOT) -> int:
     print("mnv2:", " ".join(message.split()), file=sys.stderr)
-    return CANNOT
+    return code

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from .fusion import Fusion
 from .modules import FusedMobileNetV2
@@ -19,9 +21,11 @@ from .shapes import (
 )
 from .units import FusedUnit
 
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
 
 @torch.inference_mode(False)
-def eager_copy(model: FusedMobileNetV2) -> FusedMobileNetV2:
+def eager_copy(model: AnyModule) -> AnyModule:
     """The same network in eval mode, channels_last, computed by torch's own convolutions and BatchNorms."""
     eager = deepcopy(model).eval().to(memory_format=torch.channels_last)
     for module in eager.modules():

@@ -158,6 +158,11 @@ class BlockShape(_ConvolvedImage):
         out_pixels = self.batch * self.out_height * self.out_width
         return (in_pixels + out_pixels) * self.expanded_channels * dtype.itemsize
 
+    def unfused_bytes(self, dtype: torch.dtype) -> int:
+        """What three convolutions and the shortcut move, each its inputs, its output and its weights once."""
+        shortcut = self.input_bytes(dtype) if self.residual else 0
+        return self.floor_bytes(dtype) + 2 * self.expanded_bytes(dtype) + shortcut
+
 
 @dataclass(frozen=True)
 class StemShape(_ConvolvedImage):

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from .checkpoints import WeightsError, build_network, read_state_dict
 from .expected import FILE_NAME, Expected, read_expected
-from .modules import FusedMobileNetV2, PaddingRule
+from .modules import FusedMobileNetV2, NormLayer, PaddingRule
 from .networks import classes
 from .photos import Preprocess
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 DATA_VARIABLE = "MNV2_DATA"
 DEFAULT_DATA = Path("../shared/data")
@@ -186,12 +189,19 @@ def random_model(
     width_mult: float = 1.0, padding: PaddingRule = "torch", eps: float = 1e-5
 ) -> FusedMobileNetV2:
     """An untrained network in eval mode, the same at every call, through which a signal gets alive."""
+    return randomised(
+        lambda norm_layer: FusedMobileNetV2(width_mult=width_mult, norm_layer=norm_layer, padding=padding),
+        eps,
+    )
+
+
+def randomised(make: Callable[[NormLayer], AnyModule], eps: float = 1e-5) -> AnyModule:
+    """As random_model, for any network that is made of a norm layer."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(RANDOM_SEED)
         # Without momentum one pass in train mode gives the statistics that belong to the weights; with others
         # the signal dies out on its way through the network.
-        norm_layer = partial(nn.BatchNorm2d, eps=eps, momentum=None)
-        model = FusedMobileNetV2(width_mult=width_mult, norm_layer=norm_layer, padding=padding)
+        model = make(partial(nn.BatchNorm2d, eps=eps, momentum=None))
         for norm in filter(lambda module: isinstance(module, nn.BatchNorm2d), model.modules()):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias)

@@ -15,6 +15,7 @@ from cli_cases import refusal
 
 from mnv2_kernels import shapes
 from mnv2_kernels.bench import BenchError, compare, peers
+from mnv2_kernels.bench.accuracy import LARGEST_ERROR
 from mnv2_kernels.bench.compare import PeerRow, chosen_settings, standard_settings
 from mnv2_kernels.bench.peers import PEERS, Peer, Subject, Unsupported, select_peers
 from mnv2_kernels.bench.results import read_results
@@ -146,7 +147,7 @@ def test_what_cannot_run_says_why() -> None:
 def test_bfloat16(capsys: Capture) -> None:
     row = rows_of(setting=replace(SETTING, dtype="bfloat16"))["fused"]
     assert (row.dtype, row.accuracy) == ("bfloat16", "bfloat16")
-    assert 1e-4 < row.error < compare.LARGEST_ERROR["bfloat16"]
+    assert 1e-4 < row.error < LARGEST_ERROR["bfloat16"]
 
 
 def test_the_subjects_logits_depend_on_its_input() -> None:
@@ -154,7 +155,7 @@ def test_the_subjects_logits_depend_on_its_input() -> None:
     subject = Subject(0.35, 32, 2)
     with torch.no_grad():
         change = (subject.model(-subject.x) - subject.expected).abs().max() / subject.expected.abs().max()
-    assert change > 100 * compare.LARGEST_ERROR["float32"]
+    assert change > 100 * LARGEST_ERROR["float32"]
 
 
 def test_selection(monkeypatch) -> None:
@@ -203,6 +204,7 @@ def test_silence_reaches_what_is_printed_from_c(capfd) -> None:
         (["--dtype", "int8"], "--dtype"),
         (["--size", "8"], "--size"),
         (["--json", "nowhere/peers.json"], "there is no folder nowhere"),
+        (["--json", "."], "a folder, where a file is to be written"),
     ],
 )
 def test_refusals(arguments, message, capsys: Capture) -> None:

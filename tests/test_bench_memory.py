@@ -203,7 +203,13 @@ def test_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(["--device", "tpu"], "'cpu', 'cuda'"), (["--rounds", "0"], "--rounds")]
+    ("arguments", "message"),
+    [
+        (["--device", "tpu"], "'cpu', 'cuda'"),
+        (["--rounds", "0"], "--rounds"),
+        (["--rounds", "5"], "--rounds: for --split alone"),
+        (["--split", "--dtype", "float16", "--device", "cpu"], "--dtype and --device: --split times float32"),
+    ],
 )
 def test_wrong_use(arguments: list[str], message: str, capsys: Capture) -> None:
     assert message in refusal(capsys, ["memory", *arguments])

@@ -37,7 +37,7 @@ totals: 1000 300 200 3 40 20 2 15 7
 BLOCK = BlockShape(1, 28, 28, 8, 48, 8, residual=True)
 CACHE = 128 << 10
 ROW = TrafficRow(
-    "56x56 24-144-24 s1", 56, 1, "avx2", "3 rows, ring", 1 << 19, 1, 1 << 20, 100, 120, 900, 2500, 2400
+    "56x56 24-144-24 s1", 56, 1, "avx2", "3 rows, ring", 1 << 19, 1, 1 << 20, 100, 800, 120, 900, 2500, 2400
 )
 
 
@@ -171,8 +171,23 @@ def test_a_block_from_end_to_end() -> None:
     # Each line of input, weights and output is fetched at least once.
     assert row.floor_bytes <= row.fused_bytes
     assert row.fused_bytes < 1.3 * row.floor_bytes
+    assert row.unfused_model_bytes == BLOCK.unfused_bytes(torch.float32)
     assert row.unfused_bytes > row.floor_bytes + BLOCK.expanded_bytes(torch.float32)
     assert row.eager_bytes is None
+
+
+@pytest.mark.parametrize("cache", [64 << 10, 1 << 30])
+def test_no_plan_is_for_more_than_is_simulated(cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def count(blocks: list[BlockShape], *sizes: int) -> None:
+        asked.append(sizes)
+        raise TrafficError
+
+    monkeypatch.setattr(traffic, "_count_blocks", count)
+    with pytest.raises(TrafficError):
+        measure_traffic(cache, [BLOCK], eager=False)
+    assert asked == [(cache, min(_native.plan(**asdict(BLOCK))["l2_bytes"], cache // 2))]
 
 
 @needs_valgrind

@@ -267,7 +267,9 @@ class TestInstall:
         site = tmp_path / "site"
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-        modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mnv2_kernels").rglob("*.py")}
+        suffixes = ("py", "html", "css")
+        sources = [path for suffix in suffixes for path in (ROOT / "mnv2_kernels").rglob(f"*.{suffix}")]
+        modules = {str(path.relative_to(ROOT)) for path in sources}
         products = {f"mnv2_kernels/{path.name}" for path in (OPS, Path(_native.__file__))}
         products |= {"mnv2_kernels/libmnv2_cuda.so"} if _native.build_info()["cuda"] else set()
         held = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}

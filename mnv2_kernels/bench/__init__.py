@@ -1,5 +1,9 @@
-"""Benchmarks of the command line: what `mnv2 bench`, `paper`, `scaling` and `report` measure and write."""
+"""The command line's benchmarks: what bench, traffic, memory, headlines, scaling, roofline and report do."""
 
 
 class BenchError(Exception):
     """Something asked for cannot be measured, written or read."""
+
+
+class WrongResultError(BenchError):
+    """A network computes something wrong, so that its time is worth nothing."""

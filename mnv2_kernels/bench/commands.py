@@ -1,10 +1,12 @@
 """The benchmarks' commands, which cli.py takes over.
 
-Each prints tables and, with --json, writes a results file. The context's object is the command line.
+Each prints tables and, with --json, writes a results file; report makes a page of those. The context's
+object is the command line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,9 +19,13 @@ from ..console import show
 from ..verify import DtypeName
 from . import BenchError, tables
 from .compare import PeerRow, chosen_settings, compare, standard_settings
+from .headlines import measure_headlines
 from .memory import DeviceName, measure_memory, measure_splits
 from .peers import ALL, select_peers
+from .report import DEFAULT_RESULTS, write_report
 from .results import Results, Row, collect, write_results
+from .roofline import measure_roofline
+from .scaling import measure_scaling
 from .traffic import measure_traffic, parse_bytes
 
 WRONG_RESULT = 1
@@ -60,7 +66,7 @@ def bench(
 
     --batch and --threads may be repeated. With neither and no --dtype, the settings are the README's.
     """
-    _check_folder(json_file)
+    _check_file(json_file)
     if device == "cuda" and not torch.cuda.is_available():
         raise BenchError("torch sees no GPU")
     chosen = select_peers(peers.split(","), device)
@@ -90,13 +96,16 @@ def traffic(
         str, typer.Option(metavar="BYTES", help="Last-level cache, a power of two, such as 256K or 32M.")
     ] = "1M",
     l2: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Second-level cache to plan for; this machine's.")
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Second-level cache to plan for; this machine's, or half of --cache."
+        ),
     ] = None,
     eager: Annotated[bool, typer.Option(help="Count torch's layers, too: takes some minutes.")] = True,
     json_file: Json = None,
 ) -> None:
     """Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."""
-    _check_folder(json_file)
+    _check_file(json_file)
     l2_bytes = None if l2 is None else parse_bytes(l2)
     rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes)
     show(tables.traffic(rows))
@@ -115,25 +124,76 @@ def memory(
     json_file: Json = None,
 ) -> None:
     """Show the memory of a forward pass by resolution: fused, eager, and the paper's table 3."""
-    _check_folder(json_file)
+    _check_file(json_file)
     if split:
+        _refuse_options(context, ("dtype", "device"), "--split times float32 blocks on a CPU")
         splits = list(measure_splits(rounds))
         show(tables.splits(splits))
         _write(json_file, collect(splits, rounds, context.obj))
         return
+    _refuse_options(context, ("rounds",), "for --split alone, the rest is the same every time")
     rows = measure_memory(getattr(torch, dtype), device)
     show(tables.memory(rows))
     _write(json_file, collect(rows, 1, context.obj))
+
+
+@app.command()
+def headlines(context: typer.Context, rounds: Rounds = 30, json_file: Json = None) -> None:
+    """Time MobileNetV1 1.0, V2 1.0 and V2 1.4, eager and fused, beside the paper's figures."""
+    _check_file(json_file)
+    rows = measure_headlines(rounds)
+    show(tables.headlines(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command()
+def scaling(context: typer.Context, rounds: Rounds = 20, json_file: Json = None) -> None:
+    """Time the fused network by batch, resolution, width and number of threads."""
+    _check_file(json_file)
+    rows = list(measure_scaling(rounds, torch.get_num_threads()))
+    show(tables.scaling(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command()
+def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None) -> None:
+    """Time every block, fused and unfused, beside the multiply-add peak and the speed of a copy."""
+    _check_file(json_file)
+    rows = list(measure_roofline(rounds))
+    show(tables.roofline(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command()
+def report(
+    results: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the other commands' --json files lie.")
+    ] = DEFAULT_RESULTS,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
+) -> None:
+    """Write one page, to be opened in a browser, of all results files."""
+    write_report(results, out)
+    print(f"{out}: open it in a browser")
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
     return context.get_parameter_source(option).name == "COMMANDLINE"
 
 
-def _check_folder(json_file: Path | None) -> None:
+def _check_file(json_file: Path | None) -> None:
     """Before minutes of work whose results nobody could write."""
-    if json_file is not None and not json_file.parent.is_dir():
+    if json_file is None:
+        return
+    if not json_file.parent.is_dir():
         raise BenchError(f"{json_file}: there is no folder {json_file.parent}")
+    if json_file.is_dir():
+        raise BenchError(f"{json_file}: a folder, where a file is to be written")
+
+
+def _refuse_options(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Rather than to ignore what somebody asked for."""
+    if given := [f"--{name}" for name in names if _is_given(context, name)]:
+        raise BenchError(f"{' and '.join(given)}: {why}")
 
 
 def _write(json_file: Path | None, results: Results[Row]) -> None:

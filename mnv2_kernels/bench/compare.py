@@ -15,11 +15,10 @@ from torch import Tensor
 from .. import _native, shapes
 from ..timing import interleaved_times
 from . import BenchError
+from .accuracy import is_right, relative_error
 from .peers import FUSED, Function, Peer, Subject, Unsupported
 from .setting import Setting, Spread, silence, torch_threads
 
-# The largest error over the largest logit: a wrong engine is off by about 1, rounding by far less.
-LARGEST_ERROR = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 0.2}
 # A call of a large batch takes long, and varies less.
 FEWEST_ROUNDS = 3
 
@@ -56,6 +55,11 @@ class PeerRow:
     images_per_s: float | None = None
     ratio: float | None = None
     share: float | None = None
+
+    @property
+    def plain_title(self) -> str:
+        """For what is not Markdown."""
+        return self.title.replace("`", "")
 
     @property
     def setting(self) -> Setting:
@@ -156,10 +160,8 @@ def _make(peer: Peer, subject: Subject, setting: Setting, x: Tensor, named: bool
 
 
 def _verified(row: PeerRow, y: Any, expected: Tensor) -> PeerRow:
-    difference = torch.as_tensor(y).cpu().double() - expected
-    error = (difference.abs().max() / expected.abs().max()).item()
-    # Not "greater than the limit", which NaN is not.
-    is_wrong = row.accuracy in LARGEST_ERROR and not error <= LARGEST_ERROR[row.accuracy]
+    error = relative_error(y, expected)
+    is_wrong = not is_right(error, row.accuracy)
     if not math.isfinite(error):
         return replace(row, wrong=True, obstacle="wrong: logits are not finite")
     obstacle = f"wrong: off by {error:.2g} of the largest logit" if is_wrong else None

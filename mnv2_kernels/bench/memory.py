@@ -17,7 +17,7 @@ import ctypes
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -101,6 +101,15 @@ class SplitRow:
     chunk_channels: int
     scratch_bytes: int
     ms: float
+
+
+@dataclass(frozen=True)
+class SplitTotal:
+    """All blocks of the network in so many parts: the sum of their times, and the largest scratch."""
+
+    parts: int
+    ms: float
+    scratch_bytes: int
 
 
 @dataclass(frozen=True)
@@ -190,6 +199,16 @@ def measure_splits(rounds: int) -> Iterator[SplitRow]:
                 scratch_bytes=run.plan["scratch_bytes"],
                 ms=median(times[str(parts)]),
             )
+
+
+def split_totals(rows: Sequence[SplitRow]) -> list[SplitTotal]:
+    """A total for each number of parts; the first is that of 0 parts, as planned."""
+    totals = []
+    for parts in sorted({row.parts for row in rows}):
+        of_parts = [row for row in rows if row.parts == parts]
+        ms = sum(row.blocks * row.ms for row in of_parts)
+        totals.append(SplitTotal(parts, ms, max(row.scratch_bytes for row in of_parts)))
+    return totals
 
 
 def allocations(function: Callable[[], object], device: torch.device) -> Allocations:

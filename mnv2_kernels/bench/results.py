@@ -66,6 +66,9 @@ class Machine:
     cpus: int
     caches: str  # as "L1d 32 KiB, L2 512 KiB, L3 32768 KiB"
 
+    def __str__(self) -> str:
+        return f"{self.processor}, {self.cpus} CPU{'s' if self.cpus > 1 else ''}"
+
 
 @dataclass(frozen=True)
 class Header:
@@ -84,6 +87,15 @@ class Header:
     date: str
     rounds: int
     command: str
+
+    @property
+    def where(self) -> str:
+        """The machine and what ran on it, in a line."""
+        return f"{self.machine}, {self.isa}, torch {self.torch}"
+
+    @property
+    def when(self) -> str:
+        return f"{self.date[:10]}, commit {self.commit}"
 
 
 @dataclass(frozen=True)

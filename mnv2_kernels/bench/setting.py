@@ -36,10 +36,19 @@ class Setting:
     def pause_s(self) -> float:
         return PAUSE_S if self.threads > 1 else 0.0
 
-    def __str__(self) -> str:
+    @property
+    def call(self) -> str:
+        """Where one runs, and on how many images."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        where = threads if self.device == "cpu" else self.device
-        return f"width {self.width:g}, {self.size} x {self.size}, {self.dtype}, {where}, batch {self.batch}"
+        return f"{threads if self.device == 'cpu' else self.device}, batch {self.batch}"
+
+    @property
+    def brief(self) -> str:
+        """Without the network's width and the images' size."""
+        return f"{self.dtype}, {self.call}"
+
+    def __str__(self) -> str:
+        return f"width {self.width:g}, {self.size} x {self.size}, {self.brief}"
 
 
 @dataclass(frozen=True)

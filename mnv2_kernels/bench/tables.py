@@ -10,7 +10,10 @@ from rich.text import Text
 from ..tables import add_numbers, count, new_facts, new_table, spaced
 from .callgrind import WAYS
 from .compare import PeerRow
-from .memory import NETWORK, MemoryRow, SplitRow
+from .headlines import HeadlineRow
+from .memory import NETWORK, MemoryRow, SplitRow, split_totals
+from .roofline import RooflineRow
+from .scaling import FLAT_FROM, FLAT_SHARE, ScalingRow, base_row, has_to_be_flat, is_flat
 from .traffic import EAGER_SHARE, FLOOR_FACTOR, LARGE_IMAGE, TrafficRow
 
 NONE = "-"
@@ -26,7 +29,7 @@ def peers(rows: Sequence[PeerRow]) -> RenderableType:
     for row in rows:
         if row.median_ms is not None:
             lines.add_row(
-                row.title.replace("`", ""),
+                row.plain_title,
                 f"{row.median_ms:.2f}",
                 f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
                 f"{row.images_per_s:.0f}",
@@ -37,7 +40,7 @@ def peers(rows: Sequence[PeerRow]) -> RenderableType:
             )
         else:
             style = "bold red" if row.wrong else None
-            reasons.add_row(f"without {row.title.replace('`', '')}", Text(row.obstacle or "", style=style))
+            reasons.add_row(f"without {row.plain_title}", Text(row.obstacle or "", style=style))
     return spaced(Text(str(rows[0].setting), style="bold"), lines, reasons)
 
 
@@ -111,25 +114,103 @@ def memory(rows: Sequence[MemoryRow]) -> RenderableType:
 
 def splits(rows: Sequence[SplitRow]) -> RenderableType:
     """One line for each block with times, one with scratch, then all blocks' sum."""
-    parts = sorted({row.parts for row in rows})
+    totals = split_totals(rows)
     table = new_table()
     table.add_column("block", no_wrap=True)
     table.add_column("", no_wrap=True)
-    add_numbers(table, *(PLANNED if number == 0 else f"t = {number}" for number in parts))
+    add_numbers(table, *(PLANNED if total.parts == 0 else f"t = {total.parts}" for total in totals))
     for block in dict.fromkeys(row.block for row in rows):
         of_block = [row for row in rows if row.block == block]
         table.add_row(block, "ms", *(f"{row.ms:.3f}" for row in of_block))
         table.add_row("", "KiB", *(f"{row.scratch_bytes / 1024:.0f}" for row in of_block))
-    totals = [[row for row in rows if row.parts == number] for number in parts]
-    table.add_row("all blocks", "ms", *(f"{sum(row.blocks * row.ms for row in each):.3f}" for each in totals))
-    table.add_row(
-        "largest", "KiB", *(f"{max(row.scratch_bytes for row in each) / 1024:.0f}" for each in totals)
-    )
+    table.add_row("all blocks", "ms", *(f"{total.ms:.3f}" for total in totals))
+    table.add_row("largest", "KiB", *(f"{total.scratch_bytes / 1024:.0f}" for total in totals))
     about = new_facts()
     about.add_row("parts", "expanded channels in t parts over the whole image (arXiv 1801.04381, 5.1)")
     about.add_row(PLANNED, "as the kernels cut a block: strips of rows, then parts where these fit no cache")
     about.add_row("run", f"{rows[0].isa}, one thread, {count(len(totals), 'way')} in turn; medians, scratch")
     return spaced(table, about)
+
+
+def headlines(rows: Sequence[HeadlineRow]) -> RenderableType:
+    """One line for each network, ours beside the paper's."""
+    networks = new_table()
+    networks.add_column("network", no_wrap=True)
+    add_numbers(networks, "top-1, paper", "parameters", "paper", "MACs", "paper")
+    add_numbers(networks, "eager ms", "fused ms", "of V1", "ms, paper", "of V1")
+    first = rows[0]
+    for row in rows:
+        networks.add_row(
+            row.network,
+            f"{row.paper_top1:.1f}",
+            f"{row.parameters / 1e6:.2f} M",
+            f"{row.paper_parameters / 1e6:.1f} M",
+            f"{row.macs / 1e6:.0f} M",
+            f"{row.paper_macs / 1e6:.0f} M",
+            f"{row.eager_ms:.2f}",
+            f"{row.fused_ms:.2f}",
+            f"{row.fused_ms / first.fused_ms:.2f}",
+            f"{row.paper_ms:.0f}",
+            f"{row.paper_ms / first.paper_ms:.2f}",
+        )
+    about = new_facts()
+    about.add_row("run", f"{count(first.threads, 'thread')}, float32, 224x224, batch 1; medians, all in turn")
+    about.add_row("fused", "V2 in one call; V1 in one for each layer, its blocks by V2's operator")
+    about.add_row("paper", "arXiv 1801.04381, table 4; its times are those of a Pixel 1")
+    return spaced(networks, about)
+
+
+def scaling(rows: Sequence[ScalingRow]) -> RenderableType:
+    """One line for each setting; what is not flat has a star."""
+    settings = new_table()
+    add_numbers(settings, "threads", "batch", "size", "width", "ms an image", "spread", "ps a MAC", "of base")
+    base = base_row(rows)
+    for row in rows:
+        settings.add_row(
+            str(row.threads),
+            str(row.batch),
+            str(row.size),
+            f"{row.width:g}",
+            f"{row.median_ms:.2f}",
+            f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
+            f"{row.ps_per_mac:.1f}",
+            _starred(
+                f"{row.ps_per_mac / base.ps_per_mac:.2f}", not has_to_be_flat(row) or is_flat(row, base)
+            ),
+        )
+    about = new_facts()
+    about.add_row("ms", "median; spread: between the quartiles, of the median; a MAC: of the best call")
+    about.add_row("base", str(base.setting))
+    about.add_row(
+        "bar", f"one thread, from {FLAT_FROM} pixels on: within {FLAT_SHARE:.0%} of the base; * misses"
+    )
+    return spaced(settings, about)
+
+
+def roofline(rows: Sequence[RooflineRow]) -> RenderableType:
+    """One line for each shape of block."""
+    blocks = new_table()
+    blocks.add_column("block", no_wrap=True)
+    add_numbers(blocks, "fused ms", "GFLOP/s", "of peak", "op/byte")
+    add_numbers(blocks, "unfused ms", "GFLOP/s", "op/byte", "time")
+    for row in rows:
+        blocks.add_row(
+            row.block,
+            f"{row.fused_ms:.3f}",
+            f"{row.fused_gflops:.1f}",
+            f"{row.fused_gflops / row.peak_gflops:.0%}",
+            f"{row.fused_intensity:.0f}",
+            f"{row.unfused_ms:.3f}",
+            f"{row.unfused_gflops:.1f}",
+            f"{row.unfused_intensity:.0f}",
+            f"{row.fused_ms / row.unfused_ms:.2f}",
+        )
+    about = new_facts()
+    first = rows[0]
+    about.add_row("roof", f"{first.peak_gflops:.1f} GFLOP/s; a copy moves {first.copy_gb_per_s:.1f} GB/s")
+    about.add_row("bytes", "fused: input, output, weights; unfused: each convolution's; once each, float32")
+    about.add_row("time", "fused over unfused; medians, in turn, one thread, batch 1")
+    return spaced(blocks, about)
 
 
 def _kb(number: int | None) -> str:

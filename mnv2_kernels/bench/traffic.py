@@ -48,6 +48,8 @@ class TrafficRow:
     """One shape of block in one cache; all bytes are of one pass.
 
     ``l2_bytes`` is the second-level cache that the plan is for; eager's are None where it was left out.
+    ``unfused_model_bytes`` is an unfused block's own floor: each convolution and the shortcut move what they
+    read and write once.
     """
 
     KIND: ClassVar[str] = "traffic"
@@ -60,6 +62,7 @@ class TrafficRow:
     scratch_bytes: int
     cache_bytes: int
     floor_bytes: int
+    unfused_model_bytes: int
     fused_bytes: int
     unfused_bytes: int
     eager_bytes: int | None
@@ -70,11 +73,16 @@ class TrafficRow:
         return self.fused_bytes / self.floor_bytes
 
     @property
-    def eager_share(self) -> float | None:
-        """Of eager's traffic in its better layout."""
+    def better_eager_bytes(self) -> int | None:
+        """Eager's in the layout that fetches less."""
         if self.eager_bytes is None or self.eager_channels_last_bytes is None:
             return None
-        return self.fused_bytes / min(self.eager_bytes, self.eager_channels_last_bytes)
+        return min(self.eager_bytes, self.eager_channels_last_bytes)
+
+    @property
+    def eager_share(self) -> float | None:
+        """Of eager's traffic in its better layout."""
+        return None if self.better_eager_bytes is None else self.fused_bytes / self.better_eager_bytes
 
     @property
     def meets_floor(self) -> bool:
@@ -83,6 +91,41 @@ class TrafficRow:
     @property
     def meets_eager(self) -> bool:
         return self.height < LARGE_IMAGE or self.eager_share is None or self.eager_share <= EAGER_SHARE
+
+
+@dataclass(frozen=True)
+class StageTraffic:
+    """All blocks of a network whose input has one height, or of all heights; bytes, eager's better layout."""
+
+    stage: str
+    floor: int
+    fused: int
+    unfused_model: int
+    unfused: int
+    eager: int | None
+
+
+def by_stage(rows: Sequence[TrafficRow]) -> list[StageTraffic]:
+    """The sums of each stage, the largest images first."""
+    heights = dict.fromkeys(row.height for row in rows)
+    return [sum_of([row for row in rows if row.height == height], f"{height}x{height}") for height in heights]
+
+
+def sum_of(rows: Sequence[TrafficRow], stage: str) -> StageTraffic:
+    """Of all blocks, repeated ones as often as the network has them."""
+
+    def total(name: str) -> int:
+        return sum(row.blocks * getattr(row, name) for row in rows)
+
+    has_eager = all(row.better_eager_bytes is not None for row in rows)
+    return StageTraffic(
+        stage=stage,
+        floor=total("floor_bytes"),
+        fused=total("fused_bytes"),
+        unfused_model=total("unfused_model_bytes"),
+        unfused=total("unfused_bytes"),
+        eager=total("better_eager_bytes") if has_eager else None,
+    )
 
 
 def parse_bytes(text: str) -> int:
@@ -106,7 +149,8 @@ def measure_traffic(
         cache_bytes: the last-level cache, a power of two.
         blocks: eager counts only blocks of that network.
         eager: whether to count torch's layers, too, which takes minutes.
-        l2_bytes: the second-level cache that plans are made for; by default this machine's.
+        l2_bytes: the second-level cache that plans are made for; by default this machine's, or half of the
+            last-level cache where that is less: no plan is made for more than is simulated.
 
     Raises:
         TrafficError: there is no valgrind or no such cache, or a program failed in it.
@@ -116,7 +160,7 @@ def measure_traffic(
     repeats = Counter(network if blocks is None else blocks)
     distinct = list(repeats)
     if l2_bytes is None:
-        l2_bytes = _native.plan(**asdict(distinct[0]))["l2_bytes"]
+        l2_bytes = min(_native.plan(**asdict(distinct[0]))["l2_bytes"], cache_bytes // 2)
     plans, fused, unfused = _count_blocks(distinct, cache_bytes, l2_bytes)
     eager_counts = _count_eager([network.index(shape) for shape in distinct], cache_bytes) if eager else {}
     rows = []
@@ -133,6 +177,7 @@ def measure_traffic(
                 scratch_bytes=plans[index]["scratch_bytes"],
                 cache_bytes=cache_bytes,
                 floor_bytes=shape.floor_bytes(torch.float32),
+                unfused_model_bytes=shape.unfused_bytes(torch.float32),
                 fused_bytes=fused[index].bytes,
                 unfused_bytes=unfused[index].bytes,
                 eager_bytes=of_layouts[0],

@@ -1,0 +1,115 @@
+"""MobileNetV1 (arXiv 1704.04861), whose block is the fused one's without expand and shortcut.
+
+It is here to be compared with, as `mnv2 headlines` does; the package serves V2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from ..fusion import Fusion, block_fusion
+from ..layers import ConvNormActivation, Layer, read_layer
+from ..modules import NormLayer
+from ..shapes import KERNEL_SIZE, BlockShape, ClassifierShape, StemShape
+from ..units import FusedClassifier, FusedStem, FusedUnit, global_average_pool
+
+STEM_CHANNELS = 32
+# Output channels and stride of each block.
+BLOCKS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    *5 * ((512, 1),),
+    (1024, 2),
+    (1024, 1),
+)
+
+
+@dataclass(frozen=True)
+class V1Shape:
+    """The shapes of the whole network."""
+
+    stem: StemShape
+    blocks: tuple[BlockShape, ...]
+    classifier: ClassifierShape
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in (self.stem, *self.blocks, self.classifier))
+
+    @property
+    def parameters(self) -> int:
+        return sum(layer.parameters for layer in (self.stem, *self.blocks, self.classifier))
+
+
+def mobilenet_v1(resolution: int = 224, num_classes: int = 1000) -> V1Shape:
+    """The shapes of MobileNetV1 1.0."""
+    stem = StemShape(1, resolution, resolution, 3, STEM_CHANNELS)
+    channels, size = stem.out_channels, stem.out_height
+    blocks = []
+    for out_channels, stride in BLOCKS:
+        block = BlockShape(
+            *(1, size, size, channels, channels, out_channels),
+            stride=stride,
+            project_activation="relu6",
+            expand=False,
+        )
+        blocks.append(block)
+        channels, size = out_channels, block.out_height
+    return V1Shape(stem, tuple(blocks), ClassifierShape(1, channels, num_classes))
+
+
+class SeparableBlock(FusedUnit, nn.Sequential):
+    """A depthwise and a 1x1 convolution, each normalised and activated: mnv2::fused_block in eval mode."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int, norm_layer: NormLayer) -> None:
+        depthwise = nn.Conv2d(channels, channels, KERNEL_SIZE, stride, 1, groups=channels, bias=False)
+        pointwise = nn.Conv2d(channels, out_channels, 1, bias=False)
+        super().__init__(_activated(depthwise, norm_layer), _activated(pointwise, norm_layer))
+
+    def fusion(self) -> Fusion:
+        depthwise, pointwise = (read_layer(name, layer) for name, layer in self.named_children())
+        # block_fusion takes MobileNetV2's project, which is linear.
+        project = Layer(pointwise.name, pointwise.conv, pointwise.norm)
+        fusion = block_fusion(None, depthwise, project, residual=False)
+        return replace(fusion, options={**fusion.options, "project_activation": pointwise.activation_name})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) to (N, out_channels, H', W')."""
+        return self._infer(x, super().forward)
+
+
+class MobileNetV1(nn.Module):
+    """MobileNetV1 1.0: its layers in train mode, fused in eval mode."""
+
+    def __init__(self, norm_layer: NormLayer = nn.BatchNorm2d, num_classes: int = 1000) -> None:
+        super().__init__()
+        shape = mobilenet_v1(num_classes=num_classes)
+        stem = nn.Conv2d(3, STEM_CHANNELS, KERNEL_SIZE, 2, 1, bias=False)
+        self.features = nn.Sequential(
+            FusedStem(*_activated(stem, norm_layer)),
+            *(
+                SeparableBlock(block.in_channels, block.out_channels, block.stride, norm_layer)
+                for block in shape.blocks
+            ),
+        )
+        self.classifier = FusedClassifier(nn.Linear(shape.classifier.in_features, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) images to (N, num_classes) logits."""
+        return self.classifier(global_average_pool(self.features(x)))
+
+    def deploy(self) -> nn.Module:
+        """An operator with its packed weights for each layer."""
+        features = [unit.fusion().operator() for unit in self.features]
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(*features, pool, self.classifier.fusion().operator())
+
+
+def _activated(conv: nn.Conv2d, norm_layer: NormLayer) -> ConvNormActivation:
+    return ConvNormActivation(conv, norm_layer(conv.out_channels), nn.ReLU6(inplace=True))

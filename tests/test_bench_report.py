@@ -1,0 +1,233 @@
+"""`mnv2 report`: one page of the results files, which Chromium shows whole on wide and narrow screens."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import chromium
+import pytest
+import typer
+from cli_cases import refusal
+
+from mnv2_kernels.bench import commands, report
+from mnv2_kernels.bench.compare import PeerRow
+from mnv2_kernels.bench.report import charts
+from mnv2_kernels.bench.report.drawing import DARK, LIGHT, Drawing
+from mnv2_kernels.bench.report.page import SECTIONS, Section, make_page
+from mnv2_kernels.bench.results import read_results
+from mnv2_kernels.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+FIGURES = ["peers", "traffic", "roofline", "memory", "splits", "headlines", "scaling"]
+WIDTHS = (1280, 390)
+LARGEST_BYTES = 3_000_000
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return make_page(RESULTS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the results, to be changed."""
+    copy = tmp_path / "results"
+    copy.mkdir()
+    for section in SECTIONS:
+        shutil.copy(section.file(RESULTS), copy)
+    return copy
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without charts a page is made at once."""
+    monkeypatch.setattr(charts, "draw", lambda name, shows, _: Drawing(name, shows, "", ""))
+
+
+# --- the page ---
+
+
+def test_every_section_has_its_figure_its_table_and_its_source(page: str) -> None:
+    assert re.findall(r'<figure id="figure-(\w+)"', page) == FIGURES
+    assert "Not measured yet" not in page
+    for section in SECTIONS:
+        header = json.loads(section.file(RESULTS).read_text())["header"]
+        (part,) = re.findall(rf'<section id="{section.kind}">.*?</section>', page, re.DOTALL)
+        part = html.unescape(part)
+        assert f"<h2>{section.title}</h2>" in part
+        assert "<table" in part
+        for source in (header["machine"]["processor"], header["isa"], header["commit"], header["command"]):
+            assert source in part
+
+
+def test_it_opens_offline(page: str) -> None:
+    assert len(page.encode()) < LARGEST_BYTES
+    assert not re.findall(r'\b(?:src|href)="(?!#)[^"]*"', page)
+    assert not re.findall(r"url\((?!#)|@import|<script|<link", page)
+
+
+def test_ids_are_unique(page: str) -> None:
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r'(?:url\(|href=")#([^")]*)', page)) <= set(ids)
+
+
+def test_its_figures_are_those_of_the_files(tmp_path: Path) -> None:
+    content = json.loads((RESULTS / "peers.json").read_text())
+    content["rows"][0]["median_ms"] = 98.76
+    (tmp_path / "peers.json").write_text(json.dumps(content))
+    # In the sentence, in the table, and as the label of a bar in both drawings.
+    assert make_page(tmp_path).count("98.76") == 4
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_machines_are_named_once_above_with_their_sections(folder: Path) -> None:
+    machines: dict[str, list[str]] = {"Abacus": [], "Slide rule": []}
+    for index, section in enumerate(SECTIONS):
+        content = json.loads(section.file(folder).read_text())
+        name = [*machines][index % 2]
+        content["header"]["machine"] = {"processor": name, "cpus": 1, "caches": "none"}
+        content["header"]["isa"] = "scalar"
+        machines[name].append(section.kind)
+        section.file(folder).write_text(json.dumps(content))
+    page = make_page(folder)
+    assert "figures of different ones do not compare" in page
+    above = re.search(r'<section id="sources">.*?</section>', page, re.DOTALL)[0]
+    for part in above.split("<dt>")[1:]:
+        name, _, _ = part.partition(",")
+        assert re.findall(r'href="#([\w-]+)"', part) == machines.pop(name)
+    assert not machines
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.kind)
+def test_a_section_without_results_names_its_command(section: Section, folder: Path) -> None:
+    section.file(folder).unlink()
+    page = make_page(folder)
+    assert f"<code>{section.command} --json {section.file(folder)}</code>" in page
+    assert page.count("<figure") == len(FIGURES) - 1
+
+
+def test_a_page_without_optional_figures(tmp_path: Path) -> None:
+    """Eager's traffic left out, no memory that the C library tells, no peer but ours."""
+    for name, change in {
+        "traffic": {"eager_bytes": None, "eager_channels_last_bytes": None},
+        "memory": {"scratch_bytes": None, "fused_peak_bytes": None},
+        "peers": {},
+    }.items():
+        content = json.loads((RESULTS / f"{name}.json").read_text())
+        rows = content["rows"][:1] if name == "peers" else content["rows"]
+        content["rows"] = [{**row, **change} for row in rows]
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    page = make_page(tmp_path)
+    assert page.count("<figure") == 3
+    assert re.search(r"fused takes [\d.]+ ms an image\.", page)
+    assert "Without a time" not in page
+    assert "None" not in page
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_peer_without_a_time_says_why() -> None:
+    page = html.unescape(make_page(RESULTS))
+    obstacles = {row.obstacle for row in read_results(RESULTS / "peers.json", PeerRow).rows} - {None}
+    assert obstacles
+    assert all(f"{obstacle} (" in page for obstacle in obstacles)
+
+
+def test_commands_are_those_of_the_command_line() -> None:
+    names = {command.callback.__name__ for command in commands.app.registered_commands}
+    assert {section.command.split()[1] for section in SECTIONS} <= names
+    assert isinstance(commands.app, typer.Typer)
+
+
+# --- colours ---
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2 defines it."""
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [LIGHT, DARK], ids=["light", "dark"])
+def test_colours_stand_out(scheme: dict[str, str]) -> None:
+    """Text by 4.5 to 1 and what is drawn by 3 to 1, as WCAG wants it."""
+    for role, colour in scheme.items():
+        darker, lighter = sorted((luminance(colour), luminance(scheme["card"])))
+        contrast = (lighter + 0.05) / (darker + 0.05)
+        if role not in ("page", "card", "grid"):
+            assert contrast > (4.5 if role in ("ink", "muted", "fused") else 3), role
+
+
+def test_drawings_take_the_page_s_colours(page: str) -> None:
+    assert LIGHT.keys() == DARK.keys()
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    assert set(re.findall(r"#[0-9a-f]{6}\b", drawings)) == set()
+    assert set(re.findall(r"var\(--(\w+)\)", drawings)) <= LIGHT.keys()
+
+
+# --- in a browser ---
+
+
+@pytest.mark.skipif(chromium.BROWSER is None, reason="Chromium is not installed")
+def test_it_is_whole_on_wide_and_narrow_screens(page: str, tmp_path: Path) -> None:
+    for width, seen in zip(WIDTHS, chromium.look(page, WIDTHS, tmp_path), strict=True):
+        assert seen["scroll_width"] <= seen["width"] <= width
+        assert seen["outside"] == seen["crowded"] == []
+        assert [figure["id"] for figure in seen["figures"]] == [f"figure-{name}" for name in FIGURES]
+        for figure in seen["figures"]:
+            assert figure["shown"] == 1
+            assert figure["cut"] == []
+            assert 0.7 * width < figure["width"] <= width
+            assert figure["height"] > 100
+
+
+# --- the command ---
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_command(capsys: Capture, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    assert main(["report", "--results", str(RESULTS), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: open it in a browser\n"
+    assert out.read_text(encoding="utf-8") == make_page(RESULTS)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_no_results(capsys: Capture, tmp_path: Path) -> None:
+    message = refusal(capsys, ["report", "--results", tmp_path])
+    assert (
+        f"{tmp_path}: no results files; the first is made by: mnv2 bench --json {tmp_path}/peers.json"
+        in message
+    )
+
+
+def test_no_folder(capsys: Capture, tmp_path: Path) -> None:
+    message = refusal(capsys, ["report", "--results", tmp_path / "none"])
+    assert "none: no such folder; --results names" in message
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_file_of_something_else(capsys: Capture, folder: Path) -> None:
+    (folder / "scaling.json").write_text("{}")
+    assert "scaling.json: not results of schema" in refusal(capsys, ["report", "--results", folder])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_that_cannot_be_written(capsys: Capture, tmp_path: Path) -> None:
+    out = tmp_path / "nowhere" / "report.html"
+    assert f"{out}: No such file" in refusal(capsys, ["report", "--results", RESULTS, "--out", out])
+
+
+def test_what_draws_has_to_be_installed(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "NEEDED", ("no_such_module",))
+    assert "mnv2 report needs no_such_module: pip install" in refusal(capsys, ["report"])
