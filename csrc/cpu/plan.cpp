@@ -114,6 +114,12 @@ int64_t strip_pixels(int64_t channels, int64_t pixels)
     return std::clamp<int64_t>(strip_bytes / (channels * float_bytes), 1, pixels);
 }
 
+// What the pair product's kernels have to know of so many pixels: the scale, and a correction for each run.
+int64_t pair_fact_floats(int64_t depth, int64_t pixels)
+{
+    return pixels * (1 + runs_of(depth));
+}
+
 // Threads take parts of an image where there are fewer images than threads.
 int64_t segments_for(int64_t batch, int64_t parts, int64_t threads)
 {
@@ -184,6 +190,8 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.cuts = cuts;
     plan.ring_rows = rows_read(params, cuts.strip_rows);
     plan.weights = block_offsets(params, layout);
+    plan.expand_in_pairs = params.has_expand && layout.expand_in_pairs;
+    plan.project_in_pairs = layout.project_in_pairs;
 
     const int64_t plane = plan.ring_rows * params.width * layout.vector_width;
     const int64_t in_vectors = vector_count(params.in_channels, layout);
@@ -196,6 +204,13 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.scratch.middle = scratch.take(cuts.splits_channels ? 0 : plan.middle_floats);
     plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch.zeros = scratch.take(params.width * layout.vector_width);
+    const int64_t scaled_x = plan.expand_in_pairs ? plane * in_vectors : 0;
+    const int64_t scaled_middle = plan.project_in_pairs && cuts.splits_channels ? plan.middle_floats : 0;
+    plan.scratch.scaled = scratch.take(std::max(scaled_x, scaled_middle));
+    const int64_t x_facts = plan.expand_in_pairs ? pair_fact_floats(params.in_channels, plan.ring_rows * params.width) : 0;
+    const int64_t middle_facts =
+        plan.project_in_pairs ? pair_fact_floats(params.expanded_channels, cuts.strip_rows * params.out_width()) : 0;
+    plan.scratch.facts = scratch.take(std::max(x_facts, middle_facts));
     plan.scratch_bytes = scratch.bytes();
     return plan;
 }
@@ -246,6 +261,8 @@ HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layo
     plan.x_rows = scratch.take(stored_floats(plan.strip_pixels * in_channels, layout));
     plan.panel = scratch.take(plan.strip_pixels * panel_channels(layout));
     plan.sums = scratch.take(padded_channels(params.out_channels, layout));
+    plan.in_pairs = layout.expand_in_pairs;
+    plan.facts = scratch.take(plan.in_pairs ? pair_fact_floats(params.in_channels, plan.strip_pixels) : 0);
     plan.scratch_bytes = scratch.bytes();
     return plan;
 }

@@ -52,6 +52,36 @@ MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
     return _mm512_min_ps(high, _mm512_max_ps(low, x));
 }
+// The pair product's: sums of a vector and a float in memory, neighbouring lanes exchanged, the lanes added up.
+#define MNV2_HAS_PAIR_PRODUCT
+MNV2_INLINE Vec add_broadcast(Vec w, const float* x)
+{
+    Vec sum;
+    __asm__("vaddps %2%{1to16%}, %1, %0" : "=v"(sum) : "v"(w), "m"(*x));
+    return sum;
+}
+// w - x[0]
+MNV2_INLINE Vec sub_broadcast(Vec w, const float* x)
+{
+    Vec difference;
+    __asm__("vsubps %2%{1to16%}, %1, %0" : "=v"(difference) : "v"(w), "m"(*x));
+    return difference;
+}
+MNV2_INLINE Vec load_first(const float* p, int64_t count)
+{
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1u), p);
+}
+MNV2_INLINE Vec swap_neighbours(Vec v)
+{
+    return _mm512_permute_ps(v, 0xb1);
+}
+MNV2_INLINE float sum_of_lanes(Vec v)
+{
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 using Depths = const float*;
 MNV2_INLINE Depths depths(const float* x)
 {
