@@ -274,20 +274,23 @@ private:
     // to: floats, so many from a pixel and from a vector of channels to the next.
     void compute_project(const Range& strip, const Range& channels, float* to, int64_t pixel, int64_t vector)
     {
-        PointwiseLayer layer{params_.expanded_channels,
-                             middle_plane(),
-                             {clamp_of(params_.project_activation), pixel, vector, task_.y.blocked, x_plane_}};
-        const int64_t pixels = strip.count() * out_width_;
-        const Stored* from = middle_row(strip.begin);
-        PairPixels pairs{};
-        if (plan_.project_in_pairs) {
-            Stored* const scaled = task_.middle ? scaled_ : middle_row(strip.begin);
-            pairs = scale_pixels(layer.depth, pixels, from, middle_plane(), scaled, middle_plane(), facts_);
-            layer.pairs = &pairs;
-            from = pairs.x;
-        }
+        scale_middle(strip);
+        const PointwiseLayer layer{params_.expanded_channels,
+                                   middle_plane(),
+                                   {clamp_of(params_.project_activation), pixel, vector, task_.y.blocked, x_plane_},
+                                   plan_.project_in_pairs ? &middle_pairs_ : nullptr};
+        const Stored* from = plan_.project_in_pairs ? middle_pairs_.x : middle_row(strip.begin);
         const Stored* residual = params_.has_residual ? x_row(strip.begin) + channels.begin / lanes * x_plane_ : nullptr;
-        pointwise(layer, channels.begin, channels.end, pixels, from, packed_ + plan_.weights.project, to, residual);
+        pointwise(layer, channels.begin, channels.end, strip.count() * out_width_, from, packed_ + plan_.weights.project, to,
+                  residual);
+    }
+
+    void scale_middle(const Range& strip)
+    {
+        if (!plan_.project_in_pairs) return;
+        Stored* const from = middle_row(strip.begin);
+        middle_pairs_ = scale_pixels(params_.expanded_channels, strip.count() * out_width_, from, middle_plane(),
+                                     task_.middle ? scaled_ : from, middle_plane(), facts_);
     }
 
     void round_blocked(float* values, int64_t pixels, const Range& channels) const
@@ -318,7 +321,7 @@ private:
     float* facts_;
     int64_t out_width_, row_floats_, plane_, x_plane_;
     int64_t x_begin_ = 0, taken_end_ = 0, middle_begin_ = 0, scaled_begin_ = 0;
-    PairPixels x_pairs_{};
+    PairPixels x_pairs_{}, middle_pairs_{};
 };
 
 void inverted_residual(const BlockTask& task)

@@ -120,6 +120,24 @@ int64_t pair_fact_floats(int64_t depth, int64_t pixels)
     return pixels * (1 + runs_of(depth));
 }
 
+// The scratch of a block's layers in pairs; expand and project take turns in it.
+void take_pairs(const InvertedResidualParams& params, const PackLayout& layout, BlockPlan& plan, ScratchLayout& scratch)
+{
+    int64_t scaled = 0, facts = 0;
+    if (plan.expand_in_pairs) {
+        const int64_t pixels = plan.ring_rows * params.width;
+        scaled = pixels * padded_channels(params.in_channels, layout);
+        facts = pair_fact_floats(params.in_channels, pixels);
+    }
+    if (plan.project_in_pairs) {
+        const int64_t pixels = plan.cuts.strip_rows * params.out_width();
+        if (plan.cuts.splits_channels) scaled = std::max(scaled, plan.middle_floats);
+        facts = std::max(facts, pair_fact_floats(params.expanded_channels, pixels));
+    }
+    plan.scratch.scaled = scratch.take(scaled);
+    plan.scratch.facts = scratch.take(facts);
+}
+
 // Threads take parts of an image where there are fewer images than threads.
 int64_t segments_for(int64_t batch, int64_t parts, int64_t threads)
 {
@@ -204,13 +222,7 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.scratch.middle = scratch.take(cuts.splits_channels ? 0 : plan.middle_floats);
     plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch.zeros = scratch.take(params.width * layout.vector_width);
-    const int64_t scaled_x = plan.expand_in_pairs ? plane * in_vectors : 0;
-    const int64_t scaled_middle = plan.project_in_pairs && cuts.splits_channels ? plan.middle_floats : 0;
-    plan.scratch.scaled = scratch.take(std::max(scaled_x, scaled_middle));
-    const int64_t x_facts = plan.expand_in_pairs ? pair_fact_floats(params.in_channels, plan.ring_rows * params.width) : 0;
-    const int64_t middle_facts =
-        plan.project_in_pairs ? pair_fact_floats(params.expanded_channels, cuts.strip_rows * params.out_width()) : 0;
-    plan.scratch.facts = scratch.take(std::max(x_facts, middle_facts));
+    take_pairs(params, layout, plan, scratch);
     plan.scratch_bytes = scratch.bytes();
     return plan;
 }

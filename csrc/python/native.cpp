@@ -262,9 +262,8 @@ PYBIND11_MODULE(_native, module)
         "weights"_a = "float32", "Whether the instruction set selected for weights of that dtype has a pair product.");
     module.def(
         "additions_are_free", [] { return mnv2::cpu::additions_are_free(mnv2::cpu::select_kernels()); },
-        "Whether additions issue beside multiply-adds on this processor, so that the pair product pays: measured once a "
-        "process. "
-        "False where the selected instruction set has no pair product.");
+        "Whether additions issue beside multiply-adds on this processor, measured once a process; False where the selected "
+        "instruction set has no pair product.");
     module.def("packed_block_bytes", &packed_block_bytes, "in_channels"_a, "expanded_channels"_a, "out_channels"_a,
                "expand"_a = true, "weights"_a = "float32", "pair_product"_a = "",
                "Bytes that pack_block returns for weights of that dtype and the instruction set selected for them.");
