@@ -29,6 +29,13 @@ def modes(dtype: str) -> tuple[PairProduct, ...]:
     return PAIR_PRODUCTS if _native.has_pair_product(dtype) else ("off",)
 
 
+def selected(wanted: PairProduct | None, dtype: str) -> PairProduct:
+    """What weights of a dtype are packed with where a module asks for ``wanted``."""
+    if wanted is not None and _native.has_pair_product(dtype):
+        return wanted
+    return _native.selected_pair_product(dtype)
+
+
 def selection_reason() -> str:
     """Why ``_native.selected_pair_product()`` is what it is."""
     if not _native.has_pair_product():

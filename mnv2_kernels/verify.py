@@ -18,7 +18,7 @@ from .accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
 from .modules import FusedMobileNetV2
 from .networks import eager_copy, network_shape
 from .ops import dtype_name
-from .pair_product import PairProduct, modes
+from .pair_product import PairProduct, modes, selected
 from .photos import load_photos
 from .shapes import describe
 from .weights import Network
@@ -103,7 +103,7 @@ def verify_network(
         isa=_native.selected_isa(),
         threads=torch.get_num_threads(),
         eager_factor=EAGER_FACTOR,
-        pair_product=_native.selected_pair_product(dtype),
+        pair_product=selected(model.pair_product, dtype),
         parts=tuple(compare_parts(model, images.split(batch))),
     )
 
@@ -119,14 +119,14 @@ def _images(network: Network, photos: Sequence[Path], batch: int) -> Tensor:
 def compare_parts(model: FusedMobileNetV2, batches: Sequence[Tensor]) -> Iterator[PartResult]:
     """Stem, blocks, head and the whole network, each on what the eager network makes of square images."""
     dtype = dtype_name(batches[0].dtype)
-    selected = _native.selected_pair_product(dtype)
+    runs = selected(model.pair_product, dtype)
     *chain, whole = _parts(model, batches[0].shape[-1], modes(dtype))
     inputs = batches
     for part in chain:
         outputs = [part.eager(x) for x in inputs]
-        yield _compare(part, inputs, outputs, selected)
+        yield _compare(part, inputs, outputs, runs)
         inputs = outputs
-    yield _compare(whole, batches, [whole.eager(x) for x in batches], selected)
+    yield _compare(whole, batches, [whole.eager(x) for x in batches], runs)
 
 
 def _parts(model: FusedMobileNetV2, size: int, pair_products: Sequence[PairProduct]) -> list[_Part]:
@@ -160,7 +160,7 @@ def _with_pair_product(model: FusedMobileNetV2, pairs: PairProduct) -> FusedMobi
 
 
 def _compare(
-    part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor], selected: PairProduct
+    part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor], runs: PairProduct
 ) -> PartResult:
     fused_errors = dict.fromkeys(part.fused, 0.0)
     eager_error = largest_value = 0.0
@@ -171,13 +171,11 @@ def _compare(
             fused_errors[pairs] = max(fused_errors[pairs], _error(fused(x), truth))
         eager_error = max(eager_error, _error(eager_output, truth))
         largest_value = max(largest_value, truth.abs().max().item())
-    fused_error = fused_errors[selected]
+    fused_error = fused_errors[runs]
     ratios = {pairs: _ratio(error, eager_error) for pairs, error in fused_errors.items()}
     allowed = largest_allowed_error(eager_error, largest_value, inputs[0].dtype)
     passed = isfinite(fused_error) and fused_error <= allowed
-    return PartResult(
-        part.name, part.shape, fused_error, eager_error, ratios[selected], allowed, passed, ratios
-    )
+    return PartResult(part.name, part.shape, fused_error, eager_error, ratios[runs], allowed, passed, ratios)
 
 
 def _ratio(fused_error: float, eager_error: float) -> float:

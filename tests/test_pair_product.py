@@ -195,11 +195,9 @@ def crops(images: Tensor) -> Tensor:
 @needs_data
 @torch.no_grad()
 @pytest.mark.parametrize("name", DATA_NETWORKS)
-def test_safe_keeps_the_rule_on_trained_networks(
-    name: str, pair_isa: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, "safe")
+def test_safe_keeps_the_rule_on_trained_networks(name: str, pair_isa: str) -> None:
     trained = load_network(name)
+    trained.model.pair_product = "safe"
     settings = trained.settings
     images = crops(load_photos(data_photos(), settings.size, settings.preprocess))
     assert len(images) == 8 * 12 >= MINIMUM_INPUTS
