@@ -73,29 +73,28 @@ public:
     {
     }
 
-    float mean_square(int64_t pixel) const
+    // The squares of all depths, added up lane by lane.
+    Vec squares(int64_t pixel) const
     {
         Vec sum = splat(0.0f);
         for (int64_t block = 0; block < blocks_; ++block) {
             const Vec v = load_block(pixel, block);
             sum = fma(v, v, sum);
         }
-        return sum_of_lanes(sum) / static_cast<float>(depth_);
+        return sum;
     }
 
-    // The corrections of the pixel's runs lie run_step floats apart.
-    void scale(int64_t pixel, float scale, float* corrections, int64_t run_step) const
+    // Scales a run of depths; returns the correction, its terms added up lane by lane.
+    Vec scale(int64_t pixel, float scale, int64_t run) const
     {
         const int64_t run_blocks = depth_ < long_depth ? blocks_ : sum_depth / lanes;
-        for (int64_t first = 0; first < blocks_; first += run_blocks, corrections += run_step) {
-            Vec sum = splat(0.0f);
-            for (int64_t block = first; block < smaller(first + run_blocks, blocks_); ++block) {
-                const Vec v = mul(load_block(pixel, block), splat(scale));
-                store(scaled_ + block * scaled_plane_ + pixel * lanes, v);
-                sum = fma(v, mul(swap_neighbours(v), block < whole_ ? whole_signs_ : rest_signs_), sum);
-            }
-            *corrections = sum_of_lanes(sum);
+        Vec sum = splat(0.0f);
+        for (int64_t block = run * run_blocks; block < smaller((run + 1) * run_blocks, blocks_); ++block) {
+            const Vec v = mul(load_block(pixel, block), splat(scale));
+            store(scaled_ + block * scaled_plane_ + pixel * lanes, v);
+            sum = fma(v, mul(swap_neighbours(v), block < whole_ ? whole_signs_ : rest_signs_), sum);
         }
+        return sum;
     }
 
 private:
@@ -112,18 +111,30 @@ private:
     Vec whole_signs_, rest_signs_;
 };
 
-// Scales so many consecutive pixels of x into `scaled`, which may be x itself; facts: pair_fact_floats of room.
+// Scales so many consecutive pixels of x into `scaled`, which may be x itself; facts: pair_fact_floats of room. As many pixels
+// at a time as there are lanes, whose sums over lanes then take three instructions a pixel instead of eight.
 PairPixels scale_pixels(int64_t depth, int64_t pixels, const float* x, int64_t x_plane, float* scaled, int64_t scaled_plane,
                         float* facts)
 {
     float *const unscale = facts, *const corrections = facts + pixels;
     const PixelBlocks blocks(depth, x, x_plane, scaled, scaled_plane);
     bool has_odd = false;
-    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-        const PixelScale by(blocks.mean_square(pixel));
-        blocks.scale(pixel, by.scale, corrections + pixel, pixels);
-        unscale[pixel] = by.unscale;
-        has_odd |= by.unscale == 0.0f;
+    const float per_depth = 1.0f / static_cast<float>(depth);
+    alignas(64) float rows[lanes][lanes] = {}, squares[lanes], scales[lanes];
+    for (int64_t first = 0; first < pixels; first += lanes) {
+        const int64_t count = smaller(lanes, pixels - first);
+        for (int64_t i = 0; i < count; ++i) store(rows[i], blocks.squares(first + i));
+        store(squares, sum_rows(rows));
+        for (int64_t i = 0; i < count; ++i) {
+            const PixelScale by(squares[i] * per_depth);
+            scales[i] = by.scale;
+            unscale[first + i] = by.unscale;
+            has_odd |= by.unscale == 0.0f;
+        }
+        for (int64_t run = 0; run < runs_of(depth); ++run) {
+            for (int64_t i = 0; i < count; ++i) store(rows[i], blocks.scale(first + i, scales[i], run));
+            store_first(corrections + run * pixels + first, sum_rows(rows), count);
+        }
     }
     return {scaled, scaled_plane, corrections, pixels, unscale, has_odd};
 }

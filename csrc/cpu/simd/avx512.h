@@ -52,7 +52,7 @@ MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
     return _mm512_min_ps(high, _mm512_max_ps(low, x));
 }
-// The pair product's: sums of a vector and a float in memory, neighbouring lanes exchanged, the lanes added up.
+// The pair product's: sums of a vector and a float in memory, neighbouring lanes exchanged, lanes added up.
 #define MNV2_HAS_PAIR_PRODUCT
 MNV2_INLINE Vec add_broadcast(Vec w, const float* x)
 {
@@ -75,12 +75,19 @@ MNV2_INLINE Vec swap_neighbours(Vec v)
 {
     return _mm512_permute_ps(v, 0xb1);
 }
-MNV2_INLINE float sum_of_lanes(Vec v)
+// Lane i: the sum of row i, its lanes added up in the same order for each.
+MNV2_INLINE Vec sum_rows(const float (&rows)[lanes][lanes])
 {
-    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    Vec fours[4];  // of four rows: four sums of every fourth part of a row
+    MNV2_UNROLL
+    for (int i = 0; i < 4; ++i) {
+        const Vec a = load(rows[4 * i]), b = load(rows[4 * i + 1]), c = load(rows[4 * i + 2]), d = load(rows[4 * i + 3]);
+        const __m512d ab = _mm512_castps_pd(add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+        const __m512d cd = _mm512_castps_pd(add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+        fours[i] = add(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+    }
+    const auto add_parts = [](Vec x, Vec y) { return add(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd)); };
+    return add_parts(add_parts(fours[0], fours[1]), add_parts(fours[2], fours[3]));
 }
 using Depths = const float*;
 MNV2_INLINE Depths depths(const float* x)
