@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
 # Of csrc/cpu: a template in an anonymous namespace in the instruction set's, its arguments numbers.
-KERNEL = re.compile(r"3cpu\d+(\w+?)12_GLOBAL__N_1\d+(pointwise_tiles|depthwise_rows)I((?:L[a-z]\d+E)+)EE\w*$")
+KERNEL = re.compile(
+    r"3cpu\d+(\w+?)12_GLOBAL__N_1\d+(pointwise_tiles|pair_tiles|depthwise_rows)I((?:L[a-z]\d+E)+)EE\w*$"
+)
 
 
 class Kernel(NamedTuple):
@@ -174,10 +176,12 @@ def depth_loops(library: Path, kernel: Kernel, kind: type[AnyInstruction]) -> li
     return [loop for loop in loops if multiply_adds(loop) >= rows * vectors and is_dense(loop)]
 
 
-def tallest_tile(library: Path, isa: str, vectors: int, is_long: bool) -> Kernel:
+def tallest_tile(
+    library: Path, isa: str, vectors: int, is_long: bool, name: str = "pointwise_tiles"
+) -> Kernel:
     """The pointwise tile with the most rows of those so many vectors wide; ValueError where there is none."""
     return max(
         kernel
         for kernel in kernel_symbols(library)
-        if (kernel.isa, kernel.name, kernel.arguments[1:]) == (isa, "pointwise_tiles", (vectors, is_long))
+        if (kernel.isa, kernel.name, kernel.arguments[1:]) == (isa, name, (vectors, is_long))
     )

@@ -70,7 +70,7 @@ def front(
     elif context.invoked_subcommand is None:
         print(context.get_help())
     else:
-        _check_isa()
+        _check_variables()
 
 
 @app.command()
@@ -183,9 +183,10 @@ def _survive_narrow_encodings() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _check_isa() -> None:
+def _check_variables() -> None:
     try:
         _native.selected_isa()
+        _native.selected_pair_product()
     except RuntimeError as error:
         raise UsageError(str(error)) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from . import ops as ops
 from .folding import fold
 from .layers import Layer, NotFusable
+from .pair_product import PairProduct
 from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
 
 Operator = Callable[..., Tensor]
@@ -29,7 +30,7 @@ class Fusion:
     """An operator in place of layers.
 
     ``weights`` gives what ``pack`` takes; ``same_stride`` is the stride of a SAME-padded convolution, whose
-    padding depends on the input's size.
+    padding depends on the input's size; ``pack_options`` are those of ``pack`` alone.
     """
 
     pack: Operator
@@ -38,10 +39,11 @@ class Fusion:
     channels: dict[str, Any]
     options: dict[str, Any]
     same_stride: int | None = None
+    pack_options: dict[str, Any] = field(default_factory=dict)
 
     def packed_weights(self) -> Tensor:
         """The weights as ``run`` takes them, without a gradient."""
-        return self.pack(*self.weights(), **self.options)
+        return self.pack(*self.weights(), **self.options, **self.pack_options)
 
     def operator(self) -> PackedOperator:
         # Packed weights outlive an inference mode that happens to be on.
@@ -80,7 +82,13 @@ class PackedOperator(nn.Module):
         return f"{self.run}, {options}"
 
 
-def block_fusion(expand: Layer | None, depthwise: Layer, project: Layer, residual: bool) -> Fusion:
+def block_fusion(
+    expand: Layer | None,
+    depthwise: Layer,
+    project: Layer,
+    residual: bool,
+    pair_product: PairProduct | None = None,
+) -> Fusion:
     """An inverted residual as mnv2::fused_block; NotFusable where it is none."""
     if expand is not None:
         expand.check(kernel_size=1)
@@ -106,6 +114,7 @@ def block_fusion(expand: Layer | None, depthwise: Layer, project: Layer, residua
         channels=channels,
         options={**window, "residual": residual, "activation": activation},
         same_stride=same_stride,
+        pack_options=_pack_options(pair_product),
     )
 
 
@@ -123,7 +132,7 @@ def stem_fusion(layer: Layer) -> Fusion:
     )
 
 
-def head_fusion(layer: Layer) -> Fusion:
+def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion:
     """A 1x1 convolution, norm, activation and pool as mnv2::head_pool; NotFusable for anything else."""
     layer.check(kernel_size=1)
     return Fusion(
@@ -132,6 +141,7 @@ def head_fusion(layer: Layer) -> Fusion:
         weights=partial(_weights, layer),
         channels=_channels(layer),
         options={"activation": layer.activation_name},
+        pack_options=_pack_options(pair_product),
     )
 
 
@@ -170,6 +180,10 @@ def _window(layer: Layer) -> tuple[dict[str, Any], int | None]:
     if layer.padding is None and stride != 1:
         return {"stride": stride}, stride
     return {"stride": stride, "padding": layer.padding or SYMMETRIC_PADDING}, None
+
+
+def _pack_options(pair_product: PairProduct | None) -> dict[str, Any]:
+    return {} if pair_product is None else {"pair_product": pair_product}
 
 
 def _channels(layer: Layer) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from . import __version__, _native, gpu
+from . import __version__, _native, gpu, pair_product
 
 FORCE_ISA_VARIABLE = "MNV2_FORCE_ISA"
 NAMESPACE = "mnv2::"
@@ -49,6 +49,8 @@ class Info:
     selected_isa: str  # for float32 weights
     selected_isas: dict[str, str]  # for weights of each dtype
     selection_reason: str
+    pair_product: str  # for float32 weights
+    pair_product_reason: str
     threads: int
     logical_cpus: int
     cuda: str
@@ -65,7 +67,7 @@ def gather_info() -> Info:
 
     Raises:
         RuntimeError: MNV2_FORCE_ISA names an instruction set that is unknown or that this machine cannot run,
-            or MNV2_GPU_BACKEND no backend.
+            MNV2_PAIR_PRODUCT none of its choices, or MNV2_GPU_BACKEND no backend.
     """
     isa = _native.selected_isa()
     build = _native.build_info()
@@ -82,6 +84,8 @@ def gather_info() -> Info:
         selected_isa=isa,
         selected_isas={dtype: _native.selected_isa(dtype) for dtype in WEIGHT_DTYPES},
         selection_reason=_selection_reason(),
+        pair_product=_native.selected_pair_product(),
+        pair_product_reason=pair_product.selection_reason(),
         threads=torch.get_num_threads(),
         logical_cpus=os.cpu_count() or 1,
         cuda=_cuda_state(bool(build["cuda"])),

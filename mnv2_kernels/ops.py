@@ -109,6 +109,7 @@ def _pack_block_fake(
     project_bias: Tensor | None,
     *,
     activation: str = "relu6",
+    pair_product: str = "",
     **_: Any,
 ) -> Tensor:
     # int() fixes a symbolic channel count: the packed size is no formula but the C++ library's answer.
@@ -119,7 +120,9 @@ def _pack_block_fake(
     if _weights_on_gpu(project_weight):
         channels = (in_channels, expanded_channels, out_channels)
         return _packed(project_weight, gpu.packed_block_bytes(*channels, expand, activation, weights))
-    size = _native.packed_block_bytes(in_channels, expanded_channels, out_channels, expand, weights)
+    size = _native.packed_block_bytes(
+        in_channels, expanded_channels, out_channels, expand, weights, pair_product
+    )
     return _packed(project_weight, size)
 
 
@@ -179,13 +182,18 @@ def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tenso
 
 
 def _pack_head_pool_fake(
-    weight: Tensor, scale: Tensor | None, bias: Tensor | None, *, activation: str = "relu6"
+    weight: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    *,
+    activation: str = "relu6",
+    pair_product: str = "",
 ) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
     weights = _weights_dtype(weight)
     if _weights_on_gpu(weight):
         return _packed(weight, gpu.packed_convolution_bytes(in_channels, out_channels, activation, weights))
-    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, weights))
+    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, weights, pair_product))
 
 
 def _head_pool_packed_fake(

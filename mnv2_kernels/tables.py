@@ -86,7 +86,9 @@ def verification(result: Verification) -> RenderableType:
     parts = new_table()
     parts.add_column("part", no_wrap=True)
     parts.add_column("shape", no_wrap=True)
-    add_numbers(parts, "fused error", "eager error", "ratio")
+    pair_products = tuple(result.parts[0].pair_ratios)
+    ratios = pair_products if len(pair_products) > 1 else ("ratio",)
+    add_numbers(parts, "fused error", "eager error", *ratios)
     parts.add_column("", no_wrap=True)
     for part in result.parts:
         parts.add_row(
@@ -94,7 +96,7 @@ def verification(result: Verification) -> RenderableType:
             part.shape,
             f"{part.fused_error:.2e}",
             f"{part.eager_error:.2e}",
-            f"{part.ratio:.2f}",
+            *(f"{ratio:.2f}" for ratio in part.pair_ratios.values()),
             _verdict(part.passed),
         )
 
@@ -102,6 +104,8 @@ def verification(result: Verification) -> RenderableType:
     facts.add_row("network", f"{result.weights}, {result.dtype}, batch {result.batch}")
     facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}")
     facts.add_row("errors", f"largest against float64, over {_inputs(result)}")
+    if len(pair_products) > 1:
+        facts.add_row("ratios", f"by pair product: {', '.join(pair_products)}; {result.pair_product} runs")
     facts.add_row("rule", f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings")
     facts.add_row("verdict", _verdict(result.passed))
     return spaced(parts, facts)
@@ -150,6 +154,7 @@ def installation(info: Info) -> RenderableType:
     facts.add_row("processor", info.processor)
     facts.add_row("threads", f"{info.threads} of {count(info.logical_cpus, 'logical CPU')}")
     facts.add_row("ISA", f"{info.selected_isa}: {info.selection_reason}")
+    facts.add_row("pair product", f"{info.pair_product}: {info.pair_product_reason}")
     facts.add_row("CUDA", info.cuda)
     facts.add_row("Triton", info.triton)
 

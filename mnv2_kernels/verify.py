@@ -17,6 +17,8 @@ from . import _native
 from .accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
 from .modules import FusedMobileNetV2
 from .networks import eager_copy, network_shape
+from .ops import dtype_name
+from .pair_product import PairProduct, modes, selected
 from .photos import load_photos
 from .shapes import describe
 from .weights import Network
@@ -37,6 +39,7 @@ class PartResult:
     ratio: float
     allowed_error: float
     passed: bool
+    pair_ratios: dict[str, float]  # the same ratio with each choice of the pair product
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Verification:
     isa: str
     threads: int
     eager_factor: float
+    pair_product: str
     parts: tuple[PartResult, ...]
 
     @property
@@ -64,11 +68,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part as three functions of the same input."""
+    """One part as functions of the same input: fused, with each choice of the pair product, eager, exact."""
 
     name: str
     shape: str
-    fused: Callable[[Tensor], Tensor]
+    fused: dict[PairProduct, Callable[[Tensor], Tensor]]
     eager: Callable[[Tensor], Tensor]
     exact: Callable[[Tensor], Tensor]
 
@@ -99,7 +103,8 @@ def verify_network(
         isa=_native.selected_isa(),
         threads=torch.get_num_threads(),
         eager_factor=EAGER_FACTOR,
-        parts=tuple(_verify(model, network.settings.size, images.split(batch))),
+        pair_product=selected(model.pair_product, dtype),
+        parts=tuple(compare_parts(model, images.split(batch))),
     )
 
 
@@ -111,44 +116,72 @@ def _images(network: Network, photos: Sequence[Path], batch: int) -> Tensor:
     return torch.cat([load_photos(photos, settings.size, settings.preprocess), noise])
 
 
-def _verify(model: FusedMobileNetV2, size: int, batches: Sequence[Tensor]) -> Iterator[PartResult]:
-    *chain, whole = _parts(model, size)
+def compare_parts(model: FusedMobileNetV2, batches: Sequence[Tensor]) -> Iterator[PartResult]:
+    """Stem, blocks, head and the whole network, each on what the eager network makes of square images."""
+    dtype = dtype_name(batches[0].dtype)
+    runs = selected(model.pair_product, dtype)
+    *chain, whole = _parts(model, batches[0].shape[-1], modes(dtype))
     inputs = batches
     for part in chain:
         outputs = [part.eager(x) for x in inputs]
-        yield _compare(part, inputs, outputs)
+        yield _compare(part, inputs, outputs, runs)
         inputs = outputs
-    yield _compare(whole, batches, [whole.eager(x) for x in batches])
+    yield _compare(whole, batches, [whole.eager(x) for x in batches], runs)
 
 
-def _parts(model: FusedMobileNetV2, size: int) -> list[_Part]:
+def _parts(model: FusedMobileNetV2, size: int, pair_products: Sequence[PairProduct]) -> list[_Part]:
+    fused = {pairs: _with_pair_product(model, pairs) for pairs in pair_products}
     eager = eager_copy(model)
     exact = eager_copy(model).double()
     shape = network_shape(model, size)
-    *body, head = zip(model.features, eager.features, exact.features, strict=True)
     shapes = (shape.stem, *shape.blocks)
     parts = [
-        _Part(f"features.{index}", describe(shapes[index]), *versions) for index, versions in enumerate(body)
+        _Part(
+            f"features.{index}",
+            describe(shapes[index]),
+            {pairs: version.features[index] for pairs, version in fused.items()},
+            eager.features[index],
+            exact.features[index],
+        )
+        for index in range(len(shapes))
     ]
-    pooled = (version.pooled for version in head)
-    parts.append(_Part(f"features.{len(body)}, pool", describe(shape.head), *pooled))
-    parts.append(_Part("network", f"{size}x{size} to logits", model, eager, exact))
+    pooled = {pairs: version.features[-1].pooled for pairs, version in fused.items()}
+    exact_pooled = exact.features[-1].pooled
+    name = f"features.{len(shapes)}, pool"
+    parts.append(_Part(name, describe(shape.head), pooled, eager.features[-1].pooled, exact_pooled))
+    parts.append(_Part("network", f"{size}x{size} to logits", fused, eager, exact))
     return parts
 
 
-def _compare(part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor]) -> PartResult:
-    fused_error = eager_error = largest_value = 0.0
+def _with_pair_product(model: FusedMobileNetV2, pairs: PairProduct) -> FusedMobileNetV2:
+    version = deepcopy(model)
+    version.pair_product = pairs
+    return version
+
+
+def _compare(
+    part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor], runs: PairProduct
+) -> PartResult:
+    fused_errors = dict.fromkeys(part.fused, 0.0)
+    eager_error = largest_value = 0.0
     for x, eager_output in zip(inputs, eager_outputs, strict=True):
-        fused_output = part.fused(x)
         with _one_thread():
             truth = part.exact(x.double())
-        fused_error = max(fused_error, _error(fused_output, truth))
+        for pairs, fused in part.fused.items():
+            fused_errors[pairs] = max(fused_errors[pairs], _error(fused(x), truth))
         eager_error = max(eager_error, _error(eager_output, truth))
         largest_value = max(largest_value, truth.abs().max().item())
-    ratio = fused_error / eager_error if eager_error else (inf if fused_error else 0.0)
+    fused_error = fused_errors[runs]
+    ratios = {pairs: _ratio(error, eager_error) for pairs, error in fused_errors.items()}
     allowed = largest_allowed_error(eager_error, largest_value, inputs[0].dtype)
     passed = isfinite(fused_error) and fused_error <= allowed
-    return PartResult(part.name, part.shape, fused_error, eager_error, ratio, allowed, passed)
+    return PartResult(part.name, part.shape, fused_error, eager_error, ratios[runs], allowed, passed, ratios)
+
+
+def _ratio(fused_error: float, eager_error: float) -> float:
+    if eager_error:
+        return fused_error / eager_error
+    return inf if fused_error else 0.0
 
 
 @contextmanager

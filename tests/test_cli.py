@@ -136,6 +136,7 @@ def test_info(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     dtypes = ("float32", "float16", "bfloat16")
     assert result["selected_isas"] == {dtype: _native.selected_isa(dtype) for dtype in dtypes}
     assert "fastest" in result["selection_reason"]
+    assert result["pair_product"] == _native.selected_pair_product()
     assert result["threads"] == torch.get_num_threads()
     assert {op["op"] for op in result["ops"]} == OPERATORS
     assert {op["cpu"] for op in result["ops"]} == {_native.selected_isa()}

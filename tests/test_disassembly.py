@@ -21,13 +21,15 @@ pytestmark = [
 ]
 
 
-def multiply_add_loops(isa: str, vectors: int, is_long: bool) -> tuple[int, list[Code[X86]]]:
+def multiply_add_loops(
+    isa: str, vectors: int, is_long: bool, name: str = "pointwise_tiles"
+) -> tuple[int, list[Code[X86]]]:
     """Of the tallest tile of that width: one depth's multiply-adds, and the loops over the depth."""
     if isa not in _native.build_info()["isas"]:
         pytest.skip(f"this build has no {isa}")
     if not kernel_symbols(LIBRARY):
         pytest.skip(f"{LIBRARY.name} is stripped")
-    tile = tallest_tile(LIBRARY, isa, vectors, is_long)
+    tile = tallest_tile(LIBRARY, isa, vectors, is_long, name)
     loops = depth_loops(LIBRARY, tile, X86)
     per_depth = tile.arguments[0] * vectors
     assert loops, f"no loop with {per_depth} multiply-adds in {tile}"
@@ -50,3 +52,17 @@ def test_avx512_broadcasts_within_the_multiply_add(vectors, is_long):
     _, loops = multiply_add_loops("avx512", vectors, is_long)
     for instruction in (instruction for loop in loops for instruction in loop if instruction.is_multiply_add):
         assert "{1to16}" in instruction.operands
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_the_pair_product_s_loop_is_arithmetic_on_memory(vectors, is_long):
+    per_depth, loops = multiply_add_loops("avx512", vectors, is_long, "pair_tiles")
+    long_loops = [loop for loop in loops if multiply_adds(loop) > per_depth]
+    # Sixteen depths: five pairs of a multiply-add and two additions, six single depths.
+    assert long_loops
+    for loop in long_loops:
+        additions = [instruction for instruction in loop if instruction.name in ("vaddps", "vsubps")]
+        assert (multiply_adds(loop), len(additions)) == (11 * per_depth, 10 * per_depth)
+        assert all("{1to16}" in instruction.operands for instruction in additions)
+        assert not [instruction for instruction in loop if instruction.is_spill]

@@ -80,7 +80,9 @@ def logits_of(machine: Machine, network: str, x: Tensor, folder: Path) -> Tensor
     """The program's logits for images x (N, 3, H, W), in x's dtype."""
     command = machine.command()
     with torch.no_grad():
-        packed = model_in(network, x.dtype).deploy().network.packed
+        model = model_in(network, x.dtype)
+        model.pair_product = "off"
+        packed = model.deploy().network.packed
     files = {name: folder / name for name in ("packed", "images", "result")}
     files["packed"].write_bytes(packed.numpy().tobytes())
     files["images"].write_bytes(x.contiguous().view(torch.uint8).numpy().tobytes())

@@ -15,13 +15,15 @@ namespace mnv2 {
 enum class PackedKind : int32_t { block, stem, head_pool, linear, network };
 
 // Bytes that no other tensor starts with by accident; the last one is the format's version.
-constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\2'};
+constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\3'};
 
 struct PackedOptions {
     int8_t stride, padding_top, padding_left, padding_bottom, padding_right;
     int8_t same_padding;  // set by pack_network: the padding follows from the image's size
     int8_t activation, project_activation;
     int8_t has_expand, has_residual;
+    PairProduct pair_product;
+    int8_t expand_in_pairs, project_in_pairs;  // see PackLayout
 };
 
 struct PackedHeader {

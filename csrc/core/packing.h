@@ -4,6 +4,9 @@
 //   pointwise and dense 3x3 layers: panels of panel_vectors * vector_width output channels, the last one as few vectors as it
 //       needs; a panel is scale[NR], bias[NR], weight[K][NR]. A dense 3x3 layer has K = 9 * in_channels in the order
 //       (channel, ky, kx).
+//       A layer in pairs (core/pair_product.h) has rows times a power of two, scales divided by it, and in front of each run of
+//       depths a row of corrections[NR]: minus the sum of its pairs' w1 w2. Of an opposite pair w2 is negated, and the sum
+//       added. Where a layer might be in pairs, its place is that large in any case.
 //   depthwise layers: blocks of vector_width channels; a block is scale[V], bias[V], weight[9][V].
 //
 // Values are float32 whatever the tensors' dtype, where the arithmetic is. Families that multiply 16-bit numbers hold the
@@ -17,6 +20,7 @@
 #include <string>
 
 #include "core/block.h"
+#include "core/pair_product.h"
 
 namespace mnv2 {
 
@@ -27,7 +31,10 @@ struct PackLayout {
     Isa isa;
     int32_t vector_width;
     int32_t panel_vectors;
-    ScalarType stored = ScalarType::float32;  // what pointwise layers multiply: their weights and blocked inputs
+    ScalarType stored = ScalarType::float32;      // what pointwise layers multiply: their weights and blocked inputs
+    PairProduct pair_product = PairProduct::off;  // for which layers there is room to be in pairs,
+    bool expand_in_pairs = false;                 // and which ones are; a head counts as an expand
+    bool project_in_pairs = false;
 };
 
 // The type that a family's pointwise layers multiply.
@@ -74,7 +81,15 @@ void pack_stem(const StemParams& params, const ConvolutionWeights& weights, cons
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 
-// Floats that a channel takes in a pointwise layer's panel.
+// Whether these weights can be in pairs at all: there is one, and no scale is out of range.
+bool fits_pairs(const ConvolutionWeights& weights, int64_t depth, int64_t channels);
+
+// Floats that a channel takes in the panel of a pointwise layer in pairs, and in any other's.
+constexpr int64_t pair_column_floats(int64_t depth)
+{
+    return depth + 2 + runs_of(depth);
+}
+
 constexpr int64_t pointwise_column_floats(int64_t depth, const PackLayout& layout)
 {
     if (layout.stored == ScalarType::float32) return depth + 2;

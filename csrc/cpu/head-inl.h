@@ -30,7 +30,8 @@ public:
           params_(*task.params),
           x_rows_(reinterpret_cast<Stored*>(task.scratch + task.plan->x_rows)),
           panel_(task.scratch + task.plan->panel),
-          sums_(task.scratch + task.plan->sums)
+          sums_(task.scratch + task.plan->sums),
+          facts_(task.scratch + task.plan->facts)
     {
     }
 
@@ -79,7 +80,14 @@ private:
 
     void add_strip(const Stored* x, int64_t pixels)
     {
-        const PointwiseLayer layer{params_.in_channels, plane(), blocked_epilogue(params_.activation, pixels * lanes)};
+        PointwiseLayer layer{params_.in_channels, plane(), blocked_epilogue(params_.activation, pixels * lanes)};
+        PairPixels pairs{};
+        if (task_.plan->in_pairs) {
+            // Into the rows that blocked inputs have no other use for, or in place.
+            pairs = scale_pixels(layer.depth, pixels, x, plane(), x_rows_, task_.plan->strip_pixels * lanes, facts_);
+            layer.pairs = &pairs;
+            x = pairs.x;
+        }
         for (int64_t first = task_.channel_begin; first < task_.channel_end; first += panel_width) {
             const int64_t rest = task_.channel_end - first, channels = rest < panel_width ? rest : panel_width;
             pointwise(layer, first, first + channels, pixels, x, task_.packed, panel_, nullptr);
@@ -99,7 +107,7 @@ private:
     const HeadPoolTask& task_;
     const HeadPoolParams& params_;
     Stored* x_rows_;
-    float *panel_, *sums_;
+    float *panel_, *sums_, *facts_;
 };
 
 void head_pool(const HeadPoolTask& task)

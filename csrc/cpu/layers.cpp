@@ -49,7 +49,7 @@ void for_each_segment(int64_t batch, int64_t segments, int64_t scratch_bytes, co
 }
 
 void run_block_by_channels(const Kernels& kernels, const InvertedResidualParams& params, const BlockPlan& plan,
-                           const ImageView& x, const float* packed, const ResultView& y, const Parallel& parallel)
+                           const ImageView& x, const void* packed, const ResultView& y, const Parallel& parallel)
 {
     float* const middle = scratch_or_throw(Scratch::middle, params.batch * plan.middle_floats);
     const int64_t segments = plan.cuts.segments, vectors = vector_count(params.expanded_channels, kernels.layout);
@@ -57,7 +57,7 @@ void run_block_by_channels(const Kernels& kernels, const InvertedResidualParams&
         return {&params,
                 &plan,
                 image_of(x, image),
-                packed,
+                packed_values(packed),
                 image_of(y, image),
                 range.begin,
                 range.end,
@@ -98,66 +98,70 @@ ResultView image_of(ResultView y, int64_t n)
     return y;
 }
 
-void run_block(const Kernels& kernels, const InvertedResidualParams& params, const ImageView& x, const float* packed,
+void run_block(const Kernels& kernels, const InvertedResidualParams& params, const ImageView& x, const void* packed,
                const ResultView& y, const Parallel& parallel)
 {
-    const BlockCuts cuts = choose_cuts(params, kernels.layout, cache_sizes(), parallel.threads);
-    const BlockPlan plan = plan_block(params, kernels.layout, cuts);
+    const PackLayout layout = packed_layout(packed);
+    const BlockCuts cuts = choose_cuts(params, layout, cache_sizes(), parallel.threads);
+    const BlockPlan plan = plan_block(params, layout, cuts);
     if (cuts.splits_channels) return run_block_by_channels(kernels, params, plan, x, packed, y, parallel);
-    for_each_segment(params.batch, cuts.segments, plan.scratch_bytes, parallel,
-                     [&](int64_t image, int64_t segment, float* scratch) {
-                         const Range rows = part_of(params.out_height(), cuts.segments, segment);
-                         kernels.inverted_residual(
-                             {&params, &plan, image_of(x, image), packed, image_of(y, image), rows.begin, rows.end, scratch});
-                     });
+    for_each_segment(
+        params.batch, cuts.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
+            const Range rows = part_of(params.out_height(), cuts.segments, segment);
+            kernels.inverted_residual(
+                {&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image), rows.begin, rows.end, scratch});
+        });
 }
 
-void run_stem(const Kernels& kernels, const StemParams& params, const ImageView& x, const float* packed, const ResultView& y,
+void run_stem(const Kernels& kernels, const StemParams& params, const ImageView& x, const void* packed, const ResultView& y,
               const Parallel& parallel)
 {
     const StemPlan plan = plan_stem(params, kernels.layout, parallel.threads);
     for_each_segment(
         params.batch, plan.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
             const Range rows = part_of(params.out_height(), plan.segments, segment);
-            kernels.stem({&params, &plan, image_of(x, image), packed, image_of(y, image), rows.begin, rows.end, scratch});
+            kernels.stem(
+                {&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image), rows.begin, rows.end, scratch});
         });
 }
 
 void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const InvertedResidualParams& block, const ImageView& x,
-                        const float* packed_stem, const float* packed_block, const ResultView& y, const Parallel& parallel)
+                        const void* packed_stem, const void* packed_block, const ResultView& y, const Parallel& parallel)
 {
     const StemPlan stem_plan = plan_stem(stem, kernels.layout, parallel.threads);
-    const BlockCuts cuts = choose_cuts(block, kernels.layout, cache_sizes(), parallel.threads);
-    const BlockPlan plan = plan_block(block, kernels.layout, cuts);
-    for_each_segment(
-        block.batch, cuts.segments, plan.scratch_bytes + stem_plan.scratch_bytes, parallel,
-        [&](int64_t image, int64_t segment, float* scratch) {
-            const Range rows = part_of(block.out_height(), cuts.segments, segment);
-            float* stem_scratch = scratch + plan.scratch_bytes / static_cast<int64_t>(sizeof(float));
-            const BlockTask task{&block, &plan, {}, packed_block, image_of(y, image), rows.begin, rows.end, scratch};
-            kernels.stem_and_block({&stem, &stem_plan, image_of(x, image), packed_stem, {}, 0, 0, stem_scratch}, task);
-        });
+    const PackLayout layout = packed_layout(packed_block);
+    const BlockCuts cuts = choose_cuts(block, layout, cache_sizes(), parallel.threads);
+    const BlockPlan plan = plan_block(block, layout, cuts);
+    for_each_segment(block.batch, cuts.segments, plan.scratch_bytes + stem_plan.scratch_bytes, parallel,
+                     [&](int64_t image, int64_t segment, float* scratch) {
+                         const Range rows = part_of(block.out_height(), cuts.segments, segment);
+                         float* stem_scratch = scratch + plan.scratch_bytes / static_cast<int64_t>(sizeof(float));
+                         const BlockTask task{&block,     &plan,    {},     packed_values(packed_block), image_of(y, image),
+                                              rows.begin, rows.end, scratch};
+                         kernels.stem_and_block(
+                             {&stem, &stem_plan, image_of(x, image), packed_values(packed_stem), {}, 0, 0, stem_scratch}, task);
+                     });
 }
 
-void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const ImageView& x, const float* packed,
+void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const ImageView& x, const void* packed,
                    const ResultView& y, const Parallel& parallel)
 {
-    const HeadPoolPlan plan = plan_head_pool(params, kernels.layout, parallel.threads);
+    const HeadPoolPlan plan = plan_head_pool(params, packed_layout(packed), parallel.threads);
     for_each_segment(
         params.batch, plan.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
             const Range channels = part_in_units(params.out_channels, panel_channels(kernels.layout), plan.segments, segment);
-            kernels.head_pool(
-                {&params, &plan, image_of(x, image), packed, image_of(y, image), channels.begin, channels.end, scratch});
+            kernels.head_pool({&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image), channels.begin,
+                               channels.end, scratch});
         });
 }
 
-void run_linear(const Kernels& kernels, const LinearParams& params, const ImageView& x, const float* packed,
-                const ResultView& y, const Parallel& parallel)
+void run_linear(const Kernels& kernels, const LinearParams& params, const ImageView& x, const void* packed, const ResultView& y,
+                const Parallel& parallel)
 {
     const LinearPlan plan = plan_linear(params, kernels.layout, parallel.threads);
     for_each_segment(1, plan.segments, plan.scratch_bytes, parallel, [&](int64_t, int64_t segment, float* scratch) {
         const Range channels = part_in_units(params.out_features, panel_channels(kernels.layout), plan.segments, segment);
-        kernels.linear({&params, &plan, x, packed, y, channels.begin, channels.end, scratch});
+        kernels.linear({&params, &plan, x, packed_values(packed), y, channels.begin, channels.end, scratch});
     });
 }
 

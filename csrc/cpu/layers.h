@@ -9,18 +9,18 @@
 
 namespace mnv2::cpu {
 
-// All throw std::bad_alloc where there is no scratch memory. packed: behind the header.
-void run_block(const Kernels& kernels, const InvertedResidualParams& params, const ImageView& x, const float* packed,
+// All throw std::bad_alloc where there is no scratch memory. packed: with the header.
+void run_block(const Kernels& kernels, const InvertedResidualParams& params, const ImageView& x, const void* packed,
                const ResultView& y, const Parallel& parallel);
-void run_stem(const Kernels& kernels, const StemParams& params, const ImageView& x, const float* packed, const ResultView& y,
+void run_stem(const Kernels& kernels, const StemParams& params, const ImageView& x, const void* packed, const ResultView& y,
               const Parallel& parallel);
 // The block has neither expand nor shortcut.
 void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const InvertedResidualParams& block, const ImageView& x,
-                        const float* packed_stem, const float* packed_block, const ResultView& y, const Parallel& parallel);
-void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const ImageView& x, const float* packed,
+                        const void* packed_stem, const void* packed_block, const ResultView& y, const Parallel& parallel);
+void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const ImageView& x, const void* packed,
                    const ResultView& y, const Parallel& parallel);
-void run_linear(const Kernels& kernels, const LinearParams& params, const ImageView& x, const float* packed,
-                const ResultView& y, const Parallel& parallel);
+void run_linear(const Kernels& kernels, const LinearParams& params, const ImageView& x, const void* packed, const ResultView& y,
+                const Parallel& parallel);
 
 // Views of what callers bring: a tensor to read, and a contiguous NHWC tensor for results of so many pixels.
 ImageView view_of(const InputView& x, const Kernels& kernels);

@@ -84,8 +84,7 @@ public:
         if (!has_linear_) return;
         const NetworkLayer& linear = layers_.back();
         const Stopwatch stopwatch(seconds_of(layers_.size() - 1, 0));
-        run_linear(kernels_, std::get<LinearParams>(linear.params), pooled.to_read(lanes_), packed_values(linear.packed), y_,
-                   parallel);
+        run_linear(kernels_, std::get<LinearParams>(linear.params), pooled.to_read(lanes_), linear.packed, y_, parallel);
     }
 
 private:
@@ -132,7 +131,7 @@ private:
             x = result.to_read(lanes_);
         }
         const Stopwatch stopwatch(seconds_of(head, first));
-        run_head_pool(kernels_, of_batch<HeadPoolParams>(layers_[head], count), x, packed_values(layers_[head].packed),
+        run_head_pool(kernels_, of_batch<HeadPoolParams>(layers_[head], count), x, layers_[head].packed,
                       image_of(features, first), parallel);
     }
 
@@ -173,14 +172,13 @@ private:
     void run_step(size_t index, int64_t count, const ImageView& x, const ResultView& y, const Parallel& parallel) const
     {
         const NetworkLayer& layer = layers_[index];
-        const float* packed = packed_values(layer.packed);
         if (std::holds_alternative<InvertedResidualParams>(layer.params))
-            return run_block(kernels_, of_batch<InvertedResidualParams>(layer, count), x, packed, y, parallel);
+            return run_block(kernels_, of_batch<InvertedResidualParams>(layer, count), x, layer.packed, y, parallel);
         const StemParams stem = of_batch<StemParams>(layer, count);
-        if (!is_stem_with_block(index)) return run_stem(kernels_, stem, x, packed, y, parallel);
+        if (!is_stem_with_block(index)) return run_stem(kernels_, stem, x, layer.packed, y, parallel);
         const NetworkLayer& block = layers_[index + 1];
-        run_stem_and_block(kernels_, stem, of_batch<InvertedResidualParams>(block, count), x, packed,
-                           packed_values(block.packed), y, parallel);
+        run_stem_and_block(kernels_, stem, of_batch<InvertedResidualParams>(block, count), x, layer.packed, block.packed, y,
+                           parallel);
     }
 
     const std::vector<NetworkLayer>& layers_;

@@ -2,26 +2,53 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "cpu/dispatch.h"
 
 namespace mnv2::cpu {
+namespace {
+
+constexpr int64_t rounds = 20'000;  // 40 to 100 microseconds: shorter than a time slice
+
+using Burst = double (*)(int64_t rounds, float* sink);
+
+struct BurstTime {
+    double operations, nanoseconds;
+};
+
+BurstTime time_burst(Burst burst)
+{
+    using Clock = std::chrono::steady_clock;
+    float values[] = {0.5f, 1.0f, 0.0f};
+    const auto start = Clock::now();
+    const double operations = burst(rounds, values);
+    return {operations, std::chrono::duration<double, std::nano>(Clock::now() - start).count()};
+}
+
+}  // namespace
 
 double measure_fma_peak()
 {
-    using Clock = std::chrono::steady_clock;
     constexpr int bursts = 200;
-    constexpr int64_t rounds = 20'000;  // 40 to 100 microseconds: shorter than a time slice
     const Kernels& kernels = select_kernels();
-    float values[] = {0.5f, 1.0f, 0.0f};
     double best = 0.0;
     for (int burst = 0; burst < bursts; ++burst) {
-        const auto start = Clock::now();
-        const double operations = kernels.fma_burst(rounds, values);
-        const double nanoseconds = std::chrono::duration<double, std::nano>(Clock::now() - start).count();
-        best = std::max(best, operations / nanoseconds);
+        const BurstTime time = time_burst(kernels.fma_burst);
+        best = std::max(best, time.operations / time.nanoseconds);
     }
     return best;
+}
+
+double measure_cost_of_additions(const Kernels& kernels)
+{
+    constexpr int bursts = 25;
+    double alone = std::numeric_limits<double>::infinity(), beside = alone;
+    for (int burst = 0; burst < bursts; ++burst) {
+        alone = std::min(alone, time_burst(kernels.fma_burst).nanoseconds);
+        beside = std::min(beside, time_burst(kernels.fma_and_add_burst).nanoseconds);
+    }
+    return beside / alone;
 }
 
 }  // namespace mnv2::cpu

@@ -16,6 +16,8 @@ struct BlockScratch {
     int64_t middle;  // a strip's depthwise results
     int64_t result;  // a strip's results before they become 16-bit floats
     int64_t zeros;   // a row of zeros above and below the image
+    int64_t scaled;  // the scaled input of a layer in pairs, where it cannot be scaled in place,
+    int64_t facts;   // and what the kernels have to know of its pixels
 };
 
 // The free choices of a plan. A strip is a few output rows. Expand and depthwise run over chunk_blocks vectors of expanded
@@ -39,6 +41,7 @@ struct BlockPlan {
     int64_t scratch_bytes;  // a thread
     int64_t middle_floats;  // an image, where threads share them
     BlockOffsets weights;
+    bool expand_in_pairs, project_in_pairs;
 };
 
 // Offsets in floats from the start of a thread's scratch.
@@ -52,8 +55,9 @@ struct StemPlan {
 // A strip is a number of pixels; its input is held blocked, its results a panel at a time.
 struct HeadPoolPlan {
     int64_t strip_pixels;
-    int64_t x_rows, panel, sums;  // offsets in floats
-    int64_t segments;             // parts of the output channels that threads may take
+    bool in_pairs;
+    int64_t x_rows, panel, sums, facts;  // offsets in floats
+    int64_t segments;                    // parts of the output channels that threads may take
     int64_t scratch_bytes;
 };
 

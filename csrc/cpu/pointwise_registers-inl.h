@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "cpu/pair_tiles-inl.h"
 #include "cpu/pointwise-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -25,31 +26,26 @@ void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x
     }
 }
 
-using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const Stored*, const float*, float*, int64_t, const Stored*);
-
-template <int VECTORS>
-struct PointwiseKernels {
-    static constexpr int max_rows = tile_rows[VECTORS - 1];
-    PointwiseTiles of_rows[max_rows + 1];
-};
-
 template <int VECTORS, bool IS_LONG, int... ROWS_BELOW>
-constexpr PointwiseKernels<VECTORS> list_pointwise_kernels(std::integer_sequence<int, ROWS_BELOW...>)
+constexpr auto list_pointwise_kernels(std::integer_sequence<int, ROWS_BELOW...>)
 {
-    return {{nullptr, pointwise_tiles<ROWS_BELOW + 1, VECTORS, IS_LONG>...}};
+    return TileKernels<sizeof...(ROWS_BELOW)>{{nullptr, pointwise_tiles<ROWS_BELOW + 1, VECTORS, IS_LONG>...}};
 }
 
 template <int VECTORS, bool IS_LONG>
-constexpr PointwiseKernels<VECTORS> pointwise_kernels =
+constexpr auto pointwise_kernels =
     list_pointwise_kernels<VECTORS, IS_LONG>(std::make_integer_sequence<int, tile_rows[VECTORS - 1]>());
 
 // Only float32 sums have a form of their own for long ones.
 template <int VECTORS>
-const PointwiseKernels<VECTORS>& kernels_of_depth(int64_t depth)
+LayerKernels kernels_of(const PointwiseLayer& layer)
 {
+    const bool is_long = layer.depth >= long_depth;
+    if constexpr (has_pair_product)
+        if (layer.pairs) return pair_kernels_of<VECTORS>(layer);
     if constexpr (type_of<Stored> == ScalarType::float32)
-        if (depth >= long_depth) return pointwise_kernels<VECTORS, true>;
-    return pointwise_kernels<VECTORS, false>;
+        if (is_long) return {pointwise_kernels<VECTORS, true>.of_rows, tile_rows[VECTORS - 1]};
+    return {pointwise_kernels<VECTORS, false>.of_rows, tile_rows[VECTORS - 1]};
 }
 
 // One panel over consecutive pixels, in tiles of nearly equal height: a short last tile would leave multiply-add chains idle.
@@ -57,13 +53,15 @@ template <int VECTORS>
 void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
                      int64_t last_lanes, const Stored* residual)
 {
-    const PointwiseKernels<VECTORS>& kernels = kernels_of_depth<VECTORS>(layer.depth);
+    const LayerKernels kernels = kernels_of<VECTORS>(layer);
     const int64_t tiles = (pixels + kernels.max_rows - 1) / kernels.max_rows;
     const int64_t rows = pixels / tiles, higher = pixels % tiles;
     if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual);
     const int64_t done = higher * (rows + 1);
     kernels.of_rows[rows](layer, tiles - higher, x + done * lanes, panel, y + done * layer.epilogue.y_pixel, last_lanes,
                           residual ? residual + done * lanes : nullptr);
+    if constexpr (has_pair_product)
+        if (layer.pairs && layer.pairs->has_odd) odd_pixels<VECTORS>(layer, pixels, x, panel, y, last_lanes, residual);
 }
 
 }  // namespace

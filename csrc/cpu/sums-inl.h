@@ -5,16 +5,12 @@
 
 #include "core/block.h"
 #include "core/packing.h"
+#include "core/pair_product.h"
 #include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
-
-// From long_depth on, sums are moved to a second accumulator every sum_depth depths: the error then grows with the run's
-// length, not with the depth's. Costs 3 %; without it some layers miss the accuracy promise.
-constexpr int64_t long_depth = 192;
-constexpr int64_t sum_depth = 96;
 
 constexpr int panel_vectors = panel_vectors_of(lanes);
 constexpr int panel_width = panel_vectors * lanes;

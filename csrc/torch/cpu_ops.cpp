@@ -16,6 +16,7 @@
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
 #include "cpu/launch.h"
+#include "cpu/pair_choice.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
 #include "torch/weights.h"
@@ -88,17 +89,20 @@ const void* check_packed(const char* op, const Tensor& packed, const Params& par
 
 // --- inverted residual ---
 
-Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x)
+Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x,
+            std::optional<PairProduct> wanted = std::nullopt)
 {
     std::optional<ConvolutionTensors> expand;
     if (params.has_expand) expand.emplace(from.expand(), expand_shape(params), x);
     const ConvolutionTensors depthwise(from.depthwise(), depthwise_shape(params), x);
     const ConvolutionTensors project(from.project(), project_shape(params), x);
 
-    const PackLayout& layout = cpu::select_kernels(weights_type(from)).layout;
+    const cpu::Kernels& kernels = cpu::select_kernels(weights_type(from));
+    const ConvolutionWeights expand_weights = expand ? expand->view() : ConvolutionWeights{};
+    const PairProduct pairs = cpu::select_pair_product(kernels, wanted);
+    const PackLayout layout = cpu::choose_pairs(pairs, kernels, params, expand_weights, project.view());
     Tensor packed = allocate_packed(from.op, packed_bytes(params, layout));
-    mnv2::pack_block(params, expand ? expand->view() : ConvolutionWeights{}, depthwise.view(), project.view(), layout,
-                     packed.mutable_data_ptr());
+    mnv2::pack_block(params, expand_weights, depthwise.view(), project.view(), layout, packed.mutable_data_ptr());
     return packed;
 }
 
@@ -138,7 +142,7 @@ Tensor pack_block(const OptionalTensor& expand_weight, const OptionalTensor& exp
                   const Tensor& depthwise_weight, const OptionalTensor& depthwise_scale, const OptionalTensor& depthwise_bias,
                   const Tensor& project_weight, const OptionalTensor& project_scale, const OptionalTensor& project_bias,
                   int64_t stride, const Integers& padding, bool residual, const std::string& activation,
-                  const std::string& project_activation)
+                  const std::string& project_activation, const std::string& pair_product)
 {
     constexpr const char* op = "pack_block";
     const BlockArguments weights{op,
@@ -152,7 +156,8 @@ Tensor pack_block(const OptionalTensor& expand_weight, const OptionalTensor& exp
                                  project_scale,
                                  project_bias};
     const BlockOptions options{stride, padding, residual, activation, project_activation};
-    return pack(weights, check_block(op, block_channels(weights, std::nullopt), options), std::nullopt);
+    const InvertedResidualParams params = check_block(op, block_channels(weights, std::nullopt), options);
+    return pack(weights, params, std::nullopt, check_pair_product(op, pair_product));
 }
 
 Tensor fused_block_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t expanded_channels,
@@ -217,10 +222,12 @@ Tensor stem_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, i
 // --- head and pool ---
 
 Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
-            const OptionalTensor& bias, std::optional<ScalarType> x)
+            const OptionalTensor& bias, std::optional<ScalarType> x, std::optional<PairProduct> wanted = std::nullopt)
 {
     const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x);
-    const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
+    const cpu::Kernels& kernels = cpu::select_kernels(weights.type());
+    const PairProduct pairs = cpu::select_pair_product(kernels, wanted);
+    const PackLayout layout = cpu::choose_pairs(pairs, kernels, params, weights.view());
     Tensor packed = allocate_packed(op, packed_bytes(params, layout));
     mnv2::pack_head_pool(params, weights.view(), layout, packed.mutable_data_ptr());
     return packed;
@@ -246,12 +253,12 @@ Tensor head_pool(const Tensor& x, const Tensor& weight, const OptionalTensor& sc
 }
 
 Tensor pack_head_pool(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
-                      const std::string& activation)
+                      const std::string& activation, const std::string& pair_product)
 {
     constexpr const char* op = "pack_head_pool";
     check_dim({op, "weight"}, weight, 4);
     const HeadPoolParams params = check_head_pool(op, weight.size(1), weight.size(0), activation);
-    return pack(op, params, weight, scale, bias, std::nullopt);
+    return pack(op, params, weight, scale, bias, std::nullopt, check_pair_product(op, pair_product));
 }
 
 Tensor head_pool_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels,

@@ -165,8 +165,10 @@ def head_pool(x: Tensor, weight: Tensor, scale: Weight, bias: Weight, *, activat
     return _run_head_pool(x, pack_convolution(packing, (weight, scale, bias)), shape, packing)
 
 
-def pack_head_pool(weight: Tensor, scale: Weight, bias: Weight, *, activation: str = "relu6") -> Tensor:
-    dtype = DTYPES[checks.check_pack_head_pool(weight, scale, bias, activation=activation)]
+def pack_head_pool(
+    weight: Tensor, scale: Weight, bias: Weight, *, activation: str = "relu6", **options: Any
+) -> Tensor:
+    dtype = DTYPES[checks.check_pack_head_pool(weight, scale, bias, activation=activation, **options)]
     packing = convolution_packing(weight.shape[1], weight.shape[0], activation, dtype)
     return pack_convolution(packing, (weight, scale, bias))
 

@@ -49,7 +49,7 @@ public:
         : params_(params),
           weights_(std::move(weights)),
           x_(std::move(x)),
-          expected_(reference(params_, x_.image(), weights_, ScalarType::float32))
+          expected_(reference(params_, x_.image(), weights_, {}))
     {
     }
 
@@ -86,7 +86,7 @@ public:
 
     void check(const Bytes& y, const cpu::Kernels& kernels) const
     {
-        const Image& expected = expected_of(kernels.layout.stored);
+        const Image& expected = expected_of(kernels.layout);
         CHECK_EQUAL(static_cast<int64_t>(y.size()), params_.batch * image_bytes());
         CHECK_EQUAL(y.size(), expected.at.size() * static_cast<size_t>(scalar_bytes(x_.dtype())));
         size_t first_wrong = expected.at.size();
@@ -121,12 +121,17 @@ private:
         return Bytes(bytes, bytes + params_.batch * image_bytes());
     }
 
-    // What arithmetic on numbers of that type may give.
-    const Image& expected_of(ScalarType stored) const
+    // What that layout's arithmetic may give.
+    const Image& expected_of(const PackLayout& layout) const
     {
-        if (stored == ScalarType::float32) return expected_;
+        const Arithmetic by{layout.stored, layout.expand_in_pairs, layout.project_in_pairs};
+        if (by.expand_in_pairs || by.project_in_pairs) {
+            expected_of_pairs_ = reference(params_, x_.image(), weights_, by);
+            return *expected_of_pairs_;
+        }
+        if (by.stored == ScalarType::float32) return expected_;
         if (!expected_of_halves_)
-            expected_of_halves_ = reference(params_, x_.image(), rounded_for(params_, weights_, stored), stored);
+            expected_of_halves_ = reference(params_, x_.image(), rounded_for(params_, weights_, by.stored), by);
         return *expected_of_halves_;
     }
 
@@ -134,6 +139,7 @@ private:
     Weights weights_;
     Tensor x_;
     Image expected_;
+    mutable std::optional<Image> expected_of_pairs_;   // of the last layout
     mutable std::optional<Image> expected_of_halves_;  // of x's type, which is the only one that such kernels take
 };
 
@@ -156,41 +162,48 @@ void check_with(const Operation<Params>& operation, const cpu::Kernels& kernels)
 }
 
 template <class Params>
+void check_case_with(const Operation<Params>& operation, const cpu::Kernels& kernels)
+{
+    check_with(operation, kernels);
+    const Bytes first = operation.run(kernels, Placement::ends_at_guard);
+    operation.check(first, kernels);
+    CHECK(operation.run(kernels, Placement::begins_at_guard) == first);
+}
+
+template <class Params>
 void check_case(const Case<Params>& one)
 {
     if (!is_sampled()) return;
     const Scope scope(one.description());
     const Operation<Params> operation(one);
-    for_each_isa(one.dtype, [&](const cpu::Kernels& kernels) {
-        check_with(operation, kernels);
-        const Bytes first = operation.run(kernels, Placement::ends_at_guard);
-        operation.check(first, kernels);
-        CHECK(operation.run(kernels, Placement::begins_at_guard) == first);
-    });
+    for_each_isa(one.dtype, [&](const cpu::Kernels& kernels) { check_case_with(operation, kernels); });
 }
 
 // Any number of threads, and each image by itself: the same bits.
+template <class Params>
+void check_equal_bits_with(const Operation<Params>& operation, const cpu::Kernels& kernels)
+{
+    const Bytes all = operation.run(kernels, Placement::ends_at_guard);
+    operation.check(all, kernels);
+    for (const Parallel& parallel : thread_counts()) CHECK(operation.run(kernels, Placement::ends_at_guard, parallel) == all);
+
+    const Bytes packed = pack(operation.params(), operation.weights(), kernels.layout);
+    Params alone = operation.params();
+    alone.batch = 1;
+    for (int64_t n = 0; n < operation.params().batch; ++n) {
+        Bytes y(static_cast<size_t>(operation.image_bytes()), dead_byte);
+        launch(alone, operation.x().view_from_image(n), packed.data(), y.data(), {});
+        CHECK(y == Bytes(all.begin() + n * operation.image_bytes(), all.begin() + (n + 1) * operation.image_bytes()));
+    }
+}
+
 template <class Params>
 void check_equal_bits(const Case<Params>& one)
 {
     if (!is_sampled()) return;
     const Scope scope(one.description());
     const Operation<Params> operation(one);
-    for_each_isa(one.dtype, [&](const cpu::Kernels& kernels) {
-        const Bytes all = operation.run(kernels, Placement::ends_at_guard);
-        operation.check(all, kernels);
-        for (const Parallel& parallel : thread_counts())
-            CHECK(operation.run(kernels, Placement::ends_at_guard, parallel) == all);
-
-        const Bytes packed = pack(operation.params(), operation.weights(), kernels.layout);
-        Params alone = operation.params();
-        alone.batch = 1;
-        for (int64_t n = 0; n < operation.params().batch; ++n) {
-            Bytes y(static_cast<size_t>(operation.image_bytes()), dead_byte);
-            launch(alone, operation.x().view_from_image(n), packed.data(), y.data(), {});
-            CHECK(y == Bytes(all.begin() + n * operation.image_bytes(), all.begin() + (n + 1) * operation.image_bytes()));
-        }
-    });
+    for_each_isa(one.dtype, [&](const cpu::Kernels& kernels) { check_equal_bits_with(operation, kernels); });
 }
 
 // No image: nothing is read, nothing is written.
@@ -220,9 +233,10 @@ void check_long_sum(const Params& params, const Weights& weights, const Tensor& 
     });
 }
 
-// One odd value in the last image's middle: it reaches what torch's convolutions let it reach, and nothing else.
-template <class Params>
-void check_odd_values(const Params& params, Layout layout)
+// One odd value in the last image's middle: it reaches what torch's convolutions let it reach, and nothing else. Calls
+// body(operation) for each.
+template <class Params, class Body>
+void for_each_odd_value(const Params& params, Layout layout, const Body& body)
 {
     constexpr double odd_values[] = {NAN, INFINITY, -INFINITY};
     for (const double odd : odd_values)
@@ -233,9 +247,16 @@ void check_odd_values(const Params& params, Layout layout)
             const auto weights = random_weights(random, params);
             Tensor x = Tensor::random(random, dtype, layout, params.batch, params.height, params.width, params.in_channels);
             x.set(params.batch - 1, params.height / 2, params.width / 2, params.in_channels - 1, odd);
-            const Operation<Params> operation(params, weights, x);
-            for_each_isa(dtype, [&](const cpu::Kernels& kernels) { check_with(operation, kernels); });
+            body(Operation<Params>(params, weights, x));
         }
+}
+
+template <class Params>
+void check_odd_values(const Params& params, Layout layout)
+{
+    for_each_odd_value(params, layout, [](const Operation<Params>& operation) {
+        for_each_isa(operation.x().dtype(), [&](const cpu::Kernels& kernels) { check_with(operation, kernels); });
+    });
 }
 
 }  // namespace mnv2::test

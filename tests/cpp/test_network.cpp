@@ -12,6 +12,7 @@
 #include "cpu/launch.h"
 #include "isas.h"
 #include "operators.h"
+#include "pairings.h"
 #include "threads.h"
 
 namespace mnv2::test {
@@ -154,24 +155,26 @@ Bytes run_network(const Bytes& packed, const Tensor& x, int64_t batch, Size size
     return Bytes(bytes, bytes + values * scalar_bytes(x.dtype()));
 }
 
+void check_packed_network(const Description& one, const PackLayout& layout, const Tensor& x, int64_t batch, Size size)
+{
+    const PackedNetwork packed(one, layout);
+    std::vector<NetworkLayer> layers;
+    CHECK_EQUAL(read_network(packed.whole.data(), static_cast<int64_t>(packed.whole.size()), layers), "");
+    CHECK_EQUAL(layers.size(), one.layers.size());
+    CHECK(set_image(layers, batch, size.height, size.width));
+    const Bytes expected = layer_by_layer(packed, layers, x);
+    for (const Placement placement : placements) CHECK(run_network(packed.whole, x, batch, size, placement, {}) == expected);
+    for (const Parallel& parallel : thread_counts())
+        CHECK(run_network(packed.whole, x, batch, size, Placement::ends_at_guard, parallel) == expected);
+}
+
 void check_network(const Description& one, ScalarType dtype, Layout layout, int64_t batch, Size size)
 {
     if (!is_sampled()) return;
     const Scope scope(one.name, one.same_padding ? ", SAME, " : ", ", batch, " x ", size.height, " x ", size.width, ", ",
                       name_of(dtype));
     const Tensor x = image_of(dtype, layout, batch, size);
-    for_each_isa(dtype, [&](const cpu::Kernels& kernels) {
-        const PackedNetwork packed(one, kernels.layout);
-        std::vector<NetworkLayer> layers;
-        CHECK_EQUAL(read_network(packed.whole.data(), static_cast<int64_t>(packed.whole.size()), layers), "");
-        CHECK_EQUAL(layers.size(), one.layers.size());
-        CHECK(set_image(layers, batch, size.height, size.width));
-        const Bytes expected = layer_by_layer(packed, layers, x);
-        for (const Placement placement : placements)
-            CHECK(run_network(packed.whole, x, batch, size, placement, {}) == expected);
-        for (const Parallel& parallel : thread_counts())
-            CHECK(run_network(packed.whole, x, batch, size, Placement::ends_at_guard, parallel) == expected);
-    });
+    for_each_isa(dtype, [&](const cpu::Kernels& kernels) { check_packed_network(one, kernels.layout, x, batch, size); });
 }
 
 TEST(the_bits_of_its_layers)
@@ -190,9 +193,25 @@ TEST(every_size_and_layout)
 }
 
 // With many threads and wide layers some blocks are split by channels.
+Description wide_network()
+{
+    return {"wide", {some_block(3, 192, 160), with_residual(some_block(160, 320, 0)), head_of(160, 200)}};
+}
+
+TEST(networks_in_pairs)
+{
+    for (const ScalarType dtype : {ScalarType::float32, ScalarType::bfloat16})
+        for_each_pairing(dtype, [&](const cpu::Kernels& kernels) {
+            for (const Description& one : networks())
+                check_packed_network(one, kernels.layout, image_of(dtype, Layout::nchw, 3, {33, 30}), 3, {33, 30});
+            const Size size{3, 3};
+            check_packed_network(wide_network(), kernels.layout, image_of(dtype, Layout::nchw, 1, size), 1, size);
+        });
+}
+
 TEST(blocks_that_threads_split_by_channels)
 {
-    const Description one{"wide", {some_block(3, 192, 160), with_residual(some_block(160, 320, 0)), head_of(160, 200)}};
+    const Description one = wide_network();
     bool splits = false;
     for_each_isa([&](const cpu::Kernels& kernels) {
         InvertedResidualParams params = with_residual(block({3, 3}, 160, 320, 0));
