@@ -100,7 +100,7 @@ def verify_network(
         batch=batch,
         inputs=len(images),
         photos=len(photos),
-        isa=_native.selected_isa(),
+        isa=_native.selected_isa(dtype),
         threads=torch.get_num_threads(),
         eager_factor=EAGER_FACTOR,
         pair_product=selected(model.pair_product, dtype),

