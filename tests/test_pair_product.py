@@ -116,6 +116,17 @@ def test_an_unknown_name_lists_the_choices(
     assert f"{VARIABLE}: {CHOICES}" in refusal(capsys, ["info"])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_scaled_inputs_take_a_third_more_scratch(threads: int, pair_isa: str) -> None:
+    model = FusedMobileNetV2().eval()
+    most = {}
+    for choice in PAIR_PRODUCTS:
+        model.pair_product = choice
+        plans = layer_plans(model.deploy().network.packed, torch.empty(1, 3, 224, 224), threads)
+        most[choice] = max(plan["scratch_bytes"] for plan in plans)
+    assert most["off"] < most["safe"] <= most["all"] < 1.4 * most["off"]
+
+
 # --- that it runs ---
 
 
