@@ -89,14 +89,35 @@ struct PointwiseLayer {
     Epilogue epilogue;
 };
 
+// Shares the fetching of the panel behind this one out to its first tiles.
+class NextPanel {
+public:
+    NextPanel(int64_t depth, int64_t width, int64_t tiles)
+        : begin_(column_floats(depth) * width), end_(begin_ + (is_now(fetch_ahead) ? fetched_together(depth) * width : 0))
+    {
+        const int64_t bursts = (end_ - begin_ + burst_floats - 1) / burst_floats;
+        share_ = (bursts + tiles - 1) / tiles * burst_floats;
+    }
+
+    MNV2_INLINE Ahead share_of_next_tile()
+    {
+        const int64_t begin = begin_;
+        begin_ = smaller(begin + share_, end_);
+        return {begin, begin_};
+    }
+
+private:
+    int64_t begin_, end_, share_;
+};
+
 // Tiles of consecutive pixels. The loop over them is in here: a call for each takes some 20 cycles (NOTES.md).
 template <int ROWS, int VECTORS, bool IS_LONG>
 void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x, const float* panel, float* y,
-                     int64_t last_lanes, const Stored* residual)
+                     int64_t last_lanes, const Stored* residual, NextPanel& next)
 {
     for (; tiles > 0; --tiles) {
         Accumulators<ROWS, VECTORS> sums;
-        sum_tile<IS_LONG>(sums, layer.depth, layer.x_plane, x, panel + 2 * VECTORS * lanes);
+        sum_tile<IS_LONG>(sums, layer.depth, layer.x_plane, x, panel + 2 * VECTORS * lanes, next.share_of_next_tile());
         finish_tile(sums, panel, layer.epilogue, y, last_lanes, residual);
         x += ROWS * lanes;
         y += ROWS * layer.epilogue.y_pixel;
@@ -104,7 +125,8 @@ void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x
     }
 }
 
-using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const Stored*, const float*, float*, int64_t, const Stored*);
+using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const Stored*, const float*, float*, int64_t, const Stored*,
+                                NextPanel&);
 
 template <int VECTORS>
 struct PointwiseKernels {
@@ -139,10 +161,11 @@ void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* 
     const PointwiseKernels<VECTORS>& kernels = kernels_of_depth<VECTORS>(layer.depth);
     const int64_t tiles = (pixels + kernels.max_rows - 1) / kernels.max_rows;
     const int64_t rows = pixels / tiles, higher = pixels % tiles;
-    if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual);
+    NextPanel next(layer.depth, VECTORS * lanes, tiles);
+    if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual, next);
     const int64_t done = higher * (rows + 1);
     kernels.of_rows[rows](layer, tiles - higher, x + done * lanes, panel, y + done * layer.epilogue.y_pixel, last_lanes,
-                          residual ? residual + done * lanes : nullptr);
+                          residual ? residual + done * lanes : nullptr, next);
 }
 
 // Output channels [first, last) of a layer with out_channels channels; first is a multiple of panel_width. y and residual

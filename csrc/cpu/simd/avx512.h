@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
+#include "cpu/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -19,6 +20,8 @@ constexpr int tile_rows[] = {28, 14};  // of tiles one and two vectors wide: 28 
 // Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
 constexpr int unrolled_depths = 8;
 constexpr bool fma_overwrites_addend = false;
+// At 7 x 7 Emerald Rapids then takes 23 to 27 % less; Zen 4, in a prototype, 1.5 to 3 % of the network.
+constexpr FetchAhead fetch_ahead = FetchAhead::always;
 
 MNV2_INLINE Vec load(const float* p)
 {
