@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/fetch_ahead.h"
 #include "cpu/isa.h"
 
 #if defined(__x86_64__)
@@ -130,6 +131,14 @@ std::vector<IsaState> isa_states()
     for (const Candidate& candidate : candidates)
         states.push_back({candidate.name, candidate.kernels != nullptr, candidate.supported()});
     return states;
+}
+
+bool is_now(FetchAhead when)
+{
+#if defined(__x86_64__)
+    if (when == FetchAhead::on_intel) return __builtin_cpu_is("intel");
+#endif
+    return when == FetchAhead::always;
 }
 
 const Kernels& select_kernels(ScalarType weights)

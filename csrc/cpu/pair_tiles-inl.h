@@ -154,7 +154,7 @@ MNV2_INLINE int64_t pixel_number(const PointwiseLayer& layer, const Stored* x)
 // What comes out for odd pixels is of no use.
 template <int ROWS, int VECTORS, bool IS_LONG>
 void pair_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x, const float* panel, float* y, int64_t last_lanes,
-                const Stored* residual)
+                const Stored* residual, NextPanel&)
 {
     for (int64_t pixel = pixel_number(layer, x); tiles > 0; --tiles, pixel += ROWS) {
         Accumulators<ROWS, VECTORS> sums;

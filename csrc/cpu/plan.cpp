@@ -49,6 +49,10 @@ int64_t middle_bytes(const InvertedResidualParams& params, const PackLayout& lay
 // A strip's depthwise results and a chunk's expanded rows may fill this share of the second-level cache.
 constexpr double private_share = 0.92;
 
+// And a chunk of expanded rows this at most, in any cache: a stride of 2 took 24 cycles an output from 401 KB (NOTES.md). Not
+// before matrix tiles, which lose more by short strips (216 us against 250 at 24-144-24).
+constexpr int64_t most_expanded_bytes = 256 << 10;
+
 // Expanded channels of a chunk: their rows stay in the first-level cache between expand and depthwise.
 constexpr int chunk_channels = 32;
 
@@ -184,7 +188,9 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
         const int64_t expanded =
             rows_read(params, strip) * params.width * cuts.chunk_vectors * layout.vector_width * float_bytes;
         const int64_t needed = middle_bytes(params, layout, strip) + expanded;
-        return params.has_expand && static_cast<double>(needed) <= private_share * static_cast<double>(caches.l2);
+        const bool is_near = expanded <= most_expanded_bytes || layout.isa == Isa::amx_bf16;
+        return params.has_expand && is_near &&
+               static_cast<double>(needed) <= private_share * static_cast<double>(caches.l2);
     };
     cuts.segments = segments_for(params.batch, rows, threads);
     const int64_t by_channels = segments_for(params.batch, panel_count(params.expanded_channels, layout), threads);

@@ -14,11 +14,11 @@ namespace {
 // Tiles of consecutive pixels. The loop over them is in here: a call for each takes some 20 cycles (NOTES.md).
 template <int ROWS, int VECTORS, bool IS_LONG>
 void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x, const float* panel, float* y,
-                     int64_t last_lanes, const Stored* residual)
+                     int64_t last_lanes, const Stored* residual, NextPanel& next)
 {
     for (; tiles > 0; --tiles) {
         Accumulators<ROWS, VECTORS> sums;
-        sum_tile<IS_LONG>(sums, layer.depth, layer.x_plane, x, panel + 2 * VECTORS * lanes);
+        sum_tile<IS_LONG>(sums, layer.depth, layer.x_plane, x, panel + 2 * VECTORS * lanes, next.share_of_next_tile());
         finish_tile(sums, panel, layer.epilogue, y, last_lanes, residual);
         x += ROWS * lanes;
         y += ROWS * layer.epilogue.y_pixel;
@@ -56,10 +56,12 @@ void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* 
     const LayerKernels kernels = kernels_of<VECTORS>(layer);
     const int64_t tiles = (pixels + kernels.max_rows - 1) / kernels.max_rows;
     const int64_t rows = pixels / tiles, higher = pixels % tiles;
-    if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual);
+    constexpr int64_t width = VECTORS * lanes;
+    NextPanel next(column_floats(layer.depth) * width, fetched_together(layer.depth) * width, tiles);
+    if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual, next);
     const int64_t done = higher * (rows + 1);
     kernels.of_rows[rows](layer, tiles - higher, x + done * lanes, panel, y + done * layer.epilogue.y_pixel, last_lanes,
-                          residual ? residual + done * lanes : nullptr);
+                          residual ? residual + done * lanes : nullptr, next);
     if constexpr (has_pair_product)
         if (layer.pairs && layer.pairs->has_odd) odd_pixels<VECTORS>(layer, pixels, x, panel, y, last_lanes, residual);
 }

@@ -58,7 +58,7 @@ MNV2_INLINE void add_block(Squares<PAIRS, COLUMNS>& squares, int64_t depth, cons
 // The error of float32 sums is far below bfloat16's own, so long sums need no second accumulator.
 template <bool IS_LONG, int ROWS, int VECTORS>
 MNV2_INLINE void sum_tile(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const BFloat16* x,
-                          const float* packed)
+                          const float* packed, const Ahead&)
 {
     constexpr int pairs = (ROWS + 1) / 2, columns = VECTORS * lanes / 2;
     Squares<pairs, columns> squares;

@@ -104,7 +104,8 @@ MNV2_INLINE void add_run(HalfSums<ROWS, VECTORS>& run, int64_t depth, int64_t x_
 }
 
 template <bool IS_LONG, int ROWS, int VECTORS>
-MNV2_INLINE void sum_tile(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const Half* x, const float* packed)
+MNV2_INLINE void sum_tile(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const Half* x, const float* packed,
+                          const Ahead&)
 {
     const auto* weights = reinterpret_cast<const Half*>(packed);
     WideSums<ROWS, VECTORS> wide;

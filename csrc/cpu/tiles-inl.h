@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/block.h"
+#include "cpu/fetch_ahead.h"
 #include "cpu/pair_pixels-inl.h"
 #include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
@@ -81,8 +82,32 @@ struct PointwiseLayer {
     const PairPixels* pairs = nullptr;  // of weights in pairs: the input, which x points into
 };
 
-// Tiles of consecutive pixels of one panel: layer, number of tiles, x, panel, y, lanes of the last vector, residual.
-using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const Stored*, const float*, float*, int64_t, const Stored*);
+// Shares the fetching of the panel behind this one out to its first tiles.
+class NextPanel {
+public:
+    // Floats from a panel to the next, and those for which a tile fetches its share at a time.
+    NextPanel(int64_t panel_floats, int64_t floats_together, int64_t tiles)
+        : begin_(panel_floats), end_(begin_ + (is_now(fetch_ahead) ? floats_together : 0))
+    {
+        const int64_t bursts = (end_ - begin_ + burst_floats - 1) / burst_floats;
+        share_ = (bursts + tiles - 1) / tiles * burst_floats;
+    }
+
+    MNV2_INLINE Ahead share_of_next_tile()
+    {
+        const int64_t begin = begin_;
+        begin_ = smaller(begin + share_, end_);
+        return {begin, begin_};
+    }
+
+private:
+    int64_t begin_, end_, share_;
+};
+
+// Tiles of consecutive pixels of one panel: layer, number of tiles, x, panel, y, lanes of the last vector, residual, what to
+// fetch meanwhile.
+using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const Stored*, const float*, float*, int64_t, const Stored*,
+                                NextPanel&);
 
 // By number of rows.
 template <int MAX_ROWS>

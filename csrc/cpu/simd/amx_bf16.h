@@ -2,6 +2,7 @@
 // two AVX-512 registers, since a tile's row holds thirty-two depths.
 #pragma once
 
+#include "cpu/fetch_ahead.h"
 #include "cpu/simd/avx512_register-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -12,6 +13,7 @@ constexpr int parts = 2;
 constexpr int lanes = parts * part_lanes;
 constexpr int tile_rows[] = {12, 6};  // of the stem's tiles one and two vectors wide: 24 accumulators
 constexpr int unrolled_depths = 8;
+constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
 struct Vec {
     Part low, high;

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
+#include "cpu/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -20,6 +21,8 @@ constexpr int tile_rows[] = {12, 6};
 // Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
 constexpr int unrolled_depths = 8;
 constexpr bool fma_overwrites_addend = false;
+// At 7 x 7 Emerald Rapids then takes 20 % less; Zen 3 gained nothing from other forms and lost up to 8 %.
+constexpr FetchAhead fetch_ahead = FetchAhead::on_intel;
 
 MNV2_INLINE Vec load(const float* p)
 {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
+#include "cpu/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -18,6 +19,7 @@ constexpr int lanes = 4;
 constexpr int unrolled_depths = 4;
 // The only form of FMLA.
 constexpr bool fma_overwrites_addend = true;
+constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
 MNV2_INLINE Vec load(const float* p)
 {

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
+#include "cpu/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -20,6 +21,7 @@ constexpr int lanes = 8;
 constexpr int tile_rows[] = {8, 8};
 constexpr int unrolled_depths = 4;
 constexpr bool fma_overwrites_addend = true;  // the only form of FMLA
+constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
 struct Vec {
     float32x4_t low, high;

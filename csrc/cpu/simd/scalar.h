@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
+#include "cpu/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 #ifndef MNV2_SCALAR_LANES
@@ -23,6 +24,7 @@ constexpr int lanes = MNV2_SCALAR_LANES;
 constexpr int tile_rows[] = {8, 4};  // of tiles one and two vectors wide
 constexpr int unrolled_depths = 1;   // a vector is a loop of its own
 constexpr bool fma_overwrites_addend = false;
+constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
 struct Vec {
     float at[lanes];
