@@ -189,8 +189,7 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
             rows_read(params, strip) * params.width * cuts.chunk_vectors * layout.vector_width * float_bytes;
         const int64_t needed = middle_bytes(params, layout, strip) + expanded;
         const bool is_near = expanded <= most_expanded_bytes || layout.isa == Isa::amx_bf16;
-        return params.has_expand && is_near &&
-               static_cast<double>(needed) <= private_share * static_cast<double>(caches.l2);
+        return params.has_expand && is_near && static_cast<double>(needed) <= private_share * static_cast<double>(caches.l2);
     };
     cuts.segments = segments_for(params.batch, rows, threads);
     const int64_t by_channels = segments_for(params.batch, panel_count(params.expanded_channels, layout), threads);
