@@ -97,7 +97,7 @@ def gather_info() -> Info:
 def _selection_reason() -> str:
     if os.environ.get(FORCE_ISA_VARIABLE):
         return f"forced by {FORCE_ISA_VARIABLE}"
-    return "the fastest that this build has and this processor runs"
+    return "the fastest for float32 that this build has and this processor runs"
 
 
 def processor() -> str:
