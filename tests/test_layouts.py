@@ -8,6 +8,7 @@ import pytest
 import torch
 from cases import DTYPES, LAYOUTS, Case, make_case, shape_id
 from conftest import every_isa
+from tolerances import sixteen_bit_rounding
 
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
 
@@ -163,6 +164,8 @@ def test_float32_weights_serve_inputs_of_every_dtype(isa, dtype, shape):
 @every_shape
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_weights_are_widened_exactly(isa, dtype, shape):
+    if sixteen_bit_rounding(dtype):
+        pytest.skip(f"{isa} multiplies {dtype} as it is")
     case = make_case(shape, dtype)
     wide = Case(shape, case.x, tuple(None if weight is None else weight.float() for weight in case.weights))
     assert torch.equal(case.pack(), wide.pack())
