@@ -80,7 +80,8 @@ def logits_of(machine: Machine, network: str, x: Tensor, folder: Path) -> Tensor
     """The program's logits for images x (N, 3, H, W), in x's dtype."""
     command = machine.command()
     with torch.no_grad():
-        model = model_in(network, x.dtype)
+        # For float32 arithmetic, which is what the program takes and packs again.
+        model = model_in(network, x.dtype).float()
         model.pair_product = "off"
         packed = model.deploy().network.packed
     files = {name: folder / name for name in ("packed", "images", "result")}
