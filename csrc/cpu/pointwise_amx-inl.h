@@ -18,8 +18,8 @@ constexpr int64_t row_bytes = 64;
 constexpr int64_t tile_weights = tile_pixels * row_bytes / static_cast<int64_t>(sizeof(BFloat16));
 constexpr int64_t block_weights = 2 * tile_weights;
 
-// Gives the tile registers their shapes, all alike but for the rows of sums and pixels, and releases them at the end: threads
-// with live tiles are switched more slowly. Both take some 50 cycles.
+// Gives the tile registers their shapes, all alike but for the rows of sums and pixels, and releases them at the end, so that a
+// thread does not carry 8 KiB of state on. Both together take 220 cycles, some 1 % of a network.
 class TileRegisters {
 public:
     explicit TileRegisters(int64_t pixels)

@@ -11,7 +11,8 @@ namespace {
 using Stored = BFloat16;  // the type of blocked activations
 constexpr int parts = 2;
 constexpr int lanes = parts * part_lanes;
-constexpr int tile_rows[] = {12, 6};  // of the stem's tiles one and two vectors wide: 24 accumulators
+// Of tiles in vector registers, whose sources name them; this family has none but the stem's (24 accumulators).
+constexpr int tile_rows[] = {12, 6};
 constexpr int unrolled_depths = 8;
 constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
@@ -59,7 +60,7 @@ MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
     fma_broadcast(acc.high, w.high, x);
 }
 
-// acc += w * x[DEPTH], of tiles in vector registers.
+// acc += w * x[DEPTH]; named, but not used, as above.
 using Depths = const float*;
 MNV2_INLINE Depths depths(const float* x)
 {
