@@ -39,5 +39,6 @@ if(mnv2_has_cuda)
     if(mnv2_cuda_archs STREQUAL mnv2_default_cuda_archs)
         string(APPEND spills ",--warning-as-error")
     endif()
-    target_compile_options(mnv2_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:${spills}>)
+    # Kernels call the constexpr functions of core/.
+    target_compile_options(mnv2_compile_options INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;${spills}>")
 endif()

@@ -88,7 +88,7 @@ double median_us(cudaStream_t stream, const Launch& launch)
     return times[times.size() / 2];
 }
 
-void time_case(const Case& block, int64_t batch, int sm_count, cudaStream_t stream)
+void time_case(const Case& block, int64_t batch, const cuda::Gpu& gpu, cudaStream_t stream)
 {
     InvertedResidualParams params{};
     params.batch = batch;
@@ -103,10 +103,11 @@ void time_case(const Case& block, int64_t batch, int sm_count, cudaStream_t stre
     const std::vector<float> expand = random_values(random, block.expanded * block.in);
     const std::vector<float> depthwise = random_values(random, block.expanded * kernel_taps);
     const std::vector<float> project = random_values(random, block.out * block.expanded);
-    std::vector<uint8_t> packed(static_cast<size_t>(cuda::register_block_bytes(params, ScalarType::float16)));
-    cuda::pack_register_block(params, ScalarType::float16, {expand.data()}, {depthwise.data()}, {project.data()},
-                              packed.data());
-    void* const weights = to_device(packed);
+    const auto bytes_packed = static_cast<size_t>(cuda::register_block_bytes(params, ScalarType::float16));
+    void* const weights = to_device(std::vector<uint8_t>(bytes_packed));
+    void* const layers[] = {to_device(expand), to_device(depthwise), to_device(project)};
+    const auto layer = [&](int i) { return ConvolutionWeights{static_cast<const float*>(layers[i])}; };
+    cuda::pack_register_block(params, ScalarType::float16, layer(0), layer(1), layer(2), weights, stream);
 
     const int64_t inputs = batch * block.size * block.size * block.in;
     const int64_t outputs = batch * params.out_height() * params.out_width() * block.out;
@@ -119,7 +120,7 @@ void time_case(const Case& block, int64_t batch, int sm_count, cudaStream_t stre
         y.push_back(to_device(std::vector<__half>(static_cast<size_t>(outputs))));
     }
     const double us = median_us(stream, [&](int i) {
-        if (!cuda::register_block(params, ScalarType::float16, x[i % sets], weights, y[i % sets], sm_count, stream))
+        if (!cuda::register_block(params, ScalarType::float16, x[i % sets], weights, y[i % sets], gpu, stream))
             throw std::runtime_error("a timed block has no kernel");
     });
     std::printf("| %lld-%lld-%lld s%d @%lld | %lld | %.2f | %.3f | %.0f |\n", static_cast<long long>(block.in),
@@ -128,6 +129,7 @@ void time_case(const Case& block, int64_t batch, int sm_count, cudaStream_t stre
                 bytes / us * 1e-3);
     for (void* buffer : x) check(cudaFree(buffer));
     for (void* buffer : y) check(cudaFree(buffer));
+    for (void* buffer : layers) check(cudaFree(buffer));
     check(cudaFree(weights));
 }
 
@@ -138,11 +140,13 @@ int main()
     try {
         cudaDeviceProp properties;
         check(cudaGetDeviceProperties(&properties, 0));
+        const cuda::Gpu gpu{properties.multiProcessorCount, properties.major * 10 + properties.minor,
+                            static_cast<int64_t>(properties.sharedMemPerBlockOptin)};
         cudaStream_t stream;
         check(cudaStreamCreate(&stream));
         std::printf("%s, float16\n| block | batch | us | us an image | GB/s |\n|---|---|---|---|---|\n", properties.name);
         for (const Case& block : cases)
-            for (const int64_t batch : {1, 8, 64, 256}) time_case(block, batch, properties.multiProcessorCount, stream);
+            for (const int64_t batch : {1, 8, 64, 256}) time_case(block, batch, gpu, stream);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "gpu-check: %s\n", error.what());
         return EXIT_FAILURE;

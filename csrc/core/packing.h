@@ -65,8 +65,8 @@ struct ConvolutionWeights {
     const float* scale = nullptr;
     const float* bias = nullptr;
 
-    float scale_of(int64_t channel) const { return scale ? scale[channel] : 1.0f; }
-    float bias_of(int64_t channel) const { return bias ? bias[channel] : 0.0f; }
+    constexpr float scale_of(int64_t channel) const { return scale ? scale[channel] : 1.0f; }
+    constexpr float bias_of(int64_t channel) const { return bias ? bias[channel] : 0.0f; }
 };
 
 int64_t packed_bytes(const InvertedResidualParams& params, const PackLayout& layout);

@@ -142,6 +142,11 @@ __device__ __forceinline__ uint32_t max2(uint32_t a, uint32_t b)
     return d;
 }
 
+__device__ __forceinline__ uint32_t float_word(float value)
+{
+    return __float_as_uint(value);
+}
+
 // A load of constant memory that the compiler does not widen: a wider one would tie registers together that mma's
 // fragments want apart, at the price of moves in the inner loop (measured: 140 of 708 instructions).
 __device__ __forceinline__ uint32_t load_global32(const void* from)

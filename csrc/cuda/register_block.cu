@@ -1,10 +1,11 @@
 #include "cuda/register_block.cuh"
 
 #include <algorithm>
-#include <cstring>
+#include <cstddef>
 #include <tuple>
 
 #include "cuda/launch.h"
+#include "cuda/pack_words.cuh"
 
 namespace mnv2::cuda {
 namespace {
@@ -21,6 +22,12 @@ constexpr int64_t max_shared_bytes = 160 << 10;  // of a block on sm_80, with ro
 int64_t step_count(const InvertedResidualParams& params)
 {
     return (params.expanded_channels + step_channels - 1) / step_channels;
+}
+
+template <class Block>
+int64_t packed_bytes(const InvertedResidualParams& params)
+{
+    return Block::bias_bytes + step_count(params) * Block::step_bytes;
 }
 
 template <class Block>
@@ -50,74 +57,76 @@ bool visit_block(const InvertedResidualParams& params, ScalarType type, const Vi
     return false;
 }
 
-// weight[channel][k] with its scale, 0 beyond the last channel or k; rounded once.
-template <class T>
-T scaled(const ConvolutionWeights& layer, int64_t channels, int64_t depth, int64_t channel, int64_t k)
-{
-    const bool exists = channel < channels && k < depth;
-    return T(exists ? layer.weight[channel * depth + k] * layer.scale_of(channel) : 0.0f);
-}
-
-// One half of a step: eight expanded channels from first on.
+// The packed weights of register_block.cuh, word by word; scales are multiplied into the weights, which are rounded once.
 template <class Block>
-void pack_half(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
-               int64_t first, uint8_t* to)
-{
+struct RegisterBlockWords {
     using T = typename Block::T;
-    T* fragment = reinterpret_cast<T*>(to);
-    for (int depth = 0; depth < Block::in_channels; depth += 16) {
+    static constexpr int word = sizeof(uint32_t);
+    static constexpr int bias_words = Block::bias_bytes / word, step_words = Block::step_bytes / word;
+    static constexpr int half_words = Block::half_bytes / word, expand_words = Block::expand_bytes / word;
+    static constexpr int fragment_words = fragment16_bytes / word;
+    static constexpr int constants_words = sizeof(HalfConstants<T>) / word;
+
+    int64_t expanded_channels;
+    ConvolutionWeights expand, depthwise, project;
+
+    __device__ uint32_t operator()(int64_t i) const
+    {
+        if (i < bias_words) return ptx::float_word(project.bias_of(i));
+        const int64_t first = (i - bias_words) / step_words * step_channels;
+        const int at = static_cast<int>((i - bias_words) % step_words);
+        if (at >= 2 * half_words) return project_word(first, at - 2 * half_words);
+        return half_word(first + at / half_words * half_channels, at % half_words);
+    }
+
+private:
+    // One half of a step: eight expanded channels from first on.
+    __device__ uint32_t half_word(int64_t first, int at) const
+    {
+        if (at >= expand_words) return constants_word(first, at - expand_words);
+        const int depth = at / fragment_words * 16;
         const bool whole = Block::in_channels - depth >= 16;
-        for (int lane = 0; lane < 32; ++lane) {
-            for (int i = 0; i < (whole ? 4 : 2); ++i)
-                *fragment++ = scaled<T>(expand, params.expanded_channels, params.in_channels, first + lane / 4,
-                                        depth + lane % 4 * (whole ? 4 : 2) + i);
-        }
+        const int lane = whole ? at % fragment_words / 2 : at % fragment_words;
+        const int k = depth + (whole ? lane % 4 * 4 + at % 2 * 2 : lane % 4 * 2);
+        return pair(expand, expanded_channels, Block::in_channels, first + lane / 4, k);
     }
-    for (int quad = 0; quad < 4; ++quad) {
-        HalfConstants<T> constants{};
-        for (int i = 0; i < 2; ++i) {
-            const int64_t channel = first + quad * 2 + i;
-            if (channel >= params.expanded_channels) continue;
-            constants.expand_bias[i] = constants.expand_bias[i + 2] = expand.bias_of(channel);
-            constants.depthwise_bias[i] = T(depthwise.bias_of(channel));
-            for (int tap = 0; tap < kernel_taps; ++tap)
-                constants.taps[tap][i] = scaled<T>(depthwise, params.expanded_channels, kernel_taps, channel, tap);
-        }
-        std::memcpy(to + Block::expand_bytes + quad * sizeof constants, &constants, sizeof constants);
-    }
-}
 
-// The projection's fragments for 16 expanded channels from first on, columns in the order of first_channel.
-template <class Block>
-void pack_project(const InvertedResidualParams& params, const ConvolutionWeights& project, int64_t first, uint8_t* to)
-{
-    using T = typename Block::T;
-    T* fragment = reinterpret_cast<T*>(to);
-    for (int n = 0; n < Block::column_tiles; ++n) {
-        for (int lane = 0; lane < 32; ++lane) {
-            const int column = lane / 4;
-            const int channel = first_channel<Block>(n, column / 2) + column % 2;
-            for (const int k : {0, 1, 8, 9})
-                *fragment++ =
-                    scaled<T>(project, params.out_channels, params.expanded_channels, channel, first + lane % 4 * 2 + k);
+    __device__ uint32_t constants_word(int64_t first, int at) const
+    {
+        constexpr int taps_at = offsetof(HalfConstants<T>, taps) / word;
+        constexpr int bias_at = offsetof(HalfConstants<T>, depthwise_bias) / word;
+        const int64_t channel = first + at / constants_words * 2;
+        at %= constants_words;
+        if (at < taps_at) return ptx::float_word(bias(expand, channel + at % 2));
+        if (at < bias_at) {
+            const int tap = at - taps_at;
+            return ptx::pack2<T>(scaled_weight(depthwise, expanded_channels, kernel_taps, channel, tap),
+                                 scaled_weight(depthwise, expanded_channels, kernel_taps, channel + 1, tap));
         }
+        return at == bias_at ? ptx::pack2<T>(bias(depthwise, channel), bias(depthwise, channel + 1)) : 0u;
     }
-}
 
-template <class Block>
-void pack(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
-          const ConvolutionWeights& project, uint8_t* to)
-{
-    for (int channel = 0; channel < Block::out_channels; ++channel)
-        reinterpret_cast<float*>(to)[channel] = project.bias_of(channel);
-    to += Block::bias_bytes;
-    for (int64_t first = 0; first < params.expanded_channels; first += step_channels) {
-        for (int half = 0; half < 2; ++half, to += Block::half_bytes)
-            pack_half<Block>(params, expand, depthwise, first + half * half_channels, to);
-        pack_project<Block>(params, project, first, to);
-        to += Block::column_tiles * fragment16_bytes;
+    // The projection's fragments for 16 expanded channels from first on, columns in the order of first_channel.
+    __device__ uint32_t project_word(int64_t first, int at) const
+    {
+        const int lane = at % fragment_words / 2, column = lane / 4;
+        const int channel = first_channel<Block>(at / fragment_words, column / 2) + column % 2;
+        return pair(project, Block::out_channels, expanded_channels, channel, first + lane % 4 * 2 + at % 2 * 8);
     }
-}
+
+    __device__ static uint32_t pair(const ConvolutionWeights& layer, int64_t channels, int64_t depth, int64_t channel,
+                                    int64_t k)
+    {
+        return ptx::pack2<T>(scaled_weight(layer, channels, depth, channel, k),
+                             scaled_weight(layer, channels, depth, channel, k + 1));
+    }
+
+    // Of an expanded channel, 0 beyond the last.
+    __device__ float bias(const ConvolutionWeights& layer, int64_t channel) const
+    {
+        return channel < expanded_channels ? layer.bias_of(channel) : 0.0f;
+    }
+};
 
 int round_up_division(int64_t value, int64_t divisor)
 {
@@ -125,7 +134,7 @@ int round_up_division(int64_t value, int64_t divisor)
 }
 
 template <class Block>
-void run(const InvertedResidualParams& params, const void* x, const void* packed, void* y, int sm_count, Stream stream)
+void run(const InvertedResidualParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
 {
     RegisterBlockArguments arguments{};
     arguments.input = x;
@@ -144,7 +153,7 @@ void run(const InvertedResidualParams& params, const void* x, const void* packed
     arguments.high = clamp_of(params.activation).high;
     arguments.residual = params.has_residual;
 
-    const int64_t full = static_cast<int64_t>(sm_count) * Block::blocks_per_sm;
+    const int64_t full = static_cast<int64_t>(gpu.sm_count) * Block::blocks_per_sm;
     const int64_t needed = (arguments.patches + Block::warps * patches_per_warp - 1) / (Block::warps * patches_per_warp);
     const auto blocks = static_cast<unsigned>(std::min(full, needed));
     if (blocks == 0) return;
@@ -157,25 +166,24 @@ void run(const InvertedResidualParams& params, const void* x, const void* packed
 int64_t register_block_bytes(const InvertedResidualParams& params, ScalarType type)
 {
     int64_t bytes = 0;
-    visit_block(params, type, [&](auto block) {
-        using Block = decltype(block);
-        bytes = Block::bias_bytes + step_count(params) * Block::step_bytes;
-    });
+    visit_block(params, type, [&](auto block) { bytes = packed_bytes<decltype(block)>(params); });
     return bytes;
 }
 
 bool pack_register_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
-                         const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed)
+                         const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream)
 {
     return visit_block(params, type, [&](auto block) {
-        pack<decltype(block)>(params, expand, depthwise, project, static_cast<uint8_t*>(packed));
+        using Block = decltype(block);
+        const int64_t words = packed_bytes<Block>(params) / static_cast<int64_t>(sizeof(uint32_t));
+        pack_words(RegisterBlockWords<Block>{params.expanded_channels, expand, depthwise, project}, words, packed, stream);
     });
 }
 
 bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
-                    int sm_count, Stream stream)
+                    const Gpu& gpu, Stream stream)
 {
-    return visit_block(params, type, [&](auto block) { run<decltype(block)>(params, x, packed, y, sm_count, stream); });
+    return visit_block(params, type, [&](auto block) { run<decltype(block)>(params, x, packed, y, gpu, stream); });
 }
 
 }  // namespace mnv2::cuda

@@ -6,6 +6,7 @@
 #endif
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -162,6 +163,11 @@ uint32_t max2(uint32_t a, uint32_t b)
         float x = element<T>(a, i), y = element<T>(b, i);
         return nan_or(x, y, std::max(x, y));
     });
+}
+
+inline uint32_t float_word(float value)
+{
+    return std::bit_cast<uint32_t>(value);
 }
 
 inline uint32_t load_global32(const void* from)
