@@ -30,6 +30,10 @@ ISA_FLAGS = {
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
         *("-mavx2", "-mfma", "-mf16c"),
     },
+    "isa_avx512_bf16.cpp": {
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
+        *("-mavx2", "-mfma", "-mf16c"),
+    },
     "isa_amx_bf16.cpp": {
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
         *("-mavx2", "-mfma", "-mf16c"),

@@ -92,11 +92,13 @@ void pack_rows(const Columns& columns, Half* to)
         for (int64_t k = 0; k < columns.depth; ++k) from_float(columns.weight(i, k), to + k * columns.width + i);
 }
 
-void pack_fours(const Columns& columns, BFloat16* to)
+// GROUP depths of a channel side by side.
+template <int64_t GROUP>
+void pack_groups(const Columns& columns, BFloat16* to)
 {
     for (int64_t i = 0; i < columns.count(); ++i)
         for (int64_t k = 0; k < columns.depth; ++k)
-            from_float(columns.weight(i, k), to + (k / 4 * columns.width + i) * 4 + k % 4);
+            from_float(columns.weight(i, k), to + (k / GROUP * columns.width + i) * GROUP + k % GROUP);
 }
 
 // A matrix tile of weights: sixteen rows of pairs of depths of sixteen channels.
@@ -109,6 +111,13 @@ void pack_tiles(const Columns& columns, BFloat16* to)
             const int64_t tile = k / tile_depths * 2 + i / tile_channels, row = tile * tile_depths / 2 + k % tile_depths / 2;
             from_float(columns.weight(i, k), to + (row * tile_channels + i % tile_channels) * 2 + k % 2);
         }
+}
+
+void pack_bfloat16(const Columns& columns, Isa isa, BFloat16* to)
+{
+    if (isa == Isa::amx_bf16) return pack_tiles(columns, to);
+    if (isa == Isa::avx512_bf16) return pack_groups<2>(columns, to);
+    pack_groups<4>(columns, to);
 }
 
 double mean_square(const ConvolutionWeights& from, int64_t channel, int64_t depth)
@@ -203,12 +212,7 @@ void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t chann
         switch (layout.stored) {
             case ScalarType::float32: pack_rows(columns, weights); break;
             case ScalarType::float16: pack_rows(columns, reinterpret_cast<Half*>(weights)); break;
-            case ScalarType::bfloat16:
-                if (layout.isa == Isa::amx_bf16)
-                    pack_tiles(columns, reinterpret_cast<BFloat16*>(weights));
-                else
-                    pack_fours(columns, reinterpret_cast<BFloat16*>(weights));
-                break;
+            case ScalarType::bfloat16: pack_bfloat16(columns, layout.isa, reinterpret_cast<BFloat16*>(weights)); break;
         }
         to += columns.width * column_floats;
     }
@@ -312,6 +316,7 @@ int32_t vector_width_of(Isa isa)
         case Isa::neon_fp16: return 8;
         case Isa::avx2: return 8;
         case Isa::avx512: return 16;
+        case Isa::avx512_bf16: return 16;
         case Isa::amx_bf16: return 32;
     }
     return 0;

@@ -11,8 +11,8 @@
 //
 // Values are float32 whatever the tensors' dtype, where the arithmetic is. Families that multiply 16-bit numbers hold the
 // weights of their pointwise layers in that type: float16 as weight[K][NR], K rounded up to vector_width; bfloat16 as
-// weight[K / 4][NR][4], or for matrix tiles as [K / 32][2][16][16][2]: of 32 depths two tiles of sixteen channels, whose rows
-// are pairs of depths. Channels and depths that only fill a vector or a tile are zero.
+// weight[K / 4][NR][4] on ARM, as [K / 2][NR][2] for AVX-512, or for matrix tiles as [K / 32][2][16][16][2]: of 32 depths two
+// tiles of sixteen channels, whose rows are pairs of depths. Channels and depths that only fill a vector or a tile are zero.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@
 
 namespace mnv2 {
 
-enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16, amx_bf16 };
+enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16, amx_bf16, avx512_bf16 };
 
 // What a microkernel family asks of its weights.
 struct PackLayout {
@@ -43,7 +43,8 @@ constexpr ScalarType stored_type(Isa isa)
     switch (isa) {
         case Isa::neon_fp16: return ScalarType::float16;
         case Isa::neon_bf16:
-        case Isa::amx_bf16: return ScalarType::bfloat16;
+        case Isa::amx_bf16:
+        case Isa::avx512_bf16: return ScalarType::bfloat16;
         case Isa::scalar:
         case Isa::neon:
         case Isa::avx2:

@@ -37,16 +37,29 @@ bool has_tile_registers()
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 
+bool supports_avx512_bf16()
+{
+    constexpr uint32_t avx512_bf16 = 1u << 5;
+    uint32_t a, b, c, d;
+    return supports_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx512_bf16);
+}
+
 // With AVX-512's own bfloat16 instructions, which no processor with AMX lacks.
 bool supports_amx()
 {
     static const bool supported = [] {
-        constexpr uint32_t amx_bf16 = 1u << 22, amx_tile = 1u << 24, avx512_bf16 = 1u << 5;
+        constexpr uint32_t amx_bf16 = 1u << 22, amx_tile = 1u << 24;
         uint32_t a, b, c, d;
-        if (!supports_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & amx_bf16) || !(d & amx_tile)) return false;
-        return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx512_bf16) && has_tile_registers();
+        const bool has_amx = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) && (d & amx_tile);
+        return has_amx && supports_avx512_bf16() && has_tile_registers();
     }();
     return supported;
+}
+
+// Emerald Rapids takes twice as long by VDPBF16PS as by float32 multiply-adds; AMD's cores start as many of both.
+bool is_amd()
+{
+    return __builtin_cpu_is("amd");
 }
 #elif defined(__aarch64__)
 bool supports_neon()
@@ -72,6 +85,7 @@ struct Candidate {
     const char* name;
     const Kernels* kernels;  // null where this build lacks them
     bool (*supported)();
+    bool (*pays)() = always;  // whether it is faster than those behind it, on this processor
 
     bool runs() const { return kernels && supported(); }
 
@@ -86,6 +100,7 @@ struct Candidate {
 constexpr Candidate candidates[] = {
 #if defined(__x86_64__)
     {"amx_bf16", MNV2_HAVE_AMX_BF16 ? &amx_bf16_kernels : nullptr, supports_amx},
+    {"avx512_bf16", MNV2_HAVE_AVX512_BF16 ? &avx512_bf16_kernels : nullptr, supports_avx512_bf16, is_amd},
     {"avx512", MNV2_HAVE_AVX512 ? &avx512_kernels : nullptr, supports_avx512},
     {"avx2", MNV2_HAVE_AVX2 ? &avx2_kernels : nullptr, supports_avx2},
 #elif defined(__aarch64__)
@@ -107,7 +122,7 @@ std::string choices()
 // From candidate on; the last one always does.
 const Kernels& first_to_serve(const Candidate* candidate, ScalarType weights)
 {
-    while (!candidate->runs() || !candidate->serves(weights)) ++candidate;
+    while (!candidate->runs() || !candidate->serves(weights) || !candidate->pays()) ++candidate;
     return *candidate->kernels;
 }
 
@@ -115,7 +130,7 @@ const Kernels& forced_kernels(const std::string& name, ScalarType weights)
 {
     for (const Candidate& candidate : candidates) {
         if (candidate.name != name) continue;
-        if (candidate.runs()) return first_to_serve(&candidate, weights);
+        if (candidate.runs()) return candidate.serves(weights) ? *candidate.kernels : first_to_serve(&candidate, weights);
         const char* owner = candidate.kernels ? "processor" : "build";
         throw std::runtime_error("MNV2_FORCE_ISA: this " + std::string(owner) + " does not support '" + name +
                                  "'; expected one of: " + choices());

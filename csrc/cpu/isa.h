@@ -10,6 +10,9 @@
 #ifndef MNV2_HAVE_AVX512
 #define MNV2_HAVE_AVX512 0
 #endif
+#ifndef MNV2_HAVE_AVX512_BF16
+#define MNV2_HAVE_AVX512_BF16 0
+#endif
 #ifndef MNV2_HAVE_AMX_BF16
 #define MNV2_HAVE_AMX_BF16 0
 #endif
@@ -28,6 +31,7 @@ namespace mnv2::cpu {
 extern const Kernels scalar_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
+extern const Kernels avx512_bf16_kernels;
 extern const Kernels amx_bf16_kernels;
 extern const Kernels neon_kernels;
 extern const Kernels neon_fp16_kernels;

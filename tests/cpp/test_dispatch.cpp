@@ -57,12 +57,21 @@ TEST(scalar_runs_everywhere)
     CHECK_EQUAL(runnable().back(), "scalar");
 }
 
-// The first of the list for weights of that type: of those named after 16-bit types only its own.
+// VDPBF16PS pays on AMD's processors alone.
+bool pays([[maybe_unused]] const std::string& name)
+{
+#if defined(__x86_64__)
+    if (name == "avx512_bf16") return __builtin_cpu_is("amd");
+#endif
+    return true;
+}
+
+// The first of the list for weights of that type that pays: of those named after 16-bit types only its own.
 std::string best_for(ScalarType weights)
 {
     const std::string own = weights == ScalarType::float16 ? "fp16" : weights == ScalarType::bfloat16 ? "bf16" : "none";
     for (const std::string& name : runnable())
-        if (!is_sixteen_bits(name) || name.ends_with(own)) return name;
+        if ((!is_sixteen_bits(name) || name.ends_with(own)) && pays(name)) return name;
     return "none";
 }
 

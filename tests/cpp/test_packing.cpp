@@ -85,6 +85,7 @@ int64_t place_of_half(const PackLayout& layout, int64_t width, int64_t lane, int
 {
     if (layout.isa == Isa::neon_fp16) return k * width + lane;
     if (layout.isa == Isa::neon_bf16) return (k / 4 * width + lane) * 4 + k % 4;
+    if (layout.isa == Isa::avx512_bf16) return (k / 2 * width + lane) * 2 + k % 2;
     const int64_t tile = k / 32 * 2 + lane / 16, row = k % 32 / 2;
     return tile * 512 + row * 32 + lane % 16 * 2 + k % 2;
 }
@@ -128,6 +129,7 @@ TEST(sixteen_bit_arithmetic_has_sixteen_bit_weights)
         for (const int64_t channels : {1, 8, 17, 24, 51}) {
             check_halves({Isa::neon_fp16, 8, 2, ScalarType::float16}, depth, channels);
             check_halves({Isa::neon_bf16, 4, 2, ScalarType::bfloat16}, depth, channels);
+            check_halves({Isa::avx512_bf16, 16, 2, ScalarType::bfloat16}, depth, channels);
             check_halves({Isa::amx_bf16, 32, 1, ScalarType::bfloat16}, depth, channels);
         }
 }

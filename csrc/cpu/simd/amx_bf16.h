@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cpu/fetch_ahead.h"
-#include "cpu/simd/avx512_register-inl.h"
+#include "cpu/simd/avx512_narrow-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
@@ -72,14 +72,6 @@ MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
     fma_broadcast(acc, w, x + DEPTH);
 }
 
-// The instruction gives zero for subnormal numbers.
-MNV2_INLINE void narrow_part(BFloat16* p, Part v)
-{
-    constexpr int subnormal = 0x20;
-    __m256i rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
-    if (__builtin_expect(_mm512_fpclass_ps_mask(v, subnormal), 0)) rounded = to_bfloat16(v);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded);
-}
 // For matrix tiles, to which subnormal numbers are zero, too.
 MNV2_INLINE void narrow(BFloat16* p, Part v)
 {

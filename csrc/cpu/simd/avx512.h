@@ -2,29 +2,15 @@
 #pragma once
 
 #include "cpu/fetch_ahead.h"
-#include "cpu/simd/avx512_register-inl.h"
+#include "cpu/simd/avx512_vector-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-using Vec = Part;
 using Stored = float;  // the type of blocked activations
-constexpr int parts = 1;
-constexpr int lanes = part_lanes;
-constexpr int tile_rows[] = {28, 14};  // of tiles one and two vectors wide: 28 accumulators, and V2's sizes are multiples of 7
-// Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
-constexpr int unrolled_depths = 8;
 // At 7 x 7 Emerald Rapids then takes 23 to 27 % less; Zen 4, in a prototype, 1.5 to 3 % of the network.
 constexpr FetchAhead fetch_ahead = FetchAhead::always;
 
-MNV2_INLINE Vec load(const float* p)
-{
-    return load_part(p);
-}
-MNV2_INLINE Vec splat(float x)
-{
-    return splat_part(x);
-}
 // The pair product's: sums of a vector and a float in memory, neighbouring lanes exchanged, lanes added up.
 #define MNV2_HAS_PAIR_PRODUCT
 MNV2_INLINE Vec add_broadcast(Vec w, const float* x)
@@ -61,29 +47,6 @@ MNV2_INLINE Vec sum_rows(const float (&rows)[lanes][lanes])
     }
     const auto add_parts = [](Vec x, Vec y) { return add(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd)); };
     return add_parts(add_parts(fours[0], fours[1]), add_parts(fours[2], fours[3]));
-}
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
-// acc += w * x[DEPTH]
-template <int DEPTH>
-MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
-{
-    fma_broadcast(acc, w, x + DEPTH);
-}
-MNV2_INLINE Vec widen(const Half* p)
-{
-    return widen_part(p);
-}
-MNV2_INLINE Vec widen(const BFloat16* p)
-{
-    return widen_part(p);
-}
-MNV2_INLINE void narrow(Half* p, Vec v)
-{
-    narrow_part(p, v);
 }
 MNV2_INLINE void narrow(BFloat16* p, Vec v)
 {

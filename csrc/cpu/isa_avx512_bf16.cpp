@@ -1,0 +1,15 @@
+#define MNV2_ISA avx512_bf16
+
+#include "cpu/simd/avx512_bf16.h"
+//
+#include "cpu/sums_vdpbf16-inl.h"
+//
+#include "cpu/isa-inl.h"
+#include "cpu/isa.h"
+#include "cpu/pointwise_registers-inl.h"
+
+namespace mnv2::cpu {
+
+const Kernels avx512_bf16_kernels = avx512_bf16::make_kernels("avx512_bf16", Isa::avx512_bf16);
+
+}  // namespace mnv2::cpu

@@ -1,0 +1,64 @@
+// The sums of a tile by VDPBF16PS: an instruction adds the products of sixteen channels by two depths of a pixel, which lie
+// side by side in blocked activations as they are.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "cpu/sums-inl.h"
+
+namespace mnv2::cpu::MNV2_ISA {
+namespace {
+
+// sums += two depths of each pixel times their weights.
+template <int ROWS, int VECTORS>
+MNV2_INLINE void add_two_depths(Accumulators<ROWS, VECTORS>& sums, const BFloat16* x, const BFloat16* weights)
+{
+    __m512i w[VECTORS];
+    MNV2_UNROLL
+    for (int v = 0; v < VECTORS; ++v) w[v] = _mm512_loadu_si512(weights + v * 2 * lanes);
+    MNV2_UNROLL
+    for (int r = 0; r < ROWS; ++r) {
+        // Tied by hand, as fma_broadcast is.
+        struct TwoDepths {
+            BFloat16 at[2];
+        };
+        const auto& two = *reinterpret_cast<const TwoDepths*>(x + r * lanes);
+        MNV2_UNROLL
+        for (int v = 0; v < VECTORS; ++v) __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sums.at[r][v]) : "v"(w[v]), "m"(two));
+    }
+}
+
+// sums += the last depth; what lies behind it in a pixel's block may be anything.
+template <int ROWS, int VECTORS>
+MNV2_INLINE void add_last_depth(Accumulators<ROWS, VECTORS>& sums, const BFloat16* x, const BFloat16* weights)
+{
+    __m512i w[VECTORS];
+    MNV2_UNROLL
+    for (int v = 0; v < VECTORS; ++v) w[v] = _mm512_loadu_si512(weights + v * 2 * lanes);
+    MNV2_UNROLL
+    for (int r = 0; r < ROWS; ++r) {
+        const __m512i one = _mm512_set1_epi32(x[r * lanes].bits);
+        MNV2_UNROLL
+        for (int v = 0; v < VECTORS; ++v) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sums.at[r][v]) : "v"(w[v]), "v"(one));
+    }
+}
+
+// The error of float32 sums is far below bfloat16's own, so long sums need no second accumulator.
+template <bool IS_LONG, int ROWS, int VECTORS>
+MNV2_INLINE void sum_tile(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const BFloat16* x,
+                          const float* packed, const Ahead&)
+{
+    constexpr int two_depths = 2 * VECTORS * lanes;  // of weights
+    clear(sums);
+    const auto* weights = reinterpret_cast<const BFloat16*>(packed);
+    for (; depth >= lanes; depth -= lanes, x += x_plane)
+        for (int k = 0; k < lanes; k += unrolled_depths) MNV2_UNROLL
+    for (int u = 0; u < unrolled_depths; u += 2, weights += two_depths) add_two_depths(sums, x + k + u, weights);
+    for (; depth >= 2; depth -= 2, x += 2, weights += two_depths) add_two_depths(sums, x, weights);
+    if (depth > 0) add_last_depth(sums, x, weights);
+}
+
+}  // namespace
+}  // namespace mnv2::cpu::MNV2_ISA
