@@ -28,6 +28,7 @@ test: build
 	cmake --workflow --preset plain
 	cmake --workflow --preset sanitize
 	cmake --workflow --preset thread
+	cmake --workflow --preset emulated
 	python -m pytest $(PARALLEL)
 
 test-arm: arm-tools build

@@ -10,21 +10,6 @@ function(add_mnv2_test name)
     set_tests_properties(${name} PROPERTIES TIMEOUT ${mnv2_test_timeout_s})
 endfunction()
 
-# CUDA sources compiled as C++ and run on the host. They need CUDA's headers, but neither nvcc nor a GPU.
-find_path(mnv2_cuda_headers cuda_fp16.h HINTS "$ENV{CUDA_HOME}/include" /usr/local/cuda/include)
-if(NOT mnv2_cuda_headers)
-    message(STATUS "Skipping the emulator tests: no cuda_fp16.h in CUDA_HOME or /usr/local/cuda")
-endif()
-
-function(add_mnv2_emulator_test name)
-    if(mnv2_cuda_headers)
-        add_mnv2_test(${name} ${ARGN})
-        target_include_directories(${name} PRIVATE csrc tests tests/cpp)
-        target_include_directories(${name} SYSTEM PRIVATE "${mnv2_cuda_headers}")
-        target_compile_options(${name} PRIVATE -Wno-unknown-pragmas)  # nvcc's unroll
-    endif()
-endfunction()
-
 # Sanitizers add symbols of their own to every object.
 if(NOT MNV2_SANITIZE)
     add_test(

@@ -15,8 +15,8 @@ from . import __version__, _native, gpu, pair_product
 
 FORCE_ISA_VARIABLE = "MNV2_FORCE_ISA"
 NAMESPACE = "mnv2::"
-# Not operators of their own, but what Triton's call first.
-CHECKS = f"{NAMESPACE}check_"
+# Not operators of their own: what Triton's call first, and what fakes ask of CUDA's.
+HELPERS = (f"{NAMESPACE}check_", f"{NAMESPACE}cuda_")
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -88,8 +88,8 @@ def gather_info() -> Info:
         pair_product_reason=pair_product.selection_reason(),
         threads=torch.get_num_threads(),
         logical_cpus=os.cpu_count() or 1,
-        cuda=_cuda_state(bool(build["cuda"])),
-        triton=_triton_state(sum(op.gpu is not None for op in ops)),
+        cuda=_cuda_state(),
+        triton=_triton_state(),
         ops=ops,
     )
 
@@ -109,8 +109,10 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cuda_state(built: bool) -> str:
-    library = f"library {'built' if built else 'not built'}, which no operator uses yet"
+def _cuda_state() -> str:
+    library = f"library {'built' if gpu.CUDA_LIBRARY.exists() else 'not built'}"
+    if gpu.has_cuda_kernels():
+        library += f", tensors on GPUs go to {gpu.backend()} ({gpu.BACKEND_VARIABLE})"
     if torch.version.cuda is None:
         return f"{library}; this torch has no CUDA"
     if not torch.cuda.is_available():
@@ -118,24 +120,26 @@ def _cuda_state(built: bool) -> str:
     return f"{library}; torch has CUDA {torch.version.cuda} on {torch.cuda.get_device_name()}"
 
 
-def _triton_state(operators: int) -> str:
+def _triton_state() -> str:
     if not _has_triton():
         return "not installed"
     version = importlib.metadata.version("triton")
-    return f"{version} installed, with kernels for {operators} operators on GPUs"
+    return f"{version} installed"
 
 
 def _registered_ops() -> list[str]:
     names = torch._C._dispatch_get_all_op_names()
-    return sorted(name for name in names if name.startswith(NAMESPACE) and not name.startswith(CHECKS))
+    return sorted(name for name in names if name.startswith(NAMESPACE) and not name.startswith(HELPERS))
 
 
 def _op_backends(name: str, isa: str) -> OpBackends:
     def registered(dispatch_key: str) -> bool:
         return torch._C._dispatch_has_kernel_for_dispatch_key(name, dispatch_key)
 
-    on_gpu = _has_triton() and registered("CUDA") and name.removeprefix(NAMESPACE) not in gpu.CPU_ONLY
-    return OpBackends(name, isa if registered("CPU") else None, gpu.backend() if on_gpu else None)
+    backend = gpu.backend()
+    runs = backend == "cuda" or _has_triton()
+    on_gpu = runs and registered("CUDA") and name.removeprefix(NAMESPACE) not in gpu.CPU_ONLY
+    return OpBackends(name, isa if registered("CPU") else None, backend if on_gpu else None)
 
 
 def _has_triton() -> bool:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, fx, nn
 
+from .cuda_graphs import GraphedNetwork
 from .deployed import DeployedMobileNetV2
 from .fusion import Fusion, PackedOperator, block_fusion, network_operator
 from .inference import is_traced, wants_gradient
@@ -234,10 +235,15 @@ class FusedMobileNetV2(nn.Module):
                 obstacles[f"features.{name}"] = why
         return obstacles
 
-    def deploy(self) -> DeployedMobileNetV2:
+    def deploy(self, cuda_graphs: bool = False) -> DeployedMobileNetV2:
         """A lean copy for inference on this machine that holds packed weights only.
 
-        Raises RuntimeError where something in ``features`` has no kernel as it is now.
+        Args:
+            cuda_graphs: run small batches by CUDA graphs, one captured for each input shape that it meets
+                (see GraphedNetwork), as their launches take longer than their kernels.
+
+        Raises RuntimeError where something in ``features`` has no kernel as it is now, or where CUDA graphs
+        are asked for and the parameters are not on CUDA.
         """
         obstacles = self.fusion_obstacles()
         if obstacles:
@@ -253,7 +259,13 @@ class FusedMobileNetV2(nn.Module):
         if isinstance(classifier, FusedClassifier) and classifier.fusion_obstacle() is None:
             operators.append(classifier.fusion().operator())
             classifier = None
-        return DeployedMobileNetV2(_joined(operators), classifier)
+        network = _joined(operators)
+        if cuda_graphs:
+            device = operators[0].packed.device
+            if device.type != "cuda":
+                raise RuntimeError(f"deploy: expected parameters on cuda for cuda_graphs, got {device}")
+            network = GraphedNetwork(network)
+        return DeployedMobileNetV2(network, classifier)
 
     def _may_skip_module_calls(self, x: Tensor) -> bool:
         return not self.training and _only_calls_children(self.features) and not _needs_module_calls(x)

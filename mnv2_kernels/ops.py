@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.library import Library, register_autograd, register_fake, register_vmap
 
 from . import _native, batching, flops, gpu
-from .shapes import KERNEL_TAPS, SYMMETRIC_PADDING, output_size
+from .shapes import SYMMETRIC_PADDING, output_size
 
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
 
@@ -63,7 +63,7 @@ def _packed(like: Tensor, size: int) -> Tensor:
 
 
 def _weights_on_gpu(weight: Tensor) -> bool:
-    """Whether Triton's packers, whose format is another, take the weights."""
+    """Whether the packers of GPUs, whose formats are others, take the weights."""
     return weight.device.type in gpu.DEVICES
 
 
@@ -110,7 +110,7 @@ def _pack_block_fake(
     *,
     activation: str = "relu6",
     pair_product: str = "",
-    **_: Any,
+    **options: Any,
 ) -> Tensor:
     # int() fixes a symbolic channel count: the packed size is no formula but the C++ library's answer.
     out_channels, expanded_channels = (int(size) for size in project_weight.shape[:2])
@@ -119,7 +119,9 @@ def _pack_block_fake(
     weights = _weights_dtype(expand_weight, depthwise_weight, project_weight)
     if _weights_on_gpu(project_weight):
         channels = (in_channels, expanded_channels, out_channels)
-        return _packed(project_weight, gpu.packed_block_bytes(*channels, expand, activation, weights))
+        device = project_weight.device.type
+        size = gpu.packed_block_bytes(device, channels, expand, weights, activation, **options)
+        return _packed(project_weight, size)
     size = _native.packed_block_bytes(
         in_channels, expanded_channels, out_channels, expand, weights, pair_product
     )
@@ -154,13 +156,14 @@ def _stem_fake(
 
 
 def _pack_stem_fake(
-    weight: Tensor, scale: Tensor | None, bias: Tensor | None, *, activation: str = "relu6", **_: Any
+    weight: Tensor, scale: Tensor | None, bias: Tensor | None, *, activation: str = "relu6", **options: Any
 ) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
     weights = _weights_dtype(weight)
     if _weights_on_gpu(weight):
-        depth = in_channels * KERNEL_TAPS
-        return _packed(weight, gpu.packed_convolution_bytes(depth, out_channels, activation, weights))
+        channels = (in_channels, out_channels)
+        size = gpu.packed_stem_bytes(weight.device.type, *channels, weights, activation, **options)
+        return _packed(weight, size)
     return _packed(weight, _native.packed_stem_bytes(in_channels, out_channels, weights))
 
 
@@ -192,7 +195,8 @@ def _pack_head_pool_fake(
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
     weights = _weights_dtype(weight)
     if _weights_on_gpu(weight):
-        return _packed(weight, gpu.packed_convolution_bytes(in_channels, out_channels, activation, weights))
+        channels = (in_channels, out_channels)
+        return _packed(weight, gpu.packed_head_pool_bytes(weight.device.type, *channels, weights, activation))
     return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, weights, pair_product))
 
 
@@ -210,7 +214,9 @@ def _pack_linear_fake(weight: Tensor, bias: Tensor | None) -> Tensor:
     out_features, in_features = (int(size) for size in weight.shape)
     weights = _weights_dtype(weight)
     if _weights_on_gpu(weight):
-        return _packed(weight, gpu.packed_linear_bytes(in_features, out_features, weights))
+        return _packed(
+            weight, gpu.packed_linear_bytes(weight.device.type, in_features, out_features, weights)
+        )
     return _packed(weight, _native.packed_linear_bytes(in_features, out_features, weights))
 
 

@@ -1,16 +1,57 @@
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+
 #include "cuda/launch.h"
 
 namespace mnv2::cuda {
+namespace {
+
+constexpr int32_t compiled_archs[] = {__CUDA_ARCH_LIST__};  // nvcc: 800,900
+
+void check(cudaError_t error)
+{
+    if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+}
+
+int32_t attribute(cudaDeviceAttr which, int32_t device)
+{
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, device));
+    return value;
+}
+
+__global__ void probe_kernel() {}
+
+}  // namespace
 
 int32_t mnv2_cuda_compiled_archs(int32_t* archs, int32_t capacity)
 {
-    constexpr int32_t compiled[] = {__CUDA_ARCH_LIST__};  // nvcc: 800,900
     int32_t count = 0;
-    for (const int32_t arch : compiled) {
+    for (const int32_t arch : compiled_archs) {
         if (count < capacity) archs[count] = arch / 10;
         ++count;
     }
     return count;
+}
+
+Gpu query_gpu(int32_t device)
+{
+    return {attribute(cudaDevAttrMultiProcessorCount, device),
+            attribute(cudaDevAttrComputeCapabilityMajor, device) * 10 + attribute(cudaDevAttrComputeCapabilityMinor, device),
+            attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)};
+}
+
+bool has_code_for_current_gpu()
+{
+    cudaFuncAttributes attributes;
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
+    if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
+        cudaGetLastError();  // or the next launch would report it
+        return false;
+    }
+    check(error);
+    return true;
 }
 
 }  // namespace mnv2::cuda

@@ -22,9 +22,23 @@ struct Gpu {
     int64_t shared_bytes;  // that a thread block can have
 };
 
+// Of the device with that number of CUDA's.
+Gpu query_gpu(int32_t device);
+
+// Whether this library runs on the current device: by machine code, or on newer GPUs by way of PTX.
+bool has_code_for_current_gpu();
+
 // Of every kernel below: packed weights serve tensors of the type that they were packed for, and those packed for float32
 // all. Images are (N, H, W, C), contiguous, in device memory as everything else is, aligned to 16 bytes; only the stem takes
 // any strides. Weights are float32. Launches go to stream; a failing one throws std::runtime_error.
+
+// The inverted residual by the kernel that serves it best; bytes are its packed weights' and tell its format.
+int64_t inverted_residual_bytes(const InvertedResidualParams& params, ScalarType packed_type);
+void pack_inverted_residual(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
+                            const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed,
+                            Stream stream);
+void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
+                       const void* packed, void* y, const Gpu& gpu, Stream stream);
 
 // The inverted residual with the expanded tensor in registers (register_block.cuh), for float16 and bfloat16 and the blocks
 // of MobileNetV2 1.0 with 16 to 32 input channels, activated by relu6 or relu. All three return false, or 0, for any other

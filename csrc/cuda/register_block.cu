@@ -21,7 +21,7 @@ constexpr int64_t max_shared_bytes = 160 << 10;  // of a block on sm_80, with ro
 
 int64_t step_count(const InvertedResidualParams& params)
 {
-    return (params.expanded_channels + step_channels - 1) / step_channels;
+    return params.expanded_channels / step_channels;
 }
 
 template <class Block>
@@ -30,12 +30,15 @@ int64_t packed_bytes(const InvertedResidualParams& params)
     return Block::bias_bytes + step_count(params) * Block::step_bytes;
 }
 
+// Whole steps only: a channel that merely fills one is 0 by its weights, but NaN where the image is infinite, as its outputs
+// would be then.
 template <class Block>
 bool serves(const InvertedResidualParams& params)
 {
     return params.has_expand && params.in_channels == Block::in_channels && params.out_channels == Block::out_channels &&
-           params.stride == Block::stride && params.activation != Activation::none &&
-           params.project_activation == Activation::none && step_count(params) * Block::step_bytes <= max_shared_bytes;
+           params.expanded_channels % step_channels == 0 && params.stride == Block::stride &&
+           params.activation != Activation::none && params.project_activation == Activation::none &&
+           step_count(params) * Block::step_bytes <= max_shared_bytes;
 }
 
 // Calls visit(Block) for the kernel that serves params; false where none does.
@@ -97,13 +100,13 @@ private:
         constexpr int bias_at = offsetof(HalfConstants<T>, depthwise_bias) / word;
         const int64_t channel = first + at / constants_words * 2;
         at %= constants_words;
-        if (at < taps_at) return ptx::float_word(bias(expand, channel + at % 2));
+        if (at < taps_at) return ptx::float_word(expand.bias_of(channel + at % 2));
         if (at < bias_at) {
             const int tap = at - taps_at;
             return ptx::pack2<T>(scaled_weight(depthwise, expanded_channels, kernel_taps, channel, tap),
                                  scaled_weight(depthwise, expanded_channels, kernel_taps, channel + 1, tap));
         }
-        return at == bias_at ? ptx::pack2<T>(bias(depthwise, channel), bias(depthwise, channel + 1)) : 0u;
+        return at == bias_at ? ptx::pack2<T>(depthwise.bias_of(channel), depthwise.bias_of(channel + 1)) : 0u;
     }
 
     // The projection's fragments for 16 expanded channels from first on, columns in the order of first_channel.
@@ -119,12 +122,6 @@ private:
     {
         return ptx::pack2<T>(scaled_weight(layer, channels, depth, channel, k),
                              scaled_weight(layer, channels, depth, channel, k + 1));
-    }
-
-    // Of an expanded channel, 0 beyond the last.
-    __device__ float bias(const ConvolutionWeights& layer, int64_t channel) const
-    {
-        return channel < expanded_channels ? layer.bias_of(channel) : 0.0f;
     }
 };
 

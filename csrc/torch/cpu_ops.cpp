@@ -17,8 +17,10 @@
 #include "cpu/dispatch.h"
 #include "cpu/launch.h"
 #include "cpu/pair_choice.h"
+#include "torch/allocate.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
+#include "torch/operators.h"
 #include "torch/weights.h"
 
 namespace mnv2::ops {
@@ -30,26 +32,6 @@ Parallel torch_threads()
     return {torch::stable::get_num_threads(), [](int64_t tasks, ParallelBody body, void* context) {
                 torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { body(context, begin, end); });
             }};
-}
-
-Tensor allocate(const char* op, const Integers& shape, torch::headeronly::ScalarType dtype,
-                torch::headeronly::MemoryFormat format = torch::headeronly::MemoryFormat::Contiguous)
-{
-    try {
-        return torch::stable::empty(shape, dtype, std::nullopt, std::nullopt, std::nullopt, format);
-    } catch (const std::runtime_error&) {
-        throw std::runtime_error(std::string("mnv2::") + op + ": cannot allocate a result of shape " + tuple_text(shape));
-    }
-}
-
-Tensor allocate_image(const char* op, const Tensor& x, int64_t channels, int64_t height, int64_t width)
-{
-    return allocate(op, {x.size(0), channels, height, width}, x.scalar_type(), torch::headeronly::MemoryFormat::ChannelsLast);
-}
-
-Tensor allocate_packed(const char* op, int64_t bytes)
-{
-    return allocate(op, {bytes}, torch::headeronly::ScalarType::Byte);
 }
 
 // The kernels allocate scratch memory, which grows with an image's width.
@@ -87,232 +69,106 @@ const void* check_packed(const char* op, const Tensor& packed, const Params& par
     return data;
 }
 
-// --- inverted residual ---
+struct CpuBackend {
+    // --- inverted residual ---
 
-Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x,
-            std::optional<PairProduct> wanted = std::nullopt)
-{
-    std::optional<ConvolutionTensors> expand;
-    if (params.has_expand) expand.emplace(from.expand(), expand_shape(params), x);
-    const ConvolutionTensors depthwise(from.depthwise(), depthwise_shape(params), x);
-    const ConvolutionTensors project(from.project(), project_shape(params), x);
+    static Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x,
+                       std::optional<PairProduct> wanted = std::nullopt)
+    {
+        std::optional<ConvolutionTensors> expand;
+        if (params.has_expand) expand.emplace(from.expand(), expand_shape(params), x, cpu_device());
+        const ConvolutionTensors depthwise(from.depthwise(), depthwise_shape(params), x, cpu_device());
+        const ConvolutionTensors project(from.project(), project_shape(params), x, cpu_device());
 
-    const cpu::Kernels& kernels = cpu::select_kernels(weights_type(from));
-    const ConvolutionWeights expand_weights = expand ? expand->view() : ConvolutionWeights{};
-    const PairProduct pairs = cpu::select_pair_product(kernels, wanted);
-    const PackLayout layout = cpu::choose_pairs(pairs, kernels, params, expand_weights, project.view());
-    Tensor packed = allocate_packed(from.op, packed_bytes(params, layout));
-    mnv2::pack_block(params, expand_weights, depthwise.view(), project.view(), layout, packed.mutable_data_ptr());
-    return packed;
-}
+        const cpu::Kernels& kernels = cpu::select_kernels(weights_type(from));
+        const ConvolutionWeights expand_weights = expand ? expand->view() : ConvolutionWeights{};
+        const PairProduct pairs = cpu::select_pair_product(kernels, wanted);
+        const PackLayout layout = cpu::choose_pairs(pairs, kernels, params, expand_weights, project.view());
+        Tensor packed = allocate_packed(from.op, packed_bytes(params, layout), from.project_weight);
+        mnv2::pack_block(params, expand_weights, depthwise.view(), project.view(), layout, packed.mutable_data_ptr());
+        return packed;
+    }
 
-Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const InputView& view, const Tensor& packed)
-{
-    check_image({op, "x"}, params, x);
-    const void* weights = check_packed(op, packed, params, view);
-    Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
-    launch(op, x, [&] { cpu::inverted_residual(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
-    return y;
-}
+    static Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const InputView& view,
+                      const Tensor& packed)
+    {
+        check_image({op, "x"}, params, x);
+        const void* weights = check_packed(op, packed, params, view);
+        Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
+        launch(op, x, [&] { cpu::inverted_residual(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
+        return y;
+    }
 
-Tensor fused_block(const Tensor& x, const OptionalTensor& expand_weight, const OptionalTensor& expand_scale,
-                   const OptionalTensor& expand_bias, const Tensor& depthwise_weight, const OptionalTensor& depthwise_scale,
-                   const OptionalTensor& depthwise_bias, const Tensor& project_weight, const OptionalTensor& project_scale,
-                   const OptionalTensor& project_bias, int64_t stride, const Integers& padding, bool residual,
-                   const std::string& activation, const std::string& project_activation)
-{
-    constexpr const char* op = "fused_block";
-    const InputView view = check_input({op, "x"}, x);
-    const BlockArguments weights{op,
-                                 expand_weight,
-                                 expand_scale,
-                                 expand_bias,
-                                 depthwise_weight,
-                                 depthwise_scale,
-                                 depthwise_bias,
-                                 project_weight,
-                                 project_scale,
-                                 project_bias};
-    const BlockOptions options{stride, padding, residual, activation, project_activation};
-    const InvertedResidualParams params = check_block(op, block_channels(weights, x.size(1)), options);
-    return run(op, params, x, view, pack(weights, params, view.dtype));
-}
+    // --- stem ---
 
-Tensor pack_block(const OptionalTensor& expand_weight, const OptionalTensor& expand_scale, const OptionalTensor& expand_bias,
-                  const Tensor& depthwise_weight, const OptionalTensor& depthwise_scale, const OptionalTensor& depthwise_bias,
-                  const Tensor& project_weight, const OptionalTensor& project_scale, const OptionalTensor& project_bias,
-                  int64_t stride, const Integers& padding, bool residual, const std::string& activation,
-                  const std::string& project_activation, const std::string& pair_product)
-{
-    constexpr const char* op = "pack_block";
-    const BlockArguments weights{op,
-                                 expand_weight,
-                                 expand_scale,
-                                 expand_bias,
-                                 depthwise_weight,
-                                 depthwise_scale,
-                                 depthwise_bias,
-                                 project_weight,
-                                 project_scale,
-                                 project_bias};
-    const BlockOptions options{stride, padding, residual, activation, project_activation};
-    const InvertedResidualParams params = check_block(op, block_channels(weights, std::nullopt), options);
-    return pack(weights, params, std::nullopt, check_pair_product(op, pair_product));
-}
+    static Tensor pack(const char* op, const StemParams& params, const Tensor& weight, const OptionalTensor& scale,
+                       const OptionalTensor& bias, std::optional<ScalarType> x)
+    {
+        const ConvolutionTensors weights({op, "", weight, scale, bias},
+                                         {params.out_channels, params.in_channels, kernel_size, kernel_size}, x, cpu_device());
+        const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
+        Tensor packed = allocate_packed(op, packed_bytes(params, layout), weight);
+        mnv2::pack_stem(params, weights.view(), layout, packed.mutable_data_ptr());
+        return packed;
+    }
 
-Tensor fused_block_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t expanded_channels,
-                          int64_t out_channels, bool expand, int64_t stride, const Integers& padding, bool residual,
-                          const std::string& activation, const std::string& project_activation)
-{
-    constexpr const char* op = "fused_block_packed";
-    const InputView view = check_input({op, "x"}, x);
-    const BlockOptions options{stride, padding, residual, activation, project_activation};
-    return run(op, check_block(op, {in_channels, expanded_channels, out_channels, expand}, options), x, view, packed);
-}
+    static Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+    {
+        check_image({op, "x"}, params, x);
+        const void* weights = check_packed(op, packed, params, view);
+        Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
+        launch(op, x, [&] { cpu::stem(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
+        return y;
+    }
 
-// --- stem ---
+    // --- head and pool ---
 
-Tensor pack(const char* op, const StemParams& params, const Tensor& weight, const OptionalTensor& scale,
-            const OptionalTensor& bias, std::optional<ScalarType> x)
-{
-    const ConvolutionTensors weights({op, "", weight, scale, bias},
-                                     {params.out_channels, params.in_channels, kernel_size, kernel_size}, x);
-    const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
-    Tensor packed = allocate_packed(op, packed_bytes(params, layout));
-    mnv2::pack_stem(params, weights.view(), layout, packed.mutable_data_ptr());
-    return packed;
-}
+    static Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
+                       const OptionalTensor& bias, std::optional<ScalarType> x,
+                       std::optional<PairProduct> wanted = std::nullopt)
+    {
+        const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x,
+                                         cpu_device());
+        const cpu::Kernels& kernels = cpu::select_kernels(weights.type());
+        const PairProduct pairs = cpu::select_pair_product(kernels, wanted);
+        const PackLayout layout = cpu::choose_pairs(pairs, kernels, params, weights.view());
+        Tensor packed = allocate_packed(op, packed_bytes(params, layout), weight);
+        mnv2::pack_head_pool(params, weights.view(), layout, packed.mutable_data_ptr());
+        return packed;
+    }
 
-Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
-{
-    check_image({op, "x"}, params, x);
-    const void* weights = check_packed(op, packed, params, view);
-    Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
-    launch(op, x, [&] { cpu::stem(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
-    return y;
-}
+    static Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+    {
+        check_image({op, "x"}, params, x);
+        const void* weights = check_packed(op, packed, params, view);
+        Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type(), x);
+        launch(op, x, [&] { cpu::head_pool(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
+        return y;
+    }
 
-Tensor stem(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias, int64_t stride,
-            const Integers& padding, const std::string& activation)
-{
-    constexpr const char* op = "stem";
-    const InputView view = check_input({op, "x"}, x);
-    check_dim({op, "weight"}, weight, 4);
-    const StemParams params = check_stem(op, x.size(1), weight.size(0), {stride, padding, activation});
-    return run(op, params, x, view, pack(op, params, weight, scale, bias, view.dtype));
-}
+    // --- linear ---
 
-Tensor pack_stem(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias, int64_t stride,
-                 const Integers& padding, const std::string& activation)
-{
-    constexpr const char* op = "pack_stem";
-    check_dim({op, "weight"}, weight, 4);
-    const StemParams params = check_stem(op, weight.size(1), weight.size(0), {stride, padding, activation});
-    return pack(op, params, weight, scale, bias, std::nullopt);
-}
+    static Tensor pack(const char* op, const LinearParams& params, const Tensor& weight, const OptionalTensor& bias,
+                       std::optional<ScalarType> x)
+    {
+        const ConvolutionTensors weights({op, "", weight, std::nullopt, bias}, {params.out_features, params.in_features}, x,
+                                         cpu_device());
+        const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
+        Tensor packed = allocate_packed(op, packed_bytes(params, layout), weight);
+        mnv2::pack_linear(params, weights.view(), layout, packed.mutable_data_ptr());
+        return packed;
+    }
 
-Tensor stem_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels, int64_t stride,
-                   const Integers& padding, const std::string& activation)
-{
-    constexpr const char* op = "stem_packed";
-    const InputView view = check_input({op, "x"}, x);
-    return run(op, check_stem(op, in_channels, out_channels, {stride, padding, activation}), x, view, packed);
-}
-
-// --- head and pool ---
-
-Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
-            const OptionalTensor& bias, std::optional<ScalarType> x, std::optional<PairProduct> wanted = std::nullopt)
-{
-    const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x);
-    const cpu::Kernels& kernels = cpu::select_kernels(weights.type());
-    const PairProduct pairs = cpu::select_pair_product(kernels, wanted);
-    const PackLayout layout = cpu::choose_pairs(pairs, kernels, params, weights.view());
-    Tensor packed = allocate_packed(op, packed_bytes(params, layout));
-    mnv2::pack_head_pool(params, weights.view(), layout, packed.mutable_data_ptr());
-    return packed;
-}
-
-Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
-{
-    check_image({op, "x"}, params, x);
-    const void* weights = check_packed(op, packed, params, view);
-    Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type());
-    launch(op, x, [&] { cpu::head_pool(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
-    return y;
-}
-
-Tensor head_pool(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
-                 const std::string& activation)
-{
-    constexpr const char* op = "head_pool";
-    const InputView view = check_input({op, "x"}, x);
-    check_dim({op, "weight"}, weight, 4);
-    const HeadPoolParams params = check_head_pool(op, x.size(1), weight.size(0), activation);
-    return run(op, params, x, view, pack(op, params, weight, scale, bias, view.dtype));
-}
-
-Tensor pack_head_pool(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
-                      const std::string& activation, const std::string& pair_product)
-{
-    constexpr const char* op = "pack_head_pool";
-    check_dim({op, "weight"}, weight, 4);
-    const HeadPoolParams params = check_head_pool(op, weight.size(1), weight.size(0), activation);
-    return pack(op, params, weight, scale, bias, std::nullopt, check_pair_product(op, pair_product));
-}
-
-Tensor head_pool_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels,
-                        const std::string& activation)
-{
-    constexpr const char* op = "head_pool_packed";
-    const InputView view = check_input({op, "x"}, x);
-    return run(op, check_head_pool(op, in_channels, out_channels, activation), x, view, packed);
-}
-
-// --- linear ---
-
-Tensor pack(const char* op, const LinearParams& params, const Tensor& weight, const OptionalTensor& bias,
-            std::optional<ScalarType> x)
-{
-    const ConvolutionTensors weights({op, "", weight, std::nullopt, bias}, {params.out_features, params.in_features}, x);
-    const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
-    Tensor packed = allocate_packed(op, packed_bytes(params, layout));
-    mnv2::pack_linear(params, weights.view(), layout, packed.mutable_data_ptr());
-    return packed;
-}
-
-Tensor run(const char* op, LinearParams params, const Tensor& x, const InputView& view, const Tensor& packed)
-{
-    check_features({op, "x"}, x, params.in_features);
-    params.batch = x.size(0);
-    const void* weights = check_packed(op, packed, params, view);
-    Tensor y = allocate(op, {params.batch, params.out_features}, x.scalar_type());
-    launch(op, x, [&] { cpu::linear(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
-    return y;
-}
-
-Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias)
-{
-    constexpr const char* op = "linear";
-    const InputView view = check_vectors({op, "x"}, x);
-    check_dim({op, "weight"}, weight, 2);
-    const LinearParams params = check_linear(op, x.size(1), weight.size(0));
-    return run(op, params, x, view, pack(op, params, weight, bias, view.dtype));
-}
-
-Tensor pack_linear(const Tensor& weight, const OptionalTensor& bias)
-{
-    constexpr const char* op = "pack_linear";
-    check_dim({op, "weight"}, weight, 2);
-    return pack(op, check_linear(op, weight.size(1), weight.size(0)), weight, bias, std::nullopt);
-}
-
-Tensor linear_packed(const Tensor& x, const Tensor& packed, int64_t in_features, int64_t out_features)
-{
-    constexpr const char* op = "linear_packed";
-    const InputView view = check_vectors({op, "x"}, x);
-    return run(op, check_linear(op, in_features, out_features), x, view, packed);
-}
+    static Tensor run(const char* op, LinearParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+    {
+        check_features({op, "x"}, x, params.in_features);
+        params.batch = x.size(0);
+        const void* weights = check_packed(op, packed, params, view);
+        Tensor y = allocate(op, {params.batch, params.out_features}, x.scalar_type(), x);
+        launch(op, x, [&] { cpu::linear(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
+        return y;
+    }
+};
 
 // --- network ---
 
@@ -329,7 +185,7 @@ Tensor pack_network(const std::vector<Tensor>& layers, const std::vector<bool>& 
     }
     const std::string mismatch = network_mismatch(parts);
     if (!mismatch.empty()) refuse({op, "layers"}, mismatch);
-    Tensor packed = allocate_packed(op, packed_network_bytes(parts));
+    Tensor packed = allocate_packed(op, packed_network_bytes(parts), layers.front());
     prefer_huge_pages(packed.mutable_data_ptr(), packed.numel());
     mnv2::pack_network(parts, packed.mutable_data_ptr());
     return packed;
@@ -367,7 +223,7 @@ Tensor run_network(const char* op, const Tensor& x, const Tensor& packed, int64_
     const std::vector<NetworkLayer> layers = check_network(op, x, packed, in_channels, out_channels);
     if (layer_seconds) layer_seconds->assign(layers.size(), 0.0);
     double* seconds = layer_seconds ? layer_seconds->data() : nullptr;
-    Tensor y = allocate(op, {x.size(0), out_channels}, x.scalar_type());
+    Tensor y = allocate(op, {x.size(0), out_channels}, x.scalar_type(), x);
     launch(op, x, [&] { cpu::network(layers, view, y.mutable_data_ptr(), torch_threads(), seconds); });
     return y;
 }
@@ -382,7 +238,7 @@ Tensor network_seconds(const Tensor& x, const Tensor& packed, int64_t in_channel
     constexpr const char* op = "network_seconds";
     std::vector<double> seconds;
     run_network(op, x, packed, in_channels, out_channels, &seconds);
-    Tensor result = allocate(op, {static_cast<int64_t>(seconds.size())}, torch::headeronly::ScalarType::Double);
+    Tensor result = allocate(op, {static_cast<int64_t>(seconds.size())}, torch::headeronly::ScalarType::Double, x);
     std::copy(seconds.begin(), seconds.end(), static_cast<double*>(result.mutable_data_ptr()));
     return result;
 }
@@ -392,18 +248,7 @@ Tensor network_seconds(const Tensor& x, const Tensor& packed, int64_t in_channel
 
 STABLE_TORCH_LIBRARY_IMPL(mnv2, CPU, m)
 {
-    m.impl("fused_block", TORCH_BOX(&mnv2::ops::fused_block));
-    m.impl("pack_block", TORCH_BOX(&mnv2::ops::pack_block));
-    m.impl("fused_block_packed", TORCH_BOX(&mnv2::ops::fused_block_packed));
-    m.impl("stem", TORCH_BOX(&mnv2::ops::stem));
-    m.impl("pack_stem", TORCH_BOX(&mnv2::ops::pack_stem));
-    m.impl("stem_packed", TORCH_BOX(&mnv2::ops::stem_packed));
-    m.impl("head_pool", TORCH_BOX(&mnv2::ops::head_pool));
-    m.impl("pack_head_pool", TORCH_BOX(&mnv2::ops::pack_head_pool));
-    m.impl("head_pool_packed", TORCH_BOX(&mnv2::ops::head_pool_packed));
-    m.impl("linear", TORCH_BOX(&mnv2::ops::linear));
-    m.impl("pack_linear", TORCH_BOX(&mnv2::ops::pack_linear));
-    m.impl("linear_packed", TORCH_BOX(&mnv2::ops::linear_packed));
+    mnv2::ops::Operators<mnv2::ops::CpuBackend>::implement(m);
     m.impl("pack_network", TORCH_BOX(&mnv2::ops::pack_network));
     m.impl("network", TORCH_BOX(&mnv2::ops::network));
     m.impl("network_seconds", TORCH_BOX(&mnv2::ops::network_seconds));

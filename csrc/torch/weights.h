@@ -18,9 +18,9 @@ namespace mnv2::ops {
 class ConvolutionTensors {
 public:
     ConvolutionTensors(const ConvolutionArguments& from, const std::vector<int64_t>& weight_shape,
-                       const std::optional<ScalarType>& x)
+                       const std::optional<ScalarType>& x, const Device& device)
     {
-        check_convolution(from, weight_shape, x, cpu_device());
+        check_convolution(from, weight_shape, x, device);
         type_ = check_scalar_type(from.argument("weight"), from.weight);
         weight_ = to_float32(from.weight);
         if (from.scale) scale_ = to_float32(*from.scale);

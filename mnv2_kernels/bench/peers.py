@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .. import gpu
 from ..modules import FusedMobileNetV2
 from ..weights import random_model
 from . import BenchError
@@ -105,8 +106,9 @@ def to_onnx(model: nn.Module, x: Tensor) -> bytes:
 
 
 def fused(subject: Subject, setting: Setting) -> Function:
-    if setting.device == "cuda" and importlib.util.find_spec("triton") is None:
-        raise BenchError("fused runs on a GPU by Triton, which is not installed: pip install triton")
+    by_triton = setting.device == "cuda" and gpu.backend() == "triton"
+    if by_triton and importlib.util.find_spec("triton") is None:
+        raise BenchError("fused runs on this GPU by Triton, which is not installed: pip install triton")
     return FusedMobileNetV2.from_model(subject.model_for(setting)).eval()
 
 

@@ -1,0 +1,30 @@
+// Which kernel serves a block: the fastest that can, whatever its image, as all its images share packed weights.
+#include "cuda/launch.h"
+#include "cuda/packed_length.h"
+
+namespace mnv2::cuda {
+
+int64_t inverted_residual_bytes(const InvertedResidualParams& params, ScalarType type)
+{
+    if (const int64_t bytes = register_block_bytes(params, type)) return packed_length(bytes, Format::register_block, type);
+    if (const int64_t bytes = tile_block_bytes(params, type)) return packed_length(bytes, Format::tile_block, type);
+    return packed_length(general_block_bytes(params, type), Format::general_block, type);
+}
+
+void pack_inverted_residual(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
+                            const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream)
+{
+    if (pack_register_block(params, type, expand, depthwise, project, packed, stream)) return;
+    if (pack_tile_block(params, type, expand, depthwise, project, packed, stream)) return;
+    pack_general_block(params, type, expand, depthwise, project, packed, stream);
+}
+
+void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
+                       const void* packed, void* y, const Gpu& gpu, Stream stream)
+{
+    if (x_type == packed_type && register_block(params, packed_type, x, packed, y, gpu, stream)) return;
+    if (x_type == packed_type && tile_block(params, packed_type, x, packed, y, gpu, stream)) return;
+    general_block(params, x_type, packed_type, x, packed, y, gpu, stream);
+}
+
+}  // namespace mnv2::cuda

@@ -1,0 +1,85 @@
+#include "torch/cuda_device.h"
+
+#include <dlfcn.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+
+namespace mnv2::ops {
+namespace {
+
+// Of torch/csrc/inductor/aoti_torch/c/shim.h, which declares it only to those who have CUDA's headers. It is looked up in the
+// torch that runs, so that the build needs no torch with CUDA.
+using GetCurrentStream = int32_t (*)(int32_t device, void** stream);
+
+GetCurrentStream find_get_current_stream()
+{
+    constexpr const char* library = "libtorch_cuda.so";
+    constexpr const char* function = "aoti_torch_get_current_cuda_stream";
+    void* const torch_cuda = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
+    void* const found = torch_cuda ? dlsym(torch_cuda, function) : nullptr;
+    if (!found) throw std::runtime_error(std::string("mnv2: ") + library + " of this torch has no " + function);
+    return reinterpret_cast<GetCurrentStream>(found);
+}
+
+cuda::Stream current_stream(int32_t device)
+{
+    static const GetCurrentStream get_current_stream = find_get_current_stream();
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(get_current_stream(device, &stream));
+    return static_cast<cuda::Stream>(stream);
+}
+
+std::string capability_text(int32_t capability)
+{
+    return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+}
+
+std::string compiled_text()
+{
+    constexpr int32_t most = 32;
+    int32_t archs[most];
+    const int32_t count = std::min(most, cuda::mnv2_cuda_compiled_archs(archs, most));
+    std::string text;
+    for (int32_t i = 0; i < count; ++i) text += (i ? ", " : "") + capability_text(archs[i]);
+    return text;
+}
+
+// Of the current device. A GPU is asked once, as that takes longer than a launch.
+const cuda::Gpu& check_gpu(const char* op, int32_t device)
+{
+    static std::mutex mutex;
+    static std::map<int32_t, cuda::Gpu> known;
+    const std::lock_guard lock(mutex);
+    const auto found = known.find(device);
+    if (found != known.end()) return found->second;
+    const cuda::Gpu gpu = cuda::query_gpu(device);
+    if (!cuda::has_code_for_current_gpu())
+        throw std::runtime_error(std::string("mnv2::") + op + ": cuda:" + std::to_string(device) + " has compute capability " +
+                                 capability_text(gpu.capability) + ", and the CUDA kernels are built for " + compiled_text() +
+                                 ": build them with TORCH_CUDA_ARCH_LIST, or set MNV2_GPU_BACKEND=triton");
+    return known.emplace(device, gpu).first->second;
+}
+
+}  // namespace
+
+struct CurrentDevice::Guard {
+    torch::stable::accelerator::DeviceGuard guard;
+};
+
+CurrentDevice::CurrentDevice(const char* op, const torch::stable::Tensor& tensor)
+{
+    const int32_t device = tensor.get_device_index();
+    guard_.reset(new Guard{torch::stable::accelerator::DeviceGuard(device)});
+    gpu_ = check_gpu(op, device);
+    stream_ = current_stream(device);
+}
+
+CurrentDevice::~CurrentDevice() = default;
+
+}  // namespace mnv2::ops

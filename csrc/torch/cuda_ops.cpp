@@ -1,0 +1,287 @@
+// The operators on NVIDIA's GPUs: allocate, pack and launch on the current stream, nothing that waits for the device.
+#include "torch/cuda_ops.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "cuda/launch.h"
+#include "cuda/packed_length.h"
+#include "torch/allocate.h"
+#include "torch/cuda_device.h"
+#include "torch/weights.h"
+
+namespace mnv2::ops {
+namespace {
+
+constexpr uintptr_t load_bytes = 16;  // what the kernels load at once
+
+constexpr ScalarType packed_types[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
+
+// Launches in the name of an operator.
+template <typename Launch>
+void launch(const char* op, const Tensor& tensor, const Launch& kernel)
+{
+    const CurrentDevice device(op, tensor);
+    try {
+        kernel(device.gpu(), device.stream());
+    } catch (const std::runtime_error& error) {
+        throw std::runtime_error(std::string("mnv2::") + op + ": " + error.what());
+    }
+}
+
+bool is_aligned(const Tensor& tensor)
+{
+    return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % load_bytes == 0;
+}
+
+// x as (N, H, W, C) that starts where the kernels can load from.
+Tensor channels_last(const Tensor& x)
+{
+    const Tensor contiguous = torch::stable::contiguous(x, torch::headeronly::MemoryFormat::ChannelsLast);
+    return is_aligned(contiguous) ? contiguous : torch::stable::clone(contiguous);
+}
+
+// --- bytes of packed weights ---
+
+int64_t length_of(const InvertedResidualParams& params, ScalarType type)
+{
+    return cuda::inverted_residual_bytes(params, type);
+}
+
+int64_t length_of(const StemParams& params, ScalarType type)
+{
+    return cuda::packed_length(cuda::stem_bytes(params, type), cuda::Format::stem, type);
+}
+
+int64_t length_of(const HeadPoolParams& params, ScalarType type)
+{
+    return cuda::packed_length(cuda::head_pool_bytes(params, type), cuda::Format::head_pool, type);
+}
+
+int64_t length_of(const LinearParams& params, ScalarType type)
+{
+    const int64_t values = (params.in_features + 1) * params.out_features;
+    return cuda::packed_length(values * scalar_bytes(type), cuda::Format::linear, type);
+}
+
+// The type that weights were packed for, which their length tells.
+template <typename Params>
+ScalarType check_packed(const char* op, const Tensor& x, const Tensor& packed, ScalarType x_type, const Params& params)
+{
+    const Argument argument{op, "packed"};
+    check_bytes(argument, packed, device_of(x));
+    if (!is_aligned(packed))
+        refuse(argument, "data aligned to " + std::to_string(load_bytes) + " bytes", "a view at an odd offset");
+    Integers lengths;
+    for (const ScalarType type : packed_types) {
+        lengths.push_back(length_of(params, type));
+        if (packed.numel() != lengths.back()) continue;
+        check_arithmetic({op, "x"}, x_type, type);
+        return type;
+    }
+    refuse(argument, "one of " + tuple_text(lengths) + " bytes, as packed for these arguments on this device",
+           std::to_string(packed.numel()));
+}
+
+// --- linear: torch's own matrix product, on its own layout ---
+
+torch::headeronly::ScalarType torch_type(ScalarType type)
+{
+    switch (type) {
+        case ScalarType::float16: return torch::headeronly::ScalarType::Half;
+        case ScalarType::bfloat16: return torch::headeronly::ScalarType::BFloat16;
+        case ScalarType::float32: break;
+    }
+    return torch::headeronly::ScalarType::Float;
+}
+
+// Bytes seen as values of a type, from a value on.
+Tensor values(const Tensor& packed, ScalarType type, int64_t first, int64_t count)
+{
+    Tensor bytes = packed;
+    bytes = torch::stable::narrow(bytes, 0, first * scalar_bytes(type), count * scalar_bytes(type));
+    std::array<StableIValue, 2> stack{torch::stable::detail::from(bytes), torch::stable::detail::from(torch_type(type))};
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::view", "dtype", stack.data(), TORCH_ABI_VERSION));
+    return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+struct LinearTensors {
+    Tensor weight, bias;
+};
+
+LinearTensors linear_tensors(const LinearParams& params, const Tensor& packed, ScalarType type)
+{
+    const int64_t weights = params.in_features * params.out_features;
+    const Tensor weight = values(packed, type, 0, weights);
+    return {torch::stable::reshape(weight, Integers{params.out_features, params.in_features}),
+            values(packed, type, weights, params.out_features)};
+}
+
+Tensor apply_linear(const Tensor& x, const Tensor& weight, const Tensor& bias)
+{
+    std::array<StableIValue, 3> stack{torch::stable::detail::from(x), torch::stable::detail::from(weight),
+                                      torch::stable::detail::from(OptionalTensor(bias))};
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::linear", "", stack.data(), TORCH_ABI_VERSION));
+    return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+ScalarType check_dtype(const char* op, const std::string& name)
+{
+    if (const std::optional<ScalarType> type = scalar_type_named(name)) return *type;
+    refuse({op, "dtype"}, "float32, float16 or bfloat16", name);
+}
+
+}  // namespace
+
+// --- inverted residual ---
+
+Tensor CudaBackend::pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x,
+                         std::optional<PairProduct>)
+{
+    const Device device = device_of(from.project_weight);
+    std::optional<ConvolutionTensors> expand;
+    if (params.has_expand) expand.emplace(from.expand(), expand_shape(params), x, device);
+    const ConvolutionTensors depthwise(from.depthwise(), depthwise_shape(params), x, device);
+    const ConvolutionTensors project(from.project(), project_shape(params), x, device);
+
+    const ScalarType type = x.value_or(weights_type(from));
+    Tensor packed = allocate_packed(from.op, length_of(params, type), from.project_weight);
+    launch(from.op, packed, [&](const cuda::Gpu&, cuda::Stream stream) {
+        cuda::pack_inverted_residual(params, type, expand ? expand->view() : ConvolutionWeights{}, depthwise.view(),
+                                     project.view(), packed.mutable_data_ptr(), stream);
+    });
+    return packed;
+}
+
+Tensor CudaBackend::run(const char* op, InvertedResidualParams params, const Tensor& x, const InputView& view,
+                        const Tensor& packed)
+{
+    check_image({op, "x"}, params, x);
+    const ScalarType type = check_packed(op, x, packed, view.dtype, params);
+    Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
+    if (params.batch == 0) return y;
+    const Tensor image = channels_last(x);
+    launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream stream) {
+        cuda::inverted_residual(params, view.dtype, type, image.const_data_ptr(), packed.const_data_ptr(), y.mutable_data_ptr(),
+                                gpu, stream);
+    });
+    return y;
+}
+
+// --- stem ---
+
+Tensor CudaBackend::pack(const char* op, const StemParams& params, const Tensor& weight, const OptionalTensor& scale,
+                         const OptionalTensor& bias, std::optional<ScalarType> x)
+{
+    const ConvolutionTensors weights({op, "", weight, scale, bias},
+                                     {params.out_channels, params.in_channels, kernel_size, kernel_size}, x, device_of(weight));
+    const ScalarType type = x.value_or(weights.type());
+    Tensor packed = allocate_packed(op, length_of(params, type), weight);
+    launch(op, packed, [&](const cuda::Gpu&, cuda::Stream stream) {
+        cuda::pack_stem(params, type, weights.view(), packed.mutable_data_ptr(), stream);
+    });
+    return packed;
+}
+
+Tensor CudaBackend::run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+{
+    check_image({op, "x"}, params, x);
+    const ScalarType type = check_packed(op, x, packed, view.dtype, params);
+    Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
+    if (params.batch == 0) return y;
+    launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream stream) {
+        cuda::stem(params, type, view, packed.const_data_ptr(), y.mutable_data_ptr(), gpu, stream);
+    });
+    return y;
+}
+
+// --- head and pool ---
+
+Tensor CudaBackend::pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
+                         const OptionalTensor& bias, std::optional<ScalarType> x, std::optional<PairProduct>)
+{
+    const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x,
+                                     device_of(weight));
+    const ScalarType type = x.value_or(weights.type());
+    Tensor packed = allocate_packed(op, length_of(params, type), weight);
+    launch(op, packed, [&](const cuda::Gpu&, cuda::Stream stream) {
+        cuda::pack_head_pool(params, type, weights.view(), packed.mutable_data_ptr(), stream);
+    });
+    return packed;
+}
+
+Tensor CudaBackend::run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+{
+    check_image({op, "x"}, params, x);
+    const ScalarType type = check_packed(op, x, packed, view.dtype, params);
+    Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type(), x);
+    if (params.batch == 0) return y;
+    const Tensor image = channels_last(x);
+    launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream stream) {
+        cuda::head_pool(params, view.dtype, type, image.const_data_ptr(), packed.const_data_ptr(), y.mutable_data_ptr(), gpu,
+                        stream);
+    });
+    return y;
+}
+
+// --- linear ---
+
+Tensor CudaBackend::pack(const char* op, const LinearParams& params, const Tensor& weight, const OptionalTensor& bias,
+                         std::optional<ScalarType> x)
+{
+    check_convolution({op, "", weight, std::nullopt, bias}, {params.out_features, params.in_features}, x, device_of(weight));
+    const ScalarType type = x.value_or(check_scalar_type({op, "weight"}, weight));
+    Tensor packed = allocate_packed(op, length_of(params, type), weight);
+    LinearTensors parts = linear_tensors(params, packed, type);
+    torch::stable::copy_(parts.weight, weight);
+    if (bias)
+        torch::stable::copy_(parts.bias, *bias);
+    else
+        torch::stable::zero_(parts.bias);
+    return packed;
+}
+
+Tensor CudaBackend::run(const char* op, LinearParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+{
+    check_features({op, "x"}, x, params.in_features);
+    const ScalarType type = check_packed(op, x, packed, view.dtype, params);
+    const LinearTensors parts = linear_tensors(params, packed, type);
+    const torch::headeronly::ScalarType x_type = x.scalar_type();
+    return apply_linear(x, torch::stable::to(parts.weight, x_type), torch::stable::to(parts.bias, x_type));
+}
+
+// --- lengths for the fakes ---
+
+int64_t cuda_block_bytes(int64_t in_channels, int64_t expanded_channels, int64_t out_channels, bool expand, int64_t stride,
+                         const Integers& padding, bool residual, const std::string& activation,
+                         const std::string& project_activation, const std::string& dtype)
+{
+    constexpr const char* op = "cuda_block_bytes";
+    const BlockOptions options{stride, padding, residual, activation, project_activation};
+    return length_of(check_block(op, {in_channels, expanded_channels, out_channels, expand}, options), check_dtype(op, dtype));
+}
+
+int64_t cuda_stem_bytes(int64_t in_channels, int64_t out_channels, int64_t stride, const Integers& padding,
+                        const std::string& activation, const std::string& dtype)
+{
+    constexpr const char* op = "cuda_stem_bytes";
+    return length_of(check_stem(op, in_channels, out_channels, {stride, padding, activation}), check_dtype(op, dtype));
+}
+
+int64_t cuda_head_pool_bytes(int64_t in_channels, int64_t out_channels, const std::string& activation, const std::string& dtype)
+{
+    constexpr const char* op = "cuda_head_pool_bytes";
+    return length_of(check_head_pool(op, in_channels, out_channels, activation), check_dtype(op, dtype));
+}
+
+int64_t cuda_linear_bytes(int64_t in_features, int64_t out_features, const std::string& dtype)
+{
+    constexpr const char* op = "cuda_linear_bytes";
+    return length_of(check_linear(op, in_features, out_features), check_dtype(op, dtype));
+}
+
+}  // namespace mnv2::ops

@@ -1,0 +1,49 @@
+// The operators of libmnv2_cuda, for the library that registers them: cuda_library.cpp.
+#pragma once
+
+#include "torch/operators.h"
+
+namespace mnv2::ops {
+
+struct CudaBackend {
+    static Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x,
+                       std::optional<PairProduct> wanted = std::nullopt);
+    static Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const InputView& view,
+                      const Tensor& packed);
+
+    static Tensor pack(const char* op, const StemParams& params, const Tensor& weight, const OptionalTensor& scale,
+                       const OptionalTensor& bias, std::optional<ScalarType> x);
+    static Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed);
+
+    static Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
+                       const OptionalTensor& bias, std::optional<ScalarType> x,
+                       std::optional<PairProduct> wanted = std::nullopt);
+    static Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed);
+
+    static Tensor pack(const char* op, const LinearParams& params, const Tensor& weight, const OptionalTensor& bias,
+                       std::optional<ScalarType> x);
+    static Tensor run(const char* op, LinearParams params, const Tensor& x, const InputView& view, const Tensor& packed);
+};
+
+using CudaOperators = Operators<CudaBackend>;
+
+// Bytes of packed weights for the fakes of the packers, by the arguments of the packers.
+int64_t cuda_block_bytes(int64_t in_channels, int64_t expanded_channels, int64_t out_channels, bool expand, int64_t stride,
+                         const Integers& padding, bool residual, const std::string& activation,
+                         const std::string& project_activation, const std::string& dtype);
+int64_t cuda_stem_bytes(int64_t in_channels, int64_t out_channels, int64_t stride, const Integers& padding,
+                        const std::string& activation, const std::string& dtype);
+int64_t cuda_head_pool_bytes(int64_t in_channels, int64_t out_channels, const std::string& activation,
+                             const std::string& dtype);
+int64_t cuda_linear_bytes(int64_t in_features, int64_t out_features, const std::string& dtype);
+
+template <class Library>
+void implement_lengths(Library& m)
+{
+    m.impl("cuda_block_bytes", TORCH_BOX(&cuda_block_bytes));
+    m.impl("cuda_stem_bytes", TORCH_BOX(&cuda_stem_bytes));
+    m.impl("cuda_head_pool_bytes", TORCH_BOX(&cuda_head_pool_bytes));
+    m.impl("cuda_linear_bytes", TORCH_BOX(&cuda_linear_bytes));
+}
+
+}  // namespace mnv2::ops

@@ -1,0 +1,319 @@
+"""The operators of libmnv2_cuda: on a GPU where there is one, else with their kernels in the emulator.
+
+In the emulator they are ``torch.ops.mnv2_emulated``, for tensors on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from cases import DTYPES, LAYOUTS, Case, Shape, make_case, measured_case, network_blocks, shape_id
+from models import CLASSES, eager, small
+from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
+from tolerances import assert_accurate, max_error
+from torch import Tensor
+
+from mnv2_kernels import gpu
+from mnv2_kernels.accuracy import MINIMUM_INPUTS
+from mnv2_kernels.ops import PACKED_OPS, PACKERS, UNPACKED_OPS, dtype_name
+from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
+
+EMULATED = Path(__file__).resolve().parent.parent / "build/emulated/libmnv2_emulated.so"
+ON_GPU = torch.cuda.is_available() and gpu.SELECTED == "cuda" and gpu.has_cuda_kernels()
+DEVICE = "cuda" if ON_GPU else "cpu"
+
+if ON_GPU:
+    OPS = torch.ops.mnv2
+elif EMULATED.exists():
+    torch.ops.load_library(EMULATED)
+    OPS = torch.ops.mnv2_emulated
+else:
+    pytest.skip("needs a GPU, or: cmake --workflow --preset emulated", allow_module_level=True)
+
+# Gives stages of 16, 8, 4, 2 and 1 pixels.
+RESOLUTION = 32
+BLOCK_SHAPES = (
+    BlockShape(2, 7, 9, 24, 144, 24, residual=True),  # in registers
+    BlockShape(2, 7, 9, 64, 384, 64, residual=True),  # in shared memory
+    BlockShape(2, 8, 9, 20, 52, 12, stride=2),  # no multiples of eight
+    BlockShape(2, 8, 5, 16, 16, 24, expand=False),
+)
+STEM_SHAPE = StemShape(2, 11, 14, 3, 32)
+HEAD_SHAPE = HeadShape(2, 7, 7, 56, 96)
+EVERY_OPERATOR = (*BLOCK_SHAPES, STEM_SHAPE, HEAD_SHAPE)
+
+every_shape = pytest.mark.parametrize("shape", EVERY_OPERATOR, ids=shape_id)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+
+
+def to_device(tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    return [None if tensor is None else tensor.to(DEVICE) for tensor in tensors]
+
+
+def run(case: Case, x: Tensor | None = None) -> Tensor:
+    x = case.x if x is None else x
+    return getattr(OPS, case.op)(x.to(DEVICE), *to_device(case.weights), **case.options).cpu()
+
+
+def pack(case: Case) -> Tensor:
+    name = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
+    return getattr(OPS, name)(*to_device(case.weights), **case.options)
+
+
+def run_packed(case: Case, packed: Tensor) -> Tensor:
+    return getattr(OPS, f"{case.op}_packed")(case.x.to(DEVICE), packed, **case.packed_options).cpu()
+
+
+# --- accuracy ---
+
+
+@pytest.mark.parametrize("shape", network_blocks(1.0, RESOLUTION), ids=shape_id)
+@every_dtype
+def test_cuda_every_block_of_the_network(shape: BlockShape, dtype: torch.dtype) -> None:
+    case, eager_result, truth = measured_case(shape, dtype)
+    assert_accurate(run(case), eager_result, truth)
+
+
+def other_widths() -> Iterator[BlockShape]:
+    """Every stride and every kind of block, each from another width."""
+    for width in (0.35, 0.75, 1.4):
+        yield from network_blocks(width, RESOLUTION)[1::4]
+
+
+@pytest.mark.parametrize("shape", dict.fromkeys(other_widths()), ids=shape_id)
+def test_cuda_blocks_of_other_widths(shape: BlockShape) -> None:
+    case, eager_result, truth = measured_case(shape, torch.float16)
+    assert_accurate(run(case), eager_result, truth)
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    "shape",
+    [
+        StemShape(MINIMUM_INPUTS, 11, 14, 3, 32),
+        StemShape(MINIMUM_INPUTS, 9, 9, 4, 51, stride=1),
+        HeadShape(MINIMUM_INPUTS, 7, 7, 320, 128),
+        HeadShape(MINIMUM_INPUTS, 9, 9, 3, 17),
+    ],
+    ids=shape_id,
+)
+def test_cuda_stem_and_head(shape: Shape, dtype: torch.dtype) -> None:
+    case, eager_result, truth = measured_case(shape, dtype)
+    assert_accurate(run(case), eager_result, truth)
+
+
+def test_cuda_float32_weights_serve_images_of_16_bits() -> None:
+    case = make_case(BlockShape(MINIMUM_INPUTS, 5, 4, 16, 96, 24, stride=2), torch.float16)
+    wide = Case(case.shape, case.x, tuple(weight.float() for weight in case.weights))
+    y = run_packed(case, pack(wide))
+    truth = case.reference(torch.float64)
+    assert max_error(y, truth) <= 2 * max_error(case.reference(), truth)
+
+
+# --- options ---
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 1, 1), (1, 0, 0, 1), (0, 0, 0, 0)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_cuda_padding(stride: int, padding: tuple[int, ...]) -> None:
+    for channels in (32, 64, 20):
+        shape = BlockShape(MINIMUM_INPUTS, 6, 5, channels, 96, 32, stride=stride, padding=padding)
+        case, eager_result, truth = measured_case(shape, torch.float16)
+        assert_accurate(run(case), eager_result, truth)
+
+
+@pytest.mark.parametrize(("activation", "project_activation"), list(product(ACTIVATIONS, repeat=2)))
+def test_cuda_activations(activation: str, project_activation: str) -> None:
+    shape = BlockShape(MINIMUM_INPUTS, 5, 6, 24, 48, 24, residual=True)
+    shape = replace(shape, activation=activation, project_activation=project_activation)
+    case, eager_result, truth = measured_case(shape, torch.float16)
+    assert_accurate(run(case), eager_result, truth)
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(True, False), (False, True), (False, False)])
+def test_cuda_a_missing_scale_is_1_and_a_missing_bias_0(scale: bool, bias: bool) -> None:
+    for shape in EVERY_OPERATOR:
+        case = make_case(replace(shape, batch=MINIMUM_INPUTS), torch.float16, scale=scale, bias=bias)
+        assert_accurate(run(case), case.reference(), case.reference(torch.float64))
+
+
+# --- special values ---
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+@pytest.mark.parametrize("special", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("shape", BLOCK_SHAPES, ids=shape_id)
+def test_cuda_special_values_spread_as_in_torch(shape: BlockShape, special: str, activation: str) -> None:
+    case = make_case(replace(shape, activation=activation), torch.float16)
+    case.x[0, 3, 2, 4] = float(special)
+    case.x[1, 5, 6, 3] = float(special)
+    truth = case.reference(torch.float64)
+    torch.testing.assert_close(run(case).double(), truth, rtol=4e-3, atol=2e-2, equal_nan=True)
+
+
+@pytest.mark.parametrize("weight", [0, 1, 3, 5])
+@pytest.mark.parametrize("channels", [24, 64, 20])
+def test_cuda_a_nan_among_the_weights_reaches_every_result(channels: int, weight: int) -> None:
+    case = make_case(BlockShape(1, 3, 4, channels, 48, channels), torch.float16)
+    case.weights[weight].view(-1)[0] = torch.nan
+    assert case.reference().isnan().all()
+    assert run(case).isnan().all()
+
+
+# --- bits ---
+
+
+@every_shape
+@every_dtype
+def test_cuda_packed_weights_change_no_bit(shape: Shape, dtype: torch.dtype) -> None:
+    case = make_case(shape, dtype)
+    assert torch.equal(run(case), run_packed(case, pack(case)))
+
+
+@every_shape
+def test_cuda_a_batch_changes_no_bit(shape: Shape) -> None:
+    case = make_case(shape, torch.float16)
+    assert torch.equal(run(case)[1:], run(case, case.x[1:]))
+
+
+@every_shape
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_cuda_a_layout_changes_no_bit(layout: str, shape: Shape) -> None:
+    case = make_case(shape, torch.float16)
+    assert torch.equal(run(case, LAYOUTS[layout](case.x)), run(case))
+
+
+@every_shape
+def test_cuda_results_are_channels_last_and_empty_batches_work(shape: Shape) -> None:
+    case = make_case(shape, torch.float16)
+    y = run(case, case.x[:0])
+    assert y.shape == (0, *case.reference().shape[1:])
+    assert y.dtype == torch.float16
+    memory_format = torch.contiguous_format if isinstance(shape, HeadShape) else torch.channels_last
+    assert run(case).is_contiguous(memory_format=memory_format)
+
+
+# --- linear: torch's own ---
+
+
+@every_dtype
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_cuda_linear_is_torchs_own(dtype: torch.dtype, has_bias: bool) -> None:
+    x, weight = torch.randn(3, 20).to(dtype), torch.randn(7, 20).to(dtype)
+    bias = torch.randn(7).to(dtype) if has_bias else None
+    x, weight, bias = to_device((x, weight, bias))
+    expected = torch.nn.functional.linear(x, weight, bias)
+    packed = OPS.pack_linear(weight, bias)
+    torch.testing.assert_close(OPS.linear(x, weight, bias), expected)
+    torch.testing.assert_close(OPS.linear_packed(x, packed, in_features=20, out_features=7), expected)
+
+
+# --- packed weights and their lengths ---
+
+
+@every_dtype
+def test_cuda_lengths_tell_formats_and_dtypes_apart(dtype: torch.dtype) -> None:
+    name = dtype_name(dtype)
+    lengths = [
+        OPS.cuda_block_bytes(24, 144, 24, True, stride, [1, 1, 1, 1], False, activation, "none", dtype=name)
+        for stride, activation in ((1, "relu6"), (2, "relu6"), (1, "none"))
+    ]
+    assert len(set(lengths)) == (1 if dtype == torch.float32 else 3)
+
+
+@every_shape
+@every_dtype
+def test_cuda_packs_as_long_as_it_says(shape: Shape, dtype: torch.dtype) -> None:
+    """The fakes ask for the lengths, and torch.compile asserts what it traced with."""
+    case, name = make_case(shape, dtype), dtype_name(dtype)
+    options = {key: value for key, value in case.packed_options.items() if not isinstance(value, tuple)}
+    op = {"fused_block": "block"}.get(case.op, case.op)
+    length = getattr(OPS, f"cuda_{op}_bytes")(
+        **{**options, **({"padding": list(shape.padding)} if hasattr(shape, "padding") else {})}, dtype=name
+    )
+    packed = pack(case)
+    assert (packed.dtype, packed.shape) == (torch.uint8, (length,))
+
+
+@pytest.mark.parametrize("case", [BLOCK, DIRECT, STEM, HEAD], ids=lambda case: case.op)
+def test_cuda_weights_packed_for_others_are_refused(case: Case) -> None:
+    packed = pack(case)
+    lengths = (
+        r"expected one of \(\d+, \d+, \d+\) bytes, as packed for these arguments on this device, got \d+"
+    )
+    with pytest.raises(RuntimeError, match=rf"^mnv2::{case.op}_packed: packed: {lengths}$"):
+        run_packed(case, packed[1:].clone())
+    half = Case(case.shape, case.x, tuple(None if each is None else each.half() for each in case.weights))
+    message = rf"^mnv2::{case.op}_packed: x: expected dtype float16 \(the packed weights'\), got float32$"
+    with pytest.raises(RuntimeError, match=message):
+        run_packed(case, pack(half))
+    shifted = torch.empty(packed.numel() + 1, dtype=torch.uint8, device=packed.device)[1:].copy_(packed)
+    with pytest.raises(RuntimeError, match="data aligned to 16 bytes, got a view at an odd offset"):
+        run_packed(case, shifted)
+
+
+# --- refusals ---
+
+
+@pytest.mark.skipif(ON_GPU, reason="compares with the refusals of the CPU's operators, which name its device")
+@pytest.mark.parametrize(
+    ("case", "changed"),
+    [
+        (BLOCK, {"x": BLOCK.x.double()}),
+        (BLOCK, {"x": BLOCK.x[0]}),
+        (BLOCK, {"expand_weight": torch.zeros(96, 24, 1, 1)}),
+        (BLOCK, {"stride": 3}),
+        (BLOCK, {"activation": "gelu"}),
+        (DIRECT, {"expand_bias": torch.zeros(16)}),
+        (STEM, {"weight": torch.zeros(8, 3, 1, 1)}),
+        (HEAD, {"x": HEAD.x[:, :, :0]}),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value.op,
+)
+def test_cuda_refuses_what_the_cpu_refuses(
+    monkeypatch: pytest.MonkeyPatch, case: Case, changed: dict[str, object]
+) -> None:
+    with pytest.raises(RuntimeError) as expected:
+        call(case, **changed)
+    monkeypatch.setattr(torch, "ops", SimpleNamespace(mnv2=OPS))
+    with pytest.raises(RuntimeError) as refused:
+        call(case, **changed)
+    assert str(refused.value) == str(expected.value)
+    if set(changed) == {"x"}:
+        with pytest.raises(RuntimeError, match=rf"^mnv2::{case.op}_packed: x: expected "):
+            call_packed(case, **changed)
+
+
+@pytest.mark.parametrize("name", [*UNPACKED_OPS, *PACKED_OPS, *PACKERS])
+def test_cuda_has_every_operator_of_a_layer(name: str) -> None:
+    key = "CUDA" if ON_GPU else "CPU"
+    library = "mnv2" if ON_GPU else "mnv2_emulated"
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"{library}::{name}", key)
+
+
+# --- a network, layer by layer ---
+
+
+@every_dtype
+def test_cuda_a_network_of_its_operators(dtype: torch.dtype) -> None:
+    model, x = small().to(dtype), torch.randn(MINIMUM_INPUTS, 3, 33, 46).to(dtype)
+    y = x
+    for unit in (*model.features, model.classifier):
+        fusion = unit.fusion()
+        here = replace(
+            fusion,
+            pack=getattr(OPS, fusion.pack._schema.name.split("::")[1]),
+            run=getattr(OPS, fusion.run._schema.name.split("::")[1]),
+            weights=lambda weights=fusion.weights: to_device(weights()),
+        )
+        y = here.operator()(y.to(DEVICE))
+    truth = eager(small().double(), x.double())
+    assert y.shape == (MINIMUM_INPUTS, CLASSES)
+    assert_accurate(y.cpu(), eager(model, x), truth)
