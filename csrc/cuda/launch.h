@@ -53,4 +53,28 @@ bool pack_register_block(const InvertedResidualParams& params, ScalarType type, 
 bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                     const Gpu& gpu, Stream stream);
 
+// The stem (stem.cuh): any channels, strides and types; y is of x's type. Weights packed for float16 or bfloat16 are rounded
+// to it with their scales, and multiplied on tensor cores, where the input has three channels and the output a multiple of
+// eight; all others are float32.
+
+int64_t stem_bytes(const StemParams& params, ScalarType packed_type);
+
+void pack_stem(const StemParams& params, ScalarType packed_type, const ConvolutionWeights& weights, void* packed,
+               Stream stream);
+
+void stem(const StemParams& params, ScalarType packed_type, const InputView& x, const void* packed, void* y, const Gpu& gpu,
+          Stream stream);
+
+// The head with its pool (head_pool.cuh): any channels, image sizes and types; y is (N, out_channels) of x's type. Weights
+// packed for float16 or bfloat16 are rounded to it with their scales, and multiplied on tensor cores, where both numbers of
+// channels are multiples of eight; all others are float32.
+
+int64_t head_pool_bytes(const HeadPoolParams& params, ScalarType packed_type);
+
+void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const ConvolutionWeights& weights, void* packed,
+                    Stream stream);
+
+void head_pool(const HeadPoolParams& params, ScalarType packed_type, const void* x, ScalarType x_type, const void* packed,
+               void* y, const Gpu& gpu, Stream stream);
+
 }  // namespace mnv2::cuda

@@ -142,6 +142,20 @@ __device__ __forceinline__ uint32_t max2(uint32_t a, uint32_t b)
     return d;
 }
 
+// The same of floats, of which low bounds the value first.
+__device__ __forceinline__ float clamp(float value, float low, float high)
+{
+    asm("max.NaN.f32 %0, %0, %1;" : "+f"(value) : "f"(low));
+    asm("min.NaN.f32 %0, %0, %1;" : "+f"(value) : "f"(high));
+    return value;
+}
+
+// The value that the lane whose number differs in mask's bits has. All 32 lanes must call it together.
+__device__ __forceinline__ float shuffle_xor(float value, int mask)
+{
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
 __device__ __forceinline__ uint32_t float_word(float value)
 {
     return __float_as_uint(value);

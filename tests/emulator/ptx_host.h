@@ -165,6 +165,25 @@ uint32_t max2(uint32_t a, uint32_t b)
     });
 }
 
+inline float clamp(float value, float low, float high)
+{
+    return std::isnan(value) ? value : std::min(std::max(value, low), high);
+}
+
+inline float shuffle_xor(float value, int mask)
+{
+    struct Lane {
+        float value;
+        int mask;
+    } mine{value, mask};
+    emu::collective<Lane>("shuffle_xor", ~0u, mine, [](Lane* const* lanes, uint32_t) {
+        float values[32];
+        for (int i = 0; i < 32; ++i) values[i] = lanes[i]->value;
+        for (int i = 0; i < 32; ++i) lanes[i]->value = values[i ^ lanes[i]->mask];
+    });
+    return mine.value;
+}
+
 inline uint32_t float_word(float value)
 {
     return std::bit_cast<uint32_t>(value);

@@ -1,0 +1,201 @@
+#include "cuda/head_pool.cuh"
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+
+#include "cuda/launch.h"
+#include "cuda/pack_words.cuh"
+
+namespace mnv2::cuda {
+namespace {
+
+// For batches that fill the GPU: four images share the weights that come from L2. For others: as many blocks as may be.
+template <class T>
+using LargeBatch = HeadPoolMma<T, 2, 2, 8>;
+template <class T>
+using SmallBatch = HeadPoolMma<T, 1, 1, 2>;
+
+constexpr int64_t max_shared_bytes = 160 << 10;  // of a block on sm_80, with room to spare
+
+int64_t round_up(int64_t value, int64_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+bool as_fragments(const HeadPoolParams& params, ScalarType packed_type)
+{
+    return packed_type != ScalarType::float32 && params.in_channels % 8 == 0 && params.out_channels % 8 == 0;
+}
+
+int64_t group_count(const HeadPoolParams& params)
+{
+    return round_up(params.out_channels, head_group_channels) / head_group_channels;
+}
+
+int64_t packed_words(const HeadPoolParams& params, ScalarType packed_type)
+{
+    if (!as_fragments(params, packed_type))
+        return (params.in_channels + 2) * round_up(params.out_channels, head_padded_channels);
+    const int64_t steps = round_up(params.in_channels, head_step_depth) / head_step_depth;
+    return group_count(params) * (head_group_channels + steps * head_step_words);
+}
+
+// Scales are multiplied into the weights, which are rounded once.
+template <class T>
+struct HeadFragmentWords {
+    int64_t in_channels, out_channels, groups, steps;
+    ConvolutionWeights layer;
+
+    __device__ uint32_t operator()(int64_t i) const
+    {
+        const int64_t biases = groups * head_group_channels;
+        if (i < biases) return ptx::float_word(i < out_channels ? layer.bias_of(i) : 0.0f);
+        i -= biases;
+        const int64_t group = i / head_step_words / steps, step = i / head_step_words % steps;
+        const int at = static_cast<int>(i % head_step_words), lane = at % head_fragment_words / 4;
+        const int64_t channel = group * head_group_channels + at / head_fragment_words * 16 + lane / 4 * 2 + at % 2;
+        const int64_t k = step * head_step_depth + lane % 4 * 4 + at % 4 / 2 * 2;
+        return ptx::pack2<T>(scaled_weight(layer, out_channels, in_channels, channel, k),
+                             scaled_weight(layer, out_channels, in_channels, channel, k + 1));
+    }
+};
+
+struct HeadScalarWords {
+    int64_t in_channels, out_channels, padded;
+    ConvolutionWeights layer;
+
+    __device__ uint32_t operator()(int64_t i) const
+    {
+        const int64_t channel = i % padded, line = i / padded;
+        if (channel >= out_channels) return 0;
+        if (line == 0) return ptx::float_word(layer.scale_of(channel));
+        if (line == 1) return ptx::float_word(layer.bias_of(channel));
+        return ptx::float_word(layer.weight[channel * in_channels + line - 2]);
+    }
+};
+
+HeadPoolArguments arguments_of(const HeadPoolParams& params, const void* x, const void* packed, void* y)
+{
+    HeadPoolArguments arguments{};
+    arguments.x = x;
+    arguments.packed = static_cast<const uint32_t*>(packed);
+    arguments.y = y;
+    arguments.batch = params.batch;
+    arguments.pixels = static_cast<int>(params.height * params.width);
+    arguments.in_channels = static_cast<int>(params.in_channels);
+    arguments.out_channels = static_cast<int>(params.out_channels);
+    arguments.clamp = clamp_of(params.activation);
+    return arguments;
+}
+
+dim3 grid_of(int64_t tasks)
+{
+    return dim3(static_cast<unsigned>(std::min<int64_t>(tasks, std::numeric_limits<int32_t>::max())));
+}
+
+int64_t image_sets(const HeadPoolParams& params, int64_t images)
+{
+    return (params.batch + images - 1) / images;
+}
+
+// The parts of the channels by which all tasks end first: passes are the turns in which a block makes all channels.
+int64_t best_splits(int64_t sets, int64_t passes, int64_t sm_count)
+{
+    int64_t best = 1, least = std::numeric_limits<int64_t>::max();
+    for (int64_t splits = 1; splits <= passes; ++splits) {
+        const int64_t waves = (sets * splits + sm_count - 1) / sm_count, turns = waves * ((passes + splits - 1) / splits);
+        if (turns < least) least = turns, best = splits;
+    }
+    return best;
+}
+
+template <class Shape>
+void run_mma(const HeadPoolParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
+{
+    HeadPoolArguments arguments = arguments_of(params, x, packed, y);
+    const int64_t sets = image_sets(params, Shape::images);
+    const int64_t passes = round_up(group_count(params), Shape::groups) / Shape::groups;
+    const int64_t splits = best_splits(sets, passes, gpu.sm_count), part_passes = round_up(passes, splits) / splits;
+    arguments.groups = static_cast<int>(group_count(params));
+    arguments.part_groups = static_cast<int>(part_passes) * Shape::groups;
+    arguments.splits = static_cast<int>((passes + part_passes - 1) / part_passes);
+    arguments.tasks = sets * arguments.splits;
+    arguments.depth = static_cast<int>(round_up(params.in_channels, head_step_depth));
+    const int rows = head_shared_rows<Shape>(arguments.pixels);
+    arguments.chunk_depth = arguments.depth;
+    while (rows * head_row_bytes(arguments.chunk_depth) > std::min(gpu.shared_bytes, max_shared_bytes))
+        arguments.chunk_depth -= head_step_depth;
+    arguments.row_bytes = head_row_bytes(arguments.chunk_depth);
+    if (arguments.tasks == 0) return;
+    launch_kernel(head_pool_mma_kernel<Shape>, grid_of(arguments.tasks), dim3(Shape::threads), rows * arguments.row_bytes,
+                  stream, arguments);
+}
+
+template <class X, int thread_channels>
+void run_scalar(const HeadPoolParams& params, const void* x, const void* packed, void* y, Stream stream)
+{
+    using Shape = HeadPoolScalar<thread_channels>;
+    HeadPoolArguments arguments = arguments_of(params, x, packed, y);
+    arguments.splits = static_cast<int>(round_up(params.out_channels, Shape::channels) / Shape::channels);
+    arguments.tasks = image_sets(params, head_scalar_images) * arguments.splits;
+    if (arguments.tasks == 0) return;
+    launch_kernel(head_pool_scalar_kernel<X, thread_channels>, grid_of(arguments.tasks), dim3(head_scalar_threads),
+                  Shape::bytes, stream, arguments);
+}
+
+// With four channels a thread reads less from shared memory for each product; with one there are four times the blocks.
+template <class X>
+void run_scalar(const HeadPoolParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
+{
+    const int64_t blocks =
+        image_sets(params, head_scalar_images) * round_up(params.out_channels, head_padded_channels) / head_padded_channels;
+    if (blocks < gpu.sm_count)
+        run_scalar<X, 1>(params, x, packed, y, stream);
+    else
+        run_scalar<X, 4>(params, x, packed, y, stream);
+}
+
+template <class T>
+void run_half(const HeadPoolParams& params, ScalarType packed_type, const void* x, const void* packed, void* y, const Gpu& gpu,
+              Stream stream)
+{
+    if (!as_fragments(params, packed_type)) return run_scalar<T>(params, x, packed, y, gpu, stream);
+    const int64_t blocks = image_sets(params, LargeBatch<T>::images) * group_count(params) / LargeBatch<T>::groups;
+    if (blocks < gpu.sm_count)
+        run_mma<SmallBatch<T>>(params, x, packed, y, gpu, stream);
+    else
+        run_mma<LargeBatch<T>>(params, x, packed, y, gpu, stream);
+}
+
+}  // namespace
+
+int64_t head_pool_bytes(const HeadPoolParams& params, ScalarType packed_type)
+{
+    return packed_words(params, packed_type) * static_cast<int64_t>(sizeof(uint32_t));
+}
+
+void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const ConvolutionWeights& weights, void* packed,
+                    Stream stream)
+{
+    const int64_t words = packed_words(params, packed_type), in = params.in_channels, out = params.out_channels;
+    const int64_t groups = group_count(params), steps = round_up(in, head_step_depth) / head_step_depth;
+    if (!as_fragments(params, packed_type))
+        pack_words(HeadScalarWords{in, out, round_up(out, head_padded_channels), weights}, words, packed, stream);
+    else if (packed_type == ScalarType::float16)
+        pack_words(HeadFragmentWords<__half>{in, out, groups, steps, weights}, words, packed, stream);
+    else
+        pack_words(HeadFragmentWords<__nv_bfloat16>{in, out, groups, steps, weights}, words, packed, stream);
+}
+
+void head_pool(const HeadPoolParams& params, ScalarType packed_type, const void* x, ScalarType x_type, const void* packed,
+               void* y, const Gpu& gpu, Stream stream)
+{
+    switch (x_type) {
+        case ScalarType::float32: return run_scalar<float>(params, x, packed, y, gpu, stream);
+        case ScalarType::float16: return run_half<__half>(params, packed_type, x, packed, y, gpu, stream);
+        case ScalarType::bfloat16: return run_half<__nv_bfloat16>(params, packed_type, x, packed, y, gpu, stream);
+    }
+}
+
+}  // namespace mnv2::cuda

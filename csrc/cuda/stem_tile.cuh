@@ -1,0 +1,179 @@
+// What the kernels of the stem share: input tiles in shared memory, and the convolution of three channels as mma.
+//
+// The 27 depths of a pixel's window are three rows of nine consecutive numbers of a tile whose pixels are three channels
+// wide. A row is four pairs, one for each lane of a group, and a number that the lanes of index 0 to 2 take together, each for
+// its row: so the A fragments, 32 depths in two steps, are four 32-bit loads a pixel. The packed weights have the same order.
+#pragma once
+
+#include <cstdint>
+
+#include "core/block.h"
+#include "core/packing.h"
+#include "cuda/pack_words.cuh"
+#include "cuda/ptx.cuh"
+
+namespace mnv2::cuda {
+
+constexpr int stem_channels = 3;         // of the input
+constexpr int stem_group_channels = 32;  // of the output, that a warp makes at a time
+constexpr int stem_column_tiles = stem_group_channels / 8;
+constexpr int stem_depth_steps = 2;  // of 16
+constexpr int stem_row_depths = stem_channels * static_cast<int>(kernel_size);
+constexpr int stem_slots = 2 * stem_depth_steps;  // pairs of depths that a lane holds for a pixel
+
+// An input image as a kernel reads it.
+struct StemInput {
+    const void* data;
+    int64_t stride_n, stride_c, stride_h, stride_w;
+    int height, width;
+};
+
+inline StemInput stem_input(const StemParams& params, const InputView& x)
+{
+    return {x.data,
+            x.stride_n,
+            x.stride_c,
+            x.stride_h,
+            x.stride_w,
+            static_cast<int>(params.height),
+            static_cast<int>(params.width)};
+}
+
+// Part of an image, its halo included; what lies outside the image is zero.
+struct StemPart {
+    int64_t image;
+    int row, column, rows, columns, channel, channels;
+};
+
+// Calls put(row, column, channel, value) for the numbers of a part, which all threads of the block share out. Neighbouring
+// threads take what is likely to be neighbouring memory.
+template <class X, class Put>
+__device__ __forceinline__ void read_part(const StemInput& x, const StemPart& part, int thread, int threads, const Put& put)
+{
+    const X* const image = static_cast<const X*>(x.data) + part.image * x.stride_n + part.channel * x.stride_c;
+    const auto read = [&](int row, int column, int channel) {
+        const int y = part.row + row, at = part.column + column;
+        const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(x.height) &&
+                            static_cast<unsigned>(at) < static_cast<unsigned>(x.width);
+        put(row, column, channel,
+            inside ? image[y * x.stride_h + at * x.stride_w + channel * x.stride_c] : static_cast<X>(0.0f));
+    };
+    const int count = part.rows * part.columns * part.channels;
+    if (x.stride_c < x.stride_w)
+        for (int i = thread; i < count; i += threads)
+            read(i / part.channels / part.columns, i / part.channels % part.columns, i % part.channels);
+    else
+        for (int i = thread; i < count; i += threads)
+            read(i / part.columns % part.rows, i % part.columns, i / part.columns / part.rows);
+}
+
+// The inputs of tiles of rows x columns outputs, in shared memory.
+template <class Element, int convolution_stride, int tile_rows, int tile_columns>
+struct StemTile {
+    using T = Element;
+    static constexpr int stride = convolution_stride, rows = tile_rows, columns = tile_columns;
+    static constexpr int in_rows = (rows - 1) * stride + 3, in_columns = (columns - 1) * stride + 3;
+
+    // Rows are 24 banks apart, so that three lanes of a group and eight pixels of a row find the rows' last numbers in
+    // different banks. One number more than a row's is read, and one word more by stride 1.
+    static constexpr int least_words = (in_columns * stem_channels + 1) / 2 + (stride == 1);
+    static constexpr int row_words = (least_words + 7) / 32 * 32 + 24;
+    static constexpr int bytes = in_rows * row_words * static_cast<int>(sizeof(uint32_t));
+
+    __device__ __forceinline__ static void read(const StemInput& x, int64_t image, int row, int column, uint8_t* tile,
+                                                int thread, int threads)
+    {
+        T* const to = reinterpret_cast<T*>(tile);
+        read_part<T>(
+            x, {image, row, column, in_rows, in_columns, 0, stem_channels}, thread, threads,
+            [&](int y, int x_at, int channel, T value) { to[y * 2 * row_words + x_at * stem_channels + channel] = value; });
+    }
+
+    // A lane's pairs of the window of the output at row, column.
+    __device__ __forceinline__ static void load_window(const uint8_t* tile, int row, int column, int quad,
+                                                       uint32_t (&slots)[stem_slots])
+    {
+        const uint32_t* const words = reinterpret_cast<const uint32_t*>(tile) + row * stride * row_words;
+        const int first = column * stride * stem_channels;
+#pragma unroll
+        for (int y = 0; y < 3; ++y) slots[y] = load_pair(words + y * row_words, first + 2 * quad);
+        slots[3] = quad < 3 ? load_pair(words + quad * row_words, first + stem_row_depths - 1) & 0xffffu : 0u;
+    }
+
+private:
+    // With stride 1 every other window starts in the middle of a word.
+    __device__ __forceinline__ static uint32_t load_pair(const uint32_t* words, int first)
+    {
+        const uint32_t* const from = words + first / 2;
+        if constexpr (stride == 2) return from[0];
+        const uint64_t both = from[0] | static_cast<uint64_t>(from[1]) << 32;
+        return static_cast<uint32_t>(both >> (first % 2 * 16));
+    }
+};
+
+// A group of output channels as a lane holds it: packed as 32 biases and the B fragments. Lanes of index quad hold the eight
+// channels from 8 quad on, as columns 2 quad, 2 quad + 1 of four tiles.
+struct StemFragments {
+    static constexpr int bias_words = stem_group_channels;
+    static constexpr int fragment_words = 64;
+    static constexpr int words = bias_words + stem_depth_steps * stem_column_tiles * fragment_words;
+
+    uint32_t b[stem_depth_steps][stem_column_tiles][2];
+    float bias[stem_column_tiles][2];
+
+    __device__ __forceinline__ void load(const uint32_t* group, int lane)
+    {
+        const auto* const biases = reinterpret_cast<const float4*>(group) + lane % 4 * 2;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const float4 four = biases[i];
+            bias[2 * i][0] = four.x, bias[2 * i][1] = four.y;
+            bias[2 * i + 1][0] = four.z, bias[2 * i + 1][1] = four.w;
+        }
+#pragma unroll
+        for (int step = 0; step < stem_depth_steps; ++step)
+#pragma unroll
+            for (int n = 0; n < stem_column_tiles; ++n) {
+                const uint32_t* const from = group + bias_words + (step * stem_column_tiles + n) * fragment_words;
+                const uint2 pair = reinterpret_cast<const uint2*>(from)[lane];
+                b[step][n][0] = pair.x, b[step][n][1] = pair.y;
+            }
+    }
+
+    // Of two pixels' windows, the first pixel of each lane group and the second.
+    template <class T>
+    __device__ __forceinline__ void convolve(const uint32_t (&first)[stem_slots], const uint32_t (&second)[stem_slots],
+                                             float (&sums)[stem_column_tiles][4]) const
+    {
+#pragma unroll
+        for (int n = 0; n < stem_column_tiles; ++n) {
+            const float start[4] = {bias[n][0], bias[n][1], bias[n][0], bias[n][1]};
+            const uint32_t a[stem_depth_steps][4] = {{first[0], second[0], first[1], second[1]},
+                                                     {first[2], second[2], first[3], second[3]}};
+            ptx::mma_m16n8k16<T>(sums[n], a[0], b[0][n], start);
+            ptx::mma_m16n8k16<T>(sums[n], a[1], b[1][n], sums[n]);
+        }
+    }
+};
+
+// Word i of a group from channel first on; scales are multiplied into the weights, which are rounded once.
+template <class T>
+__device__ inline uint32_t stem_fragment_word(const ConvolutionWeights& layer, int64_t channels, int64_t first, int i)
+{
+    if (i < StemFragments::bias_words) return ptx::float_word(first + i < channels ? layer.bias_of(first + i) : 0.0f);
+    i -= StemFragments::bias_words;
+    const int fragment = i / StemFragments::fragment_words, lane = i % StemFragments::fragment_words / 2;
+    const int step = fragment / stem_column_tiles, tile = fragment % stem_column_tiles;
+    const int slot = step * 2 + i % 2, quad = lane % 4, column = lane / 4;
+    const int64_t channel = first + column / 2 * 8 + tile * 2 + column % 2;
+    const auto weight = [&](int row, int depth) {
+        if (row >= 3 || depth >= stem_row_depths) return 0.0f;
+        const int from_channel = depth % stem_channels, from_column = depth / stem_channels;
+        return scaled_weight(layer, channels, stem_channels * kernel_taps, channel,
+                             from_channel * kernel_taps + row * kernel_size + from_column);
+    };
+    const int row = slot < 3 ? slot : quad, depth = slot < 3 ? 2 * quad : stem_row_depths - 1;
+    return ptx::pack2<T>(weight(row, depth), weight(row, depth + 1));
+}
+
+}  // namespace mnv2::cuda
