@@ -22,6 +22,25 @@ settings.load_profile("mnv2")
 
 # On top of other parameters it varies fastest, so that a cached float64 result serves every instruction set.
 every_isa = pytest.mark.parametrize("isa", SUPPORTED_ISAS, indirect=True)
+# For float32 weights: of the others, each leaves them to one of these (tests/cpp/test_dispatch.cpp).
+every_float32_isa = pytest.mark.parametrize(
+    "isa", [isa for isa in SUPPORTED_ISAS if not isa.endswith("16")], indirect=True
+)
+
+
+def _repeats_a_float32_isa(item: pytest.Item) -> bool:
+    """Whether an instruction set of a 16-bit type would leave the test's dtype to one of float32."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    isa, dtype = str(parameters.get("isa", "")), parameters.get("dtype")
+    own = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(isa[-4:])
+    return own is not None and isinstance(dtype, torch.dtype) and dtype != own
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    repeated = [item for item in items if _repeats_a_float32_isa(item)]
+    if repeated:
+        config.hook.pytest_deselected(items=repeated)
+        items[:] = [item for item in items if not _repeats_a_float32_isa(item)]
 
 
 @pytest.fixture

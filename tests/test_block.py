@@ -20,7 +20,7 @@ from cases import (
     odd_blocks,
     shape_id,
 )
-from conftest import SUPPORTED_ISAS, every_isa
+from conftest import SUPPORTED_ISAS, every_float32_isa, every_isa
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import assert_accurate, assert_within_rounding, sixteen_bit_rounding
@@ -55,7 +55,7 @@ def test_blocks_of_every_width(isa, width, dtype, padding):
         assert_accurate(case.run(), eager, truth)
 
 
-@every_isa
+@every_float32_isa
 @every_shape(FULL_SIZE)
 def test_full_size(isa, shape):
     case, eager, truth = measured_case(shape, torch.float32)
@@ -70,7 +70,7 @@ def test_odd_sizes_and_channels(isa, shape):
         assert_accurate(case.run(), eager, truth)
 
 
-@every_isa
+@every_float32_isa
 @every_shape(channel_sweep())
 def test_channels_from_8_to_960(isa, shape):
     case, eager, truth = measured_case(shape, torch.float32)
@@ -80,7 +80,7 @@ def test_channels_from_8_to_960(isa, shape):
 # --- options ---
 
 
-@every_isa
+@every_float32_isa
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", list(product((0, 1), repeat=4)), ids=str)
 def test_padding(isa, padding, stride):
@@ -89,7 +89,7 @@ def test_padding(isa, padding, stride):
         assert_within_rounding(case, case.run())
 
 
-@every_isa
+@every_float32_isa
 @pytest.mark.parametrize(("activation", "project_activation"), list(product(ACTIVATIONS, repeat=2)))
 def test_activations(isa, activation, project_activation):
     for base in (RESIDUAL, STRIDED):
@@ -97,7 +97,7 @@ def test_activations(isa, activation, project_activation):
         assert_within_rounding(case, case.run())
 
 
-@every_isa
+@every_float32_isa
 @pytest.mark.parametrize(("scale", "bias"), [(True, False), (False, True), (False, False)])
 def test_a_missing_scale_is_1_and_a_missing_bias_0(isa, scale, bias):
     for shape in (RESIDUAL, STRIDED):

@@ -317,3 +317,71 @@ def test_cuda_a_network_of_its_operators(dtype: torch.dtype) -> None:
     truth = eager(small().double(), x.double())
     assert y.shape == (MINIMUM_INPUTS, CLASSES)
     assert_accurate(y.cpu(), eager(model, x), truth)
+
+
+# --- torch's streams, devices and graphs ---
+
+needs_gpu = pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+
+
+@needs_gpu
+def test_cuda_kernels_follow_the_current_stream() -> None:
+    case = make_case(BlockShape(64, 56, 56, 24, 144, 24, residual=True), torch.float16)
+    packed, x, expected = pack(case), case.x.to(DEVICE), run(case)
+    stream = torch.cuda.Stream()
+    for _ in range(20):
+        late = torch.zeros_like(x)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(10_000_000)
+            late.copy_(x)
+            y = OPS.fused_block_packed(late, packed, **case.packed_options)
+        stream.synchronize()
+        assert torch.equal(y.cpu(), expected)
+
+
+@needs_gpu
+@every_shape
+def test_cuda_packing_and_running_can_be_captured(shape: Shape) -> None:
+    case = make_case(shape, torch.float16)
+    x, weights = case.x.to(DEVICE), to_device(case.weights)
+    op = getattr(OPS, case.op)
+    expected = op(x, *weights, **case.options)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = op(x, *weights, **case.options)
+    y.zero_()
+    graph.replay()
+    assert torch.equal(y, expected)
+
+
+@needs_gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_cuda_kernels_run_where_their_tensors_are() -> None:
+    case = make_case(BlockShape(2, 7, 9, 24, 144, 24), torch.float16)
+    weights = [weight.to("cuda:1") for weight in case.weights]
+    with torch.cuda.device(0):
+        y = OPS.fused_block(case.x.to("cuda:1"), *weights, **case.options)
+        assert torch.cuda.current_device() == 0
+    assert torch.equal(y.cpu(), run(case))
+
+
+@needs_gpu
+@every_dtype
+def test_cuda_models_compile_with_reduced_overhead(dtype: torch.dtype) -> None:
+    model = small().to(DEVICE, dtype).deploy()
+    x = torch.randn(2, 3, 64, 64, device=DEVICE, dtype=dtype)
+    compiled = torch.compile(model, fullgraph=True, mode="reduce-overhead")
+    with torch.no_grad():
+        for _ in range(3):
+            assert torch.equal(compiled(x), model(x))
+
+
+@needs_gpu
+def test_cuda_autocast_takes_images_to_its_dtype() -> None:
+    case = make_case(BLOCK_SHAPES[0])
+    x, weights = case.x.to(DEVICE), to_device(case.weights)
+    with torch.autocast("cuda", torch.float16):
+        y = torch.ops.mnv2.fused_block(x, *weights, **case.options)
+    assert torch.equal(y, torch.ops.mnv2.fused_block(x.half(), *weights, **case.options))

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from cases import DTYPES, LAYOUTS, Case, make_case, shape_id
-from conftest import every_isa
+from conftest import every_float32_isa, every_isa
 from tolerances import sixteen_bit_rounding
 
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
@@ -56,7 +56,7 @@ def _all_bytes(x: torch.Tensor) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage())
 
 
-@every_isa
+@every_float32_isa
 @every_shape
 @pytest.mark.parametrize("dims", [(0,), (1,), (2,), (3,), (2, 3), (0, 1, 2, 3)], ids=str)
 def test_expanded_inputs(isa, shape, dims):
@@ -95,7 +95,7 @@ def _scattered(weight: torch.Tensor) -> torch.Tensor:
 # --- batches and threads ---
 
 
-@every_isa
+@every_float32_isa
 @every_shape
 def test_an_empty_batch_gives_an_empty_result(isa, shape):
     case = make_case(shape)
@@ -115,7 +115,7 @@ def test_an_image_has_the_same_bits_in_every_batch(isa, dtype, shape, set_thread
         assert torch.equal(together[index], case.run(x[index : index + 1])[0])
 
 
-@every_isa
+@every_float32_isa
 @every_large_shape
 def test_threads_change_no_bit(isa, shape, set_threads):
     case = make_case(shape)
@@ -150,7 +150,7 @@ def test_packed_weights_give_the_same_bits(isa, dtype, shape):
     assert torch.equal(case.run_packed(packed), case.run())
 
 
-@every_isa
+@every_float32_isa
 @every_shape
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_float32_weights_serve_inputs_of_every_dtype(isa, dtype, shape):

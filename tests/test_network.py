@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import every_isa
+from conftest import every_float32_isa, every_isa
 from models import calls, small
 from tolerances import assert_accurate
 from torch import Tensor, nn
@@ -244,7 +244,7 @@ def network_calls(model: FusedMobileNetV2, x: Tensor):
     yield network.default, (x, pack(model)), NETWORK
 
 
-@every_isa
+@every_float32_isa
 def test_opcheck(isa, x):
     for op, arguments, options in (*linear_calls(), *network_calls(small(), x)):
         torch.library.opcheck(op, arguments, options)

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 import torch
 from cases import DTYPES, LAYOUTS, WIDTHS, Case, make_case, measured_case, odd_heads, odd_stems, shape_id
-from conftest import SUPPORTED_ISAS, every_isa
+from conftest import SUPPORTED_ISAS, every_float32_isa, every_isa
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import assert_accurate, assert_within_rounding
@@ -33,7 +33,7 @@ def test_stem_and_head_of_every_width(isa, width, dtype, padding):
         assert_accurate(case.run(), eager, truth)
 
 
-@every_isa
+@every_float32_isa
 def test_full_size_stem(isa):
     case, eager, truth = measured_case(mobilenet_v2(batch=8).stem, torch.float32)
     assert_accurate(case.run(), eager, truth)
@@ -50,7 +50,7 @@ def test_odd_sizes_and_channels(isa, shape):
 # --- options ---
 
 
-@every_isa
+@every_float32_isa
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", list(product((0, 1), repeat=4)), ids=str)
 def test_stem_padding(isa, padding, stride):
@@ -59,7 +59,7 @@ def test_stem_padding(isa, padding, stride):
         assert_within_rounding(case, case.run())
 
 
-@every_isa
+@every_float32_isa
 @pytest.mark.parametrize("shape", [STEM, HEAD], ids=["stem", "head"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("scale", "bias"), list(product((True, False), repeat=2)))
