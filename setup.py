@@ -67,6 +67,7 @@ class CMakeBuild(build_ext):
             "CMAKE_BUILD_TYPE": build_type,
             "CMAKE_MAKE_PROGRAM": tool("ninja"),
             "MNV2_CUDA": os.environ.get("MNV2_CUDA", ""),
+            "MNV2_BUILD_TESTS": os.environ.get("MNV2_BUILD_TESTS", "OFF"),
             "Python_EXECUTABLE": sys.executable,
         }
         configure = [cmake, "-S", str(ROOT), "-B", str(directory), "-G", "Ninja"]

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
 from mnv2_kernels import _native
+
+# What setup.py builds in; with MNV2_BUILD_TESTS=ON, as make test has it, the C++ tests' programs, too.
+RELEASE = Path(__file__).resolve().parent.parent / "build" / f"{sys.implementation.cache_tag}-release"
 
 # Triton's decorators look at it when kernels are imported: without a GPU they run in the interpreter.
 if not torch.cuda.is_available():

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from cases import DTYPES, LAYOUTS, Case, Shape, make_case, measured_case, network_blocks, shape_id
+from conftest import RELEASE
 from models import CLASSES, eager, small
 from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
 from tolerances import assert_accurate, max_error
@@ -24,7 +24,7 @@ from mnv2_kernels.accuracy import MINIMUM_INPUTS
 from mnv2_kernels.ops import PACKED_OPS, PACKERS, UNPACKED_OPS, dtype_name
 from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
 
-EMULATED = Path(__file__).resolve().parent.parent / "build/emulated/libmnv2_emulated.so"
+EMULATED = RELEASE / "libmnv2_emulated.so"
 ON_GPU = torch.cuda.is_available() and gpu.SELECTED == "cuda" and gpu.has_cuda_kernels()
 DEVICE = "cuda" if ON_GPU else "cpu"
 
@@ -34,7 +34,7 @@ elif EMULATED.exists():
     torch.ops.load_library(EMULATED)
     OPS = torch.ops.mnv2_emulated
 else:
-    pytest.skip("needs a GPU, or: cmake --workflow --preset emulated", allow_module_level=True)
+    pytest.skip("needs a GPU, or a build with MNV2_BUILD_TESTS=ON", allow_module_level=True)
 
 # Gives stages of 16, 8, 4, 2 and 1 pixels.
 RESOLUTION = 32

@@ -1,7 +1,7 @@
 """The torch-free program run_network on the trained networks' photographs, here and, by qemu, on ARM.
 
-Programs come from builds of CMake's presets: plain's, and the one that MNV2_ARM_BUILD names, which make
-test-arm sets.
+Programs come from setup.py's build with MNV2_BUILD_TESTS=ON, and the one that MNV2_ARM_BUILD names, which
+make test-arm sets.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from conftest import RELEASE
 from models import eager
 from test_real_weights import EXPECTED, NETWORKS, assert_expected, inputs_of, model_of
 from torch import Tensor
@@ -40,7 +41,7 @@ class Machine(NamedTuple):
     def command(self) -> list[str]:
         """What runs the program here; skips where it cannot run."""
         if self.qemu_cpu is None:
-            return [self._program(ROOT / "build" / "plain")]
+            return [self._program(RELEASE)]
         if ARM_BUILD is None:
             pytest.skip("MNV2_ARM_BUILD names no build for ARM (make test-arm)")
         if shutil.which(QEMU[0]) is None:
