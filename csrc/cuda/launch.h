@@ -77,4 +77,18 @@ void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const 
 void head_pool(const HeadPoolParams& params, ScalarType packed_type, const void* x, ScalarType x_type, const void* packed,
                void* y, const Gpu& gpu, Stream stream);
 
+// The stem and block 0 in one kernel (stem_block.cuh), for float16 and bfloat16: 3 -> 32 channels, then a depthwise
+// convolution of stride 1 without expand, and 32 -> 16 channels; activated by relu6 or relu, but for the projection. All three
+// return false, or 0, for anything else; what serves does not depend on the image. block's image is the stem's output.
+
+int64_t stem_block_bytes(const StemParams& stem, const InvertedResidualParams& block, ScalarType type);
+
+bool pack_stem_block(const StemParams& stem, const InvertedResidualParams& block, ScalarType type,
+                     const ConvolutionWeights& stem_weights, const ConvolutionWeights& depthwise,
+                     const ConvolutionWeights& project, void* packed, Stream stream);
+
+// The weights are packed for x's type.
+bool stem_block(const StemParams& stem, const InvertedResidualParams& block, const InputView& x, const void* packed, void* y,
+                const Gpu& gpu, Stream stream);
+
 }  // namespace mnv2::cuda

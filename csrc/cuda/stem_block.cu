@@ -1,0 +1,130 @@
+#include "cuda/stem_block.cuh"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "cuda/launch.h"
+#include "cuda/pack_words.cuh"
+
+namespace mnv2::cuda {
+namespace {
+
+// bfloat16's sums and weights in float take more registers.
+template <class T>
+constexpr int stem_blocks_per_sm = ptx::is_half<T> ? 4 : 3;
+
+template <class T, int stride>
+using StemBlockOf = StemBlock<T, stride, stem_blocks_per_sm<T>>;
+
+bool serves(const StemParams& stem, const InvertedResidualParams& block, ScalarType type)
+{
+    return type != ScalarType::float32 && stem.in_channels == stem_channels && stem.out_channels == stem_block_channels &&
+           stem.activation != Activation::none && !block.has_expand && block.in_channels == stem_block_channels &&
+           block.out_channels == stem_block_out_channels && block.stride == 1 && block.activation != Activation::none &&
+           block.project_activation == Activation::none && !block.has_residual;
+}
+
+// Calls visit(Block) for the kernel that serves; false where none does.
+template <class Visit>
+bool visit_block(const StemParams& stem, const InvertedResidualParams& block, ScalarType type, const Visit& visit)
+{
+    if (!serves(stem, block, type)) return false;
+    if (type == ScalarType::float16)
+        stem.stride == 1 ? visit(StemBlockOf<__half, 1>{}) : visit(StemBlockOf<__half, 2>{});
+    else
+        stem.stride == 1 ? visit(StemBlockOf<__nv_bfloat16, 1>{}) : visit(StemBlockOf<__nv_bfloat16, 2>{});
+    return true;
+}
+
+// Scales are multiplied into the weights, which are rounded once.
+template <class Block>
+struct StemBlockWords {
+    using T = typename Block::T;
+    ConvolutionWeights stem, depthwise, project;
+
+    __device__ uint32_t operator()(int64_t i) const
+    {
+        const int at = static_cast<int>(i);
+        if (at < Block::depthwise_at) return stem_fragment_word<T>(stem, stem_block_channels, 0, at);
+        if (at < Block::project_at) return depthwise_word(at - Block::depthwise_at);
+        return project_word(at - Block::project_at);
+    }
+
+private:
+    __device__ uint32_t depthwise_word(int at) const
+    {
+        constexpr int lane_size = Block::depthwise_words / 4;
+        const int channel = at / lane_size * lane_channels + at % lane_words * 2, tap = at % lane_size / lane_words;
+        if (tap == kernel_taps) return ptx::pack2<T>(depthwise.bias_of(channel), depthwise.bias_of(channel + 1));
+        return ptx::pack2<T>(scaled_weight(depthwise, stem_block_channels, kernel_taps, channel, tap),
+                             scaled_weight(depthwise, stem_block_channels, kernel_taps, channel + 1, tap));
+    }
+
+    __device__ uint32_t project_word(int at) const
+    {
+        if (at < stem_block_out_channels) return ptx::float_word(project.bias_of(at));
+        at -= stem_block_out_channels;
+        const int fragment = at / StemFragments::fragment_words, lane = at % StemFragments::fragment_words / 2;
+        const int step = fragment / project_column_tiles, tile = fragment % project_column_tiles, column = lane / 4;
+        const int channel = column / 2 * 4 + tile * 2 + column % 2;
+        const int k = lane % 4 * lane_channels + step * 4 + at % 2 * 2;
+        return ptx::pack2<T>(scaled_weight(project, stem_block_out_channels, stem_block_channels, channel, k),
+                             scaled_weight(project, stem_block_out_channels, stem_block_channels, channel, k + 1));
+    }
+};
+
+template <class Block>
+void run(const StemParams& stem, const InvertedResidualParams& block, const InputView& x, const void* packed, void* y,
+         const Gpu& gpu, Stream stream)
+{
+    StemBlockArguments arguments{};
+    arguments.x = stem_input(stem, x);
+    arguments.packed = static_cast<const uint32_t*>(packed);
+    arguments.y = y;
+    arguments.stem_padding_top = stem.padding.top;
+    arguments.stem_padding_left = stem.padding.left;
+    arguments.padding_top = block.padding.top;
+    arguments.padding_left = block.padding.left;
+    arguments.hidden_height = static_cast<int>(stem.out_height());
+    arguments.hidden_width = static_cast<int>(stem.out_width());
+    arguments.out_height = static_cast<int>(block.out_height());
+    arguments.out_width = static_cast<int>(block.out_width());
+    arguments.tile_rows = (arguments.out_height + Block::rows - 1) / Block::rows;
+    arguments.tile_columns = (arguments.out_width + Block::columns - 1) / Block::columns;
+    arguments.tiles = stem.batch * arguments.tile_rows * static_cast<int64_t>(arguments.tile_columns);
+    arguments.stem_high = clamp_of(stem.activation).high;
+    arguments.high = clamp_of(block.activation).high;
+
+    const int64_t full = static_cast<int64_t>(gpu.sm_count) * Block::blocks_per_sm;
+    const auto blocks = static_cast<unsigned>(std::min(full, arguments.tiles));
+    if (blocks == 0) return;
+    launch_kernel(stem_block_kernel<Block>, dim3(blocks), dim3(Block::threads), Block::shared_bytes, stream, arguments);
+}
+
+}  // namespace
+
+int64_t stem_block_bytes(const StemParams& stem, const InvertedResidualParams& block, ScalarType type)
+{
+    int64_t words = 0;
+    visit_block(stem, block, type, [&](auto kernel) { words = decltype(kernel)::packed_words; });
+    return words * static_cast<int64_t>(sizeof(uint32_t));
+}
+
+bool pack_stem_block(const StemParams& stem, const InvertedResidualParams& block, ScalarType type,
+                     const ConvolutionWeights& stem_weights, const ConvolutionWeights& depthwise,
+                     const ConvolutionWeights& project, void* packed, Stream stream)
+{
+    return visit_block(stem, block, type, [&](auto kernel) {
+        using Block = decltype(kernel);
+        pack_words(StemBlockWords<Block>{stem_weights, depthwise, project}, Block::packed_words, packed, stream);
+    });
+}
+
+bool stem_block(const StemParams& stem, const InvertedResidualParams& block, const InputView& x, const void* packed, void* y,
+                const Gpu& gpu, Stream stream)
+{
+    return visit_block(stem, block, x.dtype,
+                       [&](auto kernel) { run<decltype(kernel)>(stem, block, x, packed, y, gpu, stream); });
+}
+
+}  // namespace mnv2::cuda

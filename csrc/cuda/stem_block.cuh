@@ -1,0 +1,278 @@
+// The stem and the first block, a depthwise 3x3 convolution and a projection, in one kernel: their tensor of 112x112x32 is
+// neither stored nor read.
+//
+// A thread block reads the input of a tile of outputs, makes the stem's outputs that the tile's windows see, as the stem's own
+// kernel does, and keeps them in shared memory. Then each warp goes down eight columns: a lane has eight channels of a column,
+// reads every row once and adds it to the three outputs that see it; two rows of outputs are the A fragments of the projection.
+//
+// Packed weights: the stem's group of 32 channels, then DepthwiseLane of four lanes, then the projection's bias and B
+// fragments.
+#pragma once
+
+#include <cstdint>
+
+#include "core/block.h"
+#include "cuda/ptx.cuh"
+#include "cuda/stem_tile.cuh"
+
+namespace mnv2::cuda {
+
+constexpr int stem_block_channels = stem_group_channels;  // between stem and projection
+constexpr int stem_block_out_channels = 16;
+constexpr int lane_channels = stem_block_channels / 4, lane_words = lane_channels / 2;
+constexpr int project_column_tiles = stem_block_out_channels / 8, project_steps = stem_block_channels / 16;
+
+// The depthwise weights of the eight channels of a lane.
+template <class T>
+struct alignas(16) DepthwiseLane {
+    T taps[kernel_taps][lane_channels];
+    T bias[lane_channels];
+};
+
+// Tiles of 28 rows and 16 columns divide the 112 x 112 of MobileNetV2. The stem's outputs that they see are 1.21 times as
+// many as their own; four thread blocks have room in an H100's shared memory.
+template <class Element, int stem_stride, int blocks>
+struct StemBlock {
+    using T = Element;
+    static constexpr int stride = stem_stride, blocks_per_sm = blocks;
+    static constexpr int rows = 28, columns = 16, warps = 4, threads = 32 * warps;
+    static constexpr int column_warps = columns / 8, strip_rows = rows / (warps / column_warps);
+    static constexpr int hidden_rows = rows + 2, hidden_columns = columns + 2, hidden = hidden_rows * hidden_columns;
+    static constexpr int pixel_bytes = stem_block_channels * 2;
+    using Tile = StemTile<T, stride, hidden_rows, hidden_columns>;
+    static constexpr int hidden_at = (Tile::bytes + 127) / 128 * 128, shared_bytes = hidden_at + hidden * pixel_bytes;
+
+    static constexpr int depthwise_at = StemFragments::words;
+    static constexpr int depthwise_words = 4 * static_cast<int>(sizeof(DepthwiseLane<T>) / sizeof(uint32_t));
+    static constexpr int project_at = depthwise_at + depthwise_words;
+    static constexpr int project_words =
+        stem_block_out_channels + project_steps * project_column_tiles * StemFragments::fragment_words;
+    static constexpr int packed_words = project_at + project_words;
+    static_assert(strip_rows % 2 == 0);
+};
+
+struct StemBlockArguments {
+    StemInput x;
+    const uint32_t* packed;
+    void* y;
+    int stem_padding_top, stem_padding_left, padding_top, padding_left;
+    int hidden_height, hidden_width, out_height, out_width;
+    int tile_rows, tile_columns;
+    int64_t tiles;
+    float stem_high, high;  // of the clamps, whose low end is 0
+};
+
+// The stem's outputs of a tile into shared memory, 0 outside of its image.
+template <class Block>
+__device__ __forceinline__ void fill_hidden(const StemBlockArguments& p, const uint8_t* inputs, int first_row, int first_column,
+                                            uint8_t* hidden)
+{
+    using T = typename Block::T;
+    const int lane = threadIdx.x % 32, quad = lane % 4;
+    const uint32_t high = ptx::pack2<T>(p.stem_high, p.stem_high);
+    StemFragments weights;
+    weights.load(p.packed, lane);
+    for (int first = threadIdx.x / 32 * 16; first < Block::hidden; first += Block::warps * 16) {
+        const int pixels[2] = {first + lane / 4, first + lane / 4 + 8};
+        uint32_t windows[2][stem_slots];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const int pixel = min(pixels[i], Block::hidden - 1);
+            Block::Tile::load_window(inputs, pixel / Block::hidden_columns, pixel % Block::hidden_columns, quad, windows[i]);
+        }
+        float sums[stem_column_tiles][4];
+        __syncwarp();
+        weights.convolve<T>(windows[0], windows[1], sums);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            if (pixels[i] >= Block::hidden) continue;
+            const int y = first_row + pixels[i] / Block::hidden_columns, x = first_column + pixels[i] % Block::hidden_columns;
+            const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p.hidden_height) &&
+                                static_cast<unsigned>(x) < static_cast<unsigned>(p.hidden_width);
+            uint32_t pairs[stem_column_tiles];
+#pragma unroll
+            for (int n = 0; n < stem_column_tiles; ++n) {
+                const uint32_t pair = ptx::min2<T>(ptx::pack2_relu<T>(sums[n][2 * i], sums[n][2 * i + 1]), high);
+                pairs[n] = inside ? pair : 0u;
+            }
+            *reinterpret_cast<uint4*>(hidden + pixels[i] * Block::pixel_bytes + quad * 16) = {pairs[0], pairs[1], pairs[2],
+                                                                                              pairs[3]};
+        }
+    }
+}
+
+// Sums of a lane's channels: pairs of float16, or floats, as bfloat16's eight bits are too few for a sum.
+template <class T>
+struct LaneSums {
+    static constexpr bool in_pairs = ptx::is_half<T>;
+    using Value = std::conditional_t<in_pairs, uint32_t, float2>;
+    Value at[lane_words];
+
+    __device__ __forceinline__ static Value value_of(uint32_t pair)
+    {
+        if constexpr (in_pairs)
+            return pair;
+        else
+            return ptx::unpack2<T>(pair);
+    }
+
+    __device__ __forceinline__ static Value multiply_add(Value a, Value b, Value c)
+    {
+        if constexpr (in_pairs)
+            return ptx::fma2<T>(a, b, c);
+        else
+            return {a.x * b.x + c.x, a.y * b.y + c.y};
+    }
+};
+
+// What a lane knows and gathers of the depthwise convolution of a column, going down its rows.
+template <class T>
+struct DepthwiseColumn {
+    using Sums = LaneSums<T>;
+    using Value = typename Sums::Value;
+    Value taps[kernel_taps][lane_words], bias[lane_words];
+    Value one_row[lane_words], two_rows[lane_words];  // sums of outputs that have seen so many rows
+
+    __device__ __forceinline__ explicit DepthwiseColumn(const DepthwiseLane<T>& weights)
+    {
+        const auto* const lines = reinterpret_cast<const uint4*>(&weights);
+#pragma unroll
+        for (int i = 0; i <= kernel_taps; ++i) {
+            const uint4 line = lines[i];
+            Value* const to = i < kernel_taps ? taps[i] : bias;
+            to[0] = Sums::value_of(line.x), to[1] = Sums::value_of(line.y);
+            to[2] = Sums::value_of(line.z), to[3] = Sums::value_of(line.w);
+        }
+    }
+
+    // A row of three pixels, the first at left; sums become the output whose last row it is. Short sums, one for each row,
+    // round less than a long one.
+    __device__ __forceinline__ void add_row(const uint8_t* left, int pixel_bytes, Value (&sums)[lane_words])
+    {
+        uint4 pixels[3];
+#pragma unroll
+        for (int i = 0; i < 3; ++i) pixels[i] = *reinterpret_cast<const uint4*>(left + i * pixel_bytes);
+#pragma unroll
+        for (int word = 0; word < lane_words; ++word) {
+            Value x[3], row[3];
+#pragma unroll
+            for (int i = 0; i < 3; ++i)
+                x[i] = Sums::value_of(word == 0   ? pixels[i].x
+                                      : word == 1 ? pixels[i].y
+                                      : word == 2 ? pixels[i].z
+                                                  : pixels[i].w);
+#pragma unroll
+            for (int ky = 0; ky < 3; ++ky) {
+                row[ky] = Sums::multiply_add(taps[ky * 3][word], x[0], ky == 0 ? bias[word] : Value{});
+                row[ky] = Sums::multiply_add(taps[ky * 3 + 1][word], x[1], row[ky]);
+                row[ky] = Sums::multiply_add(taps[ky * 3 + 2][word], x[2], row[ky]);
+            }
+            const Value one = Sums::value_of(ptx::pack2<T>(1.0f, 1.0f));
+            sums[word] = Sums::multiply_add(row[2], one, two_rows[word]);
+            two_rows[word] = Sums::multiply_add(row[1], one, one_row[word]);
+            one_row[word] = row[0];
+        }
+    }
+};
+
+template <class T>
+__device__ __forceinline__ uint32_t activated(typename LaneSums<T>::Value sum, uint32_t high)
+{
+    if constexpr (LaneSums<T>::in_pairs)
+        return ptx::min2<T>(ptx::max2<T>(sum, 0u), high);
+    else
+        return ptx::min2<T>(ptx::pack2_relu<T>(sum.x, sum.y), high);
+}
+
+// The projection's fragments: lanes of index quad have the channels from 4 quad on.
+struct ProjectFragments {
+    uint32_t b[project_steps][project_column_tiles][2];
+    float bias[project_column_tiles][2];
+
+    __device__ __forceinline__ ProjectFragments(const uint32_t* packed, int lane)
+    {
+        const float4 four = reinterpret_cast<const float4*>(packed)[lane % 4];
+        bias[0][0] = four.x, bias[0][1] = four.y, bias[1][0] = four.z, bias[1][1] = four.w;
+#pragma unroll
+        for (int step = 0; step < project_steps; ++step)
+#pragma unroll
+            for (int n = 0; n < project_column_tiles; ++n) {
+                const uint32_t* const from =
+                    packed + stem_block_out_channels + (step * project_column_tiles + n) * StemFragments::fragment_words;
+                const uint2 pair = reinterpret_cast<const uint2*>(from)[lane];
+                b[step][n][0] = pair.x, b[step][n][1] = pair.y;
+            }
+    }
+};
+
+// A warp's outputs: eight columns of a strip of rows.
+template <class Block>
+__device__ __forceinline__ void make_strip(const StemBlockArguments& p, const uint8_t* hidden, int64_t image, int first_row,
+                                           int first_column)
+{
+    using T = typename Block::T;
+    using Sums = LaneSums<T>;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4;
+    const int row = warp / Block::column_warps * Block::strip_rows, column = warp % Block::column_warps * 8 + lane / 4;
+    const uint32_t high = ptx::pack2<T>(p.high, p.high);
+    const ProjectFragments project(p.packed + Block::project_at, lane);
+    DepthwiseColumn<T> depthwise(reinterpret_cast<const DepthwiseLane<T>*>(p.packed + Block::depthwise_at)[quad]);
+    constexpr int row_bytes = Block::hidden_columns * Block::pixel_bytes;
+    const uint8_t* from = hidden + row * row_bytes + column * Block::pixel_bytes + quad * 16;
+
+    typename Sums::Value sums[lane_words];
+#pragma unroll
+    for (int word = 0; word < lane_words; ++word) depthwise.one_row[word] = depthwise.two_rows[word] = {};
+#pragma unroll
+    for (int i = 0; i < 2; ++i, from += row_bytes) depthwise.add_row(from, Block::pixel_bytes, sums);
+
+    const int x = first_column + column;
+    T* const output = static_cast<T*>(p.y) + image * p.out_height * p.out_width * stem_block_out_channels;
+#pragma unroll 1
+    for (int y = first_row + row; y < first_row + row + Block::strip_rows && y < p.out_height; y += 2) {
+        uint32_t a[project_steps][4];
+#pragma unroll
+        for (int i = 0; i < 2; ++i, from += row_bytes) {
+            depthwise.add_row(from, Block::pixel_bytes, sums);
+#pragma unroll
+            for (int word = 0; word < lane_words; ++word) a[word / 2][word % 2 * 2 + i] = activated<T>(sums[word], high);
+        }
+        float result[project_column_tiles][4];
+#pragma unroll
+        for (int n = 0; n < project_column_tiles; ++n) {
+            const float start[4] = {project.bias[n][0], project.bias[n][1], project.bias[n][0], project.bias[n][1]};
+            ptx::mma_m16n8k16<T>(result[n], a[0], project.b[0][n], start);
+            ptx::mma_m16n8k16<T>(result[n], a[1], project.b[1][n], result[n]);
+        }
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            if (y + i >= p.out_height || x >= p.out_width) continue;
+            T* const pixel = output + (static_cast<int64_t>(y + i) * p.out_width + x) * stem_block_out_channels;
+            *reinterpret_cast<uint2*>(pixel + quad * 4) = {ptx::pack2<T>(result[0][2 * i], result[0][2 * i + 1]),
+                                                           ptx::pack2<T>(result[1][2 * i], result[1][2 * i + 1])};
+        }
+        __syncwarp();
+    }
+}
+
+template <class Block>
+__global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) stem_block_kernel(StemBlockArguments p)
+{
+    MNV2_DYNAMIC_SHARED(shared);
+    uint8_t* const hidden = shared + Block::hidden_at;
+    const int64_t tiles_per_image = static_cast<int64_t>(p.tile_rows) * p.tile_columns;
+    for (int64_t tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+        const int64_t image = tile / tiles_per_image;
+        const auto place = static_cast<int>(tile % tiles_per_image);
+        const int row = place / p.tile_columns * Block::rows, column = place % p.tile_columns * Block::columns;
+        const int hidden_row = row - p.padding_top, hidden_column = column - p.padding_left;
+        Block::Tile::read(p.x, image, hidden_row * Block::stride - p.stem_padding_top,
+                          hidden_column * Block::stride - p.stem_padding_left, shared, threadIdx.x, Block::threads);
+        __syncthreads();  // after which no warp is in the tile before
+        fill_hidden<Block>(p, shared, hidden_row, hidden_column, hidden);
+        __syncthreads();
+        make_strip<Block>(p, hidden, image, row, column);
+    }
+}
+
+}  // namespace mnv2::cuda
