@@ -16,12 +16,33 @@ if(NOT mnv2_cuda_headers)
     message(STATUS "Skipping the emulator tests: no cuda_fp16.h in CUDA_HOME or /usr/local/cuda")
 endif()
 
+function(mnv2_use_emulator name)
+    target_include_directories(${name} PRIVATE csrc tests tests/cpp)
+    target_include_directories(${name} SYSTEM PRIVATE "${mnv2_cuda_headers}")
+    target_compile_options(${name} PRIVATE -Wno-unknown-pragmas)  # nvcc's unroll
+endfunction()
+
 function(add_mnv2_emulator_test name)
     if(mnv2_cuda_headers)
         add_mnv2_test(${name} ${ARGN})
-        target_include_directories(${name} PRIVATE csrc tests tests/cpp)
-        target_include_directories(${name} SYSTEM PRIVATE "${mnv2_cuda_headers}")
-        target_compile_options(${name} PRIVATE -Wno-unknown-pragmas)  # nvcc's unroll
+        mnv2_use_emulator(${name})
+    endif()
+endfunction()
+
+# One that is run by hand.
+function(add_mnv2_emulator_program name)
+    if(mnv2_cuda_headers)
+        add_executable(${name} ${ARGN})
+        target_link_libraries(${name} PRIVATE mnv2_core mnv2_compile_options)
+        mnv2_use_emulator(${name})
+    endif()
+endfunction()
+
+# One kernel, built for a single small case.
+function(add_mnv2_planted_fault name fault)
+    if(mnv2_cuda_headers)
+        target_compile_definitions(${name} PRIVATE MNV2_PLANTED_FAULT=${fault})
+        target_compile_options(${name} PRIVATE -O1)
     endif()
 endfunction()
 
