@@ -53,6 +53,20 @@ bool pack_register_block(const InvertedResidualParams& params, ScalarType type, 
 bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                     const Gpu& gpu, Stream stream);
 
+// The inverted residual with the expanded tensor in shared memory (tile_block.cuh), for float16 and bfloat16, channels in
+// multiples of 8 and any number of expanded ones, activated by relu6 or relu. All three return false, or 0, for any other
+// block and where shared memory is too small for its weights; what serves a block does not depend on its image, the packed
+// weights neither.
+
+// Bytes of packed weights.
+int64_t tile_block_bytes(const InvertedResidualParams& params, ScalarType type);
+
+bool pack_tile_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
+                     const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
+
+bool tile_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
+                const Gpu& gpu, Stream stream);
+
 // The stem (stem.cuh): any channels, strides and types; y is of x's type. Weights packed for float16 or bfloat16 are rounded
 // to it with their scales, and multiplied on tensor cores, where the input has three channels and the output a multiple of
 // eight; all others are float32.

@@ -108,6 +108,13 @@ __device__ __forceinline__ float2 unpack2(uint32_t pair)
         return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
 }
 
+// sum += a b
+__device__ __forceinline__ void add_product(float2& sum, float2 a, float2 b)
+{
+    sum.x += a.x * b.x;
+    sum.y += a.y * b.y;
+}
+
 template <class T>
 __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c)
 {
@@ -168,6 +175,31 @@ __device__ __forceinline__ uint32_t load_global32(const void* from)
     uint32_t value;
     asm("ld.global.nc.b32 %0, [%1];" : "=r"(value) : "l"(from));
     return value;
+}
+
+// Accesses that tests count: of shared memory by wavefronts, of global memory by bytes.
+template <class V>
+__device__ __forceinline__ V load_shared(const void* from)
+{
+    return *static_cast<const V*>(from);
+}
+
+template <class V>
+__device__ __forceinline__ void store_shared(void* to, V value)
+{
+    *static_cast<V*>(to) = value;
+}
+
+template <class V>
+__device__ __forceinline__ V load_global(const void* from)
+{
+    return __ldg(static_cast<const V*>(from));
+}
+
+template <class V>
+__device__ __forceinline__ void store_global(void* to, V value)
+{
+    *static_cast<V*>(to) = value;
 }
 
 // The compiler forgets how value came about, so that it keeps it instead of computing it again in a loop.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "check.h"
+#include "emulator/blocks.h"
 #include "emulator/device.h"
 #include "numbers.h"
 #include "reference.h"
@@ -22,17 +23,6 @@ constexpr uint64_t schedules[] = {1, 2, 3};
 struct Weights {
     Convolution expand, depthwise, project;
 };
-
-inline InvertedResidualParams block_of(int64_t in, int64_t out, int32_t stride, int64_t expanded)
-{
-    InvertedResidualParams params{};
-    params.in_channels = in;
-    params.expanded_channels = expanded;
-    params.out_channels = out;
-    params.stride = stride;
-    params.has_residual = stride == 1 && in == out;
-    return params;
-}
 
 inline Weights random_weights(Random& random, const InvertedResidualParams& params, ScalarType type)
 {

@@ -64,6 +64,7 @@ struct Options {
 
 struct Warp;
 inline Options options;
+inline void (*after_meeting)(Warp*) = nullptr;  // called when a warp's lanes have met, or with null after a barrier
 
 // ---- race detector hooks (empty unless built with -fsanitize=thread) ----------------
 #if defined(__SANITIZE_THREAD__)
@@ -329,6 +330,7 @@ inline void arrive_and_wait(Barrier& barrier, unsigned expected, const char* whe
             wait_here(where);
         } else {
             ++barrier.tokens.phase;
+            if (after_meeting) after_meeting(nullptr);
             for (Fiber* fiber : barrier.waiting) wake(fiber);
             barrier.waiting.clear();
             switch_to(pick());
@@ -359,6 +361,7 @@ void collective(const char* name, uint32_t mask, A& mine, void (*operation)(A* c
         for (int i = 0; i < 32; ++i) lanes[i] = static_cast<A*>(meet.arguments[i]);
         operation(lanes, mask);
     }
+    if (after_meeting) after_meeting(&warp);
     for (int i = 0; i < 32; ++i)
         if (mask >> i & 1) wake(&warp.lanes[i]);
 }
@@ -495,6 +498,7 @@ inline void run(dim3 grid, dim3 block, size_t shared_bytes, unsigned cluster, st
         switch_to(pick());
         observe(&machine.launch_token);
         if (machine.failure.empty() && machine.unfinished) machine.failure = census();
+        if (after_meeting) after_meeting(nullptr);
         Quiet quiet;
         for (auto& b : machine.blocks)
             for (Fiber& fiber : b->fibers) {

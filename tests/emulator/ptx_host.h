@@ -10,12 +10,20 @@
 #include <cmath>
 #include <cstring>
 
+#include "emulator/counters.h"
 #include "emulator/emulator.h"
 
 namespace mnv2::cuda::ptx {
 
 template <class T>
 constexpr bool is_half = std::is_same_v<T, __half>;
+
+using emu::count, emu::count_shared, emu::Counts;
+
+inline void check_aligned(const void* address, size_t bytes)
+{
+    if (reinterpret_cast<uintptr_t>(address) % bytes != 0) emu::fail("an access is not aligned to its size");
+}
 
 template <class T>
 inline float to_float(uint16_t bits)
@@ -60,6 +68,7 @@ void mma_m16n8(float* c, const uint32_t* a, const uint32_t* b)
         const uint32_t *a, *b;
     } lane{c, a, b};
     emu::collective<Lane>("mma", ~0u, lane, [](Lane* const* lanes, uint32_t) {
+        count(&Counts::mma, K / 8);
         float A[16][K], B[K][8], C[16][8];
         for (int i = 0; i < 32; ++i) {
             int g = i / 4, t = i % 4 * 2;
@@ -94,8 +103,10 @@ void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2], uint32_t b)
     mma_m16n8<T, 8>(c, a, &b);
 }
 
-inline void cp_async16(void* shared, const void* global)
+inline void cp_async16(void* shared, const void* global, int line = __builtin_LINE())
 {
+    count_shared(line, shared, 16, true);
+    count(&Counts::global_read_bytes, 16);
     emu::copy_issue(shared, global);
 }
 inline void cp_async_commit()
@@ -111,6 +122,7 @@ inline void cp_async_wait()
 template <class T, class F>
 uint32_t by_half(F f)
 {  // f(0) and f(1), each rounded once, as a pair
+    count(&Counts::pair_operations);
     return to_bits<T>(f(0)) | uint32_t(to_bits<T>(f(1))) << 16;
 }
 template <class T>
@@ -136,6 +148,11 @@ template <class T>
 float2 unpack2(uint32_t v)
 {
     return {low<T>(v), high<T>(v)};
+}
+inline void add_product(float2& sum, float2 a, float2 b)
+{
+    count(&Counts::float_operations, 2);
+    sum.x += a.x * b.x, sum.y += a.y * b.y;
 }
 template <class T>
 uint32_t fma2(uint32_t a, uint32_t b, uint32_t c)
@@ -189,11 +206,37 @@ inline uint32_t float_word(float value)
     return std::bit_cast<uint32_t>(value);
 }
 
+template <class V>
+V load_shared(const void* from, int line = __builtin_LINE())
+{
+    check_aligned(from, sizeof(V));
+    count_shared(line, from, sizeof(V), false);
+    return *static_cast<const V*>(from);
+}
+template <class V>
+void store_shared(void* to, V value, int line = __builtin_LINE())
+{
+    check_aligned(to, sizeof(V));
+    count_shared(line, to, sizeof(V), true);
+    *static_cast<V*>(to) = value;
+}
+template <class V>
+V load_global(const void* from)
+{
+    check_aligned(from, sizeof(V));
+    count(&Counts::global_read_bytes, sizeof(V));
+    return *static_cast<const V*>(from);
+}
+template <class V>
+void store_global(void* to, V value)
+{
+    check_aligned(to, sizeof(V));
+    count(&Counts::global_written_bytes, sizeof(V));
+    *static_cast<V*>(to) = value;
+}
 inline uint32_t load_global32(const void* from)
 {
-    uint32_t value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
+    return load_global<uint32_t>(from);
 }
 inline void keep_in_register(uint32_t&) {}
 

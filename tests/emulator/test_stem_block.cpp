@@ -1,8 +1,8 @@
 // The kernels of stem_block.cu, on the host or, compiled by nvcc, on a GPU.
-#include "cuda/stem_block.cu"
-
 #include <cstdlib>
 
+#include "cuda/launch.h"
+#include "cuda/ptx.cuh"
 #include "emulator/layer_cases.h"
 
 namespace mnv2::test {

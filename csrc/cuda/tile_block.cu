@@ -1,0 +1,109 @@
+#include "cuda/tile_block.cuh"
+
+#include <tuple>
+
+#include "cuda/launch.h"
+#include "cuda/tile_plan.h"
+#include "cuda/tile_words.cuh"
+
+namespace mnv2::cuda {
+namespace {
+
+// Blocks of MobileNetV2 1.0, in the form and tile with the fewest wavefronts of shared memory among those that spill nowhere
+// (benchmarks/NOTES.md): direct as long as one warp's accumulators take all output channels, input pixels in registers as
+// long as they fit beside them. 160-960-320 reads each fragment for four row tiles instead.
+template <class T>
+using StageBlocks =
+    std::tuple<TileBlock<T, 64, 64, 1, true, true, 2, 4, 7, 1>, TileBlock<T, 64, 96, 1, true, true, 2, 6, 7, 1>,
+               TileBlock<T, 96, 96, 1, true, true, 2, 6, 7, 1>, TileBlock<T, 96, 160, 2, false, false, 2, 5, 8, 1>,
+               TileBlock<T, 160, 160, 1, false, false, 2, 5, 8, 1>, TileBlock<T, 160, 320, 1, false, false, 4, 5, 8, 1>>;
+
+// All other channels, and all small batches.
+template <class T, int stride>
+using DirectBlock = TileBlock<T, 0, 0, stride, true, false, 2, 6, 8, 1>;
+template <class T, int stride>
+using SharedBlock = TileBlock<T, 0, 0, stride, false, false, 2, 5, 12, 1>;
+
+constexpr int64_t max_shared_bytes = 160 << 10;  // of a block on sm_80, with room to spare
+constexpr int64_t max_served_channels = 4096;    // before shared memory is too small; sizes stay within 32 bits
+
+template <class T, class Visit>
+void visit_stage(const InvertedResidualParams& params, const Visit& visit)
+{
+    const auto is_stage = [&]<class Tile>(Tile) {
+        return params.in_channels == Tile::in_channels && params.out_channels == Tile::out_channels &&
+               params.stride == Tile::stride;
+    };
+    std::apply([&](auto... stages) { ((is_stage(stages) && (visit(stages), true)) || ...); }, StageBlocks<T>{});
+}
+
+// Whether the smallest tiles, one strip of a wide or of a narrow image, fit.
+template <class T, int stride>
+bool has_tile(InvertedResidualParams params)
+{
+    const auto fits = [&](int64_t size) {
+        params.batch = 1;
+        params.height = params.width = size;
+        return plan_of<SharedBlock<T, stride>>(params, 1, 1, max_shared_bytes).warps > 0;
+    };
+    constexpr int64_t wide = 64, narrow = 8;
+    return fits(wide) && fits(narrow);
+}
+
+bool serves(const InvertedResidualParams& params)
+{
+    if (!params.has_expand || params.activation == Activation::none || params.project_activation != Activation::none)
+        return false;
+    if (params.in_channels % 8 != 0 || params.out_channels % 8 != 0) return false;
+    if (params.in_channels > max_served_channels || params.out_channels > max_served_channels) return false;
+    return params.stride == 1 ? has_tile<__half, 1>(params) : has_tile<__half, 2>(params);
+}
+
+// The block's own kernel where its tiles keep the GPU busy; else the shared form, whose blocks have more warps.
+template <class T, int stride>
+bool run(const InvertedResidualParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
+{
+    bool launched = false;
+    const auto launch_if = [&]<class Tile>(Tile, const auto& condition) {
+        if (launched) return;
+        const Plan plan = best_plan<Tile>(params, gpu);
+        if (!condition(plan)) return;
+        launch_tiles<Tile>(plan, x, packed, y, stream);
+        launched = true;
+    };
+    const auto busy = [&](const Plan& plan) { return is_busy(plan, gpu); };
+    visit_stage<T>(params, [&](auto stage) { launch_if(stage, busy); });
+    launch_if(DirectBlock<T, stride>{}, busy);
+    launch_if(SharedBlock<T, stride>{}, [](const Plan& plan) { return plan.warps > 0; });
+    return launched;
+}
+
+}  // namespace
+
+int64_t tile_block_bytes(const InvertedResidualParams& params, ScalarType type)
+{
+    return type != ScalarType::float32 && serves(params) ? packed_bytes(params) : 0;
+}
+
+bool pack_tile_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
+                     const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream)
+{
+    if (tile_block_bytes(params, type) == 0) return false;
+    if (type == ScalarType::float16)
+        pack_tiles<__half>(params, expand, depthwise, project, packed, stream);
+    else
+        pack_tiles<__nv_bfloat16>(params, expand, depthwise, project, packed, stream);
+    return true;
+}
+
+bool tile_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
+                const Gpu& gpu, Stream stream)
+{
+    if (tile_block_bytes(params, type) == 0) return false;
+    const auto run_type = [&]<class T>(T) {
+        return params.stride == 1 ? run<T, 1>(params, x, packed, y, gpu, stream) : run<T, 2>(params, x, packed, y, gpu, stream);
+    };
+    return type == ScalarType::float16 ? run_type(__half{}) : run_type(__nv_bfloat16{});
+}
+
+}  // namespace mnv2::cuda

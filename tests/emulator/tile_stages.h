@@ -1,0 +1,52 @@
+// The late stages of MobileNetV2 1.0 for tile_block, which the including source has compiled, and what they cost.
+#pragma once
+
+#include "emulator/blocks.h"
+#include "emulator/device.h"
+
+namespace mnv2::test {
+
+// So few multiprocessors that a stage's own kernel keeps them busy, and so many that small tiles are chosen.
+constexpr cuda::Gpu small_gpu{1, 80, 160 << 10}, large_gpu{132, 80, 160 << 10};
+
+struct Stage {
+    InvertedResidualParams params;
+    int64_t size;
+};
+
+const Stage late_stages[] = {{block_of(64, 64, 1, 384), 14},  {block_of(64, 96, 1, 384), 14},  {block_of(96, 96, 1, 576), 14},
+                             {block_of(96, 160, 2, 576), 14}, {block_of(160, 160, 1, 960), 7}, {block_of(160, 320, 1, 960), 7}};
+
+// A stage at its own size with as many images as a tile takes.
+inline InvertedResidualParams whole_tile(const Stage& stage)
+{
+    InvertedResidualParams params = stage.params;
+    params.height = params.width = stage.size;
+    params.batch = params.out_width() == 7 ? 2 : 1;
+    return params;
+}
+
+inline int64_t input_bytes(const InvertedResidualParams& params, ScalarType type)
+{
+    return params.batch * params.height * params.width * params.in_channels * scalar_bytes(type);
+}
+
+inline int64_t output_bytes(const InvertedResidualParams& params, ScalarType type)
+{
+    return params.batch * params.out_height() * params.out_width() * params.out_channels * scalar_bytes(type);
+}
+
+#ifndef __CUDACC__
+
+// What a launch asks for, whatever the numbers.
+inline emu::Counts tile_counts(const InvertedResidualParams& params, ScalarType type, const cuda::Gpu& gpu)
+{
+    const auto zeros = [](int64_t bytes) { return DeviceBuffer(std::vector<uint8_t>(static_cast<size_t>(bytes))); };
+    const DeviceBuffer packed = zeros(cuda::tile_block_bytes(params, type)), input = zeros(input_bytes(params, type)),
+                       output = zeros(output_bytes(params, type));
+    return emu::counts_of([&] { cuda::tile_block(params, type, input.data(), packed.data(), output.data(), gpu, nullptr); });
+}
+
+#endif
+
+}  // namespace mnv2::test
