@@ -39,4 +39,15 @@ bool pack_register_block(const InvertedResidualParams& params, ScalarType type, 
 bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                     const Gpu& gpu, Stream stream);
 
+// The inverted residual of any shape in float32 arithmetic (general_block.cuh). packed_type is x_type or float32: the weights
+// are packed as they are given, in float, for either.
+
+int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType packed_type);
+
+void pack_general_block(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
+                        const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
+
+void general_block(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
+                   const void* packed, void* y, const Gpu& gpu, Stream stream);
+
 }  // namespace mnv2::cuda

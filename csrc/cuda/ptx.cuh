@@ -142,6 +142,20 @@ __device__ __forceinline__ uint32_t max2(uint32_t a, uint32_t b)
     return d;
 }
 
+__device__ __forceinline__ float min_nan(float a, float b)
+{
+    float d;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+    return d;
+}
+
+__device__ __forceinline__ float max_nan(float a, float b)
+{
+    float d;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+    return d;
+}
+
 __device__ __forceinline__ uint32_t float_word(float value)
 {
     return __float_as_uint(value);

@@ -165,6 +165,15 @@ uint32_t max2(uint32_t a, uint32_t b)
     });
 }
 
+inline float min_nan(float a, float b)
+{
+    return nan_or(a, b, std::min(a, b));
+}
+inline float max_nan(float a, float b)
+{
+    return nan_or(a, b, std::max(a, b));
+}
+
 inline uint32_t float_word(float value)
 {
     return std::bit_cast<uint32_t>(value);
