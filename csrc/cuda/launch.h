@@ -53,6 +53,17 @@ bool pack_register_block(const InvertedResidualParams& params, ScalarType type, 
 bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                     const Gpu& gpu, Stream stream);
 
+// The inverted residual of any shape in float32 arithmetic (general_block.cuh). packed_type is x_type or float32: the weights
+// are packed as they are given, in float, for either.
+
+int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType packed_type);
+
+void pack_general_block(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
+                        const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
+
+void general_block(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
+                   const void* packed, void* y, const Gpu& gpu, Stream stream);
+
 // The inverted residual with the expanded tensor in shared memory (tile_block.cuh), for float16 and bfloat16, channels in
 // multiples of 8 and any number of expanded ones, activated by relu6 or relu. All three return false, or 0, for any other
 // block and where shared memory is too small for its weights; what serves a block does not depend on its image, the packed

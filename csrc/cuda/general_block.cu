@@ -1,0 +1,342 @@
+#include "cuda/general_block.cuh"
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+
+#include "cuda/launch.h"
+#include "cuda/pack_words.cuh"
+
+namespace mnv2::cuda {
+namespace {
+
+// Warps, pixels of a thread, output channels and thread blocks of a multiprocessor. A block of four warps makes 128 pixels,
+// half an image of 14x14 or two of 7x7; with more channels the totals fill the registers, which leaves room for fewer
+// blocks.
+using GeneralBlocks = std::tuple<GeneralBlock<8, 4, 32, 2>,    // a tile of 14x14, whose halo is 256 pixels
+                                 GeneralBlock<4, 4, 32, 4>,    // stride 2, few pixels, and small images
+                                 GeneralBlock<4, 4, 64, 3>,    //
+                                 GeneralBlock<4, 4, 96, 2>,    //
+                                 GeneralBlock<4, 4, 160, 2>>;  // more channels come in slices
+
+constexpr int64_t most_columns = 160;
+
+constexpr int64_t divide_up(int64_t value, int64_t divisor)
+{
+    return (value + divisor - 1) / divisor;
+}
+
+constexpr int64_t round_up(int64_t value, int64_t multiple)
+{
+    return divide_up(value, multiple) * multiple;
+}
+
+int64_t chunk_count(const InvertedResidualParams& params)
+{
+    return divide_up(params.expanded_channels, chunk_channels);
+}
+
+int64_t constants_floats(const InvertedResidualParams& params)
+{
+    return constant_rows * round_up(params.out_channels, quad);
+}
+
+int64_t chunk_floats(const InvertedResidualParams& params)
+{
+    return cuda::chunk_floats(static_cast<int>(params.in_channels), static_cast<int>(params.out_channels), params.has_expand);
+}
+
+// The packed weights of general_block.cuh, word by word.
+struct GeneralBlockWords {
+    int64_t in_channels, expanded_channels, out_channels;
+    int64_t constants_words, chunk_words, expand_words;
+    ConvolutionWeights expand, depthwise, project;
+
+    __device__ uint32_t operator()(int64_t i) const { return ptx::float_word(value(i)); }
+
+private:
+    __device__ float value(int64_t i) const
+    {
+        if (i < constants_words) {
+            const int64_t row = constants_words / constant_rows;
+            return constant(project, out_channels, i / row, i % row);
+        }
+        const int64_t first = (i - constants_words) / chunk_words * chunk_channels, at = (i - constants_words) % chunk_words;
+        const int64_t row = at / chunk_channels, channel = first + at % chunk_channels;
+        if (at < expand_words) {
+            if (row < constant_rows) return constant(expand, expanded_channels, row, channel);
+            return weight(expand, expanded_channels, in_channels, channel, row - constant_rows);
+        }
+        const int64_t depthwise_row = row - expand_words / chunk_channels;
+        if (depthwise_row < kernel_taps) return weight(depthwise, expanded_channels, kernel_taps, channel, depthwise_row);
+        if (depthwise_row < depthwise_rows) return constant(depthwise, expanded_channels, depthwise_row - kernel_taps, channel);
+        const int64_t columns = constants_words / constant_rows, place = at - expand_words - depthwise_rows * chunk_channels;
+        return weight(project, out_channels, expanded_channels, place % columns, first + place / columns);
+    }
+
+    __device__ static float weight(const ConvolutionWeights& layer, int64_t channels, int64_t depth, int64_t channel, int64_t k)
+    {
+        return channel < channels && k < depth ? layer.weight[channel * depth + k] : 0.0f;
+    }
+
+    __device__ static float constant(const ConvolutionWeights& layer, int64_t channels, int64_t row, int64_t channel)
+    {
+        if (channel >= channels) return 0.0f;
+        return row == 0 ? layer.scale_of(channel) : layer.bias_of(channel);
+    }
+};
+
+// How an image is cut.
+struct Cut {
+    int64_t images, tile_height, tile_width, halo_height, halo_width, blocks;
+
+    int64_t pixels() const { return images * tile_height * tile_width; }
+    int64_t halo() const { return images * halo_height * halo_width; }
+};
+
+Cut cut_of(const InvertedResidualParams& params, int64_t images, int64_t tile_height, int64_t tile_width, int64_t slices)
+{
+    Cut cut{images,
+            tile_height,
+            tile_width,
+            (tile_height - 1) * params.stride + kernel_size,
+            (tile_width - 1) * params.stride + kernel_size,
+            0};
+    cut.blocks = divide_up(params.batch, images) * divide_up(params.out_height(), tile_height) *
+                 divide_up(params.out_width(), tile_width) * slices;
+    return cut;
+}
+
+// From 192 depths on a sum is taken in runs (general_block.cuh), which lets the input be streamed.
+constexpr int64_t least_depth_in_slabs = 192;
+
+int64_t depth_of_slabs(const InvertedResidualParams& params)
+{
+    return params.in_channels < least_depth_in_slabs ? round_up(params.in_channels, quad) : slab_depth;
+}
+
+int64_t slab_count(const InvertedResidualParams& params)
+{
+    return params.has_expand ? divide_up(params.in_channels, depth_of_slabs(params)) : 1;
+}
+
+// A pixel's stride is odd in 16 bytes, so that neighbours lie in different banks.
+int64_t input_stride(int64_t depth)
+{
+    return depth / quad % 2 != 0 ? depth : depth + quad;
+}
+
+GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cut, int64_t columns)
+{
+    GeneralBlockLayout layout{};
+    int64_t floats = 0;
+    const auto place = [&](int64_t count) {
+        const int64_t at = floats;
+        floats += round_up(count, quad);
+        return static_cast<int>(at);
+    };
+    constexpr int64_t tile_floats = sizeof(GeneralTile) / sizeof(float), source_floats = sizeof(int64_t) / sizeof(float);
+    place(tile_floats);
+    layout.sources = place(cut.halo() * source_floats);
+    layout.places = place(cut.halo());
+    if (params.has_expand) {
+        const int64_t depth = depth_of_slabs(params), buffers = slab_count(params) > 1 ? 2 : 1;
+        layout.expand_constants = place(constant_rows * chunk_channels);
+        layout.expand_slab = static_cast<int>(depth * chunk_channels);
+        layout.expand_weights = place(buffers * layout.expand_slab);
+        layout.input_stride = static_cast<int>(input_stride(depth));
+        layout.input_slab = static_cast<int>(cut.halo() * layout.input_stride);
+        layout.input = place(buffers * layout.input_slab);
+    }
+    layout.depthwise = place(depthwise_rows * chunk_channels);
+    layout.project = place(chunk_channels * columns);
+    layout.hidden = place(cut.halo() * chunk_channels);
+    layout.filtered = place(cut.pixels() * tile_stride);
+    layout.floats = static_cast<int>(std::min<int64_t>(floats, std::numeric_limits<int>::max()));
+    return layout;
+}
+
+int64_t slice_count(const InvertedResidualParams& params)
+{
+    return divide_up(params.out_channels, most_columns);
+}
+
+int64_t slice_channels(const InvertedResidualParams& params)
+{
+    return round_up(divide_up(params.out_channels, slice_count(params)), chunk_channels);
+}
+
+// An estimate of the whole launch, in a multiprocessor's cycles: instructions of the FFMA pipes and the depthwise
+// convolution, four a cycle, and a barrier's wait. A multiprocessor with few warps is taken to hide less of its latencies;
+// the constants are guesses that no GPU has been asked about.
+template <class Block>
+double cycles_of(const InvertedResidualParams& params, const Cut& cut, int64_t shared_bytes, const Gpu& gpu)
+{
+    constexpr double schedulers = 4.0, barrier_cycles = 150.0, warps_for_half = 3.0;
+    constexpr double depthwise_instructions = 17.0, product_instructions = Block::pixels * thread_quads * quad;
+    constexpr int64_t reserved_bytes = 1 << 10;  // of a block, by CUDA
+
+    const int64_t per_multiprocessor = divide_up(cut.blocks, gpu.sm_count);
+    const int64_t fitting = (gpu.shared_bytes + reserved_bytes) / (shared_bytes + reserved_bytes);
+    const int64_t resident = std::min({int64_t{Block::blocks_per_sm}, fitting, per_multiprocessor});
+    const auto turns = [&](int64_t count) {  // of a warp's tasks; a lone block leaves schedulers idle
+        return static_cast<double>(resident == 1 ? round_up(count, 4) : count);
+    };
+    const int64_t inputs = cut.images * std::min(cut.halo_height, params.height) * std::min(cut.halo_width, params.width);
+    const int64_t depth = params.has_expand ? round_up(params.in_channels, quad) : 0;
+    const int64_t parts = divide_up(std::min(params.out_channels, slice_channels(params)), chunk_channels);
+    const double expand = turns(divide_up(inputs, Block::warp_pixels)) * static_cast<double>(depth) * product_instructions;
+    const double depthwise = turns(cut.images * cut.tile_width) * static_cast<double>(cut.tile_height) * depthwise_instructions;
+    const double project =
+        turns(divide_up(cut.pixels(), Block::warp_pixels)) * static_cast<double>(parts * chunk_channels) * product_instructions;
+    const double barriers = 3.0 * barrier_cycles * static_cast<double>(slab_count(params));
+    const double chunk = (expand + depthwise + project) / schedulers + barriers;
+    const auto warps = static_cast<double>(resident * Block::warps);
+    return static_cast<double>(per_multiprocessor * chunk_count(params)) * chunk * (warps + warps_for_half) / warps;
+}
+
+// The sizes up to most that cut a dimension into equal pieces.
+template <class Visit>
+void visit_pieces(int64_t size, int64_t most, const Visit& visit)
+{
+    int64_t last = 0;
+    for (int64_t pieces = divide_up(size, most); pieces <= size; ++pieces) {
+        const int64_t piece = divide_up(size, pieces);
+        if (piece != last) visit(piece);
+        last = piece;
+    }
+}
+
+struct Plan {
+    Cut cut;
+    GeneralBlockLayout layout;
+    double cycles = std::numeric_limits<double>::infinity();
+};
+
+template <class Block>
+void consider(const InvertedResidualParams& params, const Gpu& gpu, const Cut& cut, Plan& best)
+{
+    const GeneralBlockLayout layout = layout_of(params, cut, Block::columns);
+    const int64_t bytes = int64_t{layout.floats} * static_cast<int64_t>(sizeof(float));
+    if (bytes > gpu.shared_bytes) return;
+    const double cycles = cycles_of<Block>(params, cut, bytes, gpu);
+    if (cycles < best.cycles) best = {cut, layout, cycles};
+}
+
+// The cut with the least estimate. Whole images are taken several at a time.
+template <class Block>
+Plan plan_of(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    Plan best{};
+    const int64_t height = params.out_height(), width = params.out_width(), slices = slice_count(params);
+    visit_pieces(width, Block::tile_pixels, [&](int64_t tile_width) {
+        visit_pieces(height, Block::tile_pixels / tile_width, [&](int64_t tile_height) {
+            consider<Block>(params, gpu, cut_of(params, 1, tile_height, tile_width, slices), best);
+        });
+    });
+    if (height * width <= Block::tile_pixels / 2)
+        for (int64_t images = std::min(params.batch, Block::tile_pixels / (height * width)); images > 1; --images)
+            consider<Block>(params, gpu, cut_of(params, images, height, width, slices), best);
+    return best;
+}
+
+template <class Block>
+bool has_columns(const InvertedResidualParams& params)
+{
+    // The least that hold a slice: blocks are listed in their order.
+    const int64_t channels = slice_channels(params);
+    constexpr int64_t less = Block::columns <= 96 ? Block::columns - 32 : 96;
+    return channels <= Block::columns && channels > less;
+}
+
+template <class Block>
+void launch(const InvertedResidualParams& params, ScalarType type, const Plan& plan, const void* x, const void* packed, void* y,
+            const Gpu& gpu, Stream stream)
+{
+    const auto number = [](int64_t value) { return static_cast<int>(value); };
+    GeneralBlockArguments arguments{};
+    arguments.type = type;
+    arguments.input = x;
+    arguments.output = y;
+    arguments.packed = static_cast<const float*>(packed);
+    arguments.batch = params.batch;
+    arguments.blocks = plan.cut.blocks;
+    arguments.in_channels = number(params.in_channels);
+    arguments.expanded_channels = number(params.expanded_channels);
+    arguments.out_channels = number(params.out_channels);
+    arguments.height = number(params.height);
+    arguments.width = number(params.width);
+    arguments.out_height = number(params.out_height());
+    arguments.out_width = number(params.out_width());
+    arguments.padding_top = params.padding.top;
+    arguments.padding_left = params.padding.left;
+    arguments.stride = params.stride;
+    arguments.images = number(plan.cut.images);
+    arguments.tile_height = number(plan.cut.tile_height);
+    arguments.tile_width = number(plan.cut.tile_width);
+    arguments.halo_height = number(plan.cut.halo_height);
+    arguments.halo_width = number(plan.cut.halo_width);
+    arguments.tile_rows = number(divide_up(params.out_height(), plan.cut.tile_height));
+    arguments.tile_columns = number(divide_up(params.out_width(), plan.cut.tile_width));
+    arguments.slices = number(slice_count(params));
+    arguments.slice_channels = number(slice_channels(params));
+    arguments.slabs = number(slab_count(params));
+    arguments.depth = number(depth_of_slabs(params));
+    arguments.layout = plan.layout;
+    arguments.clamp = clamp_of(params.activation);
+    arguments.project_clamp = clamp_of(params.project_activation);
+    arguments.has_expand = params.has_expand;
+    arguments.residual = params.has_residual;
+
+    const int64_t most_blocks = int64_t{gpu.sm_count} * Block::blocks_per_sm;
+    launch_kernel(general_block_kernel<Block>, dim3(static_cast<unsigned>(std::min(most_blocks, plan.cut.blocks))),
+                  dim3(Block::threads), static_cast<size_t>(plan.layout.floats) * sizeof(float), stream, arguments);
+}
+
+// Calls visit(Block) for the kernels with the right number of columns.
+template <class Visit>
+void visit_blocks(const InvertedResidualParams& params, const Visit& visit)
+{
+    std::apply([&](auto... blocks) { ((has_columns<decltype(blocks)>(params) ? visit(blocks) : void()), ...); },
+               GeneralBlocks{});
+}
+
+}  // namespace
+
+int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType)
+{
+    return (constants_floats(params) + chunk_count(params) * chunk_floats(params)) * static_cast<int64_t>(sizeof(float));
+}
+
+void pack_general_block(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
+                        const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream)
+{
+    const GeneralBlockWords words{params.in_channels,
+                                  params.expanded_channels,
+                                  params.out_channels,
+                                  constants_floats(params),
+                                  chunk_floats(params),
+                                  expand_floats(static_cast<int>(params.in_channels), params.has_expand),
+                                  expand,
+                                  depthwise,
+                                  project};
+    pack_words(words, general_block_bytes(params, packed_type) / static_cast<int64_t>(sizeof(uint32_t)), packed, stream);
+}
+
+void general_block(const InvertedResidualParams& params, ScalarType x_type, ScalarType, const void* x, const void* packed,
+                   void* y, const Gpu& gpu, Stream stream)
+{
+    if (params.batch == 0 || params.out_height() == 0 || params.out_width() == 0) return;
+    double least = std::numeric_limits<double>::infinity();
+    visit_blocks(params, [&](auto block) { least = std::min(least, plan_of<decltype(block)>(params, gpu).cycles); });
+    bool launched = false;
+    visit_blocks(params, [&](auto block) {
+        using Block = decltype(block);
+        const Plan plan = plan_of<Block>(params, gpu);
+        if (launched || plan.cycles > least) return;
+        launch<Block>(params, x_type, plan, x, packed, y, gpu, stream);
+        launched = true;
+    });
+}
+
+}  // namespace mnv2::cuda
