@@ -9,17 +9,11 @@
 namespace mnv2::cuda {
 namespace {
 
-// bfloat16's sums and weights in float take more registers.
-template <class T>
-constexpr int stem_blocks_per_sm = ptx::is_half<T> ? 4 : 3;
-
-template <class T, int stride>
-using StemBlockOf = StemBlock<T, stride, stem_blocks_per_sm<T>>;
-
+// The depthwise layer's products must not meet an infinity (stem_block.cuh): relu6 lets none through.
 bool serves(const StemParams& stem, const InvertedResidualParams& block, ScalarType type)
 {
     return type != ScalarType::float32 && stem.in_channels == stem_channels && stem.out_channels == stem_block_channels &&
-           stem.activation != Activation::none && !block.has_expand && block.in_channels == stem_block_channels &&
+           stem.activation == Activation::relu6 && !block.has_expand && block.in_channels == stem_block_channels &&
            block.out_channels == stem_block_out_channels && block.stride == 1 && block.activation != Activation::none &&
            block.project_activation == Activation::none && !block.has_residual;
 }
@@ -30,9 +24,9 @@ bool visit_block(const StemParams& stem, const InvertedResidualParams& block, Sc
 {
     if (!serves(stem, block, type)) return false;
     if (type == ScalarType::float16)
-        stem.stride == 1 ? visit(StemBlockOf<__half, 1>{}) : visit(StemBlockOf<__half, 2>{});
+        stem.stride == 1 ? visit(StemBlock<__half, 1>{}) : visit(StemBlock<__half, 2>{});
     else
-        stem.stride == 1 ? visit(StemBlockOf<__nv_bfloat16, 1>{}) : visit(StemBlockOf<__nv_bfloat16, 2>{});
+        stem.stride == 1 ? visit(StemBlock<__nv_bfloat16, 1>{}) : visit(StemBlock<__nv_bfloat16, 2>{});
     return true;
 }
 
@@ -51,13 +45,17 @@ struct StemBlockWords {
     }
 
 private:
+    // Of the B fragments' diagonals, a lane has the one number whose row and column are the same.
     __device__ uint32_t depthwise_word(int at) const
     {
-        constexpr int lane_size = Block::depthwise_words / 4;
-        const int channel = at / lane_size * lane_channels + at % lane_words * 2, tap = at % lane_size / lane_words;
-        if (tap == kernel_taps) return ptx::pack2<T>(depthwise.bias_of(channel), depthwise.bias_of(channel + 1));
-        return ptx::pack2<T>(scaled_weight(depthwise, stem_block_channels, kernel_taps, channel, tap),
-                             scaled_weight(depthwise, stem_block_channels, kernel_taps, channel + 1, tap));
+        if (at < stem_block_channels) return ptx::float_word(depthwise.bias_of(at));
+        at -= stem_block_channels;
+        const int tap = at / DepthwiseFragments::tap_words, lane = at % DepthwiseFragments::tap_words / lane_words;
+        const int quad = lane % 4, column = lane / 4;
+        if (column / 2 != quad) return 0;
+        const int channel = quad * lane_channels + at % lane_words * 2 + column % 2;
+        const float weight = scaled_weight(depthwise, stem_block_channels, kernel_taps, channel, tap);
+        return column % 2 == 0 ? ptx::pack2<T>(weight, 0.0f) : ptx::pack2<T>(0.0f, weight);
     }
 
     __device__ uint32_t project_word(int at) const

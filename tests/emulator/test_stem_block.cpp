@@ -119,7 +119,6 @@ TEST(options_are_honoured)
             for (const Padding& padding : {Padding{0, 0, 0, 0}, Padding{0, 0, 1, 1}, Padding{1, 0, 0, 1}}) {
                 StemBlockParams params;
                 params.stem.padding = params.block.padding = padding;
-                params.stem.activation = activation;
                 check_block(params, type, {{1, 9, 8}, {2, 7, 38}});
                 params.block.activation = activation;
                 params.block.padding = Padding{};
@@ -197,7 +196,7 @@ TEST(other_layers_are_refused)
     other.block.out_channels = 24;
     strided.block.stride = 2;
     expanded.block.has_expand = true;
-    linear.stem.activation = Activation::none;
+    linear.stem.activation = Activation::relu;
     activated.block.project_activation = Activation::relu6;
     for (const StemBlockParams& each : {grey, wide, other, strided, expanded, linear, activated})
         CHECK(refused(each, ScalarType::float16));
