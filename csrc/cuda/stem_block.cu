@@ -18,15 +18,17 @@ bool serves(const StemParams& stem, const InvertedResidualParams& block, ScalarT
            block.project_activation == Activation::none && !block.has_residual;
 }
 
-// Calls visit(Block) for the kernel that serves; false where none does.
+constexpr int large_rows = 28, small_rows = 8;
+
+// Calls visit(Block) for what serves, with large tiles; false where nothing does.
 template <class Visit>
 bool visit_block(const StemParams& stem, const InvertedResidualParams& block, ScalarType type, const Visit& visit)
 {
     if (!serves(stem, block, type)) return false;
     if (type == ScalarType::float16)
-        stem.stride == 1 ? visit(StemBlock<__half, 1>{}) : visit(StemBlock<__half, 2>{});
+        stem.stride == 1 ? visit(StemBlock<__half, 1, large_rows>{}) : visit(StemBlock<__half, 2, large_rows>{});
     else
-        stem.stride == 1 ? visit(StemBlock<__nv_bfloat16, 1>{}) : visit(StemBlock<__nv_bfloat16, 2>{});
+        stem.stride == 1 ? visit(StemBlock<__nv_bfloat16, 1, large_rows>{}) : visit(StemBlock<__nv_bfloat16, 2, large_rows>{});
     return true;
 }
 
@@ -72,6 +74,12 @@ private:
 };
 
 template <class Block>
+int64_t tiles_of_image(const InvertedResidualParams& block)
+{
+    return (block.out_height() + Block::rows - 1) / Block::rows * ((block.out_width() + Block::columns - 1) / Block::columns);
+}
+
+template <class Block>
 void run(const StemParams& stem, const InvertedResidualParams& block, const InputView& x, const void* packed, void* y,
          const Gpu& gpu, Stream stream)
 {
@@ -89,7 +97,7 @@ void run(const StemParams& stem, const InvertedResidualParams& block, const Inpu
     arguments.out_width = static_cast<int>(block.out_width());
     arguments.tile_rows = (arguments.out_height + Block::rows - 1) / Block::rows;
     arguments.tile_columns = (arguments.out_width + Block::columns - 1) / Block::columns;
-    arguments.tiles = stem.batch * arguments.tile_rows * static_cast<int64_t>(arguments.tile_columns);
+    arguments.tiles = stem.batch * tiles_of_image<Block>(block);
     arguments.stem_high = clamp_of(stem.activation).high;
     arguments.high = clamp_of(block.activation).high;
 
@@ -121,8 +129,14 @@ bool pack_stem_block(const StemParams& stem, const InvertedResidualParams& block
 bool stem_block(const StemParams& stem, const InvertedResidualParams& block, const InputView& x, const void* packed, void* y,
                 const Gpu& gpu, Stream stream)
 {
-    return visit_block(stem, block, x.dtype,
-                       [&](auto kernel) { run<decltype(kernel)>(stem, block, x, packed, y, gpu, stream); });
+    return visit_block(stem, block, x.dtype, [&](auto kernel) {
+        using Large = decltype(kernel);
+        using Small = StemBlock<typename Large::T, Large::stride, small_rows>;
+        if (stem.batch * tiles_of_image<Large>(block) < gpu.sm_count)
+            run<Small>(stem, block, x, packed, y, gpu, stream);
+        else
+            run<Large>(stem, block, x, packed, y, gpu, stream);
+    });
 }
 
 }  // namespace mnv2::cuda

@@ -65,13 +65,13 @@ struct DepthwiseFragments {
     }
 };
 
-// Tiles of 28 rows and 16 columns divide the 112 x 112 of MobileNetV2. The stem's outputs that they see are 1.21 times as
-// many as their own.
-template <class Element, int stem_stride>
+// Tiles have 16 columns and 28 rows, or for small batches eight: both divide the 112 x 112 of MobileNetV2. The stem's outputs
+// that 28 rows see are 1.21 times as many as their own, those of eight rows 1.41.
+template <class Element, int stem_stride, int tile_rows>
 struct StemBlock {
     using T = Element;
     static constexpr int stride = stem_stride, blocks_per_sm = 3;  // of 168 registers a thread
-    static constexpr int rows = 28, columns = 16, warps = 4, threads = 32 * warps;
+    static constexpr int rows = tile_rows, columns = 16, warps = 4, threads = 32 * warps;
     static constexpr int column_warps = columns / 8, strip_rows = rows / (warps / column_warps);
     static constexpr int hidden_rows = rows + 2, hidden_columns = columns + 2, hidden = hidden_rows * hidden_columns;
     static constexpr int pixel_bytes = stem_block_channels * 2;
