@@ -103,8 +103,8 @@ void head_pool(const HeadPoolParams& params, ScalarType packed_type, const void*
                void* y, const Gpu& gpu, Stream stream);
 
 // The stem and block 0 in one kernel (stem_block.cuh), for float16 and bfloat16: 3 -> 32 channels, then a depthwise
-// convolution of stride 1 without expand, and 32 -> 16 channels; activated by relu6 or relu, but for the projection. All three
-// return false, or 0, for anything else; what serves does not depend on the image. block's image is the stem's output.
+// convolution of stride 1 without expand, and 32 -> 16 channels; activated by relu6, the depthwise one by relu6 or relu. All
+// three return false, or 0, for anything else; what serves does not depend on the image. block's image is the stem's output.
 
 int64_t stem_block_bytes(const StemParams& stem, const InvertedResidualParams& block, ScalarType type);
 

@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(stem_threads, stem_mma_blocks_per_sm) stem_mma
     for (int64_t tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
         const StemPlace place = stem_place(p, tile, Tile::rows);
         __syncthreads();
-        Tile::read(p.x, place.image, place.row * stride - p.padding_top, place.column * stride - p.padding_left, shared,
-                   threadIdx.x, stem_threads);
+        const uint8_t* const inputs = Tile::read(p.x, place.image, place.row * stride - p.padding_top,
+                                                 place.column * stride - p.padding_left, shared, threadIdx.x, stem_threads);
         __syncthreads();
         for (int group = 0; group < p.groups; ++group) {
             StemFragments weights;
@@ -77,8 +77,8 @@ __global__ void __launch_bounds__(stem_threads, stem_mma_blocks_per_sm) stem_mma
             for (int row = warp; row < Tile::rows; row += stem_warps) {
                 uint32_t windows[2][stem_slots];
                 float sums[stem_column_tiles][4];
-                Tile::load_window(shared, row, pixel, quad, windows[0]);
-                Tile::load_window(shared, row, pixel + 8, quad, windows[1]);
+                Tile::load_window(inputs, row, pixel, quad, windows[0]);
+                Tile::load_window(inputs, row, pixel + 8, quad, windows[1]);
                 __syncwarp();
                 weights.convolve<T>(windows[0], windows[1], sums);
                 const int y = place.row + row;

@@ -9,30 +9,26 @@
 namespace mnv2::cuda {
 namespace {
 
-// bfloat16's sums and weights in float take more registers.
-template <class T>
-constexpr int stem_blocks_per_sm = ptx::is_half<T> ? 4 : 3;
-
-template <class T, int stride>
-using StemBlockOf = StemBlock<T, stride, stem_blocks_per_sm<T>>;
-
+// The depthwise layer's products must not meet an infinity (stem_block.cuh): relu6 lets none through.
 bool serves(const StemParams& stem, const InvertedResidualParams& block, ScalarType type)
 {
     return type != ScalarType::float32 && stem.in_channels == stem_channels && stem.out_channels == stem_block_channels &&
-           stem.activation != Activation::none && !block.has_expand && block.in_channels == stem_block_channels &&
+           stem.activation == Activation::relu6 && !block.has_expand && block.in_channels == stem_block_channels &&
            block.out_channels == stem_block_out_channels && block.stride == 1 && block.activation != Activation::none &&
            block.project_activation == Activation::none && !block.has_residual;
 }
 
-// Calls visit(Block) for the kernel that serves; false where none does.
+constexpr int large_rows = 28, small_rows = 8;
+
+// Calls visit(Block) for what serves, with large tiles; false where nothing does.
 template <class Visit>
 bool visit_block(const StemParams& stem, const InvertedResidualParams& block, ScalarType type, const Visit& visit)
 {
     if (!serves(stem, block, type)) return false;
     if (type == ScalarType::float16)
-        stem.stride == 1 ? visit(StemBlockOf<__half, 1>{}) : visit(StemBlockOf<__half, 2>{});
+        stem.stride == 1 ? visit(StemBlock<__half, 1, large_rows>{}) : visit(StemBlock<__half, 2, large_rows>{});
     else
-        stem.stride == 1 ? visit(StemBlockOf<__nv_bfloat16, 1>{}) : visit(StemBlockOf<__nv_bfloat16, 2>{});
+        stem.stride == 1 ? visit(StemBlock<__nv_bfloat16, 1, large_rows>{}) : visit(StemBlock<__nv_bfloat16, 2, large_rows>{});
     return true;
 }
 
@@ -51,13 +47,17 @@ struct StemBlockWords {
     }
 
 private:
+    // Of the B fragments' diagonals, a lane has the one number whose row and column are the same.
     __device__ uint32_t depthwise_word(int at) const
     {
-        constexpr int lane_size = Block::depthwise_words / 4;
-        const int channel = at / lane_size * lane_channels + at % lane_words * 2, tap = at % lane_size / lane_words;
-        if (tap == kernel_taps) return ptx::pack2<T>(depthwise.bias_of(channel), depthwise.bias_of(channel + 1));
-        return ptx::pack2<T>(scaled_weight(depthwise, stem_block_channels, kernel_taps, channel, tap),
-                             scaled_weight(depthwise, stem_block_channels, kernel_taps, channel + 1, tap));
+        if (at < stem_block_channels) return ptx::float_word(depthwise.bias_of(at));
+        at -= stem_block_channels;
+        const int tap = at / DepthwiseFragments::tap_words, lane = at % DepthwiseFragments::tap_words / lane_words;
+        const int quad = lane % 4, column = lane / 4;
+        if (column / 2 != quad) return 0;
+        const int channel = quad * lane_channels + at % lane_words * 2 + column % 2;
+        const float weight = scaled_weight(depthwise, stem_block_channels, kernel_taps, channel, tap);
+        return column % 2 == 0 ? ptx::pack2<T>(weight, 0.0f) : ptx::pack2<T>(0.0f, weight);
     }
 
     __device__ uint32_t project_word(int at) const
@@ -72,6 +72,12 @@ private:
                              scaled_weight(project, stem_block_out_channels, stem_block_channels, channel, k + 1));
     }
 };
+
+template <class Block>
+int64_t tiles_of_image(const InvertedResidualParams& block)
+{
+    return (block.out_height() + Block::rows - 1) / Block::rows * ((block.out_width() + Block::columns - 1) / Block::columns);
+}
 
 template <class Block>
 void run(const StemParams& stem, const InvertedResidualParams& block, const InputView& x, const void* packed, void* y,
@@ -91,7 +97,7 @@ void run(const StemParams& stem, const InvertedResidualParams& block, const Inpu
     arguments.out_width = static_cast<int>(block.out_width());
     arguments.tile_rows = (arguments.out_height + Block::rows - 1) / Block::rows;
     arguments.tile_columns = (arguments.out_width + Block::columns - 1) / Block::columns;
-    arguments.tiles = stem.batch * arguments.tile_rows * static_cast<int64_t>(arguments.tile_columns);
+    arguments.tiles = stem.batch * tiles_of_image<Block>(block);
     arguments.stem_high = clamp_of(stem.activation).high;
     arguments.high = clamp_of(block.activation).high;
 
@@ -123,8 +129,14 @@ bool pack_stem_block(const StemParams& stem, const InvertedResidualParams& block
 bool stem_block(const StemParams& stem, const InvertedResidualParams& block, const InputView& x, const void* packed, void* y,
                 const Gpu& gpu, Stream stream)
 {
-    return visit_block(stem, block, x.dtype,
-                       [&](auto kernel) { run<decltype(kernel)>(stem, block, x, packed, y, gpu, stream); });
+    return visit_block(stem, block, x.dtype, [&](auto kernel) {
+        using Large = decltype(kernel);
+        using Small = StemBlock<typename Large::T, Large::stride, small_rows>;
+        if (stem.batch * tiles_of_image<Large>(block) < gpu.sm_count)
+            run<Small>(stem, block, x, packed, y, gpu, stream);
+        else
+            run<Large>(stem, block, x, packed, y, gpu, stream);
+    });
 }
 
 }  // namespace mnv2::cuda

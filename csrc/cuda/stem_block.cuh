@@ -22,20 +22,56 @@ constexpr int stem_block_out_channels = 16;
 constexpr int lane_channels = stem_block_channels / 4, lane_words = lane_channels / 2;
 constexpr int project_column_tiles = stem_block_out_channels / 8, project_steps = stem_block_channels / 16;
 
-// The depthwise weights of the eight channels of a lane.
-template <class T>
-struct alignas(16) DepthwiseLane {
-    T taps[kernel_taps][lane_channels];
-    T bias[lane_channels];
+// The depthwise convolution as products with diagonal matrices, whose sums are float32 at the price of a fifth of the
+// instructions that multiply-adds in float take. 0 times a NaN spreads it to other channels of its pixel; so does the
+// projection.
+struct DepthwiseFragments {
+    static constexpr int tap_words = 32 * lane_words;
+    static constexpr int words = stem_block_channels + static_cast<int>(kernel_taps) * tap_words;
+
+    uint32_t taps[lane_words][kernel_taps];
+    float bias[lane_channels];
+
+    __device__ __forceinline__ DepthwiseFragments(const uint32_t* packed, int lane)
+    {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const float4 four = reinterpret_cast<const float4*>(packed)[lane % 4 * 2 + i];
+            bias[i * 4] = four.x, bias[i * 4 + 1] = four.y, bias[i * 4 + 2] = four.z, bias[i * 4 + 3] = four.w;
+        }
+#pragma unroll
+        for (int tap = 0; tap < kernel_taps; ++tap) {
+            const uint4 four = reinterpret_cast<const uint4*>(packed + stem_block_channels + tap * tap_words)[lane];
+            taps[0][tap] = four.x, taps[1][tap] = four.y, taps[2][tap] = four.z, taps[3][tap] = four.w;
+        }
+    }
+
+    // Two outputs of a column, for the lane's channels 2 word and 2 word + 1. rows are four rows of three pixels.
+    template <class T>
+    __device__ __forceinline__ void convolve(const uint32_t (&rows)[4][3][lane_words], int word, float (&sums)[4]) const
+    {
+        const float start[4] = {bias[2 * word], bias[2 * word + 1], bias[2 * word], bias[2 * word + 1]};
+        const auto pixel = [&](int tap, int i) { return rows[tap / 3 + i][tap % 3][word]; };
+#pragma unroll
+        for (int tap = 0; tap + 1 < kernel_taps; tap += 2) {
+            const uint32_t a[4] = {pixel(tap, 0), pixel(tap, 1), pixel(tap + 1, 0), pixel(tap + 1, 1)};
+            if (tap == 0)
+                ptx::mma_m16n8k16<T>(sums, a, taps[word], start);
+            else
+                ptx::mma_m16n8k16<T>(sums, a, taps[word] + tap, sums);
+        }
+        constexpr int last = kernel_taps - 1;
+        ptx::mma_m16n8k8<T>(sums, {pixel(last, 0), pixel(last, 1)}, taps[word][last]);
+    }
 };
 
-// Tiles of 28 rows and 16 columns divide the 112 x 112 of MobileNetV2. The stem's outputs that they see are 1.21 times as
-// many as their own; four thread blocks have room in an H100's shared memory.
-template <class Element, int stem_stride, int blocks>
+// Tiles have 16 columns and 28 rows, or for small batches eight: both divide the 112 x 112 of MobileNetV2. The stem's outputs
+// that 28 rows see are 1.21 times as many as their own, those of eight rows 1.41.
+template <class Element, int stem_stride, int tile_rows>
 struct StemBlock {
     using T = Element;
-    static constexpr int stride = stem_stride, blocks_per_sm = blocks;
-    static constexpr int rows = 28, columns = 16, warps = 4, threads = 32 * warps;
+    static constexpr int stride = stem_stride, blocks_per_sm = 3;  // of 168 registers a thread
+    static constexpr int rows = tile_rows, columns = 16, warps = 4, threads = 32 * warps;
     static constexpr int column_warps = columns / 8, strip_rows = rows / (warps / column_warps);
     static constexpr int hidden_rows = rows + 2, hidden_columns = columns + 2, hidden = hidden_rows * hidden_columns;
     static constexpr int pixel_bytes = stem_block_channels * 2;
@@ -43,8 +79,7 @@ struct StemBlock {
     static constexpr int hidden_at = (Tile::bytes + 127) / 128 * 128, shared_bytes = hidden_at + hidden * pixel_bytes;
 
     static constexpr int depthwise_at = StemFragments::words;
-    static constexpr int depthwise_words = 4 * static_cast<int>(sizeof(DepthwiseLane<T>) / sizeof(uint32_t));
-    static constexpr int project_at = depthwise_at + depthwise_words;
+    static constexpr int project_at = depthwise_at + DepthwiseFragments::words;
     static constexpr int project_words =
         stem_block_out_channels + project_steps * project_column_tiles * StemFragments::fragment_words;
     static constexpr int packed_words = project_at + project_words;
@@ -101,87 +136,13 @@ __device__ __forceinline__ void fill_hidden(const StemBlockArguments& p, const u
     }
 }
 
-// Sums of a lane's channels: pairs of float16, or floats, as bfloat16's eight bits are too few for a sum.
-template <class T>
-struct LaneSums {
-    static constexpr bool in_pairs = ptx::is_half<T>;
-    using Value = std::conditional_t<in_pairs, uint32_t, float2>;
-    Value at[lane_words];
-
-    __device__ __forceinline__ static Value value_of(uint32_t pair)
-    {
-        if constexpr (in_pairs)
-            return pair;
-        else
-            return ptx::unpack2<T>(pair);
-    }
-
-    __device__ __forceinline__ static Value multiply_add(Value a, Value b, Value c)
-    {
-        if constexpr (in_pairs)
-            return ptx::fma2<T>(a, b, c);
-        else
-            return {a.x * b.x + c.x, a.y * b.y + c.y};
-    }
-};
-
-// What a lane knows and gathers of the depthwise convolution of a column, going down its rows.
-template <class T>
-struct DepthwiseColumn {
-    using Sums = LaneSums<T>;
-    using Value = typename Sums::Value;
-    Value taps[kernel_taps][lane_words], bias[lane_words];
-    Value one_row[lane_words], two_rows[lane_words];  // sums of outputs that have seen so many rows
-
-    __device__ __forceinline__ explicit DepthwiseColumn(const DepthwiseLane<T>& weights)
-    {
-        const auto* const lines = reinterpret_cast<const uint4*>(&weights);
-#pragma unroll
-        for (int i = 0; i <= kernel_taps; ++i) {
-            const uint4 line = lines[i];
-            Value* const to = i < kernel_taps ? taps[i] : bias;
-            to[0] = Sums::value_of(line.x), to[1] = Sums::value_of(line.y);
-            to[2] = Sums::value_of(line.z), to[3] = Sums::value_of(line.w);
-        }
-    }
-
-    // A row of three pixels, the first at left; sums become the output whose last row it is. Short sums, one for each row,
-    // round less than a long one.
-    __device__ __forceinline__ void add_row(const uint8_t* left, int pixel_bytes, Value (&sums)[lane_words])
-    {
-        uint4 pixels[3];
-#pragma unroll
-        for (int i = 0; i < 3; ++i) pixels[i] = *reinterpret_cast<const uint4*>(left + i * pixel_bytes);
-#pragma unroll
-        for (int word = 0; word < lane_words; ++word) {
-            Value x[3], row[3];
-#pragma unroll
-            for (int i = 0; i < 3; ++i)
-                x[i] = Sums::value_of(word == 0   ? pixels[i].x
-                                      : word == 1 ? pixels[i].y
-                                      : word == 2 ? pixels[i].z
-                                                  : pixels[i].w);
-#pragma unroll
-            for (int ky = 0; ky < 3; ++ky) {
-                row[ky] = Sums::multiply_add(taps[ky * 3][word], x[0], ky == 0 ? bias[word] : Value{});
-                row[ky] = Sums::multiply_add(taps[ky * 3 + 1][word], x[1], row[ky]);
-                row[ky] = Sums::multiply_add(taps[ky * 3 + 2][word], x[2], row[ky]);
-            }
-            const Value one = Sums::value_of(ptx::pack2<T>(1.0f, 1.0f));
-            sums[word] = Sums::multiply_add(row[2], one, two_rows[word]);
-            two_rows[word] = Sums::multiply_add(row[1], one, one_row[word]);
-            one_row[word] = row[0];
-        }
-    }
-};
-
-template <class T>
-__device__ __forceinline__ uint32_t activated(typename LaneSums<T>::Value sum, uint32_t high)
+__device__ __forceinline__ void load_row(const uint8_t* left, int pixel_bytes, uint32_t (&row)[3][lane_words])
 {
-    if constexpr (LaneSums<T>::in_pairs)
-        return ptx::min2<T>(ptx::max2<T>(sum, 0u), high);
-    else
-        return ptx::min2<T>(ptx::pack2_relu<T>(sum.x, sum.y), high);
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+        const uint4 four = *reinterpret_cast<const uint4*>(left + i * pixel_bytes);
+        row[i][0] = four.x, row[i][1] = four.y, row[i][2] = four.z, row[i][3] = four.w;
+    }
 }
 
 // The projection's fragments: lanes of index quad have the channels from 4 quad on.
@@ -211,31 +172,38 @@ __device__ __forceinline__ void make_strip(const StemBlockArguments& p, const ui
                                            int first_column)
 {
     using T = typename Block::T;
-    using Sums = LaneSums<T>;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4;
     const int row = warp / Block::column_warps * Block::strip_rows, column = warp % Block::column_warps * 8 + lane / 4;
     const uint32_t high = ptx::pack2<T>(p.high, p.high);
     const ProjectFragments project(p.packed + Block::project_at, lane);
-    DepthwiseColumn<T> depthwise(reinterpret_cast<const DepthwiseLane<T>*>(p.packed + Block::depthwise_at)[quad]);
+    const DepthwiseFragments depthwise(p.packed + Block::depthwise_at, lane);
     constexpr int row_bytes = Block::hidden_columns * Block::pixel_bytes;
     const uint8_t* from = hidden + row * row_bytes + column * Block::pixel_bytes + quad * 16;
-
-    typename Sums::Value sums[lane_words];
-#pragma unroll
-    for (int word = 0; word < lane_words; ++word) depthwise.one_row[word] = depthwise.two_rows[word] = {};
-#pragma unroll
-    for (int i = 0; i < 2; ++i, from += row_bytes) depthwise.add_row(from, Block::pixel_bytes, sums);
+    uint32_t rows[4][3][lane_words];
+    load_row(from, Block::pixel_bytes, rows[2]);
+    load_row(from + row_bytes, Block::pixel_bytes, rows[3]);
 
     const int x = first_column + column;
     T* const output = static_cast<T*>(p.y) + image * p.out_height * p.out_width * stem_block_out_channels;
 #pragma unroll 1
     for (int y = first_row + row; y < first_row + row + Block::strip_rows && y < p.out_height; y += 2) {
+        from += 2 * row_bytes;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+#pragma unroll
+            for (int j = 0; j < 3 * lane_words; ++j)
+                rows[i][j / lane_words][j % lane_words] = rows[i + 2][j / lane_words][j % lane_words];
+        }
+#pragma unroll
+        for (int i = 0; i < 2; ++i) load_row(from + i * row_bytes, Block::pixel_bytes, rows[i + 2]);
         uint32_t a[project_steps][4];
 #pragma unroll
-        for (int i = 0; i < 2; ++i, from += row_bytes) {
-            depthwise.add_row(from, Block::pixel_bytes, sums);
+        for (int word = 0; word < lane_words; ++word) {
+            float sums[4];
+            depthwise.convolve<T>(rows, word, sums);
 #pragma unroll
-            for (int word = 0; word < lane_words; ++word) a[word / 2][word % 2 * 2 + i] = activated<T>(sums[word], high);
+            for (int i = 0; i < 2; ++i)
+                a[word / 2][word % 2 * 2 + i] = ptx::min2<T>(ptx::pack2_relu<T>(sums[2 * i], sums[2 * i + 1]), high);
         }
         float result[project_column_tiles][4];
 #pragma unroll
@@ -266,10 +234,11 @@ __global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) stem_blo
         const auto place = static_cast<int>(tile % tiles_per_image);
         const int row = place / p.tile_columns * Block::rows, column = place % p.tile_columns * Block::columns;
         const int hidden_row = row - p.padding_top, hidden_column = column - p.padding_left;
-        Block::Tile::read(p.x, image, hidden_row * Block::stride - p.stem_padding_top,
-                          hidden_column * Block::stride - p.stem_padding_left, shared, threadIdx.x, Block::threads);
+        const uint8_t* const inputs =
+            Block::Tile::read(p.x, image, hidden_row * Block::stride - p.stem_padding_top,
+                              hidden_column * Block::stride - p.stem_padding_left, shared, threadIdx.x, Block::threads);
         __syncthreads();  // after which no warp is in the tile before
-        fill_hidden<Block>(p, shared, hidden_row, hidden_column, hidden);
+        fill_hidden<Block>(p, inputs, hidden_row, hidden_column, hidden);
         __syncthreads();
         make_strip<Block>(p, hidden, image, row, column);
     }

@@ -21,12 +21,29 @@ constexpr int stem_depth_steps = 2;  // of 16
 constexpr int stem_row_depths = stem_channels * static_cast<int>(kernel_size);
 constexpr int stem_slots = 2 * stem_depth_steps;  // pairs of depths that a lane holds for a pixel
 
+// How an image of 16-bit numbers lies in memory: planes and pixels have rows that are read 16 bytes at a time.
+enum class StemLayout { any, planes, pixels };
+
 // An input image as a kernel reads it.
 struct StemInput {
     const void* data;
     int64_t stride_n, stride_c, stride_h, stride_w;
     int height, width;
+    StemLayout layout;
 };
+
+constexpr int stem_piece = 8;  // numbers of 16 bytes
+
+inline StemLayout stem_layout(const StemParams& params, const InputView& x)
+{
+    const auto in_pieces = [](int64_t count) { return count % stem_piece == 0; };
+    const bool is_aligned = reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && in_pieces(x.stride_h) &&
+                            (in_pieces(x.stride_n) || params.batch == 1) && scalar_bytes(x.dtype) == 2;
+    if (!is_aligned || params.in_channels != stem_channels) return StemLayout::any;
+    if (x.stride_w == 1 && in_pieces(x.stride_c) && in_pieces(params.width)) return StemLayout::planes;
+    const bool is_packed = x.stride_c == 1 && x.stride_w == stem_channels;
+    return is_packed && in_pieces(params.width * stem_channels) ? StemLayout::pixels : StemLayout::any;
+}
 
 inline StemInput stem_input(const StemParams& params, const InputView& x)
 {
@@ -36,7 +53,8 @@ inline StemInput stem_input(const StemParams& params, const InputView& x)
             x.stride_h,
             x.stride_w,
             static_cast<int>(params.height),
-            static_cast<int>(params.width)};
+            static_cast<int>(params.width),
+            stem_layout(params, x)};
 }
 
 // Part of an image, its halo included; what lies outside the image is zero.
@@ -67,6 +85,31 @@ __device__ __forceinline__ void read_part(const StemInput& x, const StemPart& pa
             read(i / part.columns % part.rows, i % part.columns, i / part.columns / part.rows);
 }
 
+// Pieces of a row, which begin a number ahead of 16 bytes where the row's first number that is wanted has an odd index: so
+// it ends up at an even one of the tile, and windows of stride 2 are whole words.
+struct StemPieces {
+    int first, shift;  // of the row that is read, which may be outside the image
+
+    __device__ __forceinline__ explicit StemPieces(int wanted)
+    {
+        shift = wanted & 1;
+        first = ((wanted + shift) & ~(stem_piece - 1)) - shift;
+    }
+
+    // row may be null, and is outside its image then.
+    template <class T>
+    __device__ __forceinline__ uint4 load(const T* row, int length, int index) const
+    {
+        const int at = first + shift + index * stem_piece;
+        const auto inside = [&](int i) { return row != nullptr && static_cast<unsigned>(i) < static_cast<unsigned>(length); };
+        const uint4 words = inside(at) ? *reinterpret_cast<const uint4*>(row + at) : uint4{};
+        if (!shift) return words;
+        const uint32_t before = inside(at - 1) ? *reinterpret_cast<const uint16_t*>(row + at - 1) : 0u;
+        return {before | words.x << 16, words.x >> 16 | words.y << 16, words.y >> 16 | words.z << 16,
+                words.z >> 16 | words.w << 16};
+    }
+};
+
 // The inputs of tiles of rows x columns outputs, in shared memory.
 template <class Element, int convolution_stride, int tile_rows, int tile_columns>
 struct StemTile {
@@ -74,19 +117,54 @@ struct StemTile {
     static constexpr int stride = convolution_stride, rows = tile_rows, columns = tile_columns;
     static constexpr int in_rows = (rows - 1) * stride + 3, in_columns = (columns - 1) * stride + 3;
 
-    // Rows are 24 banks apart, so that three lanes of a group and eight pixels of a row find the rows' last numbers in
-    // different banks. One number more than a row's is read, and one word more by stride 1.
-    static constexpr int least_words = (in_columns * stem_channels + 1) / 2 + (stride == 1);
-    static constexpr int row_words = (least_words + 7) / 32 * 32 + 24;
+    // A row's pieces begin up to six numbers ahead of it.
+    static constexpr int plane_pieces = (in_columns + 6 + stem_piece - 1) / stem_piece;
+    static constexpr int pixel_pieces = (in_columns * stem_channels + 6 + stem_piece - 1) / stem_piece;
+
+    // One word more than a row's is read with stride 1. Rows are 8 or 24 banks apart, so that three lanes of a group and eight
+    // pixels of a row find the rows' last numbers in different banks.
+    static constexpr int least_words = plane_pieces * stem_piece * stem_channels / 2 + (stride == 1);
+    static constexpr int row_words = (least_words + 7) / 16 * 16 + 8;
     static constexpr int bytes = in_rows * row_words * static_cast<int>(sizeof(uint32_t));
 
-    __device__ __forceinline__ static void read(const StemInput& x, int64_t image, int row, int column, uint8_t* tile,
-                                                int thread, int threads)
+    // Fills the tile with the inputs from row and column on, and returns where they begin.
+    __device__ __forceinline__ static const uint8_t* read(const StemInput& x, int64_t image, int row, int column, uint8_t* tile,
+                                                          int thread, int threads)
     {
-        T* const to = reinterpret_cast<T*>(tile);
-        read_part<T>(
-            x, {image, row, column, in_rows, in_columns, 0, stem_channels}, thread, threads,
-            [&](int y, int x_at, int channel, T value) { to[y * 2 * row_words + x_at * stem_channels + channel] = value; });
+        const T* const data = static_cast<const T*>(x.data) + image * x.stride_n;
+        const auto row_of = [&](int y) {
+            const bool inside = static_cast<unsigned>(row + y) < static_cast<unsigned>(x.height);
+            return inside ? data + (row + y) * x.stride_h : nullptr;
+        };
+        const auto words_of = [&](int y) { return tile + y * row_words * static_cast<int>(sizeof(uint32_t)); };
+        if (x.layout == StemLayout::planes) {
+            const StemPieces pieces(column);
+#pragma unroll 1
+            for (int i = thread; i < in_rows * plane_pieces; i += threads) {
+                const int y = i / plane_pieces, piece = i % plane_pieces;
+                const T* const from = row_of(y);
+                uint4 planes[stem_channels];
+#pragma unroll
+                for (int c = 0; c < stem_channels; ++c)
+                    planes[c] = pieces.load(from ? from + c * x.stride_c : from, x.width, piece);
+                interleave(planes, reinterpret_cast<uint4*>(words_of(y)) + piece * stem_channels);
+            }
+            return tile + (column - pieces.first) * stem_channels * static_cast<int>(sizeof(T));
+        }
+        if (x.layout == StemLayout::pixels) {
+            const StemPieces pieces(column * stem_channels);
+#pragma unroll 1
+            for (int i = thread; i < in_rows * pixel_pieces; i += threads) {
+                const int y = i / pixel_pieces, piece = i % pixel_pieces;
+                reinterpret_cast<uint4*>(words_of(y))[piece] = pieces.load(row_of(y), x.width * stem_channels, piece);
+            }
+            return tile + (column * stem_channels - pieces.first) * static_cast<int>(sizeof(T));
+        }
+        read_part<T>(x, {image, row, column, in_rows, in_columns, 0, stem_channels}, thread, threads,
+                     [&](int y, int x_at, int channel, T value) {
+                         reinterpret_cast<T*>(words_of(y))[x_at * stem_channels + channel] = value;
+                     });
+        return tile;
     }
 
     // A lane's pairs of the window of the output at row, column.
@@ -101,6 +179,23 @@ struct StemTile {
     }
 
 private:
+    // Eight pixels of three planes.
+    __device__ __forceinline__ static void interleave(const uint4 (&planes)[stem_channels], uint4* to)
+    {
+        uint32_t words[stem_piece / 2 * stem_channels];
+        const auto pair = [&](int i, uint32_t a, uint32_t b, uint32_t c) {
+            words[i * 3] = (a & 0xffffu) | b << 16;
+            words[i * 3 + 1] = (c & 0xffffu) | (a & 0xffff0000u);
+            words[i * 3 + 2] = b >> 16 | (c & 0xffff0000u);
+        };
+        pair(0, planes[0].x, planes[1].x, planes[2].x);
+        pair(1, planes[0].y, planes[1].y, planes[2].y);
+        pair(2, planes[0].z, planes[1].z, planes[2].z);
+        pair(3, planes[0].w, planes[1].w, planes[2].w);
+#pragma unroll
+        for (int i = 0; i < stem_channels; ++i) to[i] = {words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]};
+    }
+
     // With stride 1 every other window starts in the middle of a word.
     __device__ __forceinline__ static uint32_t load_pair(const uint32_t* words, int first)
     {

@@ -43,7 +43,8 @@ TEST(every_layout_is_read)
     for (const auto& [type, packed_type] : type_pairs)
         for (const Layout layout : layouts) {
             Scope scope("layout ", static_cast<int>(layout));
-            check_layer(run_first, stem_of(3, 16), type, packed_type, {{2, 7, 9}}, layout);
+            for (const int32_t stride : {1, 2})
+                check_layer(run_first, stem_of(3, 16, stride), type, packed_type, {{2, 7, 9}, {2, 5, 24}}, layout);
         }
 }
 
@@ -66,7 +67,8 @@ TEST(options_are_honoured)
                     StemParams params = stem_of(3, 16, stride);
                     params.activation = activation;
                     params.padding = padding;
-                    check_layer(run_first, params, type, packed_type, {{1, 5, 8}, {1, 3, 4}}, Layout::nchw);
+                    for (const Layout layout : {Layout::nchw, Layout::nhwc})
+                        check_layer(run_first, params, type, packed_type, {{1, 5, 8}, {1, 3, 4}}, layout);
                 }
 }
 
