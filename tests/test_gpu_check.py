@@ -132,7 +132,7 @@ def test_gpu_check_runs_all_parts_and_writes_results(faked, capsys, tmp_path):
     for part in check.parts({}):
         assert f"{part.name}: {PASSED}" in out
     results = results_of(tmp_path)
-    assert results["network"] == [NETWORK_ROW] * 2  # max-autotune's, too
+    assert results["network"] == [NETWORK_ROW] * 3  # Triton's and max-autotune's, too
     assert results["programs"] == [{"block": "16-96-24", "us": "7.1"}]
     assert [row["ratio"] for row in results["traffic"]] == [1.2, 3.0]
     assert results["gpu"]["name"] == H100.name
@@ -153,9 +153,12 @@ def test_gpu_check_runs_only_the_parts_that_are_named(faked, tmp_path):
         ({"setup.py": (1, "")}, "build"),
         ({"gpu_test_two schedule": (1, "race")}, "memcheck, racecheck"),
         ({"-m pytest": (1, "1 failed")}, "python tests"),
-        ({"network.py": (1, "no torchvision")}, "network, max-autotune"),
+        ({"network.py": (1, "no torchvision")}, "network, triton, max-autotune"),
         ({"blocks.py": (None, "")}, "blocks, traffic"),
-        ({"network.py": (0, json.dumps({**NETWORK_ROW, "obstacle": "wrong"}))}, "network, max-autotune"),
+        (
+            {"network.py": (0, json.dumps({**NETWORK_ROW, "obstacle": "wrong"}))},
+            "network, triton, max-autotune",
+        ),
     ],
 )
 def test_gpu_check_names_what_failed_and_runs_the_rest(faked, capsys, tmp_path, answers, failed):
@@ -341,7 +344,8 @@ def test_gpu_check_verifies_each_engine_before_it_is_timed(no_graphs):
     def wrong(subject: Subject, setting: Setting):
         return lambda x: torch.ones(x.shape[0], 1000)
 
-    variants = network.quick_variants() | {"broken": broken, "wrong": wrong}
+    quick = {engine: network.ENGINES[engine] for engine in network.QUICK}
+    variants = quick | {"broken": broken, "wrong": wrong}
     setting = Setting("float32", 1, 2, size=32)
     with torch.no_grad():
         rows = list(network.measure(variants, Subject(1.0, 32, 2), setting))
@@ -349,7 +353,7 @@ def test_gpu_check_verifies_each_engine_before_it_is_timed(no_graphs):
     assert by_name["broken"]["obstacle"] == "RuntimeError: no kernel"
     assert "off by" in by_name["wrong"]["obstacle"]
     timed = [row for row in rows if "us" in row]
-    assert {row["variant"] for row in timed} == set(network.quick_variants())
+    assert {row["variant"] for row in timed} == set(quick)
     assert all(row["us"] == 2.0 and row["us_image"] == 1.0 and row["images_per_s"] == 10**6 for row in timed)
 
 

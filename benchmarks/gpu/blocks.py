@@ -2,7 +2,8 @@
 
     python benchmarks/gpu/blocks.py [--once --batch 64]
 
-With --once each runs once, between marks for Nsight Compute (ncu.py), and nothing is timed.
+Fused is by the backend of MNV2_GPU_BACKEND. With --once each runs once, between marks for Nsight Compute
+(ncu.py), and nothing is timed.
 """
 
 from __future__ import annotations
@@ -78,11 +79,9 @@ def main(
 ) -> None:
     """Prints rows."""
     with torch.no_grad():
-        for name in gpu.BACKENDS[:1] if once else gpu.BACKENDS:
-            for images in batch:
-                with replay.backend(name):
-                    for row in (run_once if once else measure)(Setting(DTYPE, 1, images, device="cuda")):
-                        print(json.dumps(row), flush=True)
+        for images in batch:
+            for row in (run_once if once else measure)(Setting(DTYPE, 1, images, device="cuda")):
+                print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,7 @@ def test_programs(seconds: float) -> str:
 
 
 def test_python(seconds: float) -> str:
+    """The GPU's tests, Triton's among them."""
     files = sorted(str(path.relative_to(ROOT)) for glob in PYTHON_TESTS for path in ROOT.glob(glob))
     parallel = importlib.util.find_spec("xdist") is not None
     options = ("--numprocesses", str(PYTEST_PROCESSES)) if parallel else ()
@@ -178,7 +179,7 @@ def count_traffic(rows: dict[str, Any], seconds: float) -> str:
     if program is None:
         raise Skipped("ncu is not installed")
     script = (sys.executable, GPU / "blocks.py", "--once", "--batch", str(ncu.BATCH))
-    done = run_command("ncu", (program, *ncu.OPTIONS, *script), seconds)
+    done = run_command("ncu", (program, *ncu.OPTIONS, *script), seconds, MNV2_GPU_BACKEND="cuda")
     if reason := ncu.obstacle(done.output):
         raise Skipped(reason)
     done.require_success()
@@ -187,25 +188,41 @@ def count_traffic(rows: dict[str, Any], seconds: float) -> str:
     return f"{len(rows['traffic'])} blocks, {ratio:.2f} times the floor in all"
 
 
-def measure(rows: dict[str, Any], kind: str, script: str, arguments: Sequence[str], seconds: float) -> str:
-    """Runs a script that prints a line of JSON for each row; those before it is stopped count."""
-    name = "".join((Path(script).stem, *arguments)).replace("--", "-")
-    done = run_command(name, (sys.executable, GPU / script, *arguments), seconds)
-    new = [json.loads(line) for line in done.output.splitlines() if line.startswith(ncu.ROW)]
-    rows.setdefault(kind, []).extend(new)
-    wrong = [
-        f"{row['variant']}, {row['dtype']}, batch {row['batch']}: {row['obstacle']}"
-        for row in new
-        if row.get("obstacle")
-    ]
-    if wrong:
-        raise Failed("; ".join(wrong))
-    if new and done.returncode is None:
-        return f"{len(new)} rows, then out of time"
-    done.require_success()
-    if not new:
-        raise Failed(f"{script} printed no rows")
-    return f"{len(new)} rows"
+@dataclass(frozen=True)
+class Script:
+    """A script of this folder that prints a line of JSON for each row; the results have them under kind."""
+
+    kind: str
+    name: str
+    arguments: tuple[str, ...] = ()
+    backend: str = "cuda"
+
+    def measure(self, rows: dict[str, Any], seconds: float) -> str:
+        """Rows before it is stopped count."""
+        label = "-".join((Path(self.name).stem, self.backend, *self.arguments))
+        command = (sys.executable, GPU / self.name, *self.arguments)
+        done = run_command(label, command, seconds, MNV2_GPU_BACKEND=self.backend)
+        new = [json.loads(line) for line in done.output.splitlines() if line.startswith(ncu.ROW)]
+        rows.setdefault(self.kind, []).extend(new)
+        wrong = [
+            f"{row['variant']}, {row['dtype']}, batch {row['batch']}: {row['obstacle']}"
+            for row in new
+            if row.get("obstacle")
+        ]
+        if wrong:
+            raise Failed("; ".join(wrong))
+        if new and done.returncode is None:
+            return f"{len(new)} rows, then out of time"
+        done.require_success()
+        if not new:
+            raise Failed(f"{self.name} printed no rows")
+        return f"{len(new)} rows"
+
+
+def measure_triton(script: Script, rows: dict[str, Any], seconds: float) -> str:
+    if importlib.util.find_spec("triton") is None:
+        raise Skipped("Triton is not installed")
+    return script.measure(rows, seconds)
 
 
 def time_programs(rows: dict[str, Any], seconds: float) -> str:
@@ -221,14 +238,21 @@ def parts(rows: dict[str, Any]) -> list[Part]:
         Part("build", 180.0, build),
         Part("programs", 60.0, test_programs),
         Part("python tests", 90.0, test_python),
-        Part("network", 90.0, partial(measure, rows, "network", "network.py", ())),
-        Part("blocks", 40.0, partial(measure, rows, "blocks", "blocks.py", ())),
+        Part("network", 60.0, partial(Script("network", "network.py").measure, rows)),
+        Part("blocks", 40.0, partial(Script("blocks", "blocks.py").measure, rows)),
+        Part(
+            "triton",
+            60.0,
+            partial(measure_triton, Script("network", "network.py", ("fused",), "triton"), rows),
+        ),
         Part("timings", 30.0, partial(time_programs, rows)),
         Part("memcheck", 40.0, partial(sanitize, "memcheck")),
         Part("racecheck", 40.0, partial(sanitize, "racecheck")),
         Part("traffic", 60.0, partial(count_traffic, rows)),
         # Compiles for minutes: gets what is left.
-        Part("max-autotune", TOTAL_S, partial(measure, rows, "network", "network.py", ("--max-autotune",))),
+        Part(
+            "max-autotune", TOTAL_S, partial(Script("network", "network.py", ("max-autotune",)).measure, rows)
+        ),
     ]
 
 

@@ -1,9 +1,9 @@
 """Times the network on a GPU by every engine, each verified first: a line of JSON for each, as it comes.
 
-    python benchmarks/gpu/network.py [--max-autotune]
+    python benchmarks/gpu/network.py [fused] [eager] [channels_last] [max-autotune]
 
-Fused by every backend, torch eager and eager channels_last; with --max-autotune torch.compile instead, which
-takes minutes to compile. Float32 is exact for all: TF32 is off.
+The first three by default; torch.compile with max-autotune takes minutes to compile. Fused is by the backend
+of MNV2_GPU_BACKEND. Float32 is exact for all: TF32 is off.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import replay
 import torch
 import typer
-from torch import Tensor
 
 from mnv2_kernels import gpu
 from mnv2_kernels.bench import peers
@@ -35,24 +34,19 @@ VERIFIED_IMAGES = 8  # of a batch
 Make = Callable[[Subject, Setting], Function]
 
 
-def fused(name: str, subject: Subject, setting: Setting) -> Function:
-    model = peers.fused(subject, setting)
-
-    def run(x: Tensor) -> Any:
-        with replay.backend(name):
-            return model(x)
-
-    return run
-
-
-def quick_variants() -> dict[str, Make]:
-    kernels = {f"fused, {name}": partial(fused, name) for name in gpu.BACKENDS}
-    return kernels | {"eager": peers.eager, "eager, channels_last": peers.eager_channels_last}
-
-
-def compiled_variants() -> dict[str, Make]:
+ENGINES: dict[str, Make] = {
+    "fused": peers.fused,
+    "eager": peers.eager,
+    "channels_last": peers.eager_channels_last,
     # Without graphs of its own, as all are captured here.
-    return {"max-autotune": partial(peers.torch_compile, mode="max-autotune-no-cudagraphs")}
+    "max-autotune": partial(peers.torch_compile, mode="max-autotune-no-cudagraphs"),
+}
+QUICK = ("fused", "eager", "channels_last")
+
+
+def title(engine: str) -> str:
+    """With the backend of the one that has several."""
+    return f"fused, {gpu.backend()}" if engine == "fused" else engine
 
 
 def measure(variants: dict[str, Make], subject: Subject, setting: Setting) -> Iterator[dict[str, Any]]:
@@ -79,10 +73,10 @@ def measure(variants: dict[str, Make], subject: Subject, setting: Setting) -> It
     yield from rows.values()
 
 
-def main(max_autotune: bool = typer.Option(False, "--max-autotune", help="torch.compile alone.")) -> None:
+def main(engines: list[str] = typer.Argument(None, help=f"Of {', '.join(ENGINES)}.")) -> None:  # noqa: B008
     """Prints rows."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    variants = compiled_variants() if max_autotune else quick_variants()
+    variants = {title(engine): ENGINES[engine] for engine in engines or QUICK}
     with torch.no_grad():
         for dtype, batch in SETTINGS:
             setting = Setting(dtype, 1, batch, device="cuda")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from statistics import quantiles
-from unittest import mock
 
 import torch
 from torch import Tensor
-
-from mnv2_kernels import gpu
 
 WARM_UP_ROUNDS = 3
 ROUNDS = 12
@@ -68,10 +63,3 @@ def spread(times: Sequence[float], batch: int) -> dict[str, float]:
         "us_image": round(median / batch, 4),
         "images_per_s": round(batch * 1e6 / median),
     }
-
-
-@contextmanager
-def backend(name: str) -> Iterator[None]:
-    """The backend whose kernels serve calls inside the block."""
-    with mock.patch.dict(os.environ, {gpu.BACKEND_VARIABLE: name}):
-        yield
