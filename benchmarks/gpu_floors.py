@@ -92,7 +92,7 @@ class Gpu:
 
 GPUS = {
     # Datasheet: SXM5, 132 multiprocessors, 3.35 TB/s, of which copies move 3.0; 1.7 GHz assumed under load,
-    # of 1.98. 989 TFLOP/s dense are 2048 multiply-accumulates, which wgmma reaches and mma.sync to 62 % (arXiv
+    # of 1.98. 989 TFLOP/s dense are 2048 multiply-accumulates, of which mma.sync reaches 62 % (arXiv
     # 2501.12084). Throughput of arithmetic: CUDA C++ Programming Guide. The L2 cache's 5120 bytes are A100's
     # (its whitepaper): nothing is published for H100.
     "h100": Gpu("H100 SXM", 132, 1.7, 3000, 5120, 1270, 128, 128),
