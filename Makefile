@@ -77,17 +77,7 @@ record: build
 
 # Needs CMake, Ninja, nvcc, a GPU and the Python packages, but not this package installed.
 gpu-check:
-	@nvidia-smi --list-gpus >/dev/null 2>&1 || { echo "gpu-check needs an NVIDIA GPU: nvidia-smi finds none" >&2; exit 1; }
-	cmake --preset gpu
-	cmake --build --preset gpu --target gpu_test_register_block gpu_time_register_block
-	build/gpu/gpu_test_register_block
-	compute-sanitizer --tool memcheck --error-exitcode 1 build/gpu/gpu_test_register_block every_schedule
-	compute-sanitizer --tool racecheck --error-exitcode 1 build/gpu/gpu_test_register_block every_schedule
-	build/gpu/gpu_time_register_block
-	$(PYTHON) setup.py --quiet build_ext --inplace
-	$(PYTHON) -m pytest tests/test_triton_kernels.py tests/test_triton_ops.py
-	$(PYTHON) -c 'from mnv2_kernels.cli import main; raise SystemExit(main())' bench --device cuda --dtype float16 \
-		--batch 1 --batch 8 --batch 64 --batch 256 --json benchmarks/results/gpu.json
+	$(PYTHON) benchmarks/gpu/check.py
 
 lint: $(VENV)/set-up
 	ruff check

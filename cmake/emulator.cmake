@@ -23,9 +23,37 @@ function(add_mnv2_emulated_kernels name)
     target_link_libraries(${name} PUBLIC mnv2_emulator PRIVATE mnv2_compile_options)
 endfunction()
 
+add_custom_target(emulator_programs)
+
+function(add_mnv2_emulator_program name)
+    add_executable(${name} ${ARGN})
+    target_link_libraries(${name} PRIVATE mnv2_emulated_kernels mnv2_core mnv2_compile_options Threads::Threads)
+    add_dependencies(emulator_programs ${name})
+endfunction()
+
+# ThreadSanitizer reports races between CUDA threads whatever the schedule, so a few small cases of each kernel are enough:
+# every program has tests with "schedule" in their names that run these.
+set(emulator_filter "")
+if(MNV2_SANITIZE STREQUAL "thread")
+    set(emulator_filter schedule)
+endif()
+
 function(add_mnv2_emulator_test name)
-    add_mnv2_test(${name} ${ARGN})
-    target_link_libraries(${name} PRIVATE mnv2_emulated_kernels)
+    add_mnv2_emulator_program(${name} ${ARGN})
+    add_test(NAME ${name} COMMAND ${name} ${emulator_filter})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${mnv2_test_timeout_s})
+endfunction()
+
+# add_mnv2_planted_races(name source faults...): a program free of races, in which ThreadSanitizer finds one if named a fault.
+function(add_mnv2_planted_races name source)
+    if(MNV2_SANITIZE STREQUAL "thread")
+        add_mnv2_emulator_program(${name} ${source})
+        add_test(NAME ${name} COMMAND ${name})
+        foreach(fault IN LISTS ARGN)
+            add_test(NAME ${name}_${fault} COMMAND ${name} ${fault})
+            set_tests_properties(${name}_${fault} PROPERTIES PASS_REGULAR_EXPRESSION "ThreadSanitizer: data race")
+        endforeach()
+    endif()
 endfunction()
 
 # A program with kernels of its own, in which a fault is planted.

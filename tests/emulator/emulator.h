@@ -97,10 +97,6 @@ inline void* race_create()
 {
     return __tsan_create_fiber(0);
 }
-inline void race_destroy(void* fiber)
-{
-    __tsan_destroy_fiber(fiber);
-}
 inline void race_switch(void* fiber)
 {
     __tsan_switch_to_fiber(fiber, 1);
@@ -122,7 +118,6 @@ inline void* race_create()
 {
     return nullptr;
 }
-inline void race_destroy(void*) {}
 inline void race_switch(void*) {}
 #endif
 
@@ -169,7 +164,7 @@ struct Context {
         for (int i = 0; i < 6; ++i) *--top = nullptr;
         sp = top;
     }
-    static void swap(Context& from, Context& to) { emu_switch(&from.sp, to.sp); }
+    EMU_UNCHECKED static void swap(Context& from, Context& to) { emu_switch(&from.sp, to.sp); }
 };
 #else
 struct Context {
@@ -180,7 +175,7 @@ struct Context {
         u.uc_stack.ss_sp = stack, u.uc_stack.ss_size = bytes, u.uc_link = nullptr;
         makecontext(&u, entry, 0);
     }
-    static void swap(Context& from, Context& to) { swapcontext(&from.u, &to.u); }
+    EMU_UNCHECKED static void swap(Context& from, Context& to) { swapcontext(&from.u, &to.u); }
 };
 #endif
 
@@ -263,7 +258,7 @@ EMU_UNCHECKED inline Fiber* current()
     return machine.now;
 }
 
-inline void jump(Fiber* previous, Fiber* next)
+EMU_UNCHECKED inline void jump(Fiber* previous, Fiber* next)
 {  // null is the launch itself
     race_switch(next ? next->race_fiber : machine.home_race_fiber);
     Context::swap(previous ? previous->context : machine.home, next ? next->context : machine.home);
@@ -399,7 +394,7 @@ inline void copy_wait(size_t pending)
 }
 
 // ---- launching ----------------------------------------------------------------------------
-inline void fiber_main()
+EMU_UNCHECKED inline void fiber_main()
 {
     observe(&machine.launch_token);
     machine.kernel();
@@ -438,6 +433,20 @@ struct StackPool {  // kept between blocks and launches
 };
 inline StackPool stacks;
 
+// The race detector's side of a thread, kept likewise: it takes longer to set up than a small kernel to run. Blocks run one
+// after the other and are ordered by the launch's token, so that what an earlier thread has seen hides no race.
+struct RaceFiberPool {
+    std::vector<void*> free;
+    void* take()
+    {
+        if (free.empty()) return race_create();
+        void* const fiber = free.back();
+        free.pop_back();
+        return fiber;
+    }
+};
+inline RaceFiberPool race_fibers;
+
 inline std::unique_ptr<Block> make_block(uint3 index, unsigned rank, size_t shared_bytes)
 {
     auto block = std::make_unique<Block>();
@@ -455,7 +464,7 @@ inline std::unique_ptr<Block> make_block(uint3 index, unsigned rank, size_t shar
         fiber.tid = {i % machine.block.x, i / machine.block.x % machine.block.y, i / machine.block.x / machine.block.y};
         fiber.stack = stacks.take(options.stack_bytes);
         fiber.context.prepare(fiber.stack, options.stack_bytes, fiber_main);
-        fiber.race_fiber = race_create();
+        fiber.race_fiber = race_fibers.take();
         if (i % 32 == 0) {
             fiber.warp->lanes = &fiber, fiber.warp->runnable = ~0u;
             fiber.warp->priority = options.seed ? machine.draw() : 0;
@@ -503,7 +512,7 @@ inline void run(dim3 grid, dim3 block, size_t shared_bytes, unsigned cluster, st
         for (auto& b : machine.blocks)
             for (Fiber& fiber : b->fibers) {
                 stacks.free.push_back(fiber.stack);
-                if (machine.failure.empty()) race_destroy(fiber.race_fiber);
+                if (machine.failure.empty()) race_fibers.free.push_back(fiber.race_fiber);  // others end within a call
             }
         machine.blocks.clear();
         if (!machine.failure.empty()) throw Error(machine.failure);

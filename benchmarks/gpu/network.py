@@ -1,0 +1,88 @@
+"""Times the network on a GPU by every engine, each verified first: a line of JSON for each, as it comes.
+
+    python benchmarks/gpu/network.py [fused] [eager] [channels_last] [max-autotune]
+
+The first three by default; torch.compile with max-autotune takes minutes to compile. Fused is by the backend
+of MNV2_GPU_BACKEND. Float32 is exact for all: TF32 is off.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import replay
+import torch
+import typer
+
+from mnv2_kernels import gpu
+from mnv2_kernels.bench import peers
+from mnv2_kernels.bench.accuracy import is_right, relative_error
+from mnv2_kernels.bench.peers import Function, Subject
+from mnv2_kernels.bench.setting import Setting
+
+# In order of what is wanted most, should the time end.
+SETTINGS = (
+    *(("float16", 256), ("float16", 1), ("float32", 1), ("float32", 256)),
+    *(("float16", 8), ("float16", 64), ("float32", 8), ("float32", 64)),
+)
+VERIFIED_IMAGES = 8  # of a batch
+
+Make = Callable[[Subject, Setting], Function]
+
+
+ENGINES: dict[str, Make] = {
+    "fused": peers.fused,
+    "eager": peers.eager,
+    "channels_last": peers.eager_channels_last,
+    # Without graphs of its own, as all are captured here.
+    "max-autotune": partial(peers.torch_compile, mode="max-autotune-no-cudagraphs"),
+}
+QUICK = ("fused", "eager", "channels_last")
+
+
+def title(engine: str) -> str:
+    """With the backend of the one that has several."""
+    return f"fused, {gpu.backend()}" if engine == "fused" else engine
+
+
+def measure(variants: dict[str, Make], subject: Subject, setting: Setting) -> Iterator[dict[str, Any]]:
+    """A row for each variant; those that fail or are wrong have an obstacle instead of times."""
+    x = subject.input_for(setting)
+    inputs = replay.rotated(x)
+    exact = copy.deepcopy(subject.model).to(setting.device, torch.float64)
+    expected = exact(x[:VERIFIED_IMAGES].double()).cpu()
+    rows = {name: {"variant": name, "dtype": setting.dtype, "batch": setting.batch} for name in variants}
+    graphs = {}
+    for name, make in variants.items():
+        row = rows[name]
+        try:
+            function = make(subject, setting)
+            row["error"] = relative_error(function(x)[:VERIFIED_IMAGES], expected)
+            if is_right(row["error"], setting.dtype):
+                graphs[name] = replay.capture(function, inputs)
+            else:
+                row["obstacle"] = f"wrong: off by {row['error']:.2g} of the largest logit"
+        except Exception as error:  # whatever an engine fails with
+            row["obstacle"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    for name, times in replay.replay_times(graphs, len(inputs)).items():
+        rows[name] |= {"runs": len(inputs), **replay.spread(times, setting.batch)}
+    yield from rows.values()
+
+
+def main(engines: list[str] = typer.Argument(None, help=f"Of {', '.join(ENGINES)}.")) -> None:  # noqa: B008
+    """Prints rows."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    variants = {title(engine): ENGINES[engine] for engine in engines or QUICK}
+    with torch.no_grad():
+        for dtype, batch in SETTINGS:
+            setting = Setting(dtype, 1, batch, device="cuda")
+            for row in measure(variants, Subject(setting.width, setting.size, batch), setting):
+                print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

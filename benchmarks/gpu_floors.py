@@ -1,0 +1,262 @@
+"""Prints how fast each stage of MobileNetV2 could run on a GPU if one resource of it were the only limit.
+
+    python benchmarks/gpu_floors.py [--gpu h100] [--dtype float16] [--batch 256] [--counts FILE]...
+
+Floors are microseconds an image. DRAM is what any fused run has to move, each tensor once and the weights
+once a batch; without counts, mma is the multiply-accumulates of the products alone. FILE holds what the
+emulator counted while it ran a stage's kernel (emulator_tile_block_counts prints one): a JSON list of
+
+    {"kernel": "tile_block", "dtype": "float16", "in_channels": 64, "expanded_channels": 384,
+     "out_channels": 64, "stride": 1, "size": 14, "mma_m16n8k8": ..., "shared_wavefronts": ...,
+     "pair_operations": ..., "float_operations": ..., "global_read_bytes": ..., "global_written_bytes": ...}
+
+with all counts of one image; a stem or head has 0 expanded channels, and a stem in one kernel with the block
+behind it, as 16 bits have, expanded channels for what lies between them. Where several kernels were counted
+for a stage, the one whose largest floor is lowest is shown. A sum without all counts is a lower bound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape, describe, mobilenet_v2
+
+WIDTH = 130  # A pipe has none.
+BAR_US = 3.0  # of the sum of largest floors, H100, float16
+
+MMA_MACS = 16 * 8 * 8  # of mma.m16n8k8
+WAVEFRONTS_A_CLOCK = 1  # 128 bytes of a multiprocessor's shared memory
+COUNTS = (
+    *("mma_m16n8k8", "shared_wavefronts", "pair_operations", "float_operations"),
+    *("global_read_bytes", "global_written_bytes"),
+)
+FLOORS = ("DRAM", "L2", "shared", "mma", "FMA")
+
+
+@dataclass(frozen=True)
+class StemBlock:
+    """The stem and the block behind it in one kernel: what lies between them moves nowhere."""
+
+    stem: StemShape
+    block: BlockShape
+
+    @property
+    def batch(self) -> int:
+        return self.stem.batch
+
+    @property
+    def product_macs(self) -> int:
+        return product_macs(self.stem) + product_macs(self.block)
+
+    def floor_bytes(self, dtype: torch.dtype) -> int:
+        between = self.stem.output_bytes(dtype) + self.block.input_bytes(dtype)
+        return self.stem.floor_bytes(dtype) + self.block.floor_bytes(dtype) - between
+
+    def __str__(self) -> str:
+        channels = (self.stem.in_channels, self.stem.out_channels, self.block.out_channels)
+        return f"{self.stem.height}x{self.stem.width} {'-'.join(map(str, channels))} s{self.stem.stride}"
+
+
+Shape = StemShape | BlockShape | HeadShape | StemBlock
+Stage = tuple[int, int, int, int, int]  # input, expanded and output channels, stride, size
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a GPU serves; of a multiprocessor and clock where not said otherwise."""
+
+    name: str
+    multiprocessors: int
+    clock_ghz: float
+    dram_gb_per_s: float
+    l2_bytes: float  # a clock, of all
+    mma_macs: float  # by mma.sync, 16 bit with float32 sums
+    pairs: float  # operations on two 16-bit numbers
+    floats: float  # float32 operations
+
+    def us(self, amount: float, rate: float) -> float:
+        """Time of an amount at a rate of each multiprocessor and clock."""
+        return amount / (rate * self.multiprocessors * self.clock_ghz * 1e3)
+
+
+GPUS = {
+    # Datasheet: SXM5, 132 multiprocessors, 3.35 TB/s, of which copies move 3.0; 1.7 GHz assumed under load,
+    # of 1.98. 989 TFLOP/s dense are 2048 multiply-accumulates, of which mma.sync reaches 62 % (arXiv
+    # 2501.12084). Throughput of arithmetic: CUDA C++ Programming Guide. The L2 cache's 5120 bytes are A100's
+    # (its whitepaper): nothing is published for H100.
+    "h100": Gpu("H100 SXM", 132, 1.7, 3000, 5120, 1270, 128, 128),
+    # Whitepaper: SXM4 80 GB, 108 multiprocessors, 1.41 GHz, which it keeps under load; 2.04 TB/s, of which a
+    # copy is taken to move nine tenths, as on an H100; 312 TFLOP/s dense are 1024 multiply-accumulates.
+    "a100": Gpu("A100 SXM 80 GB", 108, 1.41, 1830, 5120, 1024, 128, 64),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stage's floors in microseconds an image; those that nothing is known of are missing."""
+
+    shape: Shape
+    repeats: int  # of the network
+    kernel: str | None  # that was counted
+    floors: Mapping[str, float]
+
+    @property
+    def largest(self) -> str:
+        return max(self.floors, key=self.floors.__getitem__)
+
+    @property
+    def us(self) -> float:
+        """What the stage's repeats take at least."""
+        return self.repeats * self.floors[self.largest]
+
+
+def stage_of(shape: Shape) -> Stage:
+    if isinstance(shape, StemBlock):
+        stem = shape.stem
+        return stem.in_channels, stem.out_channels, shape.block.out_channels, stem.stride, stem.height
+    expanded = shape.expanded_channels if isinstance(shape, BlockShape) and shape.expand else 0
+    stride = 1 if isinstance(shape, HeadShape) else shape.stride
+    return shape.in_channels, expanded, shape.out_channels, stride, shape.height
+
+
+def stages(batch: int, joined: bool = False) -> Counter[Shape]:
+    """The network's stem, different blocks and head, and how often each is there.
+
+    ``joined``: the stem and the first block are one kernel.
+    """
+    network = mobilenet_v2(batch=batch)
+    first, *others = network.blocks
+    begin = (StemBlock(network.stem, first),) if joined else (network.stem, first)
+    return Counter((*begin, *others, network.head))
+
+
+def product_macs(shape: Shape) -> int:
+    """Multiply-accumulates of a batch's matrix products: all but the depthwise convolution's."""
+    if isinstance(shape, StemBlock):
+        return shape.product_macs
+    if not isinstance(shape, BlockShape):
+        return shape.macs
+    taps = shape.batch * shape.out_height * shape.out_width * shape.expanded_channels * 9
+    return shape.macs - taps
+
+
+def computed_floors(shape: Shape, dtype: torch.dtype, gpu: Gpu) -> dict[str, float]:
+    """What follows from the shape alone."""
+    macs = product_macs(shape) / shape.batch
+    products = (
+        {"FMA": gpu.us(macs, gpu.floats)} if dtype == torch.float32 else {"mma": gpu.us(macs, gpu.mma_macs)}
+    )
+    return {"DRAM": shape.floor_bytes(dtype) / shape.batch / (gpu.dram_gb_per_s * 1e3), **products}
+
+
+def counted_floors(counts: Mapping[str, float], gpu: Gpu) -> dict[str, float]:
+    """What a kernel asks for, an image."""
+    moved = counts["global_read_bytes"] + counts["global_written_bytes"]
+    return {
+        "L2": moved / (gpu.l2_bytes * gpu.clock_ghz * 1e3),
+        "shared": gpu.us(counts["shared_wavefronts"], WAVEFRONTS_A_CLOCK),
+        "mma": gpu.us(counts["mma_m16n8k8"] * MMA_MACS, gpu.mma_macs),
+        "FMA": gpu.us(counts["pair_operations"], gpu.pairs) + gpu.us(counts["float_operations"], gpu.floats),
+    }
+
+
+def rows_of(gpu: Gpu, dtype: torch.dtype, batch: int, counted: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row for each stage, in the network's order; stem and first block are one in 16 bits alone."""
+    network = stages(batch, joined=dtype.itemsize == 2)
+    return [_row(shape, repeats, gpu, dtype, counted) for shape, repeats in network.items()]
+
+
+def _row(
+    shape: Shape, repeats: int, gpu: Gpu, dtype: torch.dtype, counted: Sequence[Mapping[str, Any]]
+) -> Row:
+    computed = computed_floors(shape, dtype, gpu)
+    wanted = (*stage_of(shape), str(dtype).removeprefix("torch."))
+    rows = [
+        Row(shape, repeats, counts["kernel"], computed | counted_floors(counts, gpu))
+        for counts in counted
+        if _key(counts) == wanted
+    ]
+    return min(rows, key=lambda row: row.us, default=Row(shape, repeats, None, computed))
+
+
+def _key(counts: Mapping[str, Any]) -> tuple[Any, ...]:
+    names = ("in_channels", "expanded_channels", "out_channels", "stride", "size", "dtype")
+    return tuple(counts[name] for name in names)
+
+
+def read_counts(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The counts in files. Raises ValueError for a stage that the network has not, or a missing count."""
+    known = {stage_of(shape) for joined in (False, True) for shape in stages(1, joined)}
+    for file in files:
+        for counts in json.loads(file.read_text()):
+            if missing := [name for name in COUNTS if name not in counts]:
+                raise ValueError(f"{file}: missing: {', '.join(missing)}")
+            if _key(counts)[:-1] not in known:
+                raise ValueError(f"{file}: the network has no stage {_key(counts)[:-1]}")
+            yield counts
+
+
+# --- a table ---
+
+
+def table_of(rows: Sequence[Row], gpu: Gpu, dtype: str, batch: int) -> Table:
+    title = f"Floors on {gpu.name}, {dtype}, batch {batch}: microseconds an image"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(("stage", "times", "kernel", *FLOORS, "largest", "all repeats")):
+        table.add_column(column, justify="left" if index in (0, 2, 8) else "right")
+    for row in rows:
+        floors = [f"{row.floors[name]:.3f}" if name in row.floors else "-" for name in FLOORS]
+        cells = (_label(row.shape), str(row.repeats), row.kernel or "not counted", *floors)
+        table.add_row(*cells, row.largest, f"{row.us:.3f}")
+    return table
+
+
+def _label(shape: Shape) -> str:
+    return str(shape) if isinstance(shape, StemBlock) else describe(shape)
+
+
+def summary(rows: Sequence[Row], bar_us: float | None) -> str:
+    """The sum of the largest floors, beside the bar where there is one."""
+    total = sum(row.us for row in rows)
+    uncounted = sum(row.repeats for row in rows if row.kernel is None)
+    text = f"Sum of the largest floors: {total:.2f} us an image, {1e3 / total:.0f} thousand images/s"
+    if uncounted:
+        text += f"; a lower bound: {uncounted} of {sum(row.repeats for row in rows)} stages are not counted"
+    if bar_us is not None:
+        verdict = "missed" if total > bar_us else "not settled" if uncounted else "kept"
+        text += f". The bar is {bar_us} us: {verdict}"
+    return text + "."
+
+
+def main(
+    gpu: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(GPUS)}; all by default.")] = None,
+    dtype: Annotated[Literal["float16", "bfloat16", "float32"], typer.Option(help="Of tensors.")] = "float16",
+    batch: Annotated[int, typer.Option(min=1, help="Images that share the weights' traffic.")] = 256,
+    counts: Annotated[list[Path] | None, typer.Option(help="What the emulator counted.")] = None,
+) -> None:
+    """Prints a table for each GPU."""
+    if unknown := [name for name in gpu or () if name not in GPUS]:
+        raise typer.BadParameter(f"expected of {', '.join(GPUS)}, got {unknown[0]!r}", param_hint="--gpu")
+    try:
+        counted = list(read_counts(counts or ()))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint="--counts") from None
+    for name in gpu or GPUS:
+        rows = rows_of(GPUS[name], getattr(torch, dtype), batch, counted)
+        Console(width=WIDTH).print(table_of(rows, GPUS[name], dtype, batch))
+        print(summary(rows, BAR_US if (name, dtype) == ("h100", "float16") else None) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,75 @@
+// A race-free exchange through shared memory, and with the argument's name what it lacks then: ThreadSanitizer has to report
+// each (cmake/tests.cmake), or its silence about the kernels would prove nothing.
+#include <cstdio>
+#include <string_view>
+
+#include "cuda/ptx.cuh"
+
+namespace {
+
+using namespace mnv2::cuda;
+
+constexpr int threads = 64, rounds = 3;
+
+struct Plan {
+    bool barrier_before_reads = true;   // of the whole block
+    bool barrier_before_writes = true;  // of the next round, into what was read
+    bool warp_barrier = true;
+    bool wait_before_barrier = true;  // for the copy
+};
+
+struct Arguments {
+    const float4* from;
+    float* sums;
+    Plan plan;
+};
+
+__global__ void exchange_kernel(Arguments p)
+{
+    MNV2_DYNAMIC_SHARED(shared);
+    auto* const copied = reinterpret_cast<float4*>(shared);
+    auto* const written = reinterpret_cast<float*>(shared + threads * sizeof(float4));
+    const int i = threadIdx.x, in_other_warp = (i + 32) % threads, in_warp = i / 32 * 32 + (i + 1) % 32;
+    float sum = 0.0f;
+    for (int round = 0; round < rounds; ++round) {
+        ptx::cp_async16(copied + i, p.from + i);
+        ptx::cp_async_commit();
+        if (p.plan.wait_before_barrier) ptx::cp_async_wait<0>();
+        if (p.plan.barrier_before_reads) __syncthreads();
+        ptx::cp_async_wait<0>();
+        sum += copied[in_other_warp].x;
+
+        // Lanes of a warp meet in an mma, but it orders no memory.
+        written[i] = sum;
+        float c[4] = {};
+        const uint32_t a[2] = {};
+        ptx::mma_m16n8k8<__half>(c, a, 0);
+        if (p.plan.warp_barrier) __syncwarp();
+        sum += written[in_warp] + c[0];
+        if (p.plan.barrier_before_writes) __syncthreads();
+    }
+    p.sums[i] = sum;
+}
+
+// Whether fault names one, and what the exchange lacks then.
+bool plan_of(std::string_view fault, Plan& plan)
+{
+    if (fault == "barrier_before_reads") return !(plan.barrier_before_reads = false);
+    if (fault == "barrier_before_writes") return !(plan.barrier_before_writes = false);
+    if (fault == "warp_barrier") return !(plan.warp_barrier = false);
+    if (fault == "wait_before_barrier") return !(plan.wait_before_barrier = false);
+    return fault.empty();
+}
+
+}  // namespace
+
+int main(int count, char** arguments)
+{
+    Plan plan;
+    if (!plan_of(count > 1 ? arguments[1] : "", plan)) return 1;
+    alignas(16) float4 from[threads] = {};
+    float sums[threads];
+    const size_t shared_bytes = threads * (sizeof(float4) + sizeof(float));
+    launch_kernel(exchange_kernel, dim3(2), dim3(threads), shared_bytes, nullptr, Arguments{from, sums, plan});
+    std::printf("done\n");
+}
