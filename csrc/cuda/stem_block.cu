@@ -50,20 +50,23 @@ private:
     // Of the B fragments' diagonals, a lane has the one number whose row and column are the same.
     __device__ uint32_t depthwise_word(int at) const
     {
-        if (at < stem_block_channels) return ptx::float_word(depthwise.bias_of(at));
-        at -= stem_block_channels;
-        const int tap = at / DepthwiseFragments::tap_words, lane = at % DepthwiseFragments::tap_words / lane_words;
+        if (at < DepthwiseFragments::bias_words)
+            return ptx::float_word(depthwise.bias_of(BiasFragments<lane_words>::channel_of(at)));
+        at -= DepthwiseFragments::bias_words;
+        const int piece = at / DepthwiseFragments::piece_words, lane = at % DepthwiseFragments::piece_words / 4;
         const int quad = lane % 4, column = lane / 4;
         if (column / 2 != quad) return 0;
-        const int channel = quad * lane_channels + at % lane_words * 2 + column % 2;
+        const int channel = quad * lane_channels + DepthwiseFragments::word_of(piece, at % 4) * 2 + column % 2;
+        const int tap = DepthwiseFragments::tap_of(piece, at % 4);
         const float weight = scaled_weight(depthwise, stem_block_channels, kernel_taps, channel, tap);
         return column % 2 == 0 ? ptx::pack2<T>(weight, 0.0f) : ptx::pack2<T>(0.0f, weight);
     }
 
     __device__ uint32_t project_word(int at) const
     {
-        if (at < stem_block_out_channels) return ptx::float_word(project.bias_of(at));
-        at -= stem_block_out_channels;
+        constexpr int bias_words = BiasFragments<project_column_tiles>::words;
+        if (at < bias_words) return ptx::float_word(project.bias_of(BiasFragments<project_column_tiles>::channel_of(at)));
+        at -= bias_words;
         const int fragment = at / StemFragments::fragment_words, lane = at % StemFragments::fragment_words / 2;
         const int step = fragment / project_column_tiles, tile = fragment % project_column_tiles, column = lane / 4;
         const int channel = column / 2 * 4 + tile * 2 + column % 2;

@@ -20,48 +20,70 @@ namespace mnv2::cuda {
 constexpr int stem_block_channels = stem_group_channels;  // between stem and projection
 constexpr int stem_block_out_channels = 16;
 constexpr int lane_channels = stem_block_channels / 4, lane_words = lane_channels / 2;
+constexpr int pixel_pair_bytes = 4 * 2 * static_cast<int>(sizeof(uint32_t));  // four lanes' words in two rows
 constexpr int project_column_tiles = stem_block_out_channels / 8, project_steps = stem_block_channels / 16;
+
+// Rows come in pairs: in shared memory a pair is four planes, one for each word of a lane, of the words of both rows side by
+// side. So a load brings what mma wants in neighbouring registers, and little is moved.
+struct RowPair {
+    uint32_t at[lane_words][3][2];  // of three pixels
+
+    template <class Block>
+    __device__ __forceinline__ void load(const uint8_t* from)
+    {
+#pragma unroll
+        for (int word = 0; word < lane_words; ++word)
+#pragma unroll
+            for (int i = 0; i < 3; ++i) {
+                const uint2 rows = *reinterpret_cast<const uint2*>(from + word * Block::plane_bytes + i * pixel_pair_bytes);
+                at[word][i][0] = rows.x, at[word][i][1] = rows.y;
+            }
+    }
+};
 
 // The depthwise convolution as products with diagonal matrices, whose sums are float32 at the price of a fifth of the
 // instructions that multiply-adds in float take. 0 times a NaN spreads it to other channels of its pixel; so does the
 // projection.
 struct DepthwiseFragments {
-    static constexpr int tap_words = 32 * lane_words;
-    static constexpr int words = stem_block_channels + static_cast<int>(kernel_taps) * tap_words;
+    static constexpr int lane_pieces = static_cast<int>(kernel_taps), piece_words = 32 * 4;  // of four words a lane
+    static constexpr int bias_words = BiasFragments<lane_words>::words, words = bias_words + lane_pieces * piece_words;
 
-    uint32_t taps[lane_words][kernel_taps];
-    float bias[lane_channels];
+    // Of each row's taps the two first are neighbours, as mma wants them.
+    uint32_t two[3][lane_words][2], one[3][lane_words];
 
     __device__ __forceinline__ DepthwiseFragments(const uint32_t* packed, int lane)
     {
+        const auto* const pieces = reinterpret_cast<const uint4*>(packed + bias_words) + lane;
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const float4 four = reinterpret_cast<const float4*>(packed)[lane % 4 * 2 + i];
-            bias[i * 4] = four.x, bias[i * 4 + 1] = four.y, bias[i * 4 + 2] = four.z, bias[i * 4 + 3] = four.w;
-        }
+        for (int ky = 0; ky < 3; ++ky) {
 #pragma unroll
-        for (int tap = 0; tap < kernel_taps; ++tap) {
-            const uint4 four = reinterpret_cast<const uint4*>(packed + stem_block_channels + tap * tap_words)[lane];
-            taps[0][tap] = four.x, taps[1][tap] = four.y, taps[2][tap] = four.z, taps[3][tap] = four.w;
+            for (int i = 0; i < 2; ++i) {
+                const uint4 four = pieces[(ky * 3 + i) * 32];
+                two[ky][i * 2][0] = four.x, two[ky][i * 2][1] = four.y;
+                two[ky][i * 2 + 1][0] = four.z, two[ky][i * 2 + 1][1] = four.w;
+            }
+            const uint4 four = pieces[(ky * 3 + 2) * 32];
+            one[ky][0] = four.x, one[ky][1] = four.y, one[ky][2] = four.z, one[ky][3] = four.w;
         }
     }
 
-    // Two outputs of a column, for the lane's channels 2 word and 2 word + 1. rows are four rows of three pixels.
+    // Word and tap of the word at a place of a lane's pieces.
+    __host__ __device__ static constexpr int word_of(int piece, int i) { return piece % 3 == 2 ? i : piece % 3 * 2 + i / 2; }
+    __host__ __device__ static constexpr int tap_of(int piece, int i) { return piece / 3 * 3 + (piece % 3 == 2 ? 2 : i % 2); }
+
+    // Two outputs of a column, for the lane's channels 2 word and 2 word + 1.
     template <class T>
-    __device__ __forceinline__ void convolve(const uint32_t (&rows)[4][3][lane_words], int word, float (&sums)[4]) const
+    __device__ __forceinline__ void convolve(const RowPair& first, const RowPair& second, int word, const float (&bias)[4],
+                                             float (&sums)[4]) const
     {
-        const float start[4] = {bias[2 * word], bias[2 * word + 1], bias[2 * word], bias[2 * word + 1]};
-        const auto pixel = [&](int tap, int i) { return rows[tap / 3 + i][tap % 3][word]; };
-#pragma unroll
-        for (int tap = 0; tap + 1 < kernel_taps; tap += 2) {
-            const uint32_t a[4] = {pixel(tap, 0), pixel(tap, 1), pixel(tap + 1, 0), pixel(tap + 1, 1)};
-            if (tap == 0)
-                ptx::mma_m16n8k16<T>(sums, a, taps[word], start);
-            else
-                ptx::mma_m16n8k16<T>(sums, a, taps[word] + tap, sums);
-        }
-        constexpr int last = kernel_taps - 1;
-        ptx::mma_m16n8k8<T>(sums, {pixel(last, 0), pixel(last, 1)}, taps[word][last]);
+        const auto add_row = [&](int ky, auto pixel, const float (&from)[4]) {
+            const uint32_t a[4] = {pixel(0, 0), pixel(0, 1), pixel(1, 0), pixel(1, 1)}, last[2] = {pixel(2, 0), pixel(2, 1)};
+            ptx::mma_m16n8k16<T>(sums, a, two[ky][word], from);
+            ptx::mma_m16n8k8<T>(sums, last, one[ky][word]);
+        };
+        add_row(0, [&](int kx, int i) { return first.at[word][kx][i]; }, bias);
+        add_row(1, [&](int kx, int i) { return i == 0 ? first.at[word][kx][1] : second.at[word][kx][0]; }, sums);
+        add_row(2, [&](int kx, int i) { return second.at[word][kx][i]; }, sums);
     }
 };
 
@@ -73,17 +95,17 @@ struct StemBlock {
     static constexpr int stride = stem_stride, blocks_per_sm = 3;  // of 168 registers a thread
     static constexpr int rows = tile_rows, columns = 16, warps = 4, threads = 32 * warps;
     static constexpr int column_warps = columns / 8, strip_rows = rows / (warps / column_warps);
-    static constexpr int hidden_rows = rows + 2, hidden_columns = columns + 2, hidden = hidden_rows * hidden_columns;
-    static constexpr int pixel_bytes = stem_block_channels * 2;
+    static constexpr int hidden_rows = rows + 2, hidden_columns = columns + 2, hidden_pairs = hidden_rows / 2 * hidden_columns;
+    static constexpr int plane_bytes = hidden_columns * pixel_pair_bytes, pair_bytes = lane_words * plane_bytes;
     using Tile = StemTile<T, stride, hidden_rows, hidden_columns>;
-    static constexpr int hidden_at = (Tile::bytes + 127) / 128 * 128, shared_bytes = hidden_at + hidden * pixel_bytes;
+    static constexpr int hidden_at = (Tile::bytes + 127) / 128 * 128, shared_bytes = hidden_at + hidden_rows / 2 * pair_bytes;
 
     static constexpr int depthwise_at = StemFragments::words;
     static constexpr int project_at = depthwise_at + DepthwiseFragments::words;
     static constexpr int project_words =
-        stem_block_out_channels + project_steps * project_column_tiles * StemFragments::fragment_words;
+        BiasFragments<project_column_tiles>::words + project_steps * project_column_tiles * StemFragments::fragment_words;
     static constexpr int packed_words = project_at + project_words;
-    static_assert(strip_rows % 2 == 0);
+    static_assert(strip_rows % 2 == 0 && hidden_rows % 2 == 0);
 };
 
 struct StemBlockArguments {
@@ -105,66 +127,96 @@ __device__ __forceinline__ void fill_hidden(const StemBlockArguments& p, const u
     using T = typename Block::T;
     const int lane = threadIdx.x % 32, quad = lane % 4;
     const uint32_t high = ptx::pack2<T>(p.stem_high, p.stem_high);
+    const bool border = first_row < 0 || first_column < 0 || first_row + Block::hidden_rows > p.hidden_height ||
+                        first_column + Block::hidden_columns > p.hidden_width;
     StemFragments weights;
     weights.load(p.packed, lane);
-    for (int first = threadIdx.x / 32 * 16; first < Block::hidden; first += Block::warps * 16) {
-        const int pixels[2] = {first + lane / 4, first + lane / 4 + 8};
+    for (int first = threadIdx.x / 32 * 8; first < Block::hidden_pairs; first += Block::warps * 8) {
+        const int at = min(first + lane / 4, Block::hidden_pairs - 1);
+        const int pair = at / Block::hidden_columns, column = at % Block::hidden_columns;
         uint32_t windows[2][stem_slots];
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const int pixel = min(pixels[i], Block::hidden - 1);
-            Block::Tile::load_window(inputs, pixel / Block::hidden_columns, pixel % Block::hidden_columns, quad, windows[i]);
-        }
+        for (int i = 0; i < 2; ++i) Block::Tile::load_window(inputs, pair * 2 + i, column, quad, windows[i]);
         float sums[stem_column_tiles][4];
         __syncwarp();
         weights.convolve<T>(windows[0], windows[1], sums);
+        uint32_t pairs[stem_column_tiles][2];
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            if (pixels[i] >= Block::hidden) continue;
-            const int y = first_row + pixels[i] / Block::hidden_columns, x = first_column + pixels[i] % Block::hidden_columns;
-            const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p.hidden_height) &&
-                                static_cast<unsigned>(x) < static_cast<unsigned>(p.hidden_width);
-            uint32_t pairs[stem_column_tiles];
-#pragma unroll
-            for (int n = 0; n < stem_column_tiles; ++n) {
-                const uint32_t pair = ptx::min2<T>(ptx::pack2_relu<T>(sums[n][2 * i], sums[n][2 * i + 1]), high);
-                pairs[n] = inside ? pair : 0u;
-            }
-            *reinterpret_cast<uint4*>(hidden + pixels[i] * Block::pixel_bytes + quad * 16) = {pairs[0], pairs[1], pairs[2],
-                                                                                              pairs[3]};
+        for (int i = 0; i < 2 * stem_column_tiles; ++i) {
+            const float (&sum)[4] = sums[i / 2];
+            pairs[i / 2][i % 2] = ptx::min2<T>(ptx::pack2_relu<T>(sum[i % 2 * 2], sum[i % 2 * 2 + 1]), high);
         }
-    }
-}
-
-__device__ __forceinline__ void load_row(const uint8_t* left, int pixel_bytes, uint32_t (&row)[3][lane_words])
-{
+        if (border) {
 #pragma unroll
-    for (int i = 0; i < 3; ++i) {
-        const uint4 four = *reinterpret_cast<const uint4*>(left + i * pixel_bytes);
-        row[i][0] = four.x, row[i][1] = four.y, row[i][2] = four.z, row[i][3] = four.w;
+            for (int i = 0; i < 2; ++i) {
+                const int y = first_row + pair * 2 + i, x = first_column + column;
+                const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p.hidden_height) &&
+                                    static_cast<unsigned>(x) < static_cast<unsigned>(p.hidden_width);
+#pragma unroll
+                for (int n = 0; n < stem_column_tiles; ++n) pairs[n][i] = inside ? pairs[n][i] : 0u;
+            }
+        }
+        if (first + lane / 4 >= Block::hidden_pairs) continue;
+        uint8_t* const to = hidden + pair * Block::pair_bytes + column * pixel_pair_bytes + quad * 8;
+#pragma unroll
+        for (int n = 0; n < stem_column_tiles; ++n)
+            *reinterpret_cast<uint2*>(to + n * Block::plane_bytes) = {pairs[n][0], pairs[n][1]};
     }
 }
 
 // The projection's fragments: lanes of index quad have the channels from 4 quad on.
 struct ProjectFragments {
     uint32_t b[project_steps][project_column_tiles][2];
-    float bias[project_column_tiles][2];
+    BiasFragments<project_column_tiles> bias;
 
     __device__ __forceinline__ ProjectFragments(const uint32_t* packed, int lane)
     {
-        const float4 four = reinterpret_cast<const float4*>(packed)[lane % 4];
-        bias[0][0] = four.x, bias[0][1] = four.y, bias[1][0] = four.z, bias[1][1] = four.w;
+        bias.load(packed, lane % 4);
 #pragma unroll
         for (int step = 0; step < project_steps; ++step)
 #pragma unroll
             for (int n = 0; n < project_column_tiles; ++n) {
-                const uint32_t* const from =
-                    packed + stem_block_out_channels + (step * project_column_tiles + n) * StemFragments::fragment_words;
+                const uint32_t* const from = packed + BiasFragments<project_column_tiles>::words +
+                                             (step * project_column_tiles + n) * StemFragments::fragment_words;
                 const uint2 pair = reinterpret_cast<const uint2*>(from)[lane];
                 b[step][n][0] = pair.x, b[step][n][1] = pair.y;
             }
     }
 };
+
+// Two rows of outputs, from the pairs of rows that they see; as many as exist are stored.
+template <class Block>
+__device__ __forceinline__ void make_rows(const StemBlockArguments& p, const DepthwiseFragments& depthwise,
+                                          const ProjectFragments& project, const RowPair& first, const RowPair& second,
+                                          typename Block::T* pixel, int row_step, int rows)
+{
+    using T = typename Block::T;
+    const uint32_t high = ptx::pack2<T>(p.high, p.high);
+    BiasFragments<lane_words> bias;  // loaded anew, as registers are scarce
+    bias.load(p.packed + Block::depthwise_at, threadIdx.x % 4);
+    uint32_t a[project_steps][4];
+#pragma unroll
+    for (int word = 0; word < lane_words; ++word) {
+        float sums[4];
+        depthwise.convolve<T>(first, second, word, bias.at[word], sums);
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+            a[word / 2][word % 2 * 2 + i] = ptx::min2<T>(ptx::pack2_relu<T>(sums[2 * i], sums[2 * i + 1]), high);
+    }
+    float result[project_column_tiles][4];
+#pragma unroll
+    for (int n = 0; n < project_column_tiles; ++n) {
+        ptx::mma_m16n8k16<T>(result[n], a[0], project.b[0][n], project.bias.at[n]);
+        ptx::mma_m16n8k16<T>(result[n], a[1], project.b[1][n], result[n]);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        if (i < rows)
+            *reinterpret_cast<uint2*>(pixel + i * row_step) = {ptx::pack2<T>(result[0][2 * i], result[0][2 * i + 1]),
+                                                               ptx::pack2<T>(result[1][2 * i], result[1][2 * i + 1])};
+    }
+    __syncwarp();
+}
 
 // A warp's outputs: eight columns of a strip of rows.
 template <class Block>
@@ -174,52 +226,26 @@ __device__ __forceinline__ void make_strip(const StemBlockArguments& p, const ui
     using T = typename Block::T;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane % 4;
     const int row = warp / Block::column_warps * Block::strip_rows, column = warp % Block::column_warps * 8 + lane / 4;
-    const uint32_t high = ptx::pack2<T>(p.high, p.high);
     const ProjectFragments project(p.packed + Block::project_at, lane);
     const DepthwiseFragments depthwise(p.packed + Block::depthwise_at, lane);
-    constexpr int row_bytes = Block::hidden_columns * Block::pixel_bytes;
-    const uint8_t* from = hidden + row * row_bytes + column * Block::pixel_bytes + quad * 16;
-    uint32_t rows[4][3][lane_words];
-    load_row(from, Block::pixel_bytes, rows[2]);
-    load_row(from + row_bytes, Block::pixel_bytes, rows[3]);
+    const int x = first_column + column, row_step = p.out_width * stem_block_out_channels;
+    T* pixel = static_cast<T*>(p.y) + (image * p.out_height + first_row + row) * row_step +
+               static_cast<int64_t>(x) * stem_block_out_channels + quad * 4;
+    const bool exists = x < p.out_width;
 
-    const int x = first_column + column;
-    T* const output = static_cast<T*>(p.y) + image * p.out_height * p.out_width * stem_block_out_channels;
+    const uint8_t* from = hidden + row / 2 * Block::pair_bytes + column * pixel_pair_bytes + quad * 8;
+    RowPair pairs[2];
+    pairs[0].load<Block>(from);
 #pragma unroll 1
-    for (int y = first_row + row; y < first_row + row + Block::strip_rows && y < p.out_height; y += 2) {
-        from += 2 * row_bytes;
+    for (int left = min(Block::strip_rows, p.out_height - first_row - row); left > 0; left -= 4) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-#pragma unroll
-            for (int j = 0; j < 3 * lane_words; ++j)
-                rows[i][j / lane_words][j % lane_words] = rows[i + 2][j / lane_words][j % lane_words];
+            if (left <= 2 * i) continue;
+            from += Block::pair_bytes;
+            pairs[1 - i].load<Block>(from);
+            make_rows<Block>(p, depthwise, project, pairs[i], pairs[1 - i], pixel, row_step, exists ? left - 2 * i : 0);
+            pixel += 2 * row_step;
         }
-#pragma unroll
-        for (int i = 0; i < 2; ++i) load_row(from + i * row_bytes, Block::pixel_bytes, rows[i + 2]);
-        uint32_t a[project_steps][4];
-#pragma unroll
-        for (int word = 0; word < lane_words; ++word) {
-            float sums[4];
-            depthwise.convolve<T>(rows, word, sums);
-#pragma unroll
-            for (int i = 0; i < 2; ++i)
-                a[word / 2][word % 2 * 2 + i] = ptx::min2<T>(ptx::pack2_relu<T>(sums[2 * i], sums[2 * i + 1]), high);
-        }
-        float result[project_column_tiles][4];
-#pragma unroll
-        for (int n = 0; n < project_column_tiles; ++n) {
-            const float start[4] = {project.bias[n][0], project.bias[n][1], project.bias[n][0], project.bias[n][1]};
-            ptx::mma_m16n8k16<T>(result[n], a[0], project.b[0][n], start);
-            ptx::mma_m16n8k16<T>(result[n], a[1], project.b[1][n], result[n]);
-        }
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            if (y + i >= p.out_height || x >= p.out_width) continue;
-            T* const pixel = output + (static_cast<int64_t>(y + i) * p.out_width + x) * stem_block_out_channels;
-            *reinterpret_cast<uint2*>(pixel + quad * 4) = {ptx::pack2<T>(result[0][2 * i], result[0][2 * i + 1]),
-                                                           ptx::pack2<T>(result[1][2 * i], result[1][2 * i + 1])};
-        }
-        __syncwarp();
     }
 }
 

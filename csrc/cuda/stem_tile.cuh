@@ -85,8 +85,8 @@ __device__ __forceinline__ void read_part(const StemInput& x, const StemPart& pa
             read(i / part.columns % part.rows, i % part.columns, i / part.columns / part.rows);
 }
 
-// Pieces of a row, which begin a number ahead of 16 bytes where the row's first number that is wanted has an odd index: so
-// it ends up at an even one of the tile, and windows of stride 2 are whole words.
+// Where the pieces of a row begin: shift numbers ahead of 16 bytes, one where the row's first number that is wanted has an odd
+// index. So it ends up at an even one of the tile, and windows of stride 2 are whole words.
 struct StemPieces {
     int first, shift;  // of the row that is read, which may be outside the image
 
@@ -95,19 +95,32 @@ struct StemPieces {
         shift = wanted & 1;
         first = ((wanted + shift) & ~(stem_piece - 1)) - shift;
     }
+};
 
-    // row may be null, and is outside its image then.
+// Eight numbers of a row: the one before 16 bytes and seven of them, or all eight.
+template <int shift>
+struct StemPiece {
+    uint32_t before, words[4];
+
+    // Those that are not inside are zero.
     template <class T>
-    __device__ __forceinline__ uint4 load(const T* row, int length, int index) const
+    __device__ __forceinline__ void load(const T* aligned, bool inside, bool before_inside)
     {
-        const int at = first + shift + index * stem_piece;
-        const auto inside = [&](int i) { return row != nullptr && static_cast<unsigned>(i) < static_cast<unsigned>(length); };
-        const uint4 words = inside(at) ? *reinterpret_cast<const uint4*>(row + at) : uint4{};
-        if (!shift) return words;
-        const uint32_t before = inside(at - 1) ? *reinterpret_cast<const uint16_t*>(row + at - 1) : 0u;
-        return {before | words.x << 16, words.x >> 16 | words.y << 16, words.y >> 16 | words.z << 16,
-                words.z >> 16 | words.w << 16};
+        const uint4 four = inside ? *reinterpret_cast<const uint4*>(aligned) : uint4{};
+        words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
+        if constexpr (shift != 0) before = before_inside ? *reinterpret_cast<const uint16_t*>(aligned - 1) : 0u;
     }
+
+    // Number i in the upper half, below it other's number j.
+    __device__ __forceinline__ static uint32_t join(const StemPiece& other, int j, const StemPiece& upper, int i)
+    {
+        const uint32_t a = other.word(j), b = upper.word(i);
+        const bool high_a = (j - shift) % 2 == 1, high_b = (i - shift) % 2 == 1;
+        return (high_a ? a >> 16 : a & 0xffffu) | (high_b ? b & 0xffff0000u : b << 16);
+    }
+
+private:
+    __device__ __forceinline__ uint32_t word(int i) const { return i < shift ? before : words[(i - shift) / 2]; }
 };
 
 // The inputs of tiles of rows x columns outputs, in shared memory.
@@ -125,44 +138,32 @@ struct StemTile {
     // pixels of a row find the rows' last numbers in different banks.
     static constexpr int least_words = plane_pieces * stem_piece * stem_channels / 2 + (stride == 1);
     static constexpr int row_words = (least_words + 7) / 16 * 16 + 8;
-    static constexpr int bytes = in_rows * row_words * static_cast<int>(sizeof(uint32_t));
+    static constexpr int row_bytes = row_words * static_cast<int>(sizeof(uint32_t)), bytes = in_rows * row_bytes;
 
     // Fills the tile with the inputs from row and column on, and returns where they begin.
     __device__ __forceinline__ static const uint8_t* read(const StemInput& x, int64_t image, int row, int column, uint8_t* tile,
                                                           int thread, int threads)
     {
         const T* const data = static_cast<const T*>(x.data) + image * x.stride_n;
-        const auto row_of = [&](int y) {
-            const bool inside = static_cast<unsigned>(row + y) < static_cast<unsigned>(x.height);
-            return inside ? data + (row + y) * x.stride_h : nullptr;
-        };
-        const auto words_of = [&](int y) { return tile + y * row_words * static_cast<int>(sizeof(uint32_t)); };
         if (x.layout == StemLayout::planes) {
             const StemPieces pieces(column);
-#pragma unroll 1
-            for (int i = thread; i < in_rows * plane_pieces; i += threads) {
-                const int y = i / plane_pieces, piece = i % plane_pieces;
-                const T* const from = row_of(y);
-                uint4 planes[stem_channels];
-#pragma unroll
-                for (int c = 0; c < stem_channels; ++c)
-                    planes[c] = pieces.load(from ? from + c * x.stride_c : from, x.width, piece);
-                interleave(planes, reinterpret_cast<uint4*>(words_of(y)) + piece * stem_channels);
-            }
+            if (pieces.shift)
+                read_planes<1>(x, data, row, pieces.first, tile, thread, threads);
+            else
+                read_planes<0>(x, data, row, pieces.first, tile, thread, threads);
             return tile + (column - pieces.first) * stem_channels * static_cast<int>(sizeof(T));
         }
         if (x.layout == StemLayout::pixels) {
             const StemPieces pieces(column * stem_channels);
-#pragma unroll 1
-            for (int i = thread; i < in_rows * pixel_pieces; i += threads) {
-                const int y = i / pixel_pieces, piece = i % pixel_pieces;
-                reinterpret_cast<uint4*>(words_of(y))[piece] = pieces.load(row_of(y), x.width * stem_channels, piece);
-            }
+            if (pieces.shift)
+                read_pixels<1>(x, data, row, pieces.first, tile, thread, threads);
+            else
+                read_pixels<0>(x, data, row, pieces.first, tile, thread, threads);
             return tile + (column * stem_channels - pieces.first) * static_cast<int>(sizeof(T));
         }
         read_part<T>(x, {image, row, column, in_rows, in_columns, 0, stem_channels}, thread, threads,
                      [&](int y, int x_at, int channel, T value) {
-                         reinterpret_cast<T*>(words_of(y))[x_at * stem_channels + channel] = value;
+                         reinterpret_cast<T*>(tile + y * row_bytes)[x_at * stem_channels + channel] = value;
                      });
         return tile;
     }
@@ -179,21 +180,59 @@ struct StemTile {
     }
 
 private:
-    // Eight pixels of three planes.
-    __device__ __forceinline__ static void interleave(const uint4 (&planes)[stem_channels], uint4* to)
+    // Calls visit(row of the tile, piece, 16 bytes of the image, whether they and the number before them are inside) for every
+    // piece of a tile whose rows begin at first.
+    template <int shift, int row_pieces, class Visit>
+    __device__ __forceinline__ static void for_pieces(const StemInput& x, const T* data, int length, int row, int first,
+                                                      uint8_t* tile, int thread, int threads, const Visit& visit)
     {
-        uint32_t words[stem_piece / 2 * stem_channels];
-        const auto pair = [&](int i, uint32_t a, uint32_t b, uint32_t c) {
-            words[i * 3] = (a & 0xffffu) | b << 16;
-            words[i * 3 + 1] = (c & 0xffffu) | (a & 0xffff0000u);
-            words[i * 3 + 2] = b >> 16 | (c & 0xffff0000u);
-        };
-        pair(0, planes[0].x, planes[1].x, planes[2].x);
-        pair(1, planes[0].y, planes[1].y, planes[2].y);
-        pair(2, planes[0].z, planes[1].z, planes[2].z);
-        pair(3, planes[0].w, planes[1].w, planes[2].w);
+#pragma unroll 1
+        for (int i = thread; i < in_rows * row_pieces; i += threads) {
+            const int y = i / row_pieces, piece = i % row_pieces, at = first + shift + piece * stem_piece;
+            const bool row_inside = static_cast<unsigned>(row + y) < static_cast<unsigned>(x.height);
+            visit(tile + y * row_bytes, piece, data + (row + y) * x.stride_h + at,
+                  row_inside && static_cast<unsigned>(at) < static_cast<unsigned>(length),
+                  row_inside && static_cast<unsigned>(at - 1) < static_cast<unsigned>(length));
+        }
+    }
+
+    template <int shift>
+    __device__ __forceinline__ static void read_planes(const StemInput& x, const T* data, int row, int first, uint8_t* tile,
+                                                       int thread, int threads)
+    {
+        for_pieces<shift, plane_pieces>(
+            x, data, x.width, row, first, tile, thread, threads,
+            [&](uint8_t* to, int piece, const T* from, bool inside, bool before_inside) {
+                StemPiece<shift> planes[stem_channels];
 #pragma unroll
-        for (int i = 0; i < stem_channels; ++i) to[i] = {words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]};
+                for (int c = 0; c < stem_channels; ++c) planes[c].load(from + c * x.stride_c, inside, before_inside);
+                uint32_t words[stem_piece / 2 * stem_channels];
+#pragma unroll
+                for (int i = 0; i < stem_piece / 2 * stem_channels; ++i) {
+                    const int low = 2 * i, high = 2 * i + 1;
+                    words[i] = StemPiece<shift>::join(planes[low % stem_channels], low / stem_channels,
+                                                      planes[high % stem_channels], high / stem_channels);
+                }
+                uint4* const pixels = reinterpret_cast<uint4*>(to) + piece * stem_channels;
+#pragma unroll
+                for (int i = 0; i < stem_channels; ++i)
+                    pixels[i] = {words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]};
+            });
+    }
+
+    template <int shift>
+    __device__ __forceinline__ static void read_pixels(const StemInput& x, const T* data, int row, int first, uint8_t* tile,
+                                                       int thread, int threads)
+    {
+        for_pieces<shift, pixel_pieces>(x, data, x.width * stem_channels, row, first, tile, thread, threads,
+                                        [&](uint8_t* to, int index, const T* from, bool inside, bool before_inside) {
+                                            StemPiece<shift> piece;
+                                            piece.load(from, inside, before_inside);
+                                            const auto word = [&](int i) {
+                                                return StemPiece<shift>::join(piece, 2 * i, piece, 2 * i + 1);
+                                            };
+                                            reinterpret_cast<uint4*>(to)[index] = {word(0), word(1), word(2), word(3)};
+                                        });
     }
 
     // With stride 1 every other window starts in the middle of a word.
@@ -206,25 +245,43 @@ private:
     }
 };
 
-// A group of output channels as a lane holds it: packed as 32 biases and the B fragments. Lanes of index quad hold the eight
+// Biases as mma takes them, so that they are not copied for each product: of every column tile the pair of channels of a lane's
+// quad, twice.
+template <int column_tiles>
+struct BiasFragments {
+    static constexpr int words = 4 * column_tiles * 4;
+
+    float at[column_tiles][4];
+
+    __device__ __forceinline__ void load(const uint32_t* packed, int quad)
+    {
+#pragma unroll
+        for (int n = 0; n < column_tiles; ++n) {
+            const float4 four = reinterpret_cast<const float4*>(packed)[quad * column_tiles + n];
+            at[n][0] = four.x, at[n][1] = four.y, at[n][2] = four.z, at[n][3] = four.w;
+        }
+    }
+
+    // The channel of a word; quads have 2 column_tiles neighbours.
+    __host__ __device__ static constexpr int channel_of(int word)
+    {
+        return word / (column_tiles * 4) * column_tiles * 2 + word / 4 % column_tiles * 2 + word % 2;
+    }
+};
+
+// A group of output channels as a lane holds it: packed as biases and B fragments. Lanes of index quad hold the eight
 // channels from 8 quad on, as columns 2 quad, 2 quad + 1 of four tiles.
 struct StemFragments {
-    static constexpr int bias_words = stem_group_channels;
+    static constexpr int bias_words = BiasFragments<stem_column_tiles>::words;
     static constexpr int fragment_words = 64;
     static constexpr int words = bias_words + stem_depth_steps * stem_column_tiles * fragment_words;
 
     uint32_t b[stem_depth_steps][stem_column_tiles][2];
-    float bias[stem_column_tiles][2];
+    BiasFragments<stem_column_tiles> bias;
 
     __device__ __forceinline__ void load(const uint32_t* group, int lane)
     {
-        const auto* const biases = reinterpret_cast<const float4*>(group) + lane % 4 * 2;
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const float4 four = biases[i];
-            bias[2 * i][0] = four.x, bias[2 * i][1] = four.y;
-            bias[2 * i + 1][0] = four.z, bias[2 * i + 1][1] = four.w;
-        }
+        bias.load(group, lane % 4);
 #pragma unroll
         for (int step = 0; step < stem_depth_steps; ++step)
 #pragma unroll
@@ -242,10 +299,9 @@ struct StemFragments {
     {
 #pragma unroll
         for (int n = 0; n < stem_column_tiles; ++n) {
-            const float start[4] = {bias[n][0], bias[n][1], bias[n][0], bias[n][1]};
             const uint32_t a[stem_depth_steps][4] = {{first[0], second[0], first[1], second[1]},
                                                      {first[2], second[2], first[3], second[3]}};
-            ptx::mma_m16n8k16<T>(sums[n], a[0], b[0][n], start);
+            ptx::mma_m16n8k16<T>(sums[n], a[0], b[0][n], bias.at[n]);
             ptx::mma_m16n8k16<T>(sums[n], a[1], b[1][n], sums[n]);
         }
     }
@@ -255,7 +311,10 @@ struct StemFragments {
 template <class T>
 __device__ inline uint32_t stem_fragment_word(const ConvolutionWeights& layer, int64_t channels, int64_t first, int i)
 {
-    if (i < StemFragments::bias_words) return ptx::float_word(first + i < channels ? layer.bias_of(first + i) : 0.0f);
+    if (i < StemFragments::bias_words) {
+        const int64_t channel = first + BiasFragments<stem_column_tiles>::channel_of(i);
+        return ptx::float_word(channel < channels ? layer.bias_of(channel) : 0.0f);
+    }
     i -= StemFragments::bias_words;
     const int fragment = i / StemFragments::fragment_words, lane = i % StemFragments::fragment_words / 2;
     const int step = fragment / stem_column_tiles, tile = fragment % stem_column_tiles;
