@@ -102,17 +102,10 @@ class Expectation:
 
 # The first that matches holds.
 EXPECTATIONS = (
-    Expectation(
-        re.compile(r"pack\w*_kernel"), None, None, "runs once, on weights of any number and alignment"
-    ),
-    Expectation(
-        re.compile(r"general\w*_kernel"),
-        None,
-        None,
-        "takes channels of any number, which neither fill a fragment nor are aligned",
-    ),
-    Expectation(re.compile(r"stem"), None, None, "images have three channels and any strides"),
-    Expectation(re.compile(r""), True, True, "a fast kernel multiplies by mma and loads 16 bytes at a time"),
+    Expectation(re.compile("^pack|^probe"), None, None, "packing runs once, on weights of any alignment"),
+    Expectation(re.compile("^stem_scalar"), False, None, "takes what mma does not, of any strides"),
+    Expectation(re.compile("^general|_scalar_"), False, True, "takes what mma does not, in float32"),
+    Expectation(re.compile(""), True, True, "a fast kernel multiplies by mma and loads 16 bytes at a time"),
 )
 TF32 = re.compile(r"tf32", re.I)
 

@@ -21,7 +21,9 @@ if(NOT cuda_wish STREQUAL "off")
     if(mnv2_nvcc)
         set(mnv2_has_cuda TRUE)
     elseif(cuda_wish STREQUAL "on")
-        message(FATAL_ERROR "MNV2_CUDA=on, but nvcc is neither in CUDA_HOME nor on PATH: pip install nvidia-cuda-nvcc nvidia-cuda-runtime")
+        message(
+            FATAL_ERROR "MNV2_CUDA=on, but nvcc is neither in CUDA_HOME nor on PATH: "
+                        "pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl")
     endif()
 endif()
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import mnv2_kernels
-from mnv2_kernels import _native
+from mnv2_kernels import _native, gpu
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(mnv2_kernels.__file__).parent
@@ -45,6 +45,7 @@ ISA_FLAGS = {
 # What needs neither torch nor any Python.
 CORE_ONLY = ("-DMNV2_BUILD_OPS=OFF", "-DMNV2_BUILD_NATIVE=OFF", "-DMNV2_BUILD_TESTS=ON")
 
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on PATH")
 needs_cuda_build = pytest.mark.skipif(
     not _native.build_info()["cuda"], reason="this build has no libmnv2_cuda"
 )
@@ -69,6 +70,37 @@ def needed(library: Path) -> set[str]:
 def configure(build: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = ["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *CORE_ONLY, *options]
     return run(*command, env={**os.environ, **environment})
+
+
+def said(build: Path) -> str:
+    """What a build of this directory ends with."""
+    return re.search(r"mnv2_kernels [\d.]+: [^\n]*?(?=\s*$)", (build / "build.ninja").read_text(), re.M)[0]
+
+
+@pytest.fixture
+def bare(tmp_path) -> dict[str, str]:
+    """An environment with a compiler and build tools, but no nvcc."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("cmake", "ninja", "c++", "as", "ld", "ar", "ranlib", "nm"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    return {"PATH": str(tools), "CUDA_HOME": ""}
+
+
+@pytest.fixture
+def empty_python(tmp_path) -> Path:
+    """The root of a virtual environment without packages."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    return tmp_path / "venv"
+
+
+def packages_of(python: Path) -> Path:
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(succeed(python / "bin" / "python", "-c", code).strip())
+
+
+def python_option(python: Path) -> str:
+    return f"-DPython_EXECUTABLE={python}/bin/python"
 
 
 def cuda_architectures(requested: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -122,6 +154,19 @@ class TestProducts:
         count = library.mnv2_cuda_compiled_archs(archs, len(archs))
         expected = [re.match(r"[\d.]+", name)[0] for name in _native.build_info()["cuda_archs"]]
         assert [f"{arch // 10}.{arch % 10}" for arch in archs[:count]] == sorted(expected, key=float)
+
+    @needs_cuda_build
+    def test_cuda_library_needs_no_torch_with_cuda_and_no_driver(self):
+        libraries = {name for name in needed(CUDA) if re.search("torch|c10|python|cu", name)}
+        assert libraries == {"libtorch_cpu.so"}
+
+    @needs_cuda_build
+    @pytest.mark.skipif(torch.version.cuda is None, reason="this torch is built without CUDA")
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    def test_cuda_library_is_loaded_where_torch_has_cuda_but_no_driver(self):
+        assert gpu.SELECTED == "cuda"
+        assert torch._C._dispatch_has_kernel_for_dispatch_key("mnv2::fused_block", "CUDA")
+        assert str(CUDA) in Path("/proc/self/maps").read_text()
 
     def test_cuda_library_is_there_only_where_build_info_says_so(self):
         assert CUDA.exists() == _native.build_info()["cuda"]
@@ -202,16 +247,44 @@ class TestConfigure:
             flags = {flag for flag in entry["command"].split() if flag.startswith("-m")}
             assert flags == ISA_FLAGS.get(Path(entry["file"]).name, set()), entry["file"]
 
-    def test_cuda_on_without_nvcc_is_an_error(self, tmp_path):
-        tools = tmp_path / "bin"
-        tools.mkdir()
-        for tool in ("cmake", "ninja", "c++", "as", "ld", "ar", "ranlib", "nm"):
-            (tools / tool).symlink_to(shutil.which(tool))
-        venv.create(tmp_path / "venv", symlinks=True)
-        python = f"-DPython_EXECUTABLE={tmp_path}/venv/bin/python"
-        done = configure(tmp_path / "build", "-DMNV2_CUDA=on", python, PATH=str(tools), CUDA_HOME="")
+    def test_cuda_on_without_nvcc_is_an_error(self, tmp_path, bare, empty_python):
+        done = configure(tmp_path / "build", "-DMNV2_CUDA=on", python_option(empty_python), **bare)
         assert done.returncode != 0
         assert "MNV2_CUDA=on, but nvcc is neither" in done.stderr
+
+    def test_without_nvcc_there_is_no_cuda_and_the_build_says_so(self, tmp_path, bare, empty_python):
+        done = configure(tmp_path / "build", python_option(empty_python), **bare)
+        assert done.returncode == 0, done.stderr
+        assert "; no CUDA; no operators; " in said(tmp_path / "build")
+
+    @needs_nvcc
+    def test_cuda_off_leaves_nvcc_alone_and_the_build_says_so(self, tmp_path):
+        done = configure(tmp_path, "-DMNV2_CUDA=off")
+        assert done.returncode == 0, done.stderr
+        assert "; no CUDA; no operators; " in said(tmp_path)
+
+    @needs_nvcc
+    def test_nvcc_of_pip_s_packages_is_found(self, tmp_path, bare, empty_python):
+        folder = packages_of(empty_python) / "nvidia" / "cu13" / "bin"
+        folder.mkdir(parents=True)
+        nvcc = folder / "nvcc"
+        nvcc.write_text(f'#!/bin/sh\nPATH={os.environ["PATH"]} exec {shutil.which("nvcc")} "$@"\n')
+        nvcc.chmod(0o755)
+        done = configure(tmp_path / "build", python_option(empty_python), **bare)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"; CUDA \(8\.0, 9\.0\+PTX; nvcc [\d.]+\); ", said(tmp_path / "build"))
+        assert str(nvcc) in (tmp_path / "build" / "compile_commands.json").read_text()
+
+    @needs_nvcc
+    def test_cuda_is_built_beside_a_torch_without_it(self, tmp_path, empty_python):
+        torch_folder = packages_of(empty_python) / "torch"
+        (torch_folder / "lib").mkdir(parents=True)
+        (torch_folder / "__init__.py").touch()
+        (torch_folder / "include").symlink_to(TORCH_LIBRARIES.parent / "include")
+        (torch_folder / "lib" / "libtorch_cpu.so").symlink_to(TORCH_LIBRARIES / "libtorch_cpu.so")
+        done = configure(tmp_path / "build", "-DMNV2_BUILD_OPS=ON", python_option(empty_python))
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"; CUDA \(8\.0.*\); operators for torch >= ", said(tmp_path / "build"))
 
     def test_cuda_must_be_on_or_off(self, tmp_path):
         done = configure(tmp_path, "-DMNV2_CUDA=maybe")

@@ -87,6 +87,14 @@ def test_gpu_floors_show_the_better_of_two_kernels():
     assert row_of_stage([slow, counts(shared_wavefronts=9e5), other_dtype]).kernel == "tile_block"
 
 
+def test_gpu_floors_are_left_out_where_a_count_is():
+    partial = counts(mma_m16n8k8=1e6)
+    del partial["shared_wavefronts"], partial["float_operations"]
+    row = row_of_stage([partial])
+    assert set(row.floors) == {"DRAM", "L2", "mma"}
+    assert not row.is_whole
+
+
 def every_stage(**given: float) -> list[dict[str, object]]:
     names = ("in_channels", "expanded_channels", "out_channels", "stride", "size")
     return [
@@ -97,8 +105,11 @@ def every_stage(**given: float) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("counted", "verdict"),
     [
-        ([], "a lower bound: 18 of 18 stages are not counted. The bar is 3.0 us: not settled."),
-        ([counts(shared_wavefronts=1e6)], "15 of 18 stages are not counted. The bar is 3.0 us: missed."),
+        ([], "a lower bound: 18 of 18 stages are not wholly counted. The bar is 3.0 us: not settled."),
+        (
+            [counts(shared_wavefronts=1e6)],
+            "15 of 18 stages are not wholly counted. The bar is 3.0 us: missed.",
+        ),
         (every_stage(), "thousand images/s. The bar is 3.0 us: kept."),
         (every_stage(shared_wavefronts=1e5), "thousand images/s. The bar is 3.0 us: missed."),
     ],
@@ -117,7 +128,7 @@ def test_gpu_floors_read_what_the_emulator_counted(tmp_path):
     ("wrong", "message"),
     [
         ({"size": 15}, "the network has no stage"),
-        ({"mma_m16n8k8": None}, "missing: mma_m16n8k8"),
+        (dict.fromkeys(COUNTS), "counts none of global_read_bytes"),
     ],
 )
 def test_gpu_floors_refuse_counts_of_something_else(tmp_path, wrong, message):

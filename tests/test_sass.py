@@ -140,7 +140,8 @@ def test_sass_names_are_short(demangled, expected):
         kernel("tile_block_tf32_kernel<float, 96>", HMMA__1688__F32__TF32=8, LDG__E__128=2),
         kernel("tile_block_kernel<__nv_bfloat16, 96>", HGMMA__64x8x16=8, UTMALDG__2D=2),
         kernel("pack_words_kernel<Words<__half>>", IMAD=4, LDG__E=2),
-        kernel("general_block_kernel<__half>", FFMA=4, LDG__E__U16=2),
+        kernel("general_block_kernel<__half>", FFMA=4, LDGSTS__E__128=2),
+        kernel("stem_scalar_kernel<__half, 2>", FFMA=4, LDG__E__U16=2),
     ],
     ids=lambda kernel: kernel.name,
 )
@@ -154,6 +155,7 @@ def test_sass_finds_nothing_wrong_with_a_kernel_as_meant(right):
         (replace(FAST, opcodes={**FAST.opcodes, "STL.64": 3}), "3 accesses of local memory"),
         (replace(FAST, opcodes={"LDGSTS.E.128": 1}), "0 mma: a fast kernel"),
         (replace(FAST, name="tile_block_kernel<float, 96>"), "8 mma: float32 is exact"),
+        (replace(FAST, name="head_pool_scalar_kernel<__half, 4>"), "8 mma: takes what mma does not"),
         (replace(FAST, opcodes={"HMMA": 1, "LDG.E.64": 9}), "0 global loads of 16 bytes"),
         (replace(FAST, opcodes={"HMMA": 1, "STG.E.128": 9}), "0 global loads of 16 bytes"),
     ],

@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -64,8 +65,7 @@ class Gpu:
 
 def find_nvcc() -> str | None:
     """Where CMake finds it, too: on PATH, in CUDA_HOME or among pip's packages."""
-    code = "import glob, sysconfig; print(*glob.glob(sysconfig.get_path('purelib') + '/nvidia/cu*/bin'))"
-    pip = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+    pip = map(str, Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin"))
     from_home = [f"{home}/bin"] if (home := os.environ.get("CUDA_HOME")) else []
     places = (None, *from_home, *pip)
     return next((found for place in places if (found := shutil.which("nvcc", path=place))), None)
@@ -286,6 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"unknown part {unknown[0]!r}; there are: {', '.join(known)}")
 
+    # Of this environment, activated or not: pip's cmake and ninja.
+    os.environ["PATH"] = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))
     nvcc, gpu = find_nvcc(), find_gpu()
     if nvcc is None:
         print("gpu-check: no nvcc: it is neither on PATH, nor in CUDA_HOME, nor installed by pip", flush=True)
