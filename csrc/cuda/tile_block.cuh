@@ -3,7 +3,7 @@
 //
 // A thread block makes a tile of output pixels: strips of eight patches of 2x2 pixels, a patch for each row group of an mma's
 // fragments. The strip's patches lie side by side (16 columns); where the image has at most eight columns, four of them do,
-// and the other four are those of a second image or of the next two rows.
+// and the other four are those of a second image or of the tile's lower half.
 //
 // The steps of a chunk of expanded channels overlap with those of its neighbours, so that one barrier a step is enough and
 // warps find work for tensor cores, shared memory and arithmetic units between two barriers. In step s the block
@@ -73,20 +73,22 @@ constexpr int round_up_division(int64_t value, int64_t divisor)
     return static_cast<int>((value + divisor - 1) / divisor);
 }
 
-// in and out 0: at run time. A warp projects tiles row tiles and at most pairs pairs of column tiles, and expands pixels row
-// tiles of input pixels at a time.
-template <class Element, int in, int out, int block_stride, bool is_direct, bool is_held, int tiles, int pairs, int pixels,
-          int warps>
+// in and out 0: at run time. A warp convolves stacked strips at a time, whose patches touch, so that taps and common rows are
+// read once; it projects tiles row tiles and at most pairs pairs of column tiles, and expands pixels row tiles of input pixels
+// at a time.
+template <class Element, int in, int out, int block_stride, bool is_direct, bool is_held, int stacked, int tiles, int pairs,
+          int pixels, int warps>
 struct TileBlock {
     using T = Element;
     static constexpr int in_channels = in, out_channels = out, stride = block_stride;
     static constexpr bool direct = is_direct, held = is_held;
+    static constexpr int stack = stacked, stack_tiles = stacked * strip_tiles;
     static constexpr int row_tiles = tiles, column_pairs = pairs, unit_tiles = pixels, most_warps = warps;
     static constexpr int project_lag = direct ? 1 : 2;  // steps from a chunk's expansion
     static constexpr int known_depths = round_up_division(in, 16), known_pairs = round_up_division(out, 16);
 
     static_assert((in == 0) == (out == 0) && in % 8 == 0 && out % 8 == 0 && known_pairs % column_pairs == 0);
-    static_assert(!direct || row_tiles == strip_tiles);
+    static_assert(!direct || row_tiles == stack_tiles);
     static_assert(!held || in > 0);
 };
 
@@ -467,7 +469,7 @@ __device__ __forceinline__ Pixel patch_of(const TileArguments& p, const Lane& la
 {
     const int part = lane.group / p.patches_across;
     const int row_part = p.images == 1 ? part : 0;
-    return {part - row_part, strip * p.strip_height + row_part * patch_size, lane.group % p.patches_across * patch_size};
+    return {part - row_part, (strip + row_part * p.strips) * patch_size, lane.group % p.patches_across * patch_size};
 }
 
 // Where its window starts in a hidden tile, in bytes. Patches that the image has no columns for read those of the last one.
@@ -480,45 +482,48 @@ __device__ __forceinline__ int window_at(const TileArguments& p, const Lane& lan
     return (place * hidden_row + lane.quad * 4) * static_cast<int>(sizeof(typename Tile::T));
 }
 
-// The depthwise outputs of a lane's patch for 16 channels, as the A fragments of its row tiles.
+// The depthwise outputs of a lane's stacked patches for 16 channels, as the A fragments of their row tiles.
 template <class Tile>
-__device__ __forceinline__ void convolve_patch(const TileArguments& p, const Lane& lane, const uint8_t* window_start,
-                                               const uint8_t* constants, int k, uint32_t high, uint32_t (&a)[strip_tiles][4])
+__device__ __forceinline__ void convolve_patches(const TileArguments& p, const Lane& lane, const uint8_t* window_start,
+                                                 const uint8_t* constants, int k, uint32_t high,
+                                                 uint32_t (&a)[Tile::stack_tiles][4])
 {
     using T = typename Tile::T;
-    constexpr int side = (patch_size - 1) * Tile::stride + kernel_size;
+    constexpr int height = (Tile::stack * patch_size - 1) * Tile::stride + kernel_size;
+    constexpr int width = (patch_size - 1) * Tile::stride + kernel_size;
     uint32_t constant[lane_constants];
 #pragma unroll
     for (int i = 0; i < lane_constants; i += 4) {
         const uint4 words = ptx::load_shared<uint4>(constants + ((k * 4 + lane.quad) * lane_constants + i) * 4);
         constant[i] = words.x, constant[i + 1] = words.y, constant[i + 2] = words.z, constant[i + 3] = words.w;
     }
-    uint32_t hidden[2][side][side];
+    uint32_t taps[2][kernel_taps];
 #pragma unroll
-    for (int y = 0; y < side; ++y)
+    for (int i = 0; i < kernel_taps; ++i)
 #pragma unroll
-        for (int x = 0; x < side; ++x) {
+        for (int pair = 0; pair < 2; ++pair) taps[pair][i] = constant[i * 2 + pair];
+    uint32_t hidden[2][height][width];
+#pragma unroll
+    for (int y = 0; y < height; ++y)
+#pragma unroll
+        for (int x = 0; x < width; ++x) {
             const int place = hidden_place<Tile>(p, 0, y, x);
             const uint2 words = ptx::load_shared<uint2>(window_start + (place * hidden_row + k * 16) * sizeof(T));
             hidden[0][y][x] = words.x;
             hidden[1][y][x] = words.y;
         }
 #pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-        uint32_t taps[kernel_taps];
+    for (int y = 0; y < Tile::stack_tiles; ++y)
 #pragma unroll
-        for (int i = 0; i < kernel_taps; ++i) taps[i] = constant[i * 2 + pair];
-#pragma unroll
-        for (int y = 0; y < patch_size; ++y)
+        for (int pair = 0; pair < 2; ++pair)
 #pragma unroll
             for (int x = 0; x < patch_size; ++x) {
                 uint32_t window[kernel_taps];
 #pragma unroll
                 for (int i = 0; i < kernel_taps; ++i)
                     window[i] = hidden[pair][y * Tile::stride + i / 3][x * Tile::stride + i % 3];
-                a[y][pair * 2 + x] = depthwise<T>(window, taps, constant[kernel_taps * 2 + pair], high);
+                a[y][pair * 2 + x] = depthwise<T>(window, taps[pair], constant[kernel_taps * 2 + pair], high);
             }
-    }
 }
 
 template <class Tile>
@@ -532,7 +537,7 @@ struct Part {
 template <class Tile>
 __device__ __forceinline__ Part part_of(const TileArguments& p, const Lane& lane)
 {
-    if constexpr (Tile::direct) return {lane.warp * strip_tiles, 0, pair_count<Tile>(p)};
+    if constexpr (Tile::direct) return {lane.warp * Tile::row_tiles, 0, pair_count<Tile>(p)};
     const int pair = lane.warp / p.row_groups * p.warp_pairs;
     return {lane.warp % p.row_groups * Tile::row_tiles, pair, min(p.warp_pairs, pair_count<Tile>(p) - pair)};
 }
@@ -562,18 +567,18 @@ __device__ __forceinline__ int exchange_place(const Lane& lane, int tile, int k)
     return (tile * chunk_depths + k) * fragment_bytes + lane.lane * 16;
 }
 
-// Depthwise outputs of the whole tile to shared memory: a unit is a strip and 16 channels.
+// Depthwise outputs of the whole tile to shared memory: a unit is a stack of strips and 16 channels.
 template <class Tile>
 __device__ __forceinline__ void convolve_to_exchange(const TileArguments& p, const Lane& lane, const uint8_t* hidden,
                                                      const uint8_t* constants, uint32_t high, uint8_t* exchange)
 {
 #pragma unroll 1
-    for (int unit = lane.warp; unit < p.strips * chunk_depths; unit += p.workers) {
-        const int strip = unit / chunk_depths, k = unit % chunk_depths;
-        uint32_t a[strip_tiles][4];
-        convolve_patch<Tile>(p, lane, hidden + window_at<Tile>(p, lane, strip), constants, k, high, a);
+    for (int unit = lane.warp; unit < p.strips / Tile::stack * chunk_depths; unit += p.workers) {
+        const int strip = unit / chunk_depths * Tile::stack, k = unit % chunk_depths;
+        uint32_t a[Tile::stack_tiles][4];
+        convolve_patches<Tile>(p, lane, hidden + window_at<Tile>(p, lane, strip), constants, k, high, a);
 #pragma unroll
-        for (int m = 0; m < strip_tiles; ++m)
+        for (int m = 0; m < Tile::stack_tiles; ++m)
             ptx::store_shared(exchange + exchange_place(lane, strip * strip_tiles + m, k),
                               uint4{a[m][0], a[m][1], a[m][2], a[m][3]});
     }
@@ -603,8 +608,8 @@ __device__ __forceinline__ void convolve_and_project(const TileArguments& p, con
 {
 #pragma unroll
     for (int k = 0; k < chunk_depths; ++k) {
-        uint32_t a[strip_tiles][4];
-        convolve_patch<Tile>(p, lane, window_start, weights.depthwise(), k, high, a);
+        uint32_t a[Tile::stack_tiles][4];
+        convolve_patches<Tile>(p, lane, window_start, weights.depthwise(), k, high, a);
         __syncwarp();
         project<Tile>(p, lane, part, weights.project(), k, a, sum);
     }
@@ -711,7 +716,7 @@ __global__ void __launch_bounds__(32 * Tile::most_warps) tile_block_kernel(TileA
             return;
         }
     const Part part = part_of<Tile>(p, lane);
-    const int window = Tile::direct ? window_at<Tile>(p, lane, lane.warp) : 0;
+    const int window = Tile::direct ? window_at<Tile>(p, lane, lane.warp * Tile::stack) : 0;
     float sum[Tile::row_tiles][2 * Tile::column_pairs][4] = {};
     if constexpr (Tile::held) {
         for_each_step<Tile>(p, shared, [&](int step, const StepWeights<Tile>& weights) {

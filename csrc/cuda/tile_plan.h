@@ -111,7 +111,8 @@ void set_memory(TileArguments& a)
 template <class Tile>
 int split_projection(TileArguments& a)
 {
-    if (Tile::direct) return a.pairs <= Tile::column_pairs ? a.strips : 0;
+    if (a.strips % Tile::stack != 0) return 0;
+    if (Tile::direct) return a.pairs <= Tile::column_pairs ? a.strips / Tile::stack : 0;
     if (a.strips * strip_tiles % Tile::row_tiles != 0) return 0;
     a.row_groups = a.strips * strip_tiles / Tile::row_tiles;
     a.warp_pairs = Tile::column_pairs;
@@ -145,24 +146,23 @@ inline bool is_busy(const Plan& plan, const Gpu& gpu)
     return plan.warps > 0 && 4 * plan.blocks >= int64_t{3} * gpu.sm_count;
 }
 
-// Strips of equal tiles that cover the image, as many a tile as fit, but fewer where multiprocessors would be idle.
+// Equal tiles that cover the image, as few as fit, but more where multiprocessors would be idle.
 template <class Tile>
 Plan best_plan(const InvertedResidualParams& params, const Gpu& gpu)
 {
     Plan best;
     const bool narrow = is_narrow(params);
-    for (const int images : {2, 1}) {
-        if (images == 2 && (!narrow || params.batch <= gpu.sm_count)) continue;
-        const int strip_height = narrow && images == 1 ? 2 * patch_size : patch_size;
-        const int needed = round_up_division(params.out_height(), strip_height);
-        for (int tiles = 1; tiles <= needed; ++tiles) {
-            const Plan plan = plan_of<Tile>(params, round_up_division(needed, tiles), images, gpu.shared_bytes);
+    const int most_tiles = round_up_division(params.out_height(), patch_size);
+    for (int tiles = 1; tiles <= most_tiles; ++tiles)
+        for (const int images : {2, 1}) {
+            if (images == 2 && (!narrow || params.batch <= gpu.sm_count)) continue;
+            const int strip_height = narrow && images == 1 ? 2 * patch_size : patch_size;
+            const int strips = round_up_division(params.out_height(), int64_t{tiles} * strip_height);
+            const Plan plan = plan_of<Tile>(params, round_up(strips, Tile::stack), images, gpu.shared_bytes);
             if (plan.warps == 0) continue;
             best = plan;
             if (is_busy(plan, gpu)) return best;
         }
-        if (best.warps > 0) return best;
-    }
     return best;
 }
 
