@@ -57,6 +57,12 @@ __device__ __forceinline__ void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2
             : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 
+// __syncthreads() for warps that may come from different places of the code.
+__device__ __forceinline__ void block_barrier()
+{
+    asm volatile("bar.sync 0;" ::: "memory");
+}
+
 // Starts to copy 16 bytes from global to shared memory.
 __device__ __forceinline__ void cp_async16(void* shared, const void* global)
 {

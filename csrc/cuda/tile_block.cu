@@ -11,18 +11,20 @@ namespace {
 
 // Blocks of MobileNetV2 1.0, in the form and tile with the fewest wavefronts of shared memory among those that spill nowhere
 // (benchmarks/NOTES.md): direct as long as one warp's accumulators take all output channels, input pixels in registers as
-// long as they fit beside them. 160-960-320 reads each fragment for four row tiles instead.
-template <class T>
+// long as all warps' fit beside each other. 160-960-320 reads each fragment for four row tiles instead. At 7x7 bfloat16,
+// which convolves in float, has no registers for a stack of two.
+template <class T, int stack = ptx::is_half<T> ? 2 : 1>
 using StageBlocks =
-    std::tuple<TileBlock<T, 64, 64, 1, true, true, 2, 4, 7, 1>, TileBlock<T, 64, 96, 1, true, true, 2, 6, 7, 1>,
-               TileBlock<T, 96, 96, 1, true, true, 2, 6, 7, 1>, TileBlock<T, 96, 160, 2, false, false, 2, 5, 8, 1>,
-               TileBlock<T, 160, 160, 1, false, false, 2, 5, 8, 1>, TileBlock<T, 160, 320, 1, false, false, 4, 5, 8, 1>>;
+    std::tuple<TileBlock<T, 64, 64, 1, true, true, 1, 2, 4, 4, 11>, TileBlock<T, 64, 96, 1, true, true, 1, 2, 6, 4, 11>,
+               TileBlock<T, 96, 96, 1, true, true, 1, 2, 6, 3, 12>, TileBlock<T, 96, 160, 2, false, true, 2, 2, 5, 4, 8>,
+               TileBlock<T, 160, 160, 1, false, true, stack, 2, 5, 2, 12>,
+               TileBlock<T, 160, 320, 1, false, false, stack, 4, 5, 2, 8>>;
 
 // All other channels, and all small batches.
 template <class T, int stride>
-using DirectBlock = TileBlock<T, 0, 0, stride, true, false, 2, 6, 8, 1>;
+using DirectBlock = TileBlock<T, 0, 0, stride, true, false, 1, 2, 6, 2, 8>;
 template <class T, int stride>
-using SharedBlock = TileBlock<T, 0, 0, stride, false, false, 2, 5, 12, 1>;
+using SharedBlock = TileBlock<T, 0, 0, stride, false, false, 1, 2, 5, 2, 12>;
 
 constexpr int64_t max_shared_bytes = 160 << 10;  // of a block on sm_80, with room to spare
 constexpr int64_t max_served_channels = 4096;    // before shared memory is too small; sizes stay within 32 bits

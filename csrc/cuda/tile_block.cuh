@@ -3,7 +3,7 @@
 //
 // A thread block makes a tile of output pixels: strips of eight patches of 2x2 pixels, a patch for each row group of an mma's
 // fragments. The strip's patches lie side by side (16 columns); where the image has at most eight columns, four of them do,
-// and the other four are those of a second image or of the next two rows.
+// and the other four are those of a second image or of the tile's lower half.
 //
 // The steps of a chunk of expanded channels overlap with those of its neighbours, so that one barrier a step is enough and
 // warps find work for tensor cores, shared memory and arithmetic units between two barriers. In step s the block
@@ -14,7 +14,9 @@
 //     so that warps can share a tile's output channels without convolving more than once.
 // Only input pixels inside the image are expanded; the rest of the hidden tiles is set to zero once.
 //
-// Input pixels become A fragments once, as they come from memory: in registers (held) or, lane by lane, in shared memory.
+// Input pixels become A fragments once, as they come from memory. In shared memory, lane by lane, where every warp does all of
+// the above; in registers (held) where some warps only expand and the others do the rest, so that neither needs the other's
+// registers.
 //
 // Packed weights: the projection's bias, then for each chunk the expand layer's B fragments and bias, the depthwise layer's
 // taps and bias lane by lane, and the projection's B fragments. All fragments hold 16 depths (a lane's four are neighbours)
@@ -42,7 +44,6 @@ constexpr int chunk_pairs = chunk_channels / 16;   // of the expand layer's colu
 constexpr int patch_size = 2;
 constexpr int strip_patches = 8;
 constexpr int strip_tiles = patch_size * patch_size / 2;  // of 16 rows: a group has two rows in each
-constexpr int unit_tiles = 2;                             // of input pixels that a warp expands together
 constexpr int tile_pixels = 16;                           // of an mma's rows
 constexpr int fragment_bytes = 512;                       // 16 bytes a lane: an A fragment, or B of two column tiles
 // A hidden pixel's channels and 16 bytes: an odd number of 16 bytes, so that eight neighbours' 16 bytes, which the expansion
@@ -72,19 +73,22 @@ constexpr int round_up_division(int64_t value, int64_t divisor)
     return static_cast<int>((value + divisor - 1) / divisor);
 }
 
-// in and out 0: at run time. A warp projects tiles row tiles and at most pairs pairs of column tiles.
-template <class Element, int in, int out, int block_stride, bool is_direct, bool is_held, int tiles, int pairs, int warps,
-          int blocks>
+// in and out 0: at run time. A warp convolves stacked strips at a time, whose patches touch, so that taps and common rows are
+// read once; it projects tiles row tiles and at most pairs pairs of column tiles, and expands pixels row tiles of input pixels
+// at a time.
+template <class Element, int in, int out, int block_stride, bool is_direct, bool is_held, int stacked, int tiles, int pairs,
+          int pixels, int warps>
 struct TileBlock {
     using T = Element;
     static constexpr int in_channels = in, out_channels = out, stride = block_stride;
     static constexpr bool direct = is_direct, held = is_held;
-    static constexpr int row_tiles = tiles, column_pairs = pairs, most_warps = warps, blocks_per_sm = blocks;
+    static constexpr int stack = stacked, stack_tiles = stacked * strip_tiles;
+    static constexpr int row_tiles = tiles, column_pairs = pairs, unit_tiles = pixels, most_warps = warps;
     static constexpr int project_lag = direct ? 1 : 2;  // steps from a chunk's expansion
     static constexpr int known_depths = round_up_division(in, 16), known_pairs = round_up_division(out, 16);
 
     static_assert((in == 0) == (out == 0) && in % 8 == 0 && out % 8 == 0 && known_pairs % column_pairs == 0);
-    static_assert(!direct || row_tiles == strip_tiles);
+    static_assert(!direct || row_tiles == stack_tiles);
     static_assert(!held || in > 0);
 };
 
@@ -101,6 +105,7 @@ struct TileArguments {
     int patches_across, patch_columns;  // of an image in a strip: as many as it has lanes for, and those that it needs
     int rows, columns, pitch, odd_at;   // of hidden pixels, an image; odd_at is where a row's odd columns start
     int units;                          // of input pixels
+    int workers;                        // warps that convolve and project
     int row_groups, warp_pairs;         // of the projection: warps that share the row tiles, a warp's column pairs
     int hidden_bytes, exchange_at, exchange_bytes, input_at, place_at, weights_at, shared_bytes;
 
@@ -233,8 +238,8 @@ public:
     __device__ __forceinline__ InputUnits(const TileArguments& p, const Region& r, const Lane& lane, uint8_t*)
     {
 #pragma unroll
-        for (int m = 0; m < unit_tiles; ++m) {
-            const int tile = lane.warp * unit_tiles + m;
+        for (int m = 0; m < Tile::unit_tiles; ++m) {
+            const int tile = (lane.warp - p.workers) * Tile::unit_tiles + m;
             const InputTile<Tile> pixels(p, r, lane, tile);
 #pragma unroll
             for (int k = 0; k < Tile::known_depths; ++k) pixels.load(k, fragments_[m][k]);
@@ -259,8 +264,8 @@ public:
     __device__ __forceinline__ uint16_t place(const Lane&, int, int m, int half) const { return places_[m * 2 + half]; }
 
 private:
-    uint32_t fragments_[unit_tiles][Tile::known_depths][4];
-    uint16_t places_[unit_tiles * 2];
+    uint32_t fragments_[Tile::unit_tiles][Tile::known_depths][4];
+    uint16_t places_[Tile::unit_tiles * 2];
 };
 
 // The same in shared memory; a warp takes units from the last warp down, since depthwise work starts at the first.
@@ -271,8 +276,8 @@ public:
         : fragments_(shared + p.input_at), places_(shared + p.place_at)
     {
         for_each(p, lane, [&](int unit) {
-            for (int m = 0; m < unit_tiles; ++m) {
-                const int tile = unit * unit_tiles + m;
+            for (int m = 0; m < Tile::unit_tiles; ++m) {
+                const int tile = unit * Tile::unit_tiles + m;
                 const InputTile<Tile> pixels(p, r, lane, tile);
 #pragma unroll 4
                 for (int k = 0; k < depth_count<Tile>(p); ++k) {
@@ -299,13 +304,13 @@ public:
     __device__ __forceinline__ void fragment(const TileArguments& p, const Lane& lane, int unit, int m, int k,
                                              uint32_t (&a)[4]) const
     {
-        const uint4 words = ptx::load_shared<uint4>(address(p, lane, unit * unit_tiles + m, k));
+        const uint4 words = ptx::load_shared<uint4>(address(p, lane, unit * Tile::unit_tiles + m, k));
         a[0] = words.x, a[1] = words.y, a[2] = words.z, a[3] = words.w;
     }
 
     __device__ __forceinline__ uint16_t place(const Lane& lane, int unit, int m, int half) const
     {
-        const int i = (unit * unit_tiles + m) * tile_pixels + half * 8 + lane.group;
+        const int i = (unit * Tile::unit_tiles + m) * tile_pixels + half * 8 + lane.group;
         return ptx::load_shared<uint16_t>(places_ + i * sizeof(uint16_t));
     }
 
@@ -375,62 +380,87 @@ __device__ __forceinline__ void mma_pair(float (&even)[4], float (&odd)[4], cons
     ptx::mma_m16n8k16<T>(odd, a, second, odd);
 }
 
-using ExpandSums = float[unit_tiles][2 * chunk_pairs][4];
+// Of a unit's input pixels: all column tiles of a chunk, but where registers hold the pixels one pair at a time.
+template <class Tile>
+constexpr int expand_pairs = Tile::held ? 1 : chunk_pairs;
+template <class Tile>
+using ExpandSums = float[Tile::unit_tiles][2 * expand_pairs<Tile>][4];
 
-// Channels that only fill the last chunk are 0: their weights are, but 0 times an infinity is not.
-__device__ __forceinline__ void clear_padding(ExpandSums& sum, const Lane& lane, int live)
+template <class Tile>
+__device__ __forceinline__ void start_from_bias(const Lane& lane, const uint8_t* bias, ExpandSums<Tile>& sum)
 {
 #pragma unroll
-    for (int n = 0; n < 2 * chunk_pairs; ++n)
+    for (int n = 0; n < 2 * expand_pairs<Tile>; ++n) {
+        const float2 pair = ptx::load_shared<float2>(bias + (n * 8 + lane.quad * 2) * sizeof(float));
 #pragma unroll
-        for (int m = 0; m < unit_tiles; ++m)
+        for (int m = 0; m < Tile::unit_tiles; ++m) {
+            sum[m][n][0] = sum[m][n][2] = pair.x;
+            sum[m][n][1] = sum[m][n][3] = pair.y;
+        }
+    }
+}
+
+// Channels that only fill the last chunk are 0: their weights are, but 0 times an infinity is not.
+template <class Tile>
+__device__ __forceinline__ void clear_padding(const Lane& lane, int live, ExpandSums<Tile>& sum)
+{
+#pragma unroll
+    for (int n = 0; n < 2 * expand_pairs<Tile>; ++n)
+#pragma unroll
+        for (int m = 0; m < Tile::unit_tiles; ++m)
 #pragma unroll
             for (int i = 0; i < 4; ++i)
                 if (n * 8 + lane.quad * 2 + i % 2 >= live) sum[m][n][i] = 0.0f;
 }
 
 template <class Tile>
-__device__ __forceinline__ void expand_unit(const TileArguments& p, const Lane& lane, const InputUnits<Tile>& input, int unit,
-                                            const StepWeights<Tile>& weights, int live, uint32_t high, uint8_t* hidden)
+__device__ __forceinline__ void store_expanded(const Lane& lane, const InputUnits<Tile>& input, int unit, uint32_t high,
+                                               const ExpandSums<Tile>& sum, uint8_t* hidden)
 {
     using T = typename Tile::T;
-    [[maybe_unused]] constexpr int unrolled = Tile::in_channels > 0 ? 16 : 1;  // for nvcc
-    ExpandSums sum;
 #pragma unroll
-    for (int n = 0; n < 2 * chunk_pairs; ++n) {
-        const float2 bias = ptx::load_shared<float2>(weights.expand_bias() + (n * 8 + lane.quad * 2) * sizeof(float));
-#pragma unroll
-        for (int m = 0; m < unit_tiles; ++m) {
-            sum[m][n][0] = sum[m][n][2] = bias.x;
-            sum[m][n][1] = sum[m][n][3] = bias.y;
-        }
-    }
-    __syncwarp();
-#pragma unroll unrolled
-    for (int k = 0; k < depth_count<Tile>(p); ++k) {
-        uint32_t a[unit_tiles][4];
-#pragma unroll
-        for (int m = 0; m < unit_tiles; ++m) input.fragment(p, lane, unit, m, k, a[m]);
-#pragma unroll
-        for (int n = 0; n < chunk_pairs; ++n) {
-            const uint4 b = ptx::load_shared<uint4>(weights.expand() + (k * chunk_pairs + n) * fragment_bytes + lane.lane * 16);
-#pragma unroll
-            for (int m = 0; m < unit_tiles; ++m) mma_pair<T>(sum[m][2 * n], sum[m][2 * n + 1], a[m], b);
-        }
-    }
-    if (live < chunk_channels) clear_padding(sum, lane, live);
-#pragma unroll
-    for (int m = 0; m < unit_tiles; ++m)
+    for (int m = 0; m < Tile::unit_tiles; ++m)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const uint16_t place = input.place(lane, unit, m, half);
             if (place == outside) continue;
             uint8_t* const row = hidden + (place * hidden_row + lane.quad * 2) * sizeof(T);
 #pragma unroll
-            for (int n = 0; n < 2 * chunk_pairs; ++n)
+            for (int n = 0; n < 2 * expand_pairs<Tile>; ++n)
                 ptx::store_shared(row + n * 8 * sizeof(T),
                                   ptx::min2<T>(ptx::pack2_relu<T>(sum[m][n][half * 2], sum[m][n][half * 2 + 1]), high));
         }
+}
+
+// Of the chunk's channels the first `live` exist.
+template <class Tile>
+__device__ __forceinline__ void expand_unit(const TileArguments& p, const Lane& lane, const InputUnits<Tile>& input, int unit,
+                                            const StepWeights<Tile>& weights, int live, uint32_t high, uint8_t* hidden)
+{
+    using T = typename Tile::T;
+    constexpr int pairs = expand_pairs<Tile>;
+    [[maybe_unused]] constexpr int unrolled = Tile::in_channels > 0 ? 16 : 1;  // for nvcc
+#pragma unroll
+    for (int first = 0; first < chunk_pairs; first += pairs) {
+        ExpandSums<Tile> sum;
+        start_from_bias<Tile>(lane, weights.expand_bias() + first * 16 * sizeof(float), sum);
+        __syncwarp();
+#pragma unroll unrolled
+        for (int k = 0; k < depth_count<Tile>(p); ++k) {
+            uint32_t a[Tile::unit_tiles][4];
+#pragma unroll
+            for (int m = 0; m < Tile::unit_tiles; ++m) input.fragment(p, lane, unit, m, k, a[m]);
+#pragma unroll
+            for (int n = 0; n < pairs; ++n) {
+                const uint8_t* const fragment = weights.expand() + (k * chunk_pairs + first + n) * fragment_bytes;
+                const uint4 b = ptx::load_shared<uint4>(fragment + lane.lane * 16);
+#pragma unroll
+                for (int m = 0; m < Tile::unit_tiles; ++m) mma_pair<T>(sum[m][2 * n], sum[m][2 * n + 1], a[m], b);
+            }
+        }
+        if (live < chunk_channels) clear_padding<Tile>(lane, live - first * 16, sum);
+        store_expanded<Tile>(lane, input, unit, high, sum, hidden + first * 16 * sizeof(T));
+    }
 }
 
 // A lane's patch: where its group's pixels are in the tile.
@@ -439,7 +469,7 @@ __device__ __forceinline__ Pixel patch_of(const TileArguments& p, const Lane& la
 {
     const int part = lane.group / p.patches_across;
     const int row_part = p.images == 1 ? part : 0;
-    return {part - row_part, strip * p.strip_height + row_part * patch_size, lane.group % p.patches_across * patch_size};
+    return {part - row_part, (strip + row_part * p.strips) * patch_size, lane.group % p.patches_across * patch_size};
 }
 
 // Where its window starts in a hidden tile, in bytes. Patches that the image has no columns for read those of the last one.
@@ -452,45 +482,48 @@ __device__ __forceinline__ int window_at(const TileArguments& p, const Lane& lan
     return (place * hidden_row + lane.quad * 4) * static_cast<int>(sizeof(typename Tile::T));
 }
 
-// The depthwise outputs of a lane's patch for 16 channels, as the A fragments of its row tiles.
+// The depthwise outputs of a lane's stacked patches for 16 channels, as the A fragments of their row tiles.
 template <class Tile>
-__device__ __forceinline__ void convolve_patch(const TileArguments& p, const Lane& lane, const uint8_t* window_start,
-                                               const uint8_t* constants, int k, uint32_t high, uint32_t (&a)[strip_tiles][4])
+__device__ __forceinline__ void convolve_patches(const TileArguments& p, const Lane& lane, const uint8_t* window_start,
+                                                 const uint8_t* constants, int k, uint32_t high,
+                                                 uint32_t (&a)[Tile::stack_tiles][4])
 {
     using T = typename Tile::T;
-    constexpr int side = (patch_size - 1) * Tile::stride + kernel_size;
+    constexpr int height = (Tile::stack * patch_size - 1) * Tile::stride + kernel_size;
+    constexpr int width = (patch_size - 1) * Tile::stride + kernel_size;
     uint32_t constant[lane_constants];
 #pragma unroll
     for (int i = 0; i < lane_constants; i += 4) {
         const uint4 words = ptx::load_shared<uint4>(constants + ((k * 4 + lane.quad) * lane_constants + i) * 4);
         constant[i] = words.x, constant[i + 1] = words.y, constant[i + 2] = words.z, constant[i + 3] = words.w;
     }
-    uint32_t hidden[2][side][side];
+    uint32_t taps[2][kernel_taps];
 #pragma unroll
-    for (int y = 0; y < side; ++y)
+    for (int i = 0; i < kernel_taps; ++i)
 #pragma unroll
-        for (int x = 0; x < side; ++x) {
+        for (int pair = 0; pair < 2; ++pair) taps[pair][i] = constant[i * 2 + pair];
+    uint32_t hidden[2][height][width];
+#pragma unroll
+    for (int y = 0; y < height; ++y)
+#pragma unroll
+        for (int x = 0; x < width; ++x) {
             const int place = hidden_place<Tile>(p, 0, y, x);
             const uint2 words = ptx::load_shared<uint2>(window_start + (place * hidden_row + k * 16) * sizeof(T));
             hidden[0][y][x] = words.x;
             hidden[1][y][x] = words.y;
         }
 #pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-        uint32_t taps[kernel_taps];
+    for (int y = 0; y < Tile::stack_tiles; ++y)
 #pragma unroll
-        for (int i = 0; i < kernel_taps; ++i) taps[i] = constant[i * 2 + pair];
-#pragma unroll
-        for (int y = 0; y < patch_size; ++y)
+        for (int pair = 0; pair < 2; ++pair)
 #pragma unroll
             for (int x = 0; x < patch_size; ++x) {
                 uint32_t window[kernel_taps];
 #pragma unroll
                 for (int i = 0; i < kernel_taps; ++i)
                     window[i] = hidden[pair][y * Tile::stride + i / 3][x * Tile::stride + i % 3];
-                a[y][pair * 2 + x] = depthwise<T>(window, taps, constant[kernel_taps * 2 + pair], high);
+                a[y][pair * 2 + x] = depthwise<T>(window, taps[pair], constant[kernel_taps * 2 + pair], high);
             }
-    }
 }
 
 template <class Tile>
@@ -504,7 +537,7 @@ struct Part {
 template <class Tile>
 __device__ __forceinline__ Part part_of(const TileArguments& p, const Lane& lane)
 {
-    if constexpr (Tile::direct) return {lane.warp * strip_tiles, 0, pair_count<Tile>(p)};
+    if constexpr (Tile::direct) return {lane.warp * Tile::row_tiles, 0, pair_count<Tile>(p)};
     const int pair = lane.warp / p.row_groups * p.warp_pairs;
     return {lane.warp % p.row_groups * Tile::row_tiles, pair, min(p.warp_pairs, pair_count<Tile>(p) - pair)};
 }
@@ -534,19 +567,18 @@ __device__ __forceinline__ int exchange_place(const Lane& lane, int tile, int k)
     return (tile * chunk_depths + k) * fragment_bytes + lane.lane * 16;
 }
 
-// Depthwise outputs of the whole tile to shared memory: a unit is a strip and 16 channels.
+// Depthwise outputs of the whole tile to shared memory: a unit is a stack of strips and 16 channels.
 template <class Tile>
 __device__ __forceinline__ void convolve_to_exchange(const TileArguments& p, const Lane& lane, const uint8_t* hidden,
                                                      const uint8_t* constants, uint32_t high, uint8_t* exchange)
 {
-    const int warps = blockDim.x / 32;
 #pragma unroll 1
-    for (int unit = lane.warp; unit < p.strips * chunk_depths; unit += warps) {
-        const int strip = unit / chunk_depths, k = unit % chunk_depths;
-        uint32_t a[strip_tiles][4];
-        convolve_patch<Tile>(p, lane, hidden + window_at<Tile>(p, lane, strip), constants, k, high, a);
+    for (int unit = lane.warp; unit < p.strips / Tile::stack * chunk_depths; unit += p.workers) {
+        const int strip = unit / chunk_depths * Tile::stack, k = unit % chunk_depths;
+        uint32_t a[Tile::stack_tiles][4];
+        convolve_patches<Tile>(p, lane, hidden + window_at<Tile>(p, lane, strip), constants, k, high, a);
 #pragma unroll
-        for (int m = 0; m < strip_tiles; ++m)
+        for (int m = 0; m < Tile::stack_tiles; ++m)
             ptx::store_shared(exchange + exchange_place(lane, strip * strip_tiles + m, k),
                               uint4{a[m][0], a[m][1], a[m][2], a[m][3]});
     }
@@ -576,8 +608,8 @@ __device__ __forceinline__ void convolve_and_project(const TileArguments& p, con
 {
 #pragma unroll
     for (int k = 0; k < chunk_depths; ++k) {
-        uint32_t a[strip_tiles][4];
-        convolve_patch<Tile>(p, lane, window_start, weights.depthwise(), k, high, a);
+        uint32_t a[Tile::stack_tiles][4];
+        convolve_patches<Tile>(p, lane, window_start, weights.depthwise(), k, high, a);
         __syncwarp();
         project<Tile>(p, lane, part, weights.project(), k, a, sum);
     }
@@ -622,44 +654,80 @@ __device__ __forceinline__ void store_part(const TileArguments& p, const Region&
     }
 }
 
-template <class Tile>
-__global__ void __launch_bounds__(32 * Tile::most_warps, Tile::blocks_per_sm) tile_block_kernel(TileArguments p)
+// Calls body(step, weights) for every step, with its weights at hand, everything of the step before done, and the next
+// step's weights on their way.
+template <class Tile, class Body>
+__device__ __forceinline__ void for_each_step(const TileArguments& p, uint8_t* shared, const Body& body)
 {
-    using T = typename Tile::T;
+    const int steps = p.chunks + Tile::project_lag;
+#pragma unroll 1
+    for (int step = 0; step < steps; ++step) {
+        const StepWeights<Tile> weights(p, shared, step), next(p, shared, step + 1);
+        if (MNV2_PLANTED_FAULT != 3) ptx::cp_async_wait<0>();
+        if (MNV2_PLANTED_FAULT == 6 && step + 1 < steps) next.fetch(p, step + 1);
+        if (step == 0 || (MNV2_PLANTED_FAULT != 1 && (MNV2_PLANTED_FAULT != 5 || step % 2 == 0))) ptx::block_barrier();
+        if (MNV2_PLANTED_FAULT != 6 && step + 1 < steps) next.fetch(p, step + 1);
+        body(step, weights);
+    }
+}
+
+template <class Tile>
+__device__ __forceinline__ void expand_step(const TileArguments& p, const Lane& lane, const InputUnits<Tile>& input, int step,
+                                            const StepWeights<Tile>& weights, uint8_t* shared)
+{
+    if (step >= p.chunks) return;
+    const uint32_t high = ptx::pack2<typename Tile::T>(p.high, p.high);
+    const int live = p.expanded_channels - step * chunk_channels;
+    uint8_t* const hidden = shared + step % 2 * p.hidden_bytes;
+    input.for_each(p, lane, [&](int unit) { expand_unit<Tile>(p, lane, input, unit, weights, live, high, hidden); });
+}
+
+template <class Tile>
+__device__ __forceinline__ void project_step(const TileArguments& p, const Lane& lane, const Part& part, int window, int step,
+                                             const StepWeights<Tile>& weights, uint8_t* shared, ProjectSums<Tile>& sum)
+{
+    const uint32_t high = ptx::pack2<typename Tile::T>(p.high, p.high);
+    const uint8_t* const hidden = shared + (step + 1) % 2 * p.hidden_bytes;
+    if constexpr (Tile::direct) {
+        if (step > 0) convolve_and_project<Tile>(p, lane, part, hidden + window, weights, high, sum);
+    } else {
+        if (step > 0 && step <= p.chunks)
+            convolve_to_exchange<Tile>(p, lane, hidden, weights.depthwise(), high, exchange_of(p, shared, step - 1));
+        if (step > 1) project_exchanged<Tile>(p, lane, part, exchange_of(p, shared, step), weights.project(), sum);
+    }
+}
+
+template <class Tile>
+__global__ void __launch_bounds__(32 * Tile::most_warps) tile_block_kernel(TileArguments p)
+{
     MNV2_DYNAMIC_SHARED(shared);
     const int thread = threadIdx.x;
     const Lane lane{thread / 32, thread % 32, thread % 32 / 4, thread % 4};
     const Region region = region_of<Tile>(p);
     StepWeights<Tile>(p, shared, 0).fetch(p, 0);
     zero_hidden(p, shared);
-    const InputUnits<Tile> input(p, region, lane, shared);
+
+    if constexpr (Tile::held)
+        if (lane.warp >= p.workers) {
+            const InputUnits<Tile> input(p, region, lane, shared);
+            for_each_step<Tile>(p, shared, [&](int step, const StepWeights<Tile>& weights) {
+                expand_step<Tile>(p, lane, input, step, weights, shared);
+            });
+            return;
+        }
     const Part part = part_of<Tile>(p, lane);
-    const int window = Tile::direct ? window_at<Tile>(p, lane, lane.warp) : 0;
-    const uint32_t high = ptx::pack2<T>(p.high, p.high);
-    const int steps = p.chunks + Tile::project_lag;
-
+    const int window = Tile::direct ? window_at<Tile>(p, lane, lane.warp * Tile::stack) : 0;
     float sum[Tile::row_tiles][2 * Tile::column_pairs][4] = {};
-#pragma unroll 1
-    for (int step = 0; step < steps; ++step) {
-        const StepWeights<Tile> weights(p, shared, step), next(p, shared, step + 1);
-        if (MNV2_PLANTED_FAULT != 3) ptx::cp_async_wait<0>();
-        if (MNV2_PLANTED_FAULT == 6 && step + 1 < steps) next.fetch(p, step + 1);
-        if (step == 0 || (MNV2_PLANTED_FAULT != 1 && (MNV2_PLANTED_FAULT != 5 || step % 2 == 0))) __syncthreads();
-        if (MNV2_PLANTED_FAULT != 6 && step + 1 < steps) next.fetch(p, step + 1);
-
-        uint8_t* const expanded = shared + step % 2 * p.hidden_bytes;
-        const uint8_t* const hidden = shared + (step + 1) % 2 * p.hidden_bytes;
-        if (step < p.chunks) {
-            const int live = p.expanded_channels - step * chunk_channels;
-            input.for_each(p, lane, [&](int unit) { expand_unit<Tile>(p, lane, input, unit, weights, live, high, expanded); });
-        }
-        if constexpr (Tile::direct) {
-            if (step > 0) convolve_and_project<Tile>(p, lane, part, hidden + window, weights, high, sum);
-        } else {
-            if (step > 0 && step <= p.chunks)
-                convolve_to_exchange<Tile>(p, lane, hidden, weights.depthwise(), high, exchange_of(p, shared, step - 1));
-            if (step > 1) project_exchanged<Tile>(p, lane, part, exchange_of(p, shared, step), weights.project(), sum);
-        }
+    if constexpr (Tile::held) {
+        for_each_step<Tile>(p, shared, [&](int step, const StepWeights<Tile>& weights) {
+            project_step<Tile>(p, lane, part, window, step, weights, shared, sum);
+        });
+    } else {
+        const InputUnits<Tile> input(p, region, lane, shared);
+        for_each_step<Tile>(p, shared, [&](int step, const StepWeights<Tile>& weights) {
+            expand_step<Tile>(p, lane, input, step, weights, shared);
+            project_step<Tile>(p, lane, part, window, step, weights, shared, sum);
+        });
     }
     store_part<Tile>(p, region, lane, part, sum);
 }

@@ -73,7 +73,8 @@ inline bool is_narrow(const InvertedResidualParams& params)
     return params.out_width() <= strip_patches / 2 * patch_size;
 }
 
-inline void set_tile(const InvertedResidualParams& params, int strips, int images, TileArguments& a)
+template <class Tile>
+void set_tile(const InvertedResidualParams& params, int strips, int images, TileArguments& a)
 {
     const bool narrow = is_narrow(params);
     const int stride = params.stride, strip_width = strip_patches * patch_size;
@@ -90,7 +91,7 @@ inline void set_tile(const InvertedResidualParams& params, int strips, int image
     a.odd_at = round_up(even_columns + 4, 8) - 4;  // so that neighbours' banks stay apart
     a.pitch = stride == 1 ? a.columns : a.odd_at + a.columns / 2;
     const int pixels = images * std::min(a.rows, a.height) * std::min(a.columns, a.width);
-    a.units = round_up_division(pixels, unit_tiles * tile_pixels);
+    a.units = round_up_division(pixels, Tile::unit_tiles * tile_pixels);
 }
 
 template <class Tile>
@@ -100,8 +101,9 @@ void set_memory(TileArguments& a)
     a.exchange_at = 2 * a.hidden_bytes;
     a.exchange_bytes = Tile::direct ? 0 : a.strips * strip_tiles * chunk_depths * fragment_bytes;
     a.input_at = a.exchange_at + 2 * a.exchange_bytes;
-    a.place_at = a.input_at + (Tile::held ? 0 : a.units * unit_tiles * a.depths * fragment_bytes);
-    a.weights_at = a.place_at + (Tile::held ? 0 : a.units * unit_tiles * tile_pixels * static_cast<int>(sizeof(uint16_t)));
+    a.place_at = a.input_at + (Tile::held ? 0 : a.units * Tile::unit_tiles * a.depths * fragment_bytes);
+    a.weights_at =
+        a.place_at + (Tile::held ? 0 : a.units * Tile::unit_tiles * tile_pixels * static_cast<int>(sizeof(uint16_t)));
     a.shared_bytes = a.weights_at + 2 * chunk_bytes(a.depths, a.pairs);
 }
 
@@ -109,7 +111,8 @@ void set_memory(TileArguments& a)
 template <class Tile>
 int split_projection(TileArguments& a)
 {
-    if (Tile::direct) return a.pairs <= Tile::column_pairs ? a.strips : 0;
+    if (a.strips % Tile::stack != 0) return 0;
+    if (Tile::direct) return a.pairs <= Tile::column_pairs ? a.strips / Tile::stack : 0;
     if (a.strips * strip_tiles % Tile::row_tiles != 0) return 0;
     a.row_groups = a.strips * strip_tiles / Tile::row_tiles;
     a.warp_pairs = Tile::column_pairs;
@@ -127,10 +130,11 @@ Plan plan_of(const InvertedResidualParams& params, int strips, int images, int64
     Plan plan;
     TileArguments& a = plan.arguments;
     set_shape(params, a);
-    set_tile(params, strips, images, a);
+    set_tile<Tile>(params, strips, images, a);
     set_memory<Tile>(a);
-    const int warps = split_projection<Tile>(a);
-    const bool fits = warps <= Tile::most_warps && a.shared_bytes <= shared_bytes && (!Tile::held || a.units <= warps);
+    a.workers = split_projection<Tile>(a);
+    const int warps = a.workers + (Tile::held ? a.units : 0);
+    const bool fits = a.workers > 0 && warps <= Tile::most_warps && a.shared_bytes <= shared_bytes;
     plan.warps = fits ? warps : 0;
     plan.blocks = int64_t{a.tile_rows} * a.tile_columns * ((params.batch + images - 1) / images);
     return plan;
@@ -142,24 +146,23 @@ inline bool is_busy(const Plan& plan, const Gpu& gpu)
     return plan.warps > 0 && 4 * plan.blocks >= int64_t{3} * gpu.sm_count;
 }
 
-// Strips of equal tiles that cover the image, as many a tile as fit, but fewer where multiprocessors would be idle.
+// Equal tiles that cover the image, as few as fit, but more where multiprocessors would be idle.
 template <class Tile>
 Plan best_plan(const InvertedResidualParams& params, const Gpu& gpu)
 {
     Plan best;
     const bool narrow = is_narrow(params);
-    for (const int images : {2, 1}) {
-        if (images == 2 && (!narrow || params.batch <= gpu.sm_count)) continue;
-        const int strip_height = narrow && images == 1 ? 2 * patch_size : patch_size;
-        const int needed = round_up_division(params.out_height(), strip_height);
-        for (int tiles = 1; tiles <= needed; ++tiles) {
-            const Plan plan = plan_of<Tile>(params, round_up_division(needed, tiles), images, gpu.shared_bytes);
+    const int most_tiles = round_up_division(params.out_height(), patch_size);
+    for (int tiles = 1; tiles <= most_tiles; ++tiles)
+        for (const int images : {2, 1}) {
+            if (images == 2 && (!narrow || params.batch <= gpu.sm_count)) continue;
+            const int strip_height = narrow && images == 1 ? 2 * patch_size : patch_size;
+            const int strips = round_up_division(params.out_height(), int64_t{tiles} * strip_height);
+            const Plan plan = plan_of<Tile>(params, round_up(strips, Tile::stack), images, gpu.shared_bytes);
             if (plan.warps == 0) continue;
             best = plan;
             if (is_busy(plan, gpu)) return best;
         }
-        if (best.warps > 0) return best;
-    }
     return best;
 }
 

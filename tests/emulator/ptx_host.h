@@ -103,6 +103,10 @@ void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2], uint32_t b)
     mma_m16n8<T, 8>(c, a, &b);
 }
 
+inline void block_barrier()
+{
+    __syncthreads();
+}
 inline void cp_async16(void* shared, const void* global, int line = __builtin_LINE())
 {
     count_shared(line, shared, 16, true);

@@ -39,12 +39,12 @@ bool shows_fault()
 
 TEST(a_planted_fault_shows_in_the_direct_form)
 {
-    CHECK_EQUAL((shows_fault<cuda::TileBlock<__half, 0, 0, 1, true, false, 2, 1, 8, 1>>()), MNV2_PLANTED_FAULT != 0);
+    CHECK_EQUAL((shows_fault<cuda::TileBlock<__half, 0, 0, 1, true, false, 1, 2, 1, 2, 8>>()), MNV2_PLANTED_FAULT != 0);
 }
 
 TEST(a_planted_fault_shows_in_the_shared_form)
 {
-    CHECK_EQUAL((shows_fault<cuda::TileBlock<__half, 0, 0, 1, false, false, 2, 1, 8, 1>>()), MNV2_PLANTED_FAULT != 0);
+    CHECK_EQUAL((shows_fault<cuda::TileBlock<__half, 0, 0, 1, false, false, 1, 2, 1, 2, 8>>()), MNV2_PLANTED_FAULT != 0);
 }
 
 }  // namespace
