@@ -194,6 +194,37 @@ TEST(every_schedule_and_every_cut_gives_the_same_bits)
     }
 }
 
+// Which kernel serves a block depends on the GPU and the batch.
+TEST(every_kernel_gives_the_same_bits)
+{
+    for (const InvertedResidualParams& params : {block_of(24, 24, 1, 300), block_of(40, 60, 2, 72), block_of(200, 90, 1, 40),
+                                                 block_of(33, 180, 1, 40), without_expand(70, 40, 1)}) {
+        const InvertedResidualParams sized = with_size(params, {2, 7, 9});
+        Random random(9);
+        const Weights weights = random_weights(random, sized, ScalarType::float32);
+        const Image x = random_image(random, sized, ScalarType::float32);
+        const Bytes expected = run_kernel(sized, {}, weights, x);
+        const DeviceConvolution expand(weights.expand), depthwise(weights.depthwise), project(weights.project);
+        DeviceBuffer packed(static_cast<size_t>(cuda::general_block_bytes(sized, ScalarType::float32)));
+        cuda::pack_general_block(sized, ScalarType::float32, expand.view(), depthwise.view(), project.view(), packed.data(),
+                                 nullptr);
+        const DeviceBuffer input(encode_image(x, ScalarType::float32));
+        int64_t kernels = 0;
+        cuda::visit_blocks(sized, [&](auto block) {
+            using Block = decltype(block);
+            Scope scope(sized.in_channels, " -> ", sized.out_channels, ", ", Block::warps, " warps, ", Block::pixels,
+                        " pixels");
+            const cuda::Plan plan = cuda::plan_of<Block>(sized, small_gpu);
+            const DeviceBuffer output(expected.size());
+            cuda::launch<Block>(sized, ScalarType::float32, plan, input.data(), packed.data(), output.data(), small_gpu,
+                                nullptr);
+            CHECK(output.bytes() == expected);
+            ++kernels;
+        });
+        CHECK(kernels >= 2);
+    }
+}
+
 TEST(an_image_alone_gives_the_same_bits)
 {
     for (const ScalarType type : all_types)
