@@ -1,7 +1,9 @@
 #include "cuda/general_block.cuh"
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <map>
 #include <tuple>
 
 #include "cuda/launch.h"
@@ -95,14 +97,32 @@ struct Cut {
 };
 
 struct Halo {
-    int64_t height, width, pixels;
+    int64_t height, width;
+    int64_t pixels;  // of all images
+    int64_t inputs;  // the most of them that lie inside the image
 };
+
+// The most rows of a tile, or columns, that lie inside the image: at either end, or anywhere between.
+int64_t most_inside(int64_t tile, int64_t halo, int64_t size, int64_t out_size, int32_t stride, int32_t padding)
+{
+    const int64_t last = divide_up(out_size, tile) - 1;
+    int64_t most = 0;
+    for (const int64_t i : {int64_t{0}, std::min<int64_t>(1, last), last}) {
+        const int64_t first = i * tile * stride - padding;
+        most = std::max(most, std::min(first + halo, size) - std::max<int64_t>(first, 0));
+    }
+    return most;
+}
 
 Halo halo_of(const InvertedResidualParams& params, const Cut& cut)
 {
     const int64_t height = (cut.tile_height - 1) * params.stride + kernel_size;
     const int64_t width = (cut.tile_width - 1) * params.stride + kernel_size;
-    return {height, width, cut.images * height * width};
+    const int64_t rows =
+        most_inside(cut.tile_height, height, params.height, params.out_height(), params.stride, params.padding.top);
+    const int64_t columns =
+        most_inside(cut.tile_width, width, params.width, params.out_width(), params.stride, params.padding.left);
+    return {height, width, cut.images * height * width, cut.images * rows * columns};
 }
 
 int64_t slice_count(const InvertedResidualParams& params, const Cut& cut)
@@ -146,22 +166,22 @@ GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cu
         return static_cast<int>(at);
     };
     constexpr int64_t tile_floats = sizeof(GeneralTile) / sizeof(float), source_floats = sizeof(int64_t) / sizeof(float);
-    const int64_t halo = halo_of(params, cut).pixels;
+    const Halo halo = halo_of(params, cut);
     place(tile_floats);
-    layout.sources = place(halo * source_floats);
-    layout.places = place(halo);
+    layout.sources = place(halo.inputs * source_floats);
+    layout.places = place(halo.inputs);
     if (params.has_expand) {
         const int64_t depth = depth_of_slabs(params), buffers = slab_count(params) > 1 ? 2 : 1;
         layout.expand_constants = place(cut.planes * constant_rows * chunk_channels);
         layout.expand_slab = static_cast<int>(cut.planes * depth * chunk_channels);
         layout.expand_weights = place(buffers * layout.expand_slab);
         layout.input_stride = static_cast<int>(input_stride(depth));
-        layout.input_slab = static_cast<int>(halo * layout.input_stride);
+        layout.input_slab = static_cast<int>(halo.inputs * layout.input_stride);
         layout.input = place(buffers * layout.input_slab);
     }
     layout.depthwise = place(cut.planes * depthwise_rows * chunk_channels);
     layout.project = place(cut.planes * chunk_channels * (Block::spread ? cut.slice_channels : Block::columns));
-    layout.hidden_plane = static_cast<int>(halo * chunk_channels);
+    layout.hidden_plane = static_cast<int>(halo.pixels * chunk_channels);
     layout.hidden = place(cut.planes * layout.hidden_plane);
     layout.filtered_plane = static_cast<int>(cut.pixels() * tile_stride);
     layout.filtered = place(cut.planes * layout.filtered_plane);
@@ -183,7 +203,9 @@ template <class Block>
 double cycles_of(const InvertedResidualParams& params, const Cut& cut, int64_t shared_bytes, const Gpu& gpu)
 {
     constexpr double schedulers = 4.0, barrier_cycles = 150.0, warps_for_half = 3.0, bytes_per_cycle = 48.0;
-    constexpr double loads = Block::pixels / 4.0 + thread_quads, depthwise_instructions = 17.0;
+    constexpr double loads = Block::pixels / 4.0 + thread_quads, depthwise_instructions = 20.0;
+    constexpr double expand_instructions = 6.0 * Block::pixels * thread_quads * quad;  // beside the product
+    constexpr double project_instructions = expand_instructions / 2.0;
     constexpr double product_cycles =
         std::max((Block::pixels * thread_quads * quad + loads) / schedulers, 2.0 * loads);  // of a warp, for one depth
     constexpr int64_t reserved_bytes = 1 << 10;                                             // of a block, by CUDA
@@ -195,17 +217,17 @@ double cycles_of(const InvertedResidualParams& params, const Cut& cut, int64_t s
         return static_cast<double>(resident == 1 ? round_up(count, 4) : count);
     };
     const Halo halo = halo_of(params, cut);
-    const int64_t inputs = cut.images * std::min(halo.height, params.height) * std::min(halo.width, params.width);
     const int64_t depth = params.has_expand ? round_up(params.in_channels, quad) : 0;
     const int64_t columns = std::min(round_up(params.out_channels, chunk_channels), cut.slice_channels);
     const int64_t parts = columns / chunk_channels;
     const int64_t planes = std::min(cut.planes, chunk_count(params));
-    const double expand = turns(divide_up(inputs, Block::warp_pixels) * planes) * static_cast<double>(depth) * product_cycles;
+    const double expand = turns(divide_up(halo.inputs, Block::warp_pixels) * planes) *
+                          (static_cast<double>(depth) * product_cycles + expand_instructions / schedulers);
     const double depthwise = turns(cut.images * cut.tile_width * planes) * static_cast<double>(cut.tile_height) *
                              depthwise_instructions / schedulers;
     const int64_t project_tasks = divide_up(cut.pixels(), Block::warp_pixels) * planes;
     const double project = (Block::spread ? turns(project_tasks * parts) : turns(project_tasks) * static_cast<double>(parts)) *
-                           chunk_channels * product_cycles;
+                           (chunk_channels * product_cycles + project_instructions / schedulers);
     const double barriers = (3.0 + Block::spread) * barrier_cycles * static_cast<double>(slab_count(params));
     const double weights = static_cast<double>(planes * chunk_channels * (depth + depthwise_rows + columns)) * sizeof(float);
     const double step = expand + depthwise + project + barriers + (resident == 1 ? weights / bytes_per_cycle : 0.0);
@@ -214,15 +236,13 @@ double cycles_of(const InvertedResidualParams& params, const Cut& cut, int64_t s
            warps;
 }
 
-// The sizes up to most that cut a dimension into equal pieces.
+// The sizes up to most that cut a dimension into equal pieces, the largest first.
 template <class Visit>
 void visit_pieces(int64_t size, int64_t most, const Visit& visit)
 {
-    int64_t last = 0;
-    for (int64_t pieces = divide_up(size, most); pieces <= size; ++pieces) {
-        const int64_t piece = divide_up(size, pieces);
-        if (piece != last) visit(piece);
-        last = piece;
+    for (int64_t piece = std::min(size, most); piece > 0; --piece) {
+        piece = divide_up(size, divide_up(size, piece));
+        visit(piece);
     }
 }
 
@@ -259,13 +279,16 @@ int64_t widest_slice(const InvertedResidualParams& params)
     return round_up(divide_up(params.out_channels, slices), chunk_channels);
 }
 
-// The cut with the least estimate. Small images are taken several at a time.
+// The cut with the least estimate. Small images are taken several at a time, and small tiles only where these are few.
 template <class Block>
 Plan plan_whole(const InvertedResidualParams& params, const Gpu& gpu)
 {
+    constexpr int64_t most_small_tiles = 4, small_part = 4;  // of a multiprocessor, and of the pixels that a tile can have
     Plan best{};
     const int64_t height = params.out_height(), width = params.out_width(), slice = widest_slice(params);
+    const int64_t least_pixels = params.batch * height * width / (most_small_tiles * gpu.sm_count);
     visit_tiles(params, Block::tile_pixels, [&](int64_t tile_height, int64_t tile_width) {
+        if (tile_height * tile_width < std::min(least_pixels, Block::tile_pixels / small_part)) return;
         consider<Block>(params, gpu, {1, tile_height, tile_width, slice, 1}, best);
     });
     if (height * width <= Block::tile_pixels / 2)
@@ -278,11 +301,13 @@ Plan plan_whole(const InvertedResidualParams& params, const Gpu& gpu)
 template <class Block>
 Plan plan_spread(const InvertedResidualParams& params, const Gpu& gpu)
 {
-    constexpr int64_t most_pixels = 2 * Block::warp_pixels, most_planes = 8, most_tiles = 4;
+    constexpr int64_t most_pixels = 2 * Block::warp_pixels, most_planes = 8, most_tiles = 2;
     Plan best{};
     const int64_t pixels = params.batch * params.out_height() * params.out_width();
     if (pixels > most_tiles * most_pixels * gpu.sm_count) return best;
+    const int64_t least_pixels = pixels / (most_tiles * gpu.sm_count);
     visit_tiles(params, most_pixels, [&](int64_t tile_height, int64_t tile_width) {
+        if (tile_height * tile_width < least_pixels) return;
         for (int64_t slice = widest_slice(params); slice >= chunk_channels; slice = slice / 2 / chunk_channels * chunk_channels)
             for (int64_t planes = most_planes; planes > 0; planes /= 2)
                 if (consider<Block>(params, gpu, {1, tile_height, tile_width, slice, planes}, best)) break;
@@ -363,6 +388,38 @@ void visit_blocks(const InvertedResidualParams& params, const Visit& visit)
                GeneralBlocks{});
 }
 
+struct Choice {
+    Plan plan;
+    decltype(&launch<std::tuple_element_t<0, GeneralBlocks>>) launch;
+};
+
+Choice choose(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    Choice best{};
+    visit_blocks(params, [&](auto block) {
+        using Block = decltype(block);
+        const Plan plan = plan_of<Block>(params, gpu);
+        if (plan.cycles < best.plan.cycles) best = {plan, &launch<Block>};
+    });
+    return best;
+}
+
+// Looked up, since to choose anew takes some 20 us, more than the launch.
+const Choice& choice_of(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    constexpr size_t most_choices = 256;
+    using Key = std::array<int64_t, 14>;
+    thread_local std::map<Key, Choice> choices;
+    const Padding& padding = params.padding;
+    const Key key = {params.batch,        params.height,     params.width, params.in_channels, params.expanded_channels,
+                     params.out_channels, params.stride,     padding.top,  padding.left,       padding.bottom,
+                     padding.right,       params.has_expand, gpu.sm_count, gpu.shared_bytes};
+    const auto found = choices.find(key);
+    if (found != choices.end()) return found->second;
+    if (choices.size() >= most_choices) choices.clear();
+    return choices.emplace(key, choose(params, gpu)).first->second;
+}
+
 }  // namespace
 
 int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType)
@@ -389,16 +446,8 @@ void general_block(const InvertedResidualParams& params, ScalarType x_type, Scal
                    void* y, const Gpu& gpu, Stream stream)
 {
     if (params.batch == 0 || params.out_height() == 0 || params.out_width() == 0) return;
-    double least = std::numeric_limits<double>::infinity();
-    visit_blocks(params, [&](auto block) { least = std::min(least, plan_of<decltype(block)>(params, gpu).cycles); });
-    bool launched = false;
-    visit_blocks(params, [&](auto block) {
-        using Block = decltype(block);
-        const Plan plan = plan_of<Block>(params, gpu);
-        if (launched || plan.cycles > least) return;
-        launch<Block>(params, x_type, plan, x, packed, y, gpu, stream);
-        launched = true;
-    });
+    const Choice& choice = choice_of(params, gpu);
+    choice.launch(params, x_type, choice.plan, x, packed, y, gpu, stream);
 }
 
 }  // namespace mnv2::cuda

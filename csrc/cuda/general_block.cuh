@@ -465,26 +465,20 @@ struct GeneralWorker {
         const int image = strip / p.tile_width, x = strip % p.tile_width;
         const float* const from = hidden(plane) + (image * p.halo_height * p.halo_width + x * p.stride) * chunk_channels + lane;
         float* const to = filtered(plane) + (image * p.tile_height * p.tile_width + x) * tile_stride + lane;
-        const auto store = [&](int y, float sum) {
-            const float value = activate(p.clamp, fmaf(sum, filter.scale, filter.bias));
-            to[y * p.tile_width * tile_stride] = filter.exists ? value : 0.0f;
-        };
         if (p.stride == 1)
-            slide_by_one(from, filter.taps, store);
+            slide_by_one(filter, from, to);
         else
-            slide_by_two(from, filter.taps, store);
+            slide_by_two(filter, from, to);
     }
 
-    // Rows beyond the halo are its last one, of which nothing is stored.
+    // The next rows of a column, whose loads wait for memory together.
     template <int count>
-    __device__ void load_rows(float (&rows)[count][kernel_size], const float* from, int first) const
+    __device__ void load_rows(float (&rows)[count][kernel_size], const float*& from) const
     {
 #pragma unroll
-        for (int i = 0; i < count; ++i) {
-            const float* const row = from + min(first + i, p.halo_height - 1) * p.halo_width * chunk_channels;
+        for (int i = 0; i < count; ++i, from += p.halo_width * chunk_channels)
 #pragma unroll
-            for (int x = 0; x < kernel_size; ++x) rows[i][x] = row[x * chunk_channels];
-        }
+            for (int x = 0; x < kernel_size; ++x) rows[i][x] = from[x * chunk_channels];
     }
 
     __device__ static float add_row(float sum, const float (&row)[kernel_size], const float* taps)
@@ -492,41 +486,46 @@ struct GeneralWorker {
         return fmaf(row[2], taps[2], fmaf(row[1], taps[1], fmaf(row[0], taps[0], sum)));
     }
 
-    static constexpr int rows_at_once = 4;  // their loads wait for memory together
-
-    template <class Store>
-    __device__ void slide_by_one(const float* from, const float (&taps)[kernel_taps], const Store& store) const
+    __device__ void store_filtered(const Filter& filter, float sum, float*& to) const
     {
-        float head[2][kernel_size], rows[rows_at_once][kernel_size];
-        load_rows(head, from, 0);
-        float two = add_row(add_row(0.0f, head[0], taps), head[1], taps + 3);  // sums of two rows and of one
-        float one = add_row(0.0f, head[1], taps);
-        for (int y = 0; y < p.tile_height; y += rows_at_once) {
-            load_rows(rows, from, y + 2);
-#pragma unroll
-            for (int i = 0; i < rows_at_once; ++i) {
-                const float sum = add_row(two, rows[i], taps + 6);
-                two = add_row(one, rows[i], taps + 3);
-                one = add_row(0.0f, rows[i], taps);
-                if (y + i < p.tile_height) store(y + i, sum);
-            }
-        }
+        const float value = activate(p.clamp, fmaf(sum, filter.scale, filter.bias));
+        *to = filter.exists ? value : 0.0f;
+        to += p.tile_width * tile_stride;
     }
 
-    template <class Store>
-    __device__ void slide_by_two(const float* from, const float (&taps)[kernel_taps], const Store& store) const
+    static constexpr int rows_at_once = 4;
+
+    __device__ void slide_by_one(const Filter& filter, const float* from, float* to) const
     {
-        float head[1][kernel_size], rows[rows_at_once][kernel_size];
-        load_rows(head, from, 0);
-        float one = add_row(0.0f, head[0], taps);
-        for (int y = 0; y < p.tile_height; y += rows_at_once / 2) {
-            load_rows(rows, from, 2 * y + 1);
+        float head[2][kernel_size];
+        load_rows(head, from);
+        float two = add_row(add_row(0.0f, head[0], filter.taps), head[1], filter.taps + 3);  // sums of two rows and of one
+        float one = add_row(0.0f, head[1], filter.taps);
+        const auto slide = [&](auto& rows) {
+            load_rows(rows, from);
 #pragma unroll
-            for (int i = 0; i < rows_at_once / 2; ++i) {
-                const float sum = add_row(add_row(one, rows[2 * i], taps + 3), rows[2 * i + 1], taps + 6);
-                one = add_row(0.0f, rows[2 * i + 1], taps);
-                if (y + i < p.tile_height) store(y + i, sum);
+            for (const auto& row : rows) {
+                store_filtered(filter, add_row(two, row, filter.taps + 6), to);
+                two = add_row(one, row, filter.taps + 3);
+                one = add_row(0.0f, row, filter.taps);
             }
+        };
+        float rows[rows_at_once][kernel_size], last[1][kernel_size];
+        int y = 0;
+        for (; y + rows_at_once <= p.tile_height; y += rows_at_once) slide(rows);
+        for (; y < p.tile_height; ++y) slide(last);
+    }
+
+    __device__ void slide_by_two(const Filter& filter, const float* from, float* to) const
+    {
+        float head[1][kernel_size];
+        load_rows(head, from);
+        float one = add_row(0.0f, head[0], filter.taps);
+        for (int y = 0; y < p.tile_height; ++y) {
+            float rows[2][kernel_size];
+            load_rows(rows, from);
+            store_filtered(filter, add_row(add_row(one, rows[0], filter.taps + 3), rows[1], filter.taps + 6), to);
+            one = add_row(0.0f, rows[1], filter.taps);
         }
     }
 
