@@ -1,7 +1,9 @@
 #include "cuda/general_block.cuh"
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <map>
 #include <tuple>
 
 #include "cuda/launch.h"
@@ -13,11 +15,12 @@ namespace {
 // Warps, pixels of a thread, output channels and thread blocks of a multiprocessor. A block of four warps makes 128 pixels,
 // half an image of 14x14 or two of 7x7; with more channels the totals fill the registers, which leaves room for fewer
 // blocks.
-using GeneralBlocks = std::tuple<GeneralBlock<8, 4, 32, 2>,    // a tile of 14x14, whose halo is 256 pixels
-                                 GeneralBlock<4, 4, 32, 4>,    // stride 2, few pixels, and small images
-                                 GeneralBlock<4, 4, 64, 3>,    //
-                                 GeneralBlock<4, 4, 96, 2>,    //
-                                 GeneralBlock<4, 4, 160, 2>>;  // more channels come in slices
+using GeneralBlocks = std::tuple<GeneralBlock<8, 4, 32, 2>,          // a tile of 14x14, whose halo is 256 pixels
+                                 GeneralBlock<4, 4, 32, 4>,          // stride 2, few pixels, and small images
+                                 GeneralBlock<4, 4, 64, 3>,          //
+                                 GeneralBlock<4, 4, 96, 2>,          //
+                                 GeneralBlock<4, 4, 160, 2>,         // more channels come in slices
+                                 GeneralBlock<8, 2, 160, 1, true>>;  // fewer tiles than multiprocessors
 
 constexpr int64_t most_columns = 160;
 
@@ -86,25 +89,51 @@ private:
     }
 };
 
-// How an image is cut.
+// How the work is cut.
 struct Cut {
-    int64_t images, tile_height, tile_width, halo_height, halo_width, blocks;
+    int64_t images, tile_height, tile_width, slice_channels, planes;
 
     int64_t pixels() const { return images * tile_height * tile_width; }
-    int64_t halo() const { return images * halo_height * halo_width; }
 };
 
-Cut cut_of(const InvertedResidualParams& params, int64_t images, int64_t tile_height, int64_t tile_width, int64_t slices)
+struct Halo {
+    int64_t height, width;
+    int64_t pixels;  // of all images
+    int64_t inputs;  // the most of them that lie inside the image
+};
+
+// The most rows of a tile, or columns, that lie inside the image: at either end, or anywhere between.
+int64_t most_inside(int64_t tile, int64_t halo, int64_t size, int64_t out_size, int32_t stride, int32_t padding)
 {
-    Cut cut{images,
-            tile_height,
-            tile_width,
-            (tile_height - 1) * params.stride + kernel_size,
-            (tile_width - 1) * params.stride + kernel_size,
-            0};
-    cut.blocks = divide_up(params.batch, images) * divide_up(params.out_height(), tile_height) *
-                 divide_up(params.out_width(), tile_width) * slices;
-    return cut;
+    const int64_t last = divide_up(out_size, tile) - 1;
+    int64_t most = 0;
+    for (const int64_t i : {int64_t{0}, std::min<int64_t>(1, last), last}) {
+        const int64_t first = i * tile * stride - padding;
+        most = std::max(most, std::min(first + halo, size) - std::max<int64_t>(first, 0));
+    }
+    return most;
+}
+
+Halo halo_of(const InvertedResidualParams& params, const Cut& cut)
+{
+    const int64_t height = (cut.tile_height - 1) * params.stride + kernel_size;
+    const int64_t width = (cut.tile_width - 1) * params.stride + kernel_size;
+    const int64_t rows =
+        most_inside(cut.tile_height, height, params.height, params.out_height(), params.stride, params.padding.top);
+    const int64_t columns =
+        most_inside(cut.tile_width, width, params.width, params.out_width(), params.stride, params.padding.left);
+    return {height, width, cut.images * height * width, cut.images * rows * columns};
+}
+
+int64_t slice_count(const InvertedResidualParams& params, const Cut& cut)
+{
+    return divide_up(params.out_channels, cut.slice_channels);
+}
+
+int64_t block_count(const InvertedResidualParams& params, const Cut& cut)
+{
+    return divide_up(params.batch, cut.images) * divide_up(params.out_height(), cut.tile_height) *
+           divide_up(params.out_width(), cut.tile_width) * slice_count(params, cut);
 }
 
 // From 192 depths on a sum is taken in runs (general_block.cuh), which lets the input be streamed.
@@ -126,7 +155,8 @@ int64_t input_stride(int64_t depth)
     return depth / quad % 2 != 0 ? depth : depth + quad;
 }
 
-GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cut, int64_t columns)
+template <class Block>
+GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cut)
 {
     GeneralBlockLayout layout{};
     int64_t floats = 0;
@@ -136,74 +166,83 @@ GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cu
         return static_cast<int>(at);
     };
     constexpr int64_t tile_floats = sizeof(GeneralTile) / sizeof(float), source_floats = sizeof(int64_t) / sizeof(float);
+    const Halo halo = halo_of(params, cut);
     place(tile_floats);
-    layout.sources = place(cut.halo() * source_floats);
-    layout.places = place(cut.halo());
+    layout.sources = place(halo.inputs * source_floats);
+    layout.places = place(halo.inputs);
     if (params.has_expand) {
         const int64_t depth = depth_of_slabs(params), buffers = slab_count(params) > 1 ? 2 : 1;
-        layout.expand_constants = place(constant_rows * chunk_channels);
-        layout.expand_slab = static_cast<int>(depth * chunk_channels);
+        layout.expand_constants = place(cut.planes * constant_rows * chunk_channels);
+        layout.expand_slab = static_cast<int>(cut.planes * depth * chunk_channels);
         layout.expand_weights = place(buffers * layout.expand_slab);
         layout.input_stride = static_cast<int>(input_stride(depth));
-        layout.input_slab = static_cast<int>(cut.halo() * layout.input_stride);
+        layout.input_slab = static_cast<int>(halo.inputs * layout.input_stride);
         layout.input = place(buffers * layout.input_slab);
     }
-    layout.depthwise = place(depthwise_rows * chunk_channels);
-    layout.project = place(chunk_channels * columns);
-    layout.hidden = place(cut.halo() * chunk_channels);
-    layout.filtered = place(cut.pixels() * tile_stride);
-    layout.floats = static_cast<int>(std::min<int64_t>(floats, std::numeric_limits<int>::max()));
+    layout.depthwise = place(cut.planes * depthwise_rows * chunk_channels);
+    layout.project = place(cut.planes * chunk_channels * (Block::spread ? cut.slice_channels : Block::columns));
+    layout.hidden_plane = static_cast<int>(halo.pixels * chunk_channels);
+    layout.hidden = place(cut.planes * layout.hidden_plane);
+    layout.filtered_plane = static_cast<int>(cut.pixels() * tile_stride);
+    layout.filtered = place(cut.planes * layout.filtered_plane);
+    if (Block::spread) {
+        layout.row = static_cast<int>(cut.slice_channels + quad);  // odd in 16 bytes
+        layout.partial_plane = static_cast<int>(cut.pixels() * layout.row);
+        layout.partials = place(cut.planes * layout.partial_plane);
+        layout.totals = place(layout.partial_plane);
+    }
+    layout.floats = static_cast<int>(floats);
     return layout;
 }
 
-int64_t slice_count(const InvertedResidualParams& params)
-{
-    return divide_up(params.out_channels, most_columns);
-}
-
-int64_t slice_channels(const InvertedResidualParams& params)
-{
-    return round_up(divide_up(params.out_channels, slice_count(params)), chunk_channels);
-}
-
-// An estimate of the whole launch, in a multiprocessor's cycles: instructions of the FFMA pipes and the depthwise
-// convolution, four a cycle, and a barrier's wait. A multiprocessor with few warps is taken to hide less of its latencies;
-// the constants are guesses that no GPU has been asked about.
+// An estimate of the whole launch, in a multiprocessor's cycles: instructions of the products and the depthwise convolution,
+// four a cycle, or the products' accesses to shared memory, two cycles each; a barrier's wait; and weights that no other
+// block's work hides. A multiprocessor with few warps is taken to hide less of its latencies. No GPU has been asked about
+// the constants.
 template <class Block>
 double cycles_of(const InvertedResidualParams& params, const Cut& cut, int64_t shared_bytes, const Gpu& gpu)
 {
-    constexpr double schedulers = 4.0, barrier_cycles = 150.0, warps_for_half = 3.0;
-    constexpr double depthwise_instructions = 17.0, product_instructions = Block::pixels * thread_quads * quad;
-    constexpr int64_t reserved_bytes = 1 << 10;  // of a block, by CUDA
+    constexpr double schedulers = 4.0, barrier_cycles = 150.0, warps_for_half = 3.0, bytes_per_cycle = 48.0;
+    constexpr double loads = Block::pixels / 4.0 + thread_quads, depthwise_instructions = 20.0;
+    constexpr double expand_instructions = 6.0 * Block::pixels * thread_quads * quad;  // beside the product
+    constexpr double project_instructions = expand_instructions / 2.0;
+    constexpr double product_cycles =
+        std::max((Block::pixels * thread_quads * quad + loads) / schedulers, 2.0 * loads);  // of a warp, for one depth
+    constexpr int64_t reserved_bytes = 1 << 10;                                             // of a block, by CUDA
 
-    const int64_t per_multiprocessor = divide_up(cut.blocks, gpu.sm_count);
+    const int64_t per_multiprocessor = divide_up(block_count(params, cut), gpu.sm_count);
     const int64_t fitting = (gpu.shared_bytes + reserved_bytes) / (shared_bytes + reserved_bytes);
     const int64_t resident = std::min({int64_t{Block::blocks_per_sm}, fitting, per_multiprocessor});
     const auto turns = [&](int64_t count) {  // of a warp's tasks; a lone block leaves schedulers idle
         return static_cast<double>(resident == 1 ? round_up(count, 4) : count);
     };
-    const int64_t inputs = cut.images * std::min(cut.halo_height, params.height) * std::min(cut.halo_width, params.width);
+    const Halo halo = halo_of(params, cut);
     const int64_t depth = params.has_expand ? round_up(params.in_channels, quad) : 0;
-    const int64_t parts = divide_up(std::min(params.out_channels, slice_channels(params)), chunk_channels);
-    const double expand = turns(divide_up(inputs, Block::warp_pixels)) * static_cast<double>(depth) * product_instructions;
-    const double depthwise = turns(cut.images * cut.tile_width) * static_cast<double>(cut.tile_height) * depthwise_instructions;
-    const double project =
-        turns(divide_up(cut.pixels(), Block::warp_pixels)) * static_cast<double>(parts * chunk_channels) * product_instructions;
-    const double barriers = 3.0 * barrier_cycles * static_cast<double>(slab_count(params));
-    const double chunk = (expand + depthwise + project) / schedulers + barriers;
+    const int64_t columns = std::min(round_up(params.out_channels, chunk_channels), cut.slice_channels);
+    const int64_t parts = columns / chunk_channels;
+    const int64_t planes = std::min(cut.planes, chunk_count(params));
+    const double expand = turns(divide_up(halo.inputs, Block::warp_pixels) * planes) *
+                          (static_cast<double>(depth) * product_cycles + expand_instructions / schedulers);
+    const double depthwise = turns(cut.images * cut.tile_width * planes) * static_cast<double>(cut.tile_height) *
+                             depthwise_instructions / schedulers;
+    const int64_t project_tasks = divide_up(cut.pixels(), Block::warp_pixels) * planes;
+    const double project = (Block::spread ? turns(project_tasks * parts) : turns(project_tasks) * static_cast<double>(parts)) *
+                           (chunk_channels * product_cycles + project_instructions / schedulers);
+    const double barriers = (3.0 + Block::spread) * barrier_cycles * static_cast<double>(slab_count(params));
+    const double weights = static_cast<double>(planes * chunk_channels * (depth + depthwise_rows + columns)) * sizeof(float);
+    const double step = expand + depthwise + project + barriers + (resident == 1 ? weights / bytes_per_cycle : 0.0);
     const auto warps = static_cast<double>(resident * Block::warps);
-    return static_cast<double>(per_multiprocessor * chunk_count(params)) * chunk * (warps + warps_for_half) / warps;
+    return static_cast<double>(per_multiprocessor * divide_up(chunk_count(params), planes)) * step * (warps + warps_for_half) /
+           warps;
 }
 
-// The sizes up to most that cut a dimension into equal pieces.
+// The sizes up to most that cut a dimension into equal pieces, the largest first.
 template <class Visit>
 void visit_pieces(int64_t size, int64_t most, const Visit& visit)
 {
-    int64_t last = 0;
-    for (int64_t pieces = divide_up(size, most); pieces <= size; ++pieces) {
-        const int64_t piece = divide_up(size, pieces);
-        if (piece != last) visit(piece);
-        last = piece;
+    for (int64_t piece = std::min(size, most); piece > 0; --piece) {
+        piece = divide_up(size, divide_up(size, piece));
+        visit(piece);
     }
 }
 
@@ -213,40 +252,85 @@ struct Plan {
     double cycles = std::numeric_limits<double>::infinity();
 };
 
+// Whether it fits.
 template <class Block>
-void consider(const InvertedResidualParams& params, const Gpu& gpu, const Cut& cut, Plan& best)
+bool consider(const InvertedResidualParams& params, const Gpu& gpu, const Cut& cut, Plan& best)
 {
-    const GeneralBlockLayout layout = layout_of(params, cut, Block::columns);
+    const GeneralBlockLayout layout = layout_of<Block>(params, cut);
     const int64_t bytes = int64_t{layout.floats} * static_cast<int64_t>(sizeof(float));
-    if (bytes > gpu.shared_bytes) return;
+    if (bytes > gpu.shared_bytes) return false;
     const double cycles = cycles_of<Block>(params, cut, bytes, gpu);
     if (cycles < best.cycles) best = {cut, layout, cycles};
+    return true;
 }
 
-// The cut with the least estimate. Whole images are taken several at a time.
-template <class Block>
-Plan plan_of(const InvertedResidualParams& params, const Gpu& gpu)
+// Calls visit(height, width) for the tiles of an image.
+template <class Visit>
+void visit_tiles(const InvertedResidualParams& params, int64_t most_pixels, const Visit& visit)
 {
+    visit_pieces(params.out_width(), most_pixels, [&](int64_t width) {
+        visit_pieces(params.out_height(), most_pixels / width, [&](int64_t height) { visit(height, width); });
+    });
+}
+
+int64_t widest_slice(const InvertedResidualParams& params)
+{
+    const int64_t slices = divide_up(params.out_channels, most_columns);
+    return round_up(divide_up(params.out_channels, slices), chunk_channels);
+}
+
+// The cut with the least estimate. Small images are taken several at a time, and small tiles only where these are few.
+template <class Block>
+Plan plan_whole(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    constexpr int64_t most_small_tiles = 4, small_part = 4;  // of a multiprocessor, and of the pixels that a tile can have
     Plan best{};
-    const int64_t height = params.out_height(), width = params.out_width(), slices = slice_count(params);
-    visit_pieces(width, Block::tile_pixels, [&](int64_t tile_width) {
-        visit_pieces(height, Block::tile_pixels / tile_width, [&](int64_t tile_height) {
-            consider<Block>(params, gpu, cut_of(params, 1, tile_height, tile_width, slices), best);
-        });
+    const int64_t height = params.out_height(), width = params.out_width(), slice = widest_slice(params);
+    const int64_t least_pixels = params.batch * height * width / (most_small_tiles * gpu.sm_count);
+    visit_tiles(params, Block::tile_pixels, [&](int64_t tile_height, int64_t tile_width) {
+        if (tile_height * tile_width < std::min(least_pixels, Block::tile_pixels / small_part)) return;
+        consider<Block>(params, gpu, {1, tile_height, tile_width, slice, 1}, best);
     });
     if (height * width <= Block::tile_pixels / 2)
         for (int64_t images = std::min(params.batch, Block::tile_pixels / (height * width)); images > 1; --images)
-            consider<Block>(params, gpu, cut_of(params, images, height, width, slices), best);
+            consider<Block>(params, gpu, {images, height, width, slice, 1}, best);
     return best;
+}
+
+// Only where tiles are few: elsewhere shared memory has no time for the sums.
+template <class Block>
+Plan plan_spread(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    constexpr int64_t most_pixels = 2 * Block::warp_pixels, most_planes = 8, most_tiles = 2;
+    Plan best{};
+    const int64_t pixels = params.batch * params.out_height() * params.out_width();
+    if (pixels > most_tiles * most_pixels * gpu.sm_count) return best;
+    const int64_t least_pixels = pixels / (most_tiles * gpu.sm_count);
+    visit_tiles(params, most_pixels, [&](int64_t tile_height, int64_t tile_width) {
+        if (tile_height * tile_width < least_pixels) return;
+        for (int64_t slice = widest_slice(params); slice >= chunk_channels; slice = slice / 2 / chunk_channels * chunk_channels)
+            for (int64_t planes = most_planes; planes > 0; planes /= 2)
+                if (consider<Block>(params, gpu, {1, tile_height, tile_width, slice, planes}, best)) break;
+    });
+    return best;
+}
+
+template <class Block>
+Plan plan_of(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    if constexpr (Block::spread)
+        return plan_spread<Block>(params, gpu);
+    else
+        return plan_whole<Block>(params, gpu);
 }
 
 template <class Block>
 bool has_columns(const InvertedResidualParams& params)
 {
     // The least that hold a slice: blocks are listed in their order.
-    const int64_t channels = slice_channels(params);
+    const int64_t channels = widest_slice(params);
     constexpr int64_t less = Block::columns <= 96 ? Block::columns - 32 : 96;
-    return channels <= Block::columns && channels > less;
+    return Block::spread || (channels <= Block::columns && channels > less);
 }
 
 template <class Block>
@@ -254,13 +338,15 @@ void launch(const InvertedResidualParams& params, ScalarType type, const Plan& p
             const Gpu& gpu, Stream stream)
 {
     const auto number = [](int64_t value) { return static_cast<int>(value); };
+    const Cut& cut = plan.cut;
+    const Halo halo = halo_of(params, cut);
     GeneralBlockArguments arguments{};
     arguments.type = type;
     arguments.input = x;
     arguments.output = y;
     arguments.packed = static_cast<const float*>(packed);
     arguments.batch = params.batch;
-    arguments.blocks = plan.cut.blocks;
+    arguments.blocks = block_count(params, cut);
     arguments.in_channels = number(params.in_channels);
     arguments.expanded_channels = number(params.expanded_channels);
     arguments.out_channels = number(params.out_channels);
@@ -271,17 +357,18 @@ void launch(const InvertedResidualParams& params, ScalarType type, const Plan& p
     arguments.padding_top = params.padding.top;
     arguments.padding_left = params.padding.left;
     arguments.stride = params.stride;
-    arguments.images = number(plan.cut.images);
-    arguments.tile_height = number(plan.cut.tile_height);
-    arguments.tile_width = number(plan.cut.tile_width);
-    arguments.halo_height = number(plan.cut.halo_height);
-    arguments.halo_width = number(plan.cut.halo_width);
-    arguments.tile_rows = number(divide_up(params.out_height(), plan.cut.tile_height));
-    arguments.tile_columns = number(divide_up(params.out_width(), plan.cut.tile_width));
-    arguments.slices = number(slice_count(params));
-    arguments.slice_channels = number(slice_channels(params));
+    arguments.images = number(cut.images);
+    arguments.tile_height = number(cut.tile_height);
+    arguments.tile_width = number(cut.tile_width);
+    arguments.halo_height = number(halo.height);
+    arguments.halo_width = number(halo.width);
+    arguments.tile_rows = number(divide_up(params.out_height(), cut.tile_height));
+    arguments.tile_columns = number(divide_up(params.out_width(), cut.tile_width));
+    arguments.slices = number(slice_count(params, cut));
+    arguments.slice_channels = number(cut.slice_channels);
     arguments.slabs = number(slab_count(params));
     arguments.depth = number(depth_of_slabs(params));
+    arguments.planes = number(cut.planes);
     arguments.layout = plan.layout;
     arguments.clamp = clamp_of(params.activation);
     arguments.project_clamp = clamp_of(params.project_activation);
@@ -289,7 +376,7 @@ void launch(const InvertedResidualParams& params, ScalarType type, const Plan& p
     arguments.residual = params.has_residual;
 
     const int64_t most_blocks = int64_t{gpu.sm_count} * Block::blocks_per_sm;
-    launch_kernel(general_block_kernel<Block>, dim3(static_cast<unsigned>(std::min(most_blocks, plan.cut.blocks))),
+    launch_kernel(general_block_kernel<Block>, dim3(static_cast<unsigned>(std::min(most_blocks, arguments.blocks))),
                   dim3(Block::threads), static_cast<size_t>(plan.layout.floats) * sizeof(float), stream, arguments);
 }
 
@@ -299,6 +386,38 @@ void visit_blocks(const InvertedResidualParams& params, const Visit& visit)
 {
     std::apply([&](auto... blocks) { ((has_columns<decltype(blocks)>(params) ? visit(blocks) : void()), ...); },
                GeneralBlocks{});
+}
+
+struct Choice {
+    Plan plan;
+    decltype(&launch<std::tuple_element_t<0, GeneralBlocks>>) launch;
+};
+
+Choice choose(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    Choice best{};
+    visit_blocks(params, [&](auto block) {
+        using Block = decltype(block);
+        const Plan plan = plan_of<Block>(params, gpu);
+        if (plan.cycles < best.plan.cycles) best = {plan, &launch<Block>};
+    });
+    return best;
+}
+
+// Looked up, since to choose anew takes some 20 us, more than the launch.
+const Choice& choice_of(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    constexpr size_t most_choices = 256;
+    using Key = std::array<int64_t, 14>;
+    thread_local std::map<Key, Choice> choices;
+    const Padding& padding = params.padding;
+    const Key key = {params.batch,        params.height,     params.width, params.in_channels, params.expanded_channels,
+                     params.out_channels, params.stride,     padding.top,  padding.left,       padding.bottom,
+                     padding.right,       params.has_expand, gpu.sm_count, gpu.shared_bytes};
+    const auto found = choices.find(key);
+    if (found != choices.end()) return found->second;
+    if (choices.size() >= most_choices) choices.clear();
+    return choices.emplace(key, choose(params, gpu)).first->second;
 }
 
 }  // namespace
@@ -327,16 +446,8 @@ void general_block(const InvertedResidualParams& params, ScalarType x_type, Scal
                    void* y, const Gpu& gpu, Stream stream)
 {
     if (params.batch == 0 || params.out_height() == 0 || params.out_width() == 0) return;
-    double least = std::numeric_limits<double>::infinity();
-    visit_blocks(params, [&](auto block) { least = std::min(least, plan_of<decltype(block)>(params, gpu).cycles); });
-    bool launched = false;
-    visit_blocks(params, [&](auto block) {
-        using Block = decltype(block);
-        const Plan plan = plan_of<Block>(params, gpu);
-        if (launched || plan.cycles > least) return;
-        launch<Block>(params, x_type, plan, x, packed, y, gpu, stream);
-        launched = true;
-    });
+    const Choice& choice = choice_of(params, gpu);
+    choice.launch(params, x_type, choice.plan, x, packed, y, gpu, stream);
 }
 
 }  // namespace mnv2::cuda

@@ -32,9 +32,11 @@ constexpr int thread_quads = 2;                    // of a thread in 32 channels
 constexpr int constant_rows = 2;                   // scale and bias
 constexpr int depthwise_rows = kernel_taps + constant_rows;
 
-// A warp projects 8 * pixels output pixels; columns: of a slice.
-template <int warp_count, int thread_pixels, int column_count, int blocks>
+// A warp projects 8 * pixels output pixels with all columns of a slice. Or the work is spread: for launches of few tiles,
+// warps share several chunks at a time, and their sums are added up in shared memory, in the same order.
+template <int warp_count, int thread_pixels, int column_count, int blocks, bool is_spread = false>
 struct GeneralBlock {
+    static constexpr bool spread = is_spread;
     static constexpr int warps = warp_count, threads = 32 * warps, blocks_per_sm = blocks;
     static constexpr int pixels = thread_pixels, warp_pixels = pixel_lanes * pixels, tile_pixels = warps * warp_pixels;
     static constexpr int columns = column_count, parts = columns / chunk_channels;
@@ -43,7 +45,9 @@ struct GeneralBlock {
 // Where things lie in shared memory, in floats; the tile first.
 struct GeneralBlockLayout {
     int sources, places, expand_constants, expand_weights, expand_slab, depthwise, project, input, input_slab, input_stride;
-    int hidden, filtered, floats;
+    int hidden, hidden_plane, filtered, filtered_plane;  // a plane: of each chunk that is worked on
+    int partials, partial_plane, totals, row;            // where the work is spread; row: of both, a pixel's channels
+    int floats;
 };
 
 struct GeneralBlockArguments {
@@ -58,6 +62,7 @@ struct GeneralBlockArguments {
     int tile_rows, tile_columns;  // of an image
     int slices, slice_channels;
     int slabs, depth;  // depth: of a slab, the last one may be shorter
+    int planes;        // chunks at a time
     GeneralBlockLayout layout;
     Clamp clamp, project_clamp;
     bool has_expand, residual;
@@ -238,10 +243,14 @@ struct GeneralWorker {
     // bytes let shared memory serve half a warp at a time.
     const int pixel_lane = lane / 2 % pixel_lanes, channel_lane = lane % 2 + lane / 16 * 2;
 
+    const int chunks = (p.expanded_channels + chunk_channels - 1) / chunk_channels;
+
+    __device__ int planes_of(int chunk) const { return Block::spread ? min(p.planes, chunks - chunk) : 1; }
     __device__ int64_t* sources() const { return reinterpret_cast<int64_t*>(shared + p.layout.sources); }
     __device__ int* places() const { return reinterpret_cast<int*>(shared + p.layout.places); }
-    __device__ float* hidden() const { return shared + p.layout.hidden; }
-    __device__ float* filtered() const { return shared + p.layout.filtered; }
+    __device__ float* hidden(int plane) const { return shared + p.layout.hidden + plane * p.layout.hidden_plane; }
+    __device__ float* filtered(int plane) const { return shared + p.layout.filtered + plane * p.layout.filtered_plane; }
+    __device__ int output_pixels() const { return tile.images * p.tile_height * p.tile_width; }
     __device__ int channels_of(int chunk) const { return min(chunk_channels, p.expanded_channels - chunk * chunk_channels); }
 
     __device__ const float* chunk_weights(int chunk) const
@@ -262,8 +271,8 @@ struct GeneralWorker {
         }
         const int halo = tile.images * p.halo_height * p.halo_width;
         if (tile.pixels == halo) return;
-        float4* const zeros = reinterpret_cast<float4*>(hidden());
-        for (int i = threadIdx.x; i < halo * (chunk_channels / quad); i += Block::threads) zeros[i] = float4{};
+        float4* const zeros = reinterpret_cast<float4*>(hidden(0));
+        for (int i = threadIdx.x; i < p.planes * p.layout.hidden_plane / quad; i += Block::threads) zeros[i] = float4{};
     }
 
     __device__ static void copy(float* to, const float* from, int floats)
@@ -304,56 +313,84 @@ struct GeneralWorker {
         if (p.has_expand && p.slabs == 1) fetch_input(input_slab(0), p.layout.input_stride, 0, p.depth, nullptr);
     }
 
-    __device__ void fetch_slab(int chunk, int slab) const
+    __device__ float* expand_weights(int plane, int slab) const
+    {
+        return shared + p.layout.expand_weights + slab % 2 * p.layout.expand_slab + plane * p.depth * chunk_channels;
+    }
+
+    __device__ void fetch_slab(int chunk, int planes, int slab) const
     {
         if (p.slabs > 1) fetch_input(input_slab(slab), p.layout.input_stride, slab * p.depth, depth_of(slab), nullptr);
-        copy(shared + p.layout.expand_weights + slab % 2 * p.layout.expand_slab,
-             chunk_weights(chunk) + (constant_rows + slab * p.depth) * chunk_channels, depth_of(slab) * chunk_channels);
+        for (int plane = 0; plane < planes; ++plane)
+            copy(expand_weights(plane, slab), chunk_weights(chunk + plane) + (constant_rows + slab * p.depth) * chunk_channels,
+                 depth_of(slab) * chunk_channels);
     }
 
-    // What a chunk starts from: without an expand the input itself.
-    __device__ void fetch_first(int chunk) const
+    __device__ float* expand_constants(int plane) const
     {
-        if (p.has_expand) {
-            copy(shared + p.layout.expand_constants, chunk_weights(chunk), constant_rows * chunk_channels);
-            fetch_slab(chunk, 0);
-        } else {
-            fetch_input(hidden(), chunk_channels, chunk * chunk_channels, chunk_channels, places());
+        return shared + p.layout.expand_constants + plane * constant_rows * chunk_channels;
+    }
+
+    // What chunks start from: without an expand the input itself.
+    __device__ void fetch_first(int chunk, int planes) const
+    {
+        for (int plane = 0; plane < planes; ++plane) {
+            if (p.has_expand)
+                copy(expand_constants(plane), chunk_weights(chunk + plane), constant_rows * chunk_channels);
+            else
+                fetch_input(hidden(plane), chunk_channels, (chunk + plane) * chunk_channels, chunk_channels, places());
         }
+        if (p.has_expand) fetch_slab(chunk, planes, 0);
         ptx::cp_async_commit();
     }
 
-    __device__ void fetch_rest(int chunk) const
+    __device__ float* depthwise_weights(int plane) const
     {
-        const float* const from = chunk_weights(chunk) + expand_floats(p.in_channels, p.has_expand);
-        copy(shared + p.layout.depthwise, from, depthwise_rows * chunk_channels);
+        return shared + p.layout.depthwise + plane * depthwise_rows * chunk_channels;
+    }
+
+    // From one depth of the projection's weights to the next.
+    __device__ int columns() const { return Block::spread ? p.slice_channels : Block::columns; }
+
+    __device__ float* project_weights(int plane) const
+    {
+        return shared + p.layout.project + plane * chunk_channels * columns();
+    }
+
+    __device__ void fetch_rest(int chunk, int planes) const
+    {
         const int row = round_up_to_quad(p.out_channels), quads = round_up_to_quad(tile.channels) / quad;
-        const float* const project = from + depthwise_rows * chunk_channels + tile.first_channel;
-        for (int i = threadIdx.x; i < round_up_to_quad(channels_of(chunk)) * quads; i += Block::threads) {
-            const int k = i / quads, channel = i % quads * quad;
-            ptx::cp_async16(shared + p.layout.project + k * Block::columns + channel, project + int64_t{k} * row + channel);
+        for (int plane = 0; plane < planes; ++plane) {
+            const float* const from = chunk_weights(chunk + plane) + expand_floats(p.in_channels, p.has_expand);
+            copy(depthwise_weights(plane), from, depthwise_rows * chunk_channels);
+            const float* const project = from + depthwise_rows * chunk_channels + tile.first_channel;
+            for (int i = threadIdx.x; i < round_up_to_quad(channels_of(chunk + plane)) * quads; i += Block::threads) {
+                const int k = i / quads, channel = i % quads * quad;
+                ptx::cp_async16(project_weights(plane) + k * columns() + channel, project + int64_t{k} * row + channel);
+            }
         }
         ptx::cp_async_commit();
     }
 
-    __device__ void expand(int chunk) const
+    __device__ void expand(int chunk, int planes) const
     {
+        const int tasks = (tile.pixels + Block::warp_pixels - 1) / Block::warp_pixels * planes;
         for (int slab = 0; slab < p.slabs; ++slab) {
             if (slab > 0) {
                 ptx::cp_async_wait<0>();
                 __syncthreads();
             }
             if (slab + 1 < p.slabs) {
-                fetch_slab(chunk, slab + 1);
+                fetch_slab(chunk, planes, slab + 1);
                 ptx::cp_async_commit();
             }
-            for (int first = warp * Block::warp_pixels; first < tile.pixels; first += Block::warps * Block::warp_pixels)
-                expand_slab(first, slab);
+            for (int task = warp; task < tasks; task += Block::warps)
+                expand_slab(task / planes * Block::warp_pixels, task % planes, slab);
         }
     }
 
     // Adds a slab to what the hidden tile holds of the earlier ones; the last one completes it.
-    __device__ void expand_slab(int first_pixel, int slab) const
+    __device__ void expand_slab(int first_pixel, int plane, int slab) const
     {
         const float* rows[Block::pixels];
 #pragma unroll
@@ -362,18 +399,17 @@ struct GeneralWorker {
             rows[i] = input_slab(slab) + pixel * p.layout.input_stride;
         }
         float sum[Block::pixels][thread_quads * quad] = {};
-        multiply(sum, rows, shared + p.layout.expand_weights + slab % 2 * p.layout.expand_slab + channel_lane * quad,
-                 chunk_channels, depth_of(slab));
+        multiply(sum, rows, expand_weights(plane, slab) + channel_lane * quad, chunk_channels, depth_of(slab));
 #pragma unroll
         for (int q = 0; q < thread_quads; ++q) {
             const int channel = (q * channel_lanes + channel_lane) * quad;
-            const float* const constants = shared + p.layout.expand_constants + channel;
+            const float* const constants = expand_constants(plane) + channel;
             const float4 scale = load_quad(constants), bias = load_quad(constants + chunk_channels);
 #pragma unroll
             for (int i = 0; i < Block::pixels; ++i) {
                 const int pixel = first_pixel + i * pixel_lanes + pixel_lane;
                 if (pixel >= tile.pixels) continue;
-                float* const to = hidden() + places()[pixel] * chunk_channels + channel;
+                float* const to = hidden(plane) + places()[pixel] * chunk_channels + channel;
                 float* const value = sum[i] + q * quad;
                 if (slab > 0) {
                     const float4 earlier = load_quad(to);
@@ -393,40 +429,56 @@ struct GeneralWorker {
         }
     }
 
-    // A warp slides down a column of output pixels with a channel in each lane: every row of the hidden tile is loaded once
-    // and goes into all the sums that it belongs to. Channels beyond the last are 0 even where the input is infinite.
-    __device__ void depthwise(int chunk) const
+    struct Filter {
+        float taps[kernel_taps], scale, bias;
+        bool exists;  // a channel beyond the last is 0 even where the input is infinite
+    };
+
+    __device__ Filter filter_of(int chunk, int plane) const
     {
-        const float* const constants = shared + p.layout.depthwise + lane;
-        float taps[kernel_taps];
+        const float* const constants = depthwise_weights(plane) + lane;
+        Filter filter;
 #pragma unroll
-        for (int i = 0; i < kernel_taps; ++i) taps[i] = constants[i * chunk_channels];
-        const float scale = constants[kernel_taps * chunk_channels], bias = constants[(kernel_taps + 1) * chunk_channels];
-        const bool exists = lane < channels_of(chunk);
-        for (int strip = warp; strip < tile.images * p.tile_width; strip += Block::warps) {
-            const int image = strip / p.tile_width, x = strip % p.tile_width;
-            const float* const from = hidden() + (image * p.halo_height * p.halo_width + x * p.stride) * chunk_channels + lane;
-            float* const to = filtered() + (image * p.tile_height * p.tile_width + x) * tile_stride + lane;
-            const auto store = [&](int y, float sum) {
-                to[y * p.tile_width * tile_stride] = exists ? activate(p.clamp, fmaf(sum, scale, bias)) : 0.0f;
-            };
-            if (p.stride == 1)
-                slide_by_one(from, taps, store);
-            else
-                slide_by_two(from, taps, store);
+        for (int i = 0; i < kernel_taps; ++i) filter.taps[i] = constants[i * chunk_channels];
+        filter.scale = constants[kernel_taps * chunk_channels];
+        filter.bias = constants[(kernel_taps + 1) * chunk_channels];
+        filter.exists = lane < channels_of(chunk + plane);
+        return filter;
+    }
+
+    __device__ void depthwise(int chunk, int planes) const
+    {
+        const int strips = tile.images * p.tile_width;
+        if constexpr (Block::spread) {
+            for (int task = warp; task < strips * planes; task += Block::warps)
+                filter_strip(filter_of(chunk, task % planes), task % planes, task / planes);
+        } else {
+            const Filter filter = filter_of(chunk, 0);
+            for (int strip = warp; strip < strips; strip += Block::warps) filter_strip(filter, 0, strip);
         }
     }
 
-    // Rows beyond the halo are its last one, of which nothing is stored.
+    // A warp slides down a column of output pixels with a channel in each lane: every row of the hidden tile is loaded once
+    // and goes into all the sums that it belongs to.
+    __device__ void filter_strip(const Filter& filter, int plane, int strip) const
+    {
+        const int image = strip / p.tile_width, x = strip % p.tile_width;
+        const float* const from = hidden(plane) + (image * p.halo_height * p.halo_width + x * p.stride) * chunk_channels + lane;
+        float* const to = filtered(plane) + (image * p.tile_height * p.tile_width + x) * tile_stride + lane;
+        if (p.stride == 1)
+            slide_by_one(filter, from, to);
+        else
+            slide_by_two(filter, from, to);
+    }
+
+    // The next rows of a column, whose loads wait for memory together.
     template <int count>
-    __device__ void load_rows(float (&rows)[count][kernel_size], const float* from, int first) const
+    __device__ void load_rows(float (&rows)[count][kernel_size], const float*& from) const
     {
 #pragma unroll
-        for (int i = 0; i < count; ++i) {
-            const float* const row = from + min(first + i, p.halo_height - 1) * p.halo_width * chunk_channels;
+        for (int i = 0; i < count; ++i, from += p.halo_width * chunk_channels)
 #pragma unroll
-            for (int x = 0; x < kernel_size; ++x) rows[i][x] = row[x * chunk_channels];
-        }
+            for (int x = 0; x < kernel_size; ++x) rows[i][x] = from[x * chunk_channels];
     }
 
     __device__ static float add_row(float sum, const float (&row)[kernel_size], const float* taps)
@@ -434,60 +486,74 @@ struct GeneralWorker {
         return fmaf(row[2], taps[2], fmaf(row[1], taps[1], fmaf(row[0], taps[0], sum)));
     }
 
-    static constexpr int rows_at_once = 4;  // their loads wait for memory together
-
-    template <class Store>
-    __device__ void slide_by_one(const float* from, const float (&taps)[kernel_taps], const Store& store) const
+    __device__ void store_filtered(const Filter& filter, float sum, float*& to) const
     {
-        float head[2][kernel_size], rows[rows_at_once][kernel_size];
-        load_rows(head, from, 0);
-        float two = add_row(add_row(0.0f, head[0], taps), head[1], taps + 3);  // sums of two rows and of one
-        float one = add_row(0.0f, head[1], taps);
-        for (int y = 0; y < p.tile_height; y += rows_at_once) {
-            load_rows(rows, from, y + 2);
+        const float value = activate(p.clamp, fmaf(sum, filter.scale, filter.bias));
+        *to = filter.exists ? value : 0.0f;
+        to += p.tile_width * tile_stride;
+    }
+
+    static constexpr int rows_at_once = 4;
+
+    __device__ void slide_by_one(const Filter& filter, const float* from, float* to) const
+    {
+        float head[2][kernel_size];
+        load_rows(head, from);
+        float two = add_row(add_row(0.0f, head[0], filter.taps), head[1], filter.taps + 3);  // sums of two rows and of one
+        float one = add_row(0.0f, head[1], filter.taps);
+        const auto slide = [&](auto& rows) {
+            load_rows(rows, from);
 #pragma unroll
-            for (int i = 0; i < rows_at_once; ++i) {
-                const float sum = add_row(two, rows[i], taps + 6);
-                two = add_row(one, rows[i], taps + 3);
-                one = add_row(0.0f, rows[i], taps);
-                if (y + i < p.tile_height) store(y + i, sum);
+            for (const auto& row : rows) {
+                store_filtered(filter, add_row(two, row, filter.taps + 6), to);
+                two = add_row(one, row, filter.taps + 3);
+                one = add_row(0.0f, row, filter.taps);
             }
+        };
+        float rows[rows_at_once][kernel_size], last[1][kernel_size];
+        int y = 0;
+        for (; y + rows_at_once <= p.tile_height; y += rows_at_once) slide(rows);
+        for (; y < p.tile_height; ++y) slide(last);
+    }
+
+    __device__ void slide_by_two(const Filter& filter, const float* from, float* to) const
+    {
+        float head[1][kernel_size];
+        load_rows(head, from);
+        float one = add_row(0.0f, head[0], filter.taps);
+        for (int y = 0; y < p.tile_height; ++y) {
+            float rows[2][kernel_size];
+            load_rows(rows, from);
+            store_filtered(filter, add_row(add_row(one, rows[0], filter.taps + 3), rows[1], filter.taps + 6), to);
+            one = add_row(0.0f, rows[1], filter.taps);
         }
     }
 
-    template <class Store>
-    __device__ void slide_by_two(const float* from, const float (&taps)[kernel_taps], const Store& store) const
-    {
-        float head[1][kernel_size], rows[rows_at_once][kernel_size];
-        load_rows(head, from, 0);
-        float one = add_row(0.0f, head[0], taps);
-        for (int y = 0; y < p.tile_height; y += rows_at_once / 2) {
-            load_rows(rows, from, 2 * y + 1);
-#pragma unroll
-            for (int i = 0; i < rows_at_once / 2; ++i) {
-                const float sum = add_row(add_row(one, rows[2 * i], taps + 3), rows[2 * i + 1], taps + 6);
-                one = add_row(0.0f, rows[2 * i + 1], taps);
-                if (y + i < p.tile_height) store(y + i, sum);
-            }
-        }
-    }
+    using Sum = float[Block::pixels][thread_quads * quad];
+    using Totals = Sum[Block::parts];
 
-    using Totals = float[Block::parts][Block::pixels][thread_quads * quad];
+    // Of 32 output channels, over the depths of one chunk.
+    __device__ void project_part(Sum& sum, int first_pixel, int part, int chunk, int plane) const
+    {
+        const float* rows[Block::pixels];
+#pragma unroll
+        for (int i = 0; i < Block::pixels; ++i) {
+            const int pixel = min(first_pixel + i * pixel_lanes + pixel_lane, output_pixels() - 1);
+            rows[i] = filtered(plane) + pixel * tile_stride;
+        }
+        multiply(sum, rows, project_weights(plane) + part * chunk_channels + channel_lane * quad, columns(),
+                 round_up_to_quad(channels_of(chunk + plane)));
+    }
 
     __device__ void project(int chunk, Totals& totals) const
     {
-        const int pixels = tile.images * p.tile_height * p.tile_width, first_pixel = warp * Block::warp_pixels;
-        if (first_pixel >= pixels) return;
-        const float* rows[Block::pixels];
-#pragma unroll
-        for (int i = 0; i < Block::pixels; ++i)
-            rows[i] = filtered() + min(first_pixel + i * pixel_lanes + pixel_lane, pixels - 1) * tile_stride;
-        const int depth = round_up_to_quad(channels_of(chunk));
+        const int first_pixel = warp * Block::warp_pixels;
+        if (first_pixel >= output_pixels()) return;
 #pragma unroll
         for (int part = 0; part < Block::parts; ++part) {
             if (part * chunk_channels >= tile.channels) break;
-            float sum[Block::pixels][thread_quads * quad] = {};
-            multiply(sum, rows, shared + p.layout.project + part * chunk_channels + channel_lane * quad, Block::columns, depth);
+            Sum sum = {};
+            project_part(sum, first_pixel, part, chunk, 0);
 #pragma unroll
             for (int i = 0; i < Block::pixels; ++i)
 #pragma unroll
@@ -495,42 +561,80 @@ struct GeneralWorker {
         }
     }
 
+    // Every chunk's sums to its own plane, then the planes to the totals, one after another.
+    __device__ void project_spread(int chunk, int planes) const
+    {
+        const int parts = (tile.channels + chunk_channels - 1) / chunk_channels, pixels = output_pixels();
+        const int tasks = (pixels + Block::warp_pixels - 1) / Block::warp_pixels * parts * planes;
+        for (int task = warp; task < tasks; task += Block::warps) {
+            const int plane = task % planes, part = task / planes % parts;
+            const int first_pixel = task / planes / parts * Block::warp_pixels;
+            Sum sum = {};
+            project_part(sum, first_pixel, part, chunk, plane);
+            float* const rows = shared + p.layout.partials + plane * p.layout.partial_plane + part * chunk_channels;
+            put_rows(rows, p.layout.row, first_pixel, pixels, sum);
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < pixels * parts * (chunk_channels / quad); i += Block::threads) {
+            const int at = i / (parts * (chunk_channels / quad)) * p.layout.row + i % (parts * (chunk_channels / quad)) * quad;
+            float4 total = chunk == 0 ? float4{} : load_quad(shared + p.layout.totals + at);
+            for (int plane = 0; plane < planes; ++plane) {
+                const float4 sum = load_quad(shared + p.layout.partials + plane * p.layout.partial_plane + at);
+                total = {total.x + sum.x, total.y + sum.y, total.z + sum.z, total.w + sum.w};
+            }
+            store_quad(shared + p.layout.totals + at, total);
+        }
+    }
+
+    __device__ void put_rows(float* rows, int stride, int first_pixel, int end, const Sum& sum) const
+    {
+#pragma unroll
+        for (int i = 0; i < Block::pixels; ++i) {
+            const int pixel = first_pixel + i * pixel_lanes + pixel_lane;
+            if (pixel >= end) continue;
+#pragma unroll
+            for (int q = 0; q < thread_quads; ++q) {
+                const float* const values = sum[i] + q * quad;
+                store_quad(rows + pixel * stride + (q * channel_lanes + channel_lane) * quad,
+                           {values[0], values[1], values[2], values[3]});
+            }
+        }
+    }
+
+    static constexpr int row_quads = chunk_channels / quad, rows_per_warp = 32 / row_quads;
+
     // By way of the warp's own rows of the filtered tile, so that whole rows of channels are stored together.
     __device__ void store(const Totals& totals) const
     {
-        const int first_pixel = warp * Block::warp_pixels;
-        const int end = min(first_pixel + Block::warp_pixels, tile.images * p.tile_height * p.tile_width);
+        const int first_pixel = warp * Block::warp_pixels, end = min(first_pixel + Block::warp_pixels, output_pixels());
 #pragma unroll
         for (int part = 0; part < Block::parts; ++part) {
             if (part * chunk_channels >= tile.channels) break;
             __syncwarp();  // what was in the rows is read
-#pragma unroll
-            for (int i = 0; i < Block::pixels; ++i) {
-                const int pixel = first_pixel + i * pixel_lanes + pixel_lane;
-                if (pixel >= end) continue;
-#pragma unroll
-                for (int q = 0; q < thread_quads; ++q) {
-                    const float* const sums = totals[part][i] + q * quad;
-                    store_quad(filtered() + pixel * tile_stride + (q * channel_lanes + channel_lane) * quad,
-                               {sums[0], sums[1], sums[2], sums[3]});
-                }
-            }
+            put_rows(filtered(0), tile_stride, first_pixel, end, totals[part]);
             __syncwarp();
-            store_part(part * chunk_channels, first_pixel, end);
+            store_part(filtered(0), tile_stride, part * chunk_channels, first_pixel, end, rows_per_warp);
         }
     }
 
-    __device__ void store_part(int first_channel, int first_pixel, int end) const
+    __device__ void store_spread() const
     {
-        constexpr int row_quads = chunk_channels / quad;
+        for (int first_channel = 0; first_channel < tile.channels; first_channel += chunk_channels)
+            store_part(shared + p.layout.totals + first_channel, p.layout.row, first_channel, warp * rows_per_warp,
+                       output_pixels(), Block::warps * rows_per_warp);
+    }
+
+    // The warp's rows of 32 channels: some from first_pixel on, then every step pixels.
+    __device__ void store_part(const float* rows, int stride, int first_channel, int first_pixel, int end, int step) const
+    {
         const int channel = first_channel + lane % row_quads * quad;
         if (channel >= tile.channels) return;
-        for (int pixel = first_pixel + lane / row_quads; pixel < end; pixel += 32 / row_quads) {
+        for (int pixel = first_pixel + lane / row_quads; pixel < end; pixel += step) {
             const int x = tile.out_x + pixel % p.tile_width, row = pixel / p.tile_width;
             const int y = tile.out_y + row % p.tile_height, image = row / p.tile_height;
             if (y >= p.out_height || x >= p.out_width) continue;
             store_pixel(((tile.first_image + image) * p.out_height + y) * p.out_width + x, tile.first_channel + channel,
-                        load_quad(filtered() + pixel * tile_stride + lane % row_quads * quad));
+                        load_quad(rows + pixel * stride + lane % row_quads * quad));
         }
     }
 
@@ -560,7 +664,6 @@ __global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) general_
     MNV2_DYNAMIC_SHARED(shared);
     auto& tile = *reinterpret_cast<GeneralTile*>(shared);
     const GeneralWorker<Block> worker{p, reinterpret_cast<float*>(shared), tile};
-    const int chunks = (p.expanded_channels + chunk_channels - 1) / chunk_channels;
     for (int64_t block = blockIdx.x; block < p.blocks; block += gridDim.x) {
         __syncthreads();  // the last tile is done with
         if (threadIdx.x == 0) tile = tile_of(p, block);
@@ -568,21 +671,30 @@ __global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) general_
         worker.lay_out();
         __syncthreads();
         worker.fetch_resident_input();
-        worker.fetch_first(0);
-        typename GeneralWorker<Block>::Totals totals = {};
-        for (int chunk = 0; chunk < chunks; ++chunk) {
+        worker.fetch_first(0, worker.planes_of(0));
+        [[maybe_unused]] typename GeneralWorker<Block>::Totals totals = {};
+        for (int chunk = 0, planes; chunk < worker.chunks; chunk += planes) {
+            planes = worker.planes_of(chunk);
             ptx::cp_async_wait<0>();
-            __syncthreads();  // the chunk's input is here, and the weights of the last projection are free
-            worker.fetch_rest(chunk);
-            if (p.has_expand) worker.expand(chunk);
+            __syncthreads();  // the chunks' input is here, and the weights of the last projection are free
+            worker.fetch_rest(chunk, planes);
+            if (p.has_expand) worker.expand(chunk, planes);
             ptx::cp_async_wait<0>();
             __syncthreads();  // the hidden tile is complete, and the rest of the weights here
-            worker.depthwise(chunk);
+            worker.depthwise(chunk, planes);
             __syncthreads();  // the filtered tile is complete; the hidden one and the expand's weights are free
-            if (chunk + 1 < chunks) worker.fetch_first(chunk + 1);
-            worker.project(chunk, totals);
+            if (chunk + planes < worker.chunks) worker.fetch_first(chunk + planes, worker.planes_of(chunk + planes));
+            if constexpr (Block::spread)
+                worker.project_spread(chunk, planes);
+            else
+                worker.project(chunk, totals);
         }
-        worker.store(totals);
+        if constexpr (Block::spread) {
+            __syncthreads();
+            worker.store_spread();
+        } else {
+            worker.store(totals);
+        }
     }
 }
 

@@ -10,7 +10,8 @@ namespace {
 
 constexpr cuda::Gpu small_gpu{2, 80, 163 << 10};    // so few multiprocessors that a thread block takes several tiles
 constexpr cuda::Gpu large_gpu{132, 90, 227 << 10};  // so many that tiles are small
-constexpr cuda::Gpu gpus[] = {small_gpu, large_gpu};
+constexpr cuda::Gpu middle_gpu{8, 80, 163 << 10};   // of which every kernel can serve small launches
+constexpr cuda::Gpu gpus[] = {small_gpu, middle_gpu, large_gpu};
 
 constexpr ScalarType all_types[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
 
@@ -192,6 +193,38 @@ TEST(every_schedule_and_every_cut_gives_the_same_bits)
         for (const cuda::Gpu& gpu : gpus)
             for (const uint64_t schedule : schedules)
                 CHECK(run_kernel(sized, {ScalarType::float32, ScalarType::float32, gpu, schedule}, weights, x) == first);
+    }
+}
+
+// Which kernel serves a block depends on the GPU and the batch.
+TEST(every_kernel_gives_the_same_bits)
+{
+    for (const InvertedResidualParams& params : {block_of(24, 24, 1, 300), block_of(40, 60, 2, 72), block_of(200, 90, 1, 40),
+                                                 block_of(33, 180, 1, 40), without_expand(70, 40, 1)}) {
+        const InvertedResidualParams sized = with_size(params, {2, 7, 9});
+        Random random(9);
+        const Weights weights = random_weights(random, sized, ScalarType::float32);
+        const Image x = random_image(random, sized, ScalarType::float32);
+        const Bytes expected = run_kernel(sized, {}, weights, x);
+        const DeviceConvolution expand(weights.expand), depthwise(weights.depthwise), project(weights.project);
+        DeviceBuffer packed(static_cast<size_t>(cuda::general_block_bytes(sized, ScalarType::float32)));
+        cuda::pack_general_block(sized, ScalarType::float32, expand.view(), depthwise.view(), project.view(), packed.data(),
+                                 nullptr);
+        const DeviceBuffer input(encode_image(x, ScalarType::float32));
+        int64_t kernels = 0;
+        cuda::visit_blocks(sized, [&](auto block) {
+            using Block = decltype(block);
+            Scope scope(sized.in_channels, " -> ", sized.out_channels, ", ", Block::warps, " warps, ", Block::pixels,
+                        " pixels");
+            const cuda::Plan plan = cuda::plan_of<Block>(sized, middle_gpu);
+            CHECK(std::isfinite(plan.cycles));
+            const DeviceBuffer output(expected.size());
+            cuda::launch<Block>(sized, ScalarType::float32, plan, input.data(), packed.data(), output.data(), middle_gpu,
+                                nullptr);
+            CHECK(output.bytes() == expected);
+            ++kernels;
+        });
+        CHECK(kernels >= 2);
     }
 }
 
