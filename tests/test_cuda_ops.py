@@ -18,6 +18,7 @@ from models import CLASSES, eager, small
 from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
 from tolerances import assert_accurate, max_error
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 from mnv2_kernels import gpu
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
@@ -257,6 +258,28 @@ def test_cuda_weights_packed_for_others_are_refused(case: Case) -> None:
     shifted = torch.empty(packed.numel() + 1, dtype=torch.uint8, device=packed.device)[1:].copy_(packed)
     with pytest.raises(RuntimeError, match="data aligned to 16 bytes, got a view at an odd offset"):
         run_packed(case, shifted)
+
+
+@pytest.mark.skipif(
+    gpu.SELECTED != "cuda" or not gpu.has_cuda_kernels(), reason="this build has no CUDA kernels"
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=dtype_name)
+def test_cuda_fakes_are_as_long_as_what_is_packed(dtype: torch.dtype) -> None:
+    for case in (BLOCK, DIRECT, STEM, HEAD):
+        name = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
+        cast = Case(
+            case.shape, case.x, tuple(None if each is None else each.to(dtype) for each in case.weights)
+        )
+        with FakeTensorMode():
+            fakes = [
+                None if each is None else torch.empty(each.shape, dtype=dtype, device="cuda")
+                for each in cast.weights
+            ]
+            fake = getattr(torch.ops.mnv2, name)(*fakes, **case.options)
+        assert (fake.device.type, fake.dtype, fake.shape) == ("cuda", torch.uint8, pack(cast).shape)
+    with FakeTensorMode():
+        fake = torch.ops.mnv2.pack_linear(torch.empty(7, 20, dtype=dtype, device="cuda"), None)
+    assert fake.shape == OPS.pack_linear(torch.randn(7, 20, device=DEVICE).to(dtype), None).shape
 
 
 # --- refusals ---

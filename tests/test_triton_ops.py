@@ -24,9 +24,14 @@ needs_triton = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def by_triton(monkeypatch):
+    monkeypatch.setattr(gpu, "SELECTED", "triton")
+
+
 @pytest.mark.parametrize("key", ["CUDA", "XPU"])
 @pytest.mark.parametrize("name", [*KERNELS, *gpu.CPU_ONLY])
-def test_triton_serves_every_operator(name, key):
+def test_triton_or_cuda_serves_every_operator(name, key):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"mnv2::{name}", key)
 
 
@@ -42,11 +47,29 @@ def test_triton_missing_is_said(monkeypatch):
         gpu.triton_operators("stem")
 
 
-def test_triton_is_the_only_backend(monkeypatch):
-    monkeypatch.setenv(gpu.BACKEND_VARIABLE, "triton")
-    assert gpu.backend() == "triton"
-    monkeypatch.setenv(gpu.BACKEND_VARIABLE, "opencl")
-    with pytest.raises(RuntimeError, match=r"^MNV2_GPU_BACKEND=opencl: expected one of triton$"):
+@pytest.mark.parametrize("selected", ["cuda", "triton"])
+def test_triton_serves_what_cuda_does_not(monkeypatch, selected):
+    monkeypatch.setattr(gpu, "has_cuda_kernels", lambda: True)
+    monkeypatch.setattr(gpu, "SELECTED", selected)
+    assert (gpu.backend("cuda"), gpu.backend("xpu")) == (selected, "triton")
+
+
+def test_triton_unknown_backends_are_refused(monkeypatch):
+    monkeypatch.setattr(gpu, "SELECTED", "opencl")
+    with pytest.raises(RuntimeError, match=r"^MNV2_GPU_BACKEND=opencl: expected one of cuda, triton$"):
+        gpu.backend()
+
+
+@pytest.mark.parametrize(
+    ("cuda", "lack"),
+    [("13.0", "no libmnv2_cuda.so"), (None, "a torch without CUDA")],
+    ids=["library", "torch"],
+)
+def test_triton_does_not_stand_in_for_missing_cuda_kernels(monkeypatch, cuda, lack):
+    monkeypatch.setattr(gpu, "SELECTED", "cuda")
+    monkeypatch.setattr(gpu, "has_cuda_kernels", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    with pytest.raises(RuntimeError, match=f"^MNV2_GPU_BACKEND=cuda: this build has {re.escape(lack)}$"):
         gpu.backend()
 
 
@@ -143,7 +166,7 @@ def test_triton_packed_lengths_tell_dtype_and_activation_apart():
 @needs_triton
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_name)
 @pytest.mark.parametrize("case", [BLOCK, DIRECT, STEM, HEAD], ids=lambda case: case.op)
-def test_triton_packs_as_long_as_its_fake_says(case, dtype):
+def test_triton_packs_as_long_as_its_fake_says(by_triton, case, dtype):
     """torch.compile asserts the sizes that it traced with."""
     from mnv2_kernels.triton import operators
 
@@ -160,7 +183,7 @@ def test_triton_packs_as_long_as_its_fake_says(case, dtype):
 
 
 @needs_triton
-def test_triton_packs_a_linear_layer_as_long_as_its_fake_says():
+def test_triton_packs_a_linear_layer_as_long_as_its_fake_says(by_triton):
     from mnv2_kernels.triton import operators
 
     with FakeTensorMode():
