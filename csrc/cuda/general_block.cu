@@ -181,7 +181,7 @@ GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cu
     }
     layout.depthwise = place(cut.planes * depthwise_rows * chunk_channels);
     layout.project = place(cut.planes * chunk_channels * (Block::spread ? cut.slice_channels : Block::columns));
-    layout.hidden_plane = static_cast<int>(halo.pixels * chunk_channels);
+    layout.hidden_plane = static_cast<int>(halo.pixels * tile_stride);
     layout.hidden = place(cut.planes * layout.hidden_plane);
     layout.filtered_plane = static_cast<int>(cut.pixels() * tile_stride);
     layout.filtered = place(cut.planes * layout.filtered_plane);

@@ -23,13 +23,13 @@
 
 namespace mnv2::cuda {
 
-constexpr int chunk_channels = 32;                 // a warp's lanes
-constexpr int slab_depth = 32;                     // input channels that are streamed together
-constexpr int tile_stride = chunk_channels + 4;    // odd in 16 bytes: eight pixels' quads lie in different banks
-constexpr int pixel_lanes = 8, channel_lanes = 4;  // of a warp in both products
-constexpr int quad = 4;                            // channels that are loaded together
-constexpr int thread_quads = 2;                    // of a thread in 32 channels
-constexpr int constant_rows = 2;                   // scale and bias
+constexpr int chunk_channels = 32;               // a warp's lanes
+constexpr int slab_depth = 32;                   // input channels that are streamed together
+constexpr int tile_stride = chunk_channels + 4;  // odd in 16 bytes: eight pixels' quads lie in different banks
+constexpr int pixel_lanes = 8;                   // of a warp in both products; the other four have other channels
+constexpr int quad = 4;                          // channels that are loaded together
+constexpr int thread_quads = 2;                  // of a thread in 32 channels
+constexpr int constant_rows = 2;                 // scale and bias
 constexpr int depthwise_rows = kernel_taps + constant_rows;
 
 // A warp projects 8 * pixels output pixels with all columns of a slice. Or the work is spread: for launches of few tiles,
@@ -198,7 +198,7 @@ __device__ __forceinline__ void visit_type(ScalarType type, const Visit& visit)
 }
 
 // sum += rows times weights. Rows are contiguous by depth; of the weights, one depth is weight_stride behind the other and a
-// thread's quads 16 channels apart.
+// thread's quads are neighbours.
 template <int pixels>
 __device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * quad], const float* const (&rows)[pixels],
                                          const float* weights, int weight_stride, int depth)
@@ -218,7 +218,7 @@ __device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * qua
         for (int j = 0; j < quad; ++j, weights += weight_stride) {
 #pragma unroll
             for (int q = 0; q < thread_quads; ++q) {
-                const float4 w = *reinterpret_cast<const float4*>(weights + q * channel_lanes * quad);
+                const float4 w = *reinterpret_cast<const float4*>(weights + q * quad);
 #pragma unroll
                 for (int i = 0; i < pixels; ++i) {
                     float* const to = sum[i] + q * quad;
@@ -240,8 +240,9 @@ struct GeneralWorker {
     const GeneralTile& tile;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     // Neighbours that differ in bit 0 load the same pixel, and in bit 1 the same weights: pairs of lanes that share 16
-    // bytes let shared memory serve half a warp at a time.
-    const int pixel_lane = lane / 2 % pixel_lanes, channel_lane = lane % 2 + lane / 16 * 2;
+    // bytes let shared memory serve half a warp at a time. Eight neighbours store to all the banks: four pixels at 16
+    // channels' distance.
+    const int pixel_lane = lane / 2 % pixel_lanes, channel_lane = lane % 2 * 2 + lane / 16;
 
     const int chunks = (p.expanded_channels + chunk_channels - 1) / chunk_channels;
 
@@ -338,7 +339,7 @@ struct GeneralWorker {
             if (p.has_expand)
                 copy(expand_constants(plane), chunk_weights(chunk + plane), constant_rows * chunk_channels);
             else
-                fetch_input(hidden(plane), chunk_channels, (chunk + plane) * chunk_channels, chunk_channels, places());
+                fetch_input(hidden(plane), tile_stride, (chunk + plane) * chunk_channels, chunk_channels, places());
         }
         if (p.has_expand) fetch_slab(chunk, planes, 0);
         ptx::cp_async_commit();
@@ -399,17 +400,17 @@ struct GeneralWorker {
             rows[i] = input_slab(slab) + pixel * p.layout.input_stride;
         }
         float sum[Block::pixels][thread_quads * quad] = {};
-        multiply(sum, rows, expand_weights(plane, slab) + channel_lane * quad, chunk_channels, depth_of(slab));
+        multiply(sum, rows, expand_weights(plane, slab) + channel_lane * thread_quads * quad, chunk_channels, depth_of(slab));
 #pragma unroll
         for (int q = 0; q < thread_quads; ++q) {
-            const int channel = (q * channel_lanes + channel_lane) * quad;
+            const int channel = (channel_lane * thread_quads + q) * quad;
             const float* const constants = expand_constants(plane) + channel;
             const float4 scale = load_quad(constants), bias = load_quad(constants + chunk_channels);
 #pragma unroll
             for (int i = 0; i < Block::pixels; ++i) {
                 const int pixel = first_pixel + i * pixel_lanes + pixel_lane;
                 if (pixel >= tile.pixels) continue;
-                float* const to = hidden(plane) + places()[pixel] * chunk_channels + channel;
+                float* const to = hidden(plane) + places()[pixel] * tile_stride + channel;
                 float* const value = sum[i] + q * quad;
                 if (slab > 0) {
                     const float4 earlier = load_quad(to);
@@ -463,7 +464,7 @@ struct GeneralWorker {
     __device__ void filter_strip(const Filter& filter, int plane, int strip) const
     {
         const int image = strip / p.tile_width, x = strip % p.tile_width;
-        const float* const from = hidden(plane) + (image * p.halo_height * p.halo_width + x * p.stride) * chunk_channels + lane;
+        const float* const from = hidden(plane) + (image * p.halo_height * p.halo_width + x * p.stride) * tile_stride + lane;
         float* const to = filtered(plane) + (image * p.tile_height * p.tile_width + x) * tile_stride + lane;
         if (p.stride == 1)
             slide_by_one(filter, from, to);
@@ -476,9 +477,9 @@ struct GeneralWorker {
     __device__ void load_rows(float (&rows)[count][kernel_size], const float*& from) const
     {
 #pragma unroll
-        for (int i = 0; i < count; ++i, from += p.halo_width * chunk_channels)
+        for (int i = 0; i < count; ++i, from += p.halo_width * tile_stride)
 #pragma unroll
-            for (int x = 0; x < kernel_size; ++x) rows[i][x] = from[x * chunk_channels];
+            for (int x = 0; x < kernel_size; ++x) rows[i][x] = from[x * tile_stride];
     }
 
     __device__ static float add_row(float sum, const float (&row)[kernel_size], const float* taps)
@@ -541,7 +542,7 @@ struct GeneralWorker {
             const int pixel = min(first_pixel + i * pixel_lanes + pixel_lane, output_pixels() - 1);
             rows[i] = filtered(plane) + pixel * tile_stride;
         }
-        multiply(sum, rows, project_weights(plane) + part * chunk_channels + channel_lane * quad, columns(),
+        multiply(sum, rows, project_weights(plane) + part * chunk_channels + channel_lane * thread_quads * quad, columns(),
                  round_up_to_quad(channels_of(chunk + plane)));
     }
 
@@ -575,8 +576,9 @@ struct GeneralWorker {
             put_rows(rows, p.layout.row, first_pixel, pixels, sum);
         }
         __syncthreads();
-        for (int i = threadIdx.x; i < pixels * parts * (chunk_channels / quad); i += Block::threads) {
-            const int at = i / (parts * (chunk_channels / quad)) * p.layout.row + i % (parts * (chunk_channels / quad)) * quad;
+        const int quads = parts * row_quads;
+        for (int i = threadIdx.x; i < pixels * quads; i += Block::threads) {
+            const int at = i / quads * p.layout.row + i % quads * quad;
             float4 total = chunk == 0 ? float4{} : load_quad(shared + p.layout.totals + at);
             for (int plane = 0; plane < planes; ++plane) {
                 const float4 sum = load_quad(shared + p.layout.partials + plane * p.layout.partial_plane + at);
@@ -595,7 +597,7 @@ struct GeneralWorker {
 #pragma unroll
             for (int q = 0; q < thread_quads; ++q) {
                 const float* const values = sum[i] + q * quad;
-                store_quad(rows + pixel * stride + (q * channel_lanes + channel_lane) * quad,
+                store_quad(rows + pixel * stride + (channel_lane * thread_quads + q) * quad,
                            {values[0], values[1], values[2], values[3]});
             }
         }
