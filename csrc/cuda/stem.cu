@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <limits>
-#include <stdexcept>
 
 #include "cuda/launch.h"
 #include "cuda/pack_words.cuh"

@@ -2,11 +2,14 @@
 // neither stored nor read.
 //
 // A thread block reads the input of a tile of outputs, makes the stem's outputs that the tile's windows see, as the stem's own
-// kernel does, and keeps them in shared memory. Then each warp goes down eight columns: a lane has eight channels of a column,
-// reads every row once and adds it to the three outputs that see it; two rows of outputs are the A fragments of the projection.
-//
-// Packed weights: the stem's group of 32 channels, then DepthwiseLane of four lanes, then the projection's bias and B
+// kernel does, and keeps them in shared memory. Then each warp goes down eight columns, two rows at a time, and reads every row
+// once: a lane has eight channels of a column in the pixels that it reads, in the depthwise outputs and in the projection's A
 // fragments.
+//
+// Counted for an H100, an image of 224x224 takes 0.21 us of memory traffic (0.7 MB), 0.22 us of mma, 0.23 us of issue and
+// 0.21 us of shared memory; in kernels of their own the two layers take 0.69 us of memory traffic.
+//
+// Packed weights: the stem's group of 32 channels, then of the depthwise layer and of the projection biases and B fragments.
 #pragma once
 
 #include <cstdint>
@@ -41,9 +44,9 @@ struct RowPair {
     }
 };
 
-// The depthwise convolution as products with diagonal matrices, whose sums are float32 at the price of a fifth of the
-// instructions that multiply-adds in float take. 0 times a NaN spreads it to other channels of its pixel; so does the
-// projection.
+// The depthwise convolution as products with diagonal matrices, whose sums are float32: 24 mma for 16 pixels and 32 channels,
+// where half2 takes 96 instructions. 0 times a NaN spreads it to other channels of its pixel; so
+// does the projection.
 struct DepthwiseFragments {
     static constexpr int lane_pieces = static_cast<int>(kernel_taps), piece_words = 32 * 4;  // of four words a lane
     static constexpr int bias_words = BiasFragments<lane_words>::words, words = bias_words + lane_pieces * piece_words;
