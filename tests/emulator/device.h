@@ -1,6 +1,7 @@
 // Memory that kernels can reach: a GPU's where the tests are compiled by nvcc, else the host's.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -66,7 +67,7 @@ private:
     explicit DeviceBuffer(const std::vector<uint8_t>& from)
         : data_(static_cast<uint8_t*>(::operator new(from.size(), alignment))), bytes_(from.size())
     {
-        std::memcpy(data_, from.data(), bytes_);
+        std::copy(from.begin(), from.end(), data_);  // of an empty vector, data() may be null
     }
     ~DeviceBuffer() { ::operator delete(data_, alignment); }
     DeviceBuffer(const DeviceBuffer&) = delete;
