@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.25' ninja
+BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.26' ninja
 CPP_FILES = $(shell find csrc tests/cpp tests/emulator benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 # Each process loads a torch of its own.

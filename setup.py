@@ -18,7 +18,7 @@ from setuptools.command.dist_info import dist_info
 ROOT = Path(__file__).resolve().parent
 OLDEST_SETUPTOOLS = (70, 1)  # the first that makes wheels without the wheel package
 COMMAND = (
-    f"pip install torch 'setuptools>={'.'.join(map(str, OLDEST_SETUPTOOLS))}' 'pybind11>=2.13' 'cmake>=3.25'"
+    f"pip install torch 'setuptools>={'.'.join(map(str, OLDEST_SETUPTOOLS))}' 'pybind11>=2.13' 'cmake>=3.26'"
     " ninja && pip install --no-build-isolation ."
 )
 

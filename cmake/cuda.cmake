@@ -31,11 +31,7 @@ if(mnv2_has_cuda)
     mnv2_cuda_architectures("$ENV{TORCH_CUDA_ARCH_LIST}" CMAKE_CUDA_ARCHITECTURES mnv2_cuda_archs)
     set(CMAKE_CUDA_COMPILER "${mnv2_nvcc}")
     enable_language(CUDA)
-    if(CMAKE_VERSION VERSION_LESS 3.26)  # does not know yet that nvcc has C++20
-        target_compile_options(mnv2_compile_options INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
-    else()
-        set(CMAKE_CUDA_STANDARD 20)
-    endif()
+    set(CMAKE_CUDA_STANDARD 20)
     # A spill costs more than the kernels may lose, so it is an error for the GPUs that their tiles were chosen for.
     set(spills "-Xptxas=--warn-on-spills")
     if(mnv2_cuda_archs STREQUAL mnv2_default_cuda_archs)

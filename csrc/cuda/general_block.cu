@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <map>
+#include <stdexcept>
 #include <tuple>
 
 #include "cuda/launch.h"
@@ -401,6 +402,7 @@ Choice choose(const InvertedResidualParams& params, const Gpu& gpu)
         const Plan plan = plan_of<Block>(params, gpu);
         if (plan.cycles < best.plan.cycles) best = {plan, &launch<Block>};
     });
+    if (!best.launch) throw std::runtime_error("the GPU has too little shared memory for any tile of this block");
     return best;
 }
 

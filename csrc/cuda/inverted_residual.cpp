@@ -1,4 +1,6 @@
 // Which kernel serves a block: the fastest that can, whatever its image, as all its images share packed weights.
+#include <stdexcept>
+
 #include "cuda/launch.h"
 #include "cuda/packed_length.h"
 
@@ -22,9 +24,11 @@ void pack_inverted_residual(const InvertedResidualParams& params, ScalarType typ
 void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
                        const void* packed, void* y, const Gpu& gpu, Stream stream)
 {
-    if (x_type == packed_type && register_block(params, packed_type, x, packed, y, gpu, stream)) return;
-    if (x_type == packed_type && tile_block(params, packed_type, x, packed, y, gpu, stream)) return;
-    general_block(params, x_type, packed_type, x, packed, y, gpu, stream);
+    if (register_block(params, packed_type, x, packed, y, gpu, stream)) return;
+    if (tile_block_bytes(params, packed_type) == 0)
+        return general_block(params, x_type, packed_type, x, packed, y, gpu, stream);
+    if (!tile_block(params, packed_type, x, packed, y, gpu, stream))
+        throw std::runtime_error("this block needs more shared memory than the GPU has; MNV2_GPU_BACKEND=triton needs less");
 }
 
 }  // namespace mnv2::cuda
