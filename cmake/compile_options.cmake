@@ -9,17 +9,18 @@ if(MNV2_SANITIZE)
         mnv2_compile_options
         INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${MNV2_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
     target_link_options(mnv2_compile_options INTERFACE "-fsanitize=${MNV2_SANITIZE}")
-    if(MNV2_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-        # Checks by calls: written out at each access, AVX-512's kernels take GCC four times as long.
-        target_compile_options(
-            mnv2_compile_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:SHELL:--param asan-instrumentation-with-call-threshold=0>")
-    endif()
+endif()
+
+# Of the kernels: AddressSanitizer's checks by calls. Written out at each access, AVX-512's take GCC four times as long.
+set(mnv2_quick_checks "")
+if(MNV2_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set(mnv2_quick_checks --param=asan-instrumentation-with-call-threshold=0)
 endif()
 
 # Compiles one source with one instruction set's flags: a flag for the whole library would let the compiler use it in code
 # that runs before dispatch has looked at the processor.
 function(mnv2_add_isa isa source)
-    set(flags ${ARGN})
+    set(flags ${ARGN} ${mnv2_quick_checks})
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
         # GCC 12 objects to the undefined operands of its own AVX-512 intrinsics and to accumulators that only deep layers use.
         list(APPEND flags -Wno-uninitialized -Wno-maybe-uninitialized)

@@ -188,7 +188,7 @@ void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const 
         pack_words(HeadFragmentWords<__nv_bfloat16>{in, out, groups, steps, weights}, words, packed, stream);
 }
 
-void head_pool(const HeadPoolParams& params, ScalarType packed_type, const void* x, ScalarType x_type, const void* packed,
+void head_pool(const HeadPoolParams& params, ScalarType x_type, ScalarType packed_type, const void* x, const void* packed,
                void* y, const Gpu& gpu, Stream stream)
 {
     switch (x_type) {

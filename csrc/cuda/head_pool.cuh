@@ -31,8 +31,7 @@ struct HeadPoolArguments {
     Clamp clamp;
 };
 
-// --- on tensor cores: 16-bit tensors and weights, channels in multiples of eight
-// ----------------------------------------------
+// --- on tensor cores: 16-bit tensors and weights, channels in multiples of eight ------------------------------------------
 //
 // Rows of the products are channels, columns are pixels, since 49 pixels waste less of tiles of eight than of tiles of 16.
 // A warp makes 32 channels of some images. Pixels lie in shared memory, all channels of them where they fit; the weights

@@ -99,7 +99,7 @@ int64_t head_pool_bytes(const HeadPoolParams& params, ScalarType packed_type);
 void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const ConvolutionWeights& weights, void* packed,
                     Stream stream);
 
-void head_pool(const HeadPoolParams& params, ScalarType packed_type, const void* x, ScalarType x_type, const void* packed,
+void head_pool(const HeadPoolParams& params, ScalarType x_type, ScalarType packed_type, const void* x, const void* packed,
                void* y, const Gpu& gpu, Stream stream);
 
 // The stem and block 0 in one kernel (stem_block.cuh), for float16 and bfloat16: 3 -> 32 channels, then a depthwise

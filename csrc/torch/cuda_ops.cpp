@@ -222,7 +222,7 @@ Tensor CudaBackend::run(const char* op, HeadPoolParams params, const Tensor& x, 
     if (params.batch == 0) return y;
     const Tensor image = channels_last(x);
     launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream stream) {
-        cuda::head_pool(params, type, image.const_data_ptr(), view.dtype, packed.const_data_ptr(), y.mutable_data_ptr(), gpu,
+        cuda::head_pool(params, view.dtype, type, image.const_data_ptr(), packed.const_data_ptr(), y.mutable_data_ptr(), gpu,
                         stream);
     });
     return y;

@@ -23,7 +23,7 @@ Bytes run_kernel(const cuda::Gpu& gpu, const HeadPoolParams& params, ScalarType 
     cuda::pack_head_pool(params, packed_type, weights.view(), packed.data(), nullptr);
     const DeviceBuffer input(x.bytes());
     DeviceBuffer output(static_cast<size_t>(outputs_of(params) * scalar_bytes(x.dtype())));
-    cuda::head_pool(params, packed_type, input.data(), x.dtype(), packed.data(), output.data(), gpu, nullptr);
+    cuda::head_pool(params, x.dtype(), packed_type, input.data(), packed.data(), output.data(), gpu, nullptr);
     return output.bytes();
 }
 
@@ -106,7 +106,7 @@ TEST(an_empty_batch_launches_nothing)
 {
     const HeadPoolParams params = at_size(head_of(32, 32), {0, 7, 7});
     for (const auto& [type, packed_type] : type_pairs)
-        cuda::head_pool(params, packed_type, nullptr, type, nullptr, nullptr, small_gpu, nullptr);
+        cuda::head_pool(params, type, packed_type, nullptr, nullptr, nullptr, small_gpu, nullptr);
     CHECK(outputs_of(params) == 0);
 }
 
