@@ -25,10 +25,6 @@ function(mnv2_add_isa isa source)
         # GCC 12 objects to the undefined operands of its own AVX-512 intrinsics and to accumulators that only deep layers use.
         list(APPEND flags -Wno-uninitialized -Wno-maybe-uninitialized)
     endif()
-    if(MNV2_SANITIZE AND NOT isa STREQUAL "scalar")
-        # Checks of each vector load take GCC minutes; scalar's kernels are the same source, and have them.
-        list(APPEND flags -fno-sanitize=undefined)
-    endif()
     target_sources(mnv2_core PRIVATE "${source}")
     set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${flags}")
     string(TOUPPER "${isa}" upper)

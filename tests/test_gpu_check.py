@@ -152,6 +152,7 @@ def test_gpu_check_runs_only_the_parts_that_are_named(faked, tmp_path):
         ({"cmake --build": (1, "spills")}, "build"),
         ({"setup.py": (1, "")}, "build"),
         ({"gpu_test_two schedule": (1, "race")}, "memcheck, racecheck"),
+        ({"gpu_test_one accurate": (1, "wrong")}, "timings"),
         ({"-m pytest": (1, "1 failed")}, "python tests"),
         ({"network.py": (1, "no torchvision")}, "network, triton, max-autotune"),
         ({"blocks.py": (None, "")}, "blocks, traffic"),
@@ -305,7 +306,10 @@ def test_gpu_check_prints_a_short_table():
             for batch in (1, 256)
             for variant in ("eager", "fused")
         ],
-        "blocks": [{**BLOCK_ROW, "block": "56x56"}],
+        "blocks": [
+            {**BLOCK_ROW, "block": "56x56"},
+            {"variant": "fused, cuda", "block": "7x7", "batch": BLOCK_ROW["batch"], "obstacle": "wrong"},
+        ],
         "traffic": [{"block": "56x56", "ratio": 1.25}],
     }
     rows["network"][3]["obstacle"] = "wrong"
@@ -313,6 +317,7 @@ def test_gpu_check_prints_a_short_table():
     assert [line.split()[0] for line in network.splitlines()[2:]] == ["eager", "fused"]
     assert network.splitlines()[3].split() == ["fused", "640", "(12.5)", "failed"]
     assert blocks.splitlines()[1].split() == ["56x56", "6.500", "1.25"]
+    assert blocks.splitlines()[2].split() == ["7x7", "failed"]
     assert summary.text({}) == ""
 
 
@@ -364,3 +369,13 @@ def test_gpu_check_times_every_block_of_the_network(no_graphs):
         rows = list(blocks.measure(Setting("float32", 1, 1)))
     assert sum(row["blocks"] for row in rows) == len(mobilenet_v2().blocks)
     assert all(row["us"] == 2.0 and row["floor_bytes"] > 0 for row in rows)
+    assert all(0.0 < row["error"] < 1e-4 for row in rows)
+
+
+def test_gpu_check_times_no_block_that_is_wrong(no_graphs, monkeypatch):
+    import blocks
+
+    monkeypatch.setattr(blocks, "relative_error", lambda y, expected: 0.5)
+    with torch.no_grad():
+        rows = list(blocks.measure(Setting("float32", 1, 1)))
+    assert all("us" not in row and "off by 0.5" in row["obstacle"] for row in rows)

@@ -1,4 +1,4 @@
-"""Times MobileNetV2's different blocks on a GPU, fused, in float16: a line of JSON for each, as it comes.
+"""Times MobileNetV2's different blocks on a GPU, fused, in float16, each verified first: JSON, a line each.
 
     python benchmarks/gpu/blocks.py [--once --batch 64]
 
@@ -8,6 +8,7 @@ Fused is by the backend of MNV2_GPU_BACKEND. With --once each runs once, between
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from torch import Tensor, nn
 
 from mnv2_kernels import gpu
 from mnv2_kernels.bench import peers
+from mnv2_kernels.bench.accuracy import is_right, relative_error
 from mnv2_kernels.bench.peers import Subject
 from mnv2_kernels.bench.setting import Setting
 from mnv2_kernels.shapes import BlockShape, describe, mobilenet_v2
 
 DTYPE = "float16"
 BATCHES = (1, 256)
+VERIFIED_IMAGES = 2  # of a batch
 
 
 def blocks(setting: Setting) -> Iterator[tuple[BlockShape, nn.Module]]:
@@ -65,11 +68,25 @@ def run_once(setting: Setting) -> Iterator[dict[str, Any]]:
         yield row_of(shape, setting)
 
 
+def error_of(block: nn.Module, x: Tensor) -> float:
+    """The largest error of a block's first images over its largest output, against its layers in float64."""
+    layers = copy.deepcopy(block.conv).double()
+    image = x[:VERIFIED_IMAGES].double()
+    expected = layers(image) + image if block.use_res_connect else layers(image)
+    return relative_error(block(x)[:VERIFIED_IMAGES], expected.cpu())
+
+
 def measure(setting: Setting) -> Iterator[dict[str, Any]]:
+    """A row for each block; one that is wrong has an obstacle instead of times."""
     for shape, block in blocks(setting):
-        inputs = replay.rotated(input_of(shape, setting))
+        x = input_of(shape, setting)
+        row = row_of(shape, setting) | {"error": error_of(block, x)}
+        if not is_right(row["error"], setting.dtype):
+            yield row | {"obstacle": f"wrong: off by {row['error']:.2g} of the largest output"}
+            continue
+        inputs = replay.rotated(x)
         times = replay.replay_times({"fused": replay.capture(block, inputs)}, len(inputs))["fused"]
-        row = row_of(shape, setting) | replay.spread(times, shape.batch)
+        row |= replay.spread(times, shape.batch)
         yield row | {"gb_per_s": round(row["floor_bytes"] * 1e-3 / row["us"], 1)}
 
 

@@ -45,6 +45,9 @@ PYTEST_PROCESSES = 8
 # Of the programs' tests: small shapes, every kernel. The emulator runs them under several schedules.
 SMALL_TESTS = "schedule"
 
+# What has to pass before a kernel is timed.
+ACCURACY_TESTS = "accurate"
+
 NOTHING_TO_CHECK = 2
 
 
@@ -226,6 +229,10 @@ def measure_triton(script: Script, rows: dict[str, Any], seconds: float) -> str:
 
 
 def time_programs(rows: dict[str, Any], seconds: float) -> str:
+    """Times the kernels whose results are right."""
+    for program in gpu_programs("time"):
+        test = program.with_name(program.name.replace("gpu_time", "gpu_test"))
+        run_command(f"{program.name}-test", (test, ACCURACY_TESTS), seconds).require_success()
     done = run_programs("time", seconds)
     require_all(done)
     rows["programs"] = [row for each in done for row in summary.parse_tables(each.output)]

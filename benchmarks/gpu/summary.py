@@ -62,12 +62,17 @@ def _blocks(rows: Sequence[Row], traffic: Sequence[Row]) -> Iterator[str]:
     """A line for each block: times of the batches, and DRAM bytes over the floor."""
     ratios = {row["block"]: row["ratio"] for row in traffic}
     ways = list(dict.fromkeys((row["variant"], row["batch"]) for row in rows))
-    times = {(row["block"], row["variant"], row["batch"]): row["us_image"] for row in rows}
+    times = {
+        (row["block"], row["variant"], row["batch"]): "failed"
+        if row.get("obstacle")
+        else f"{row['us_image']:.3f}"
+        for row in rows
+    }
     if not rows and not traffic:
         return
     heads = (*(f"{variant} x {batch}" for variant, batch in ways), "DRAM / floor")
     yield " ".join((f"{'block, us an image':24}", *(f"{head:>20}" for head in heads)))
     for block in dict.fromkeys(row["block"] for row in (*rows, *traffic)):
-        cells = [f"{times[(block, *way)]:.3f}" if (block, *way) in times else "" for way in ways]
+        cells = [times.get((block, *way), "") for way in ways]
         cells.append(f"{ratios[block]:.2f}" if block in ratios else "")
         yield " ".join((f"{block:24}", *(f"{cell:>20}" for cell in cells)))

@@ -11,13 +11,23 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
+// Two depths of sixteen channels each.
+template <int VECTORS>
+struct TwoDepthsOfWeights {
+    __m512i at[VECTORS];
+
+    MNV2_INLINE explicit TwoDepthsOfWeights(const BFloat16* weights)
+    {
+        MNV2_UNROLL
+        for (int v = 0; v < VECTORS; ++v) at[v] = _mm512_loadu_si512(weights + v * 2 * lanes);
+    }
+};
+
 // sums += two depths of each pixel times their weights.
 template <int ROWS, int VECTORS>
 MNV2_INLINE void add_two_depths(Accumulators<ROWS, VECTORS>& sums, const BFloat16* x, const BFloat16* weights)
 {
-    __m512i w[VECTORS];
-    MNV2_UNROLL
-    for (int v = 0; v < VECTORS; ++v) w[v] = _mm512_loadu_si512(weights + v * 2 * lanes);
+    const TwoDepthsOfWeights<VECTORS> w(weights);
     MNV2_UNROLL
     for (int r = 0; r < ROWS; ++r) {
         // Tied by hand, as fma_broadcast is.
@@ -26,7 +36,8 @@ MNV2_INLINE void add_two_depths(Accumulators<ROWS, VECTORS>& sums, const BFloat1
         };
         const auto& two = *reinterpret_cast<const TwoDepths*>(x + r * lanes);
         MNV2_UNROLL
-        for (int v = 0; v < VECTORS; ++v) __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sums.at[r][v]) : "v"(w[v]), "m"(two));
+        for (int v = 0; v < VECTORS; ++v)
+            __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sums.at[r][v]) : "v"(w.at[v]), "m"(two));
     }
 }
 
@@ -34,14 +45,12 @@ MNV2_INLINE void add_two_depths(Accumulators<ROWS, VECTORS>& sums, const BFloat1
 template <int ROWS, int VECTORS>
 MNV2_INLINE void add_last_depth(Accumulators<ROWS, VECTORS>& sums, const BFloat16* x, const BFloat16* weights)
 {
-    __m512i w[VECTORS];
-    MNV2_UNROLL
-    for (int v = 0; v < VECTORS; ++v) w[v] = _mm512_loadu_si512(weights + v * 2 * lanes);
+    const TwoDepthsOfWeights<VECTORS> w(weights);
     MNV2_UNROLL
     for (int r = 0; r < ROWS; ++r) {
         const __m512i one = _mm512_set1_epi32(x[r * lanes].bits);
         MNV2_UNROLL
-        for (int v = 0; v < VECTORS; ++v) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sums.at[r][v]) : "v"(w[v]), "v"(one));
+        for (int v = 0; v < VECTORS; ++v) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sums.at[r][v]) : "v"(w.at[v]), "v"(one));
     }
 }
 

@@ -9,6 +9,7 @@
 
 #include "cuda/launch.h"
 #include "cuda/pack_words.cuh"
+#include "cuda/sizes.h"
 
 namespace mnv2::cuda {
 namespace {
@@ -24,16 +25,6 @@ using GeneralBlocks = std::tuple<GeneralBlock<8, 4, 32, 2>,          // a tile o
                                  GeneralBlock<8, 2, 160, 1, true>>;  // fewer tiles than multiprocessors
 
 constexpr int64_t most_columns = 160;
-
-constexpr int64_t divide_up(int64_t value, int64_t divisor)
-{
-    return (value + divisor - 1) / divisor;
-}
-
-constexpr int64_t round_up(int64_t value, int64_t multiple)
-{
-    return divide_up(value, multiple) * multiple;
-}
 
 int64_t chunk_count(const InvertedResidualParams& params)
 {

@@ -1,11 +1,11 @@
 #include "cuda/head_pool.cuh"
 
 #include <algorithm>
-#include <cstddef>
 #include <limits>
 
 #include "cuda/launch.h"
 #include "cuda/pack_words.cuh"
+#include "cuda/sizes.h"
 
 namespace mnv2::cuda {
 namespace {
@@ -16,13 +16,6 @@ using LargeBatch = HeadPoolMma<T, 2, 2, 8>;
 template <class T>
 using SmallBatch = HeadPoolMma<T, 1, 1, 2>;
 
-constexpr int64_t max_shared_bytes = 160 << 10;  // of a block on sm_80, with room to spare
-
-int64_t round_up(int64_t value, int64_t multiple)
-{
-    return (value + multiple - 1) / multiple * multiple;
-}
-
 bool as_fragments(const HeadPoolParams& params, ScalarType packed_type)
 {
     return packed_type != ScalarType::float32 && params.in_channels % 8 == 0 && params.out_channels % 8 == 0;
@@ -30,14 +23,14 @@ bool as_fragments(const HeadPoolParams& params, ScalarType packed_type)
 
 int64_t group_count(const HeadPoolParams& params)
 {
-    return round_up(params.out_channels, head_group_channels) / head_group_channels;
+    return divide_up(params.out_channels, head_group_channels);
 }
 
 int64_t packed_words(const HeadPoolParams& params, ScalarType packed_type)
 {
     if (!as_fragments(params, packed_type))
         return (params.in_channels + 2) * round_up(params.out_channels, head_padded_channels);
-    const int64_t steps = round_up(params.in_channels, head_step_depth) / head_step_depth;
+    const int64_t steps = divide_up(params.in_channels, head_step_depth);
     return group_count(params) * (head_group_channels + steps * head_step_words);
 }
 
@@ -96,7 +89,7 @@ dim3 grid_of(int64_t tasks)
 
 int64_t image_sets(const HeadPoolParams& params, int64_t images)
 {
-    return (params.batch + images - 1) / images;
+    return divide_up(params.batch, images);
 }
 
 // The parts of the channels by which all tasks end first: passes are the turns in which a block makes all channels.
@@ -104,7 +97,7 @@ int64_t best_splits(int64_t sets, int64_t passes, int64_t sm_count)
 {
     int64_t best = 1, least = std::numeric_limits<int64_t>::max();
     for (int64_t splits = 1; splits <= passes; ++splits) {
-        const int64_t waves = (sets * splits + sm_count - 1) / sm_count, turns = waves * ((passes + splits - 1) / splits);
+        const int64_t waves = divide_up(sets * splits, sm_count), turns = waves * divide_up(passes, splits);
         if (turns < least) least = turns, best = splits;
     }
     return best;
@@ -115,11 +108,11 @@ void run_mma(const HeadPoolParams& params, const void* x, const void* packed, vo
 {
     HeadPoolArguments arguments = arguments_of(params, x, packed, y);
     const int64_t sets = image_sets(params, Shape::images);
-    const int64_t passes = round_up(group_count(params), Shape::groups) / Shape::groups;
-    const int64_t splits = best_splits(sets, passes, gpu.sm_count), part_passes = round_up(passes, splits) / splits;
+    const int64_t passes = divide_up(group_count(params), Shape::groups);
+    const int64_t splits = best_splits(sets, passes, gpu.sm_count), part_passes = divide_up(passes, splits);
     arguments.groups = static_cast<int>(group_count(params));
     arguments.part_groups = static_cast<int>(part_passes) * Shape::groups;
-    arguments.splits = static_cast<int>((passes + part_passes - 1) / part_passes);
+    arguments.splits = static_cast<int>(divide_up(passes, part_passes));
     arguments.tasks = sets * arguments.splits;
     arguments.depth = static_cast<int>(round_up(params.in_channels, head_step_depth));
     const int rows = head_shared_rows<Shape>(arguments.pixels);
@@ -137,7 +130,7 @@ void run_scalar(const HeadPoolParams& params, const void* x, const void* packed,
 {
     using Shape = HeadPoolScalar<thread_channels>;
     HeadPoolArguments arguments = arguments_of(params, x, packed, y);
-    arguments.splits = static_cast<int>(round_up(params.out_channels, Shape::channels) / Shape::channels);
+    arguments.splits = static_cast<int>(divide_up(params.out_channels, Shape::channels));
     arguments.tasks = image_sets(params, head_scalar_images) * arguments.splits;
     if (arguments.tasks == 0) return;
     launch_kernel(head_pool_scalar_kernel<X, thread_channels>, grid_of(arguments.tasks), dim3(head_scalar_threads),
@@ -148,8 +141,7 @@ void run_scalar(const HeadPoolParams& params, const void* x, const void* packed,
 template <class X>
 void run_scalar(const HeadPoolParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
 {
-    const int64_t blocks =
-        image_sets(params, head_scalar_images) * round_up(params.out_channels, head_padded_channels) / head_padded_channels;
+    const int64_t blocks = image_sets(params, head_scalar_images) * divide_up(params.out_channels, head_padded_channels);
     if (blocks < gpu.sm_count)
         run_scalar<X, 1>(params, x, packed, y, stream);
     else
@@ -179,7 +171,7 @@ void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const 
                     Stream stream)
 {
     const int64_t words = packed_words(params, packed_type), in = params.in_channels, out = params.out_channels;
-    const int64_t groups = group_count(params), steps = round_up(in, head_step_depth) / head_step_depth;
+    const int64_t groups = group_count(params), steps = divide_up(in, head_step_depth);
     if (!as_fragments(params, packed_type))
         pack_words(HeadScalarWords{in, out, round_up(out, head_padded_channels), weights}, words, packed, stream);
     else if (packed_type == ScalarType::float16)

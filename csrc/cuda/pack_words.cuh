@@ -8,6 +8,7 @@
 #include "core/packing.h"
 #include "cuda/launch.h"
 #include "cuda/ptx.cuh"
+#include "cuda/sizes.h"
 
 namespace mnv2::cuda {
 
@@ -32,7 +33,7 @@ template <class WordOf>
 void pack_words(const WordOf& word_of, int64_t words, void* packed, Stream stream)
 {
     constexpr int64_t threads = 256, most_blocks = 512;
-    const auto blocks = static_cast<unsigned>(std::min(most_blocks, (words + threads - 1) / threads));
+    const auto blocks = static_cast<unsigned>(std::min(most_blocks, divide_up(words, threads)));
     if (blocks == 0) return;
     launch_kernel(pack_words_kernel<WordOf>, dim3(blocks), dim3(threads), 0, stream, word_of, words,
                   static_cast<uint32_t*>(packed));

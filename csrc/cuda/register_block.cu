@@ -6,6 +6,7 @@
 
 #include "cuda/launch.h"
 #include "cuda/pack_words.cuh"
+#include "cuda/sizes.h"
 
 namespace mnv2::cuda {
 namespace {
@@ -16,8 +17,6 @@ template <class T>
 using RegisterBlocks = std::tuple<RegisterBlock<T, 16, 24, 2, 3, 2, 4, 2>, RegisterBlock<T, 24, 24, 1, 4, 2, 4, 2>,
                                   RegisterBlock<T, 24, 32, 2, 2, 2, 4, 2>, RegisterBlock<T, 32, 32, 1, 2, 2, 4, 2>,
                                   RegisterBlock<T, 32, 64, 2, 2, 1, 4, 3>>;
-
-constexpr int64_t max_shared_bytes = 160 << 10;  // of a block on sm_80, with room to spare
 
 int64_t step_count(const InvertedResidualParams& params)
 {
@@ -125,11 +124,6 @@ private:
     }
 };
 
-int round_up_division(int64_t value, int64_t divisor)
-{
-    return static_cast<int>((value + divisor - 1) / divisor);
-}
-
 template <class Block>
 void run(const InvertedResidualParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
 {
@@ -144,14 +138,14 @@ void run(const InvertedResidualParams& params, const void* x, const void* packed
     arguments.out_width = static_cast<int>(params.out_width());
     arguments.padding_top = params.padding.top;
     arguments.padding_left = params.padding.left;
-    arguments.patch_rows = round_up_division(params.out_height(), Block::patch_height);
-    arguments.patch_columns = round_up_division(params.out_width(), Block::patch_width);
+    arguments.patch_rows = static_cast<int>(divide_up(params.out_height(), Block::patch_height));
+    arguments.patch_columns = static_cast<int>(divide_up(params.out_width(), Block::patch_width));
     arguments.patches = params.batch * arguments.patch_rows * static_cast<int64_t>(arguments.patch_columns);
     arguments.high = clamp_of(params.activation).high;
     arguments.residual = params.has_residual;
 
     const int64_t full = static_cast<int64_t>(gpu.sm_count) * Block::blocks_per_sm;
-    const int64_t needed = (arguments.patches + Block::warps * patches_per_warp - 1) / (Block::warps * patches_per_warp);
+    const int64_t needed = divide_up(arguments.patches, Block::warps * patches_per_warp);
     const auto blocks = static_cast<unsigned>(std::min(full, needed));
     if (blocks == 0) return;
     launch_kernel(register_block_kernel<Block>, dim3(blocks), dim3(32 * Block::warps), arguments.steps * Block::step_bytes,

@@ -1,10 +1,10 @@
 #include "cuda/stem.cuh"
 
 #include <algorithm>
-#include <cstddef>
 
 #include "cuda/launch.h"
 #include "cuda/pack_words.cuh"
+#include "cuda/sizes.h"
 
 namespace mnv2::cuda {
 namespace {
@@ -17,7 +17,7 @@ bool as_fragments(const StemParams& params, ScalarType packed_type)
 
 int64_t group_count(const StemParams& params)
 {
-    return (params.out_channels + stem_group_channels - 1) / stem_group_channels;
+    return divide_up(params.out_channels, stem_group_channels);
 }
 
 int64_t group_words(const StemParams& params, ScalarType packed_type)
@@ -54,11 +54,6 @@ struct StemScalarWords {
     }
 };
 
-int tiles_along(int64_t outputs, int64_t tile)
-{
-    return static_cast<int>((outputs + tile - 1) / tile);
-}
-
 StemArguments arguments_of(const StemParams& params, const InputView& x, const void* packed, void* y, int rows)
 {
     StemArguments arguments{};
@@ -72,8 +67,8 @@ StemArguments arguments_of(const StemParams& params, const InputView& x, const v
     arguments.out_width = static_cast<int>(params.out_width());
     arguments.padding_top = params.padding.top;
     arguments.padding_left = params.padding.left;
-    arguments.tile_rows = tiles_along(params.out_height(), rows);
-    arguments.tile_columns = tiles_along(params.out_width(), stem_tile_columns);
+    arguments.tile_rows = static_cast<int>(divide_up(params.out_height(), rows));
+    arguments.tile_columns = static_cast<int>(divide_up(params.out_width(), stem_tile_columns));
     arguments.tiles = params.batch * arguments.tile_rows * static_cast<int64_t>(arguments.tile_columns);
     arguments.clamp = clamp_of(params.activation);
     return arguments;

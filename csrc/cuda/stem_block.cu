@@ -1,10 +1,10 @@
 #include "cuda/stem_block.cuh"
 
 #include <algorithm>
-#include <cstddef>
 
 #include "cuda/launch.h"
 #include "cuda/pack_words.cuh"
+#include "cuda/sizes.h"
 
 namespace mnv2::cuda {
 namespace {
@@ -79,7 +79,7 @@ private:
 template <class Block>
 int64_t tiles_of_image(const InvertedResidualParams& block)
 {
-    return (block.out_height() + Block::rows - 1) / Block::rows * ((block.out_width() + Block::columns - 1) / Block::columns);
+    return divide_up(block.out_height(), Block::rows) * divide_up(block.out_width(), Block::columns);
 }
 
 template <class Block>
@@ -98,8 +98,8 @@ void run(const StemParams& stem, const InvertedResidualParams& block, const Inpu
     arguments.hidden_width = static_cast<int>(stem.out_width());
     arguments.out_height = static_cast<int>(block.out_height());
     arguments.out_width = static_cast<int>(block.out_width());
-    arguments.tile_rows = (arguments.out_height + Block::rows - 1) / Block::rows;
-    arguments.tile_columns = (arguments.out_width + Block::columns - 1) / Block::columns;
+    arguments.tile_rows = divide_up(arguments.out_height, Block::rows);
+    arguments.tile_columns = divide_up(arguments.out_width, Block::columns);
     arguments.tiles = stem.batch * tiles_of_image<Block>(block);
     arguments.stem_high = clamp_of(stem.activation).high;
     arguments.high = clamp_of(block.activation).high;

@@ -26,8 +26,7 @@ using DirectBlock = TileBlock<T, 0, 0, stride, true, false, 1, 2, 6, 2, 8>;
 template <class T, int stride>
 using SharedBlock = TileBlock<T, 0, 0, stride, false, false, 1, 2, 5, 2, 12>;
 
-constexpr int64_t max_shared_bytes = 160 << 10;  // of a block on sm_80, with room to spare
-constexpr int64_t max_served_channels = 4096;    // before shared memory is too small; sizes stay within 32 bits
+constexpr int64_t max_served_channels = 4096;  // before shared memory is too small; sizes stay within 32 bits
 
 template <class T, class Visit>
 void visit_stage(const InvertedResidualParams& params, const Visit& visit)

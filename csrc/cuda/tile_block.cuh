@@ -28,6 +28,7 @@
 #include "core/block.h"
 #include "cuda/depthwise.cuh"
 #include "cuda/ptx.cuh"
+#include "cuda/sizes.h"
 
 // MNV2_PLANTED_FAULT plants an error that tests must find: 1 no barriers between steps, 2 a halo one column short, 3 no wait
 // for the weights, 4 the image's border not zeroed, 5 every other barrier only, 6 the next weights fetched before the
@@ -68,11 +69,6 @@ constexpr int chunk_bytes(int depths, int pairs)
     return expand_bytes(depths) + depthwise_bytes + project_bytes(pairs);
 }
 
-constexpr int round_up_division(int64_t value, int64_t divisor)
-{
-    return static_cast<int>((value + divisor - 1) / divisor);
-}
-
 // in and out 0: at run time. A warp convolves stacked strips at a time, whose patches touch, so that taps and common rows are
 // read once; it projects tiles row tiles and at most pairs pairs of column tiles, and expands pixels row tiles of input pixels
 // at a time.
@@ -85,7 +81,7 @@ struct TileBlock {
     static constexpr int stack = stacked, stack_tiles = stacked * strip_tiles;
     static constexpr int row_tiles = tiles, column_pairs = pairs, unit_tiles = pixels, most_warps = warps;
     static constexpr int project_lag = direct ? 1 : 2;  // steps from a chunk's expansion
-    static constexpr int known_depths = round_up_division(in, 16), known_pairs = round_up_division(out, 16);
+    static constexpr int known_depths = divide_up(in, 16), known_pairs = divide_up(out, 16);
 
     static_assert((in == 0) == (out == 0) && in % 8 == 0 && out % 8 == 0 && known_pairs % column_pairs == 0);
     static_assert(!direct || row_tiles == stack_tiles);

@@ -14,17 +14,17 @@ constexpr int wanted_warps = 8;  // of a block of the shared form
 
 inline int depths_of(const InvertedResidualParams& params)
 {
-    return round_up_division(params.in_channels, 16);
+    return static_cast<int>(divide_up(params.in_channels, 16));
 }
 
 inline int pairs_of(const InvertedResidualParams& params)
 {
-    return round_up_division(params.out_channels, 16);
+    return static_cast<int>(divide_up(params.out_channels, 16));
 }
 
 inline int chunks_of(const InvertedResidualParams& params)
 {
-    return round_up_division(params.expanded_channels, chunk_channels);
+    return static_cast<int>(divide_up(params.expanded_channels, chunk_channels));
 }
 
 inline int64_t bias_bytes(const InvertedResidualParams& params)
@@ -43,11 +43,6 @@ struct Plan {
     int warps = 0;
     int64_t blocks = 0;
 };
-
-inline int round_up(int value, int to)
-{
-    return (value + to - 1) / to * to;
-}
 
 inline void set_shape(const InvertedResidualParams& params, TileArguments& a)
 {
@@ -81,17 +76,17 @@ void set_tile(const InvertedResidualParams& params, int strips, int images, Tile
     a.strips = strips;
     a.images = images;
     a.strip_height = narrow && images == 1 ? 2 * patch_size : patch_size;
-    a.tile_rows = round_up_division(a.out_height, strips * a.strip_height);
-    a.tile_columns = round_up_division(a.out_width, strip_width);
+    a.tile_rows = divide_up(a.out_height, strips * a.strip_height);
+    a.tile_columns = divide_up(a.out_width, strip_width);
     a.patches_across = narrow ? strip_patches / 2 : strip_patches;
-    a.patch_columns = std::min(a.patches_across, round_up_division(a.out_width, patch_size));
+    a.patch_columns = std::min(a.patches_across, divide_up(a.out_width, patch_size));
     a.rows = (strips * a.strip_height - 1) * stride + static_cast<int>(kernel_size);
     a.columns = (a.patch_columns * patch_size - 1) * stride + static_cast<int>(kernel_size);
     const int even_columns = (a.columns + 1) / 2;
     a.odd_at = round_up(even_columns + 4, 8) - 4;  // so that neighbours' banks stay apart
     a.pitch = stride == 1 ? a.columns : a.odd_at + a.columns / 2;
     const int pixels = images * std::min(a.rows, a.height) * std::min(a.columns, a.width);
-    a.units = round_up_division(pixels, Tile::unit_tiles * tile_pixels);
+    a.units = divide_up(pixels, Tile::unit_tiles * tile_pixels);
 }
 
 template <class Tile>
@@ -117,11 +112,11 @@ int split_projection(TileArguments& a)
     a.row_groups = a.strips * strip_tiles / Tile::row_tiles;
     a.warp_pairs = Tile::column_pairs;
     if (Tile::out_channels == 0) {
-        const int least = round_up_division(a.pairs, Tile::column_pairs);
+        const int least = divide_up(a.pairs, Tile::column_pairs);
         const int parts = std::max(least, std::min(a.pairs, wanted_warps / a.row_groups));
-        a.warp_pairs = round_up_division(a.pairs, parts);
+        a.warp_pairs = divide_up(a.pairs, parts);
     }
-    return a.row_groups * round_up_division(a.pairs, a.warp_pairs);
+    return a.row_groups * divide_up(a.pairs, a.warp_pairs);
 }
 
 template <class Tile>
@@ -136,7 +131,7 @@ Plan plan_of(const InvertedResidualParams& params, int strips, int images, int64
     const int warps = a.workers + (Tile::held ? a.units : 0);
     const bool fits = a.workers > 0 && warps <= Tile::most_warps && a.shared_bytes <= shared_bytes;
     plan.warps = fits ? warps : 0;
-    plan.blocks = int64_t{a.tile_rows} * a.tile_columns * ((params.batch + images - 1) / images);
+    plan.blocks = int64_t{a.tile_rows} * a.tile_columns * divide_up(params.batch, images);
     return plan;
 }
 
@@ -152,12 +147,12 @@ Plan best_plan(const InvertedResidualParams& params, const Gpu& gpu)
 {
     Plan best;
     const bool narrow = is_narrow(params);
-    const int most_tiles = round_up_division(params.out_height(), patch_size);
+    const auto most_tiles = static_cast<int>(divide_up(params.out_height(), patch_size));
     for (int tiles = 1; tiles <= most_tiles; ++tiles)
         for (const int images : {2, 1}) {
             if (images == 2 && (!narrow || params.batch <= gpu.sm_count)) continue;
             const int strip_height = narrow && images == 1 ? 2 * patch_size : patch_size;
-            const int strips = round_up_division(params.out_height(), int64_t{tiles} * strip_height);
+            const auto strips = static_cast<int>(divide_up(params.out_height(), int64_t{tiles} * strip_height));
             const Plan plan = plan_of<Tile>(params, round_up(strips, Tile::stack), images, gpu.shared_bytes);
             if (plan.warps == 0) continue;
             best = plan;

@@ -15,9 +15,6 @@
 namespace mnv2::ops::checking {
 namespace {
 
-// float32, float16 and bfloat16, in the order of the lengths.
-constexpr ScalarType packed_types[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
-
 int64_t position_of(ScalarType type)
 {
     int64_t position = 0;
@@ -27,15 +24,7 @@ int64_t position_of(ScalarType type)
 
 int64_t check_packed(const char* op, const Tensor& x, const Tensor& packed, const Integers& lengths)
 {
-    const Argument argument{op, "packed"};
-    check_bytes(argument, packed, device_of(x));
-    for (size_t position = 0; position < lengths.size(); ++position) {
-        if (packed.numel() != lengths[position]) continue;
-        check_arithmetic({op, "x"}, check_scalar_type({op, "x"}, x), packed_types[position]);
-        return static_cast<int64_t>(position);
-    }
-    refuse(argument, "one of " + tuple_text(lengths) + " bytes, as packed for these arguments on this device",
-           std::to_string(packed.numel()));
+    return position_of(check_packed_length(op, x, packed, lengths));
 }
 
 // --- inverted residual ---

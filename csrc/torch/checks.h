@@ -124,6 +124,24 @@ inline void check_arithmetic(const Argument& argument, ScalarType x, ScalarType 
         refuse(argument, std::string("dtype ") + scalar_type_name(weights) + " (the packed weights')", scalar_type_name(x));
 }
 
+// The types of which packed weights may be, in the order of lengths and positions.
+constexpr ScalarType packed_types[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
+
+// The type that weights without a header are packed for, by the lengths in bytes that they would have.
+inline ScalarType check_packed_length(const char* op, const Tensor& x, const Tensor& packed,
+                                      const std::vector<int64_t>& lengths)
+{
+    const Argument argument{op, "packed"};
+    check_bytes(argument, packed, device_of(x));
+    for (size_t position = 0; position < lengths.size(); ++position) {
+        if (packed.numel() != lengths[position]) continue;
+        check_arithmetic({op, "x"}, check_scalar_type({op, "x"}, x), packed_types[position]);
+        return packed_types[position];
+    }
+    refuse(argument, "one of " + tuple_text(lengths) + " bytes, as packed for these arguments on this device",
+           std::to_string(packed.numel()));
+}
+
 inline void check_input_channels(const Argument& argument, const Tensor& x, int64_t channels)
 {
     if (x.size(1) != channels) refuse(argument, "shape (N, " + std::to_string(channels) + ", H, W)", shape_text(x));

@@ -19,8 +19,6 @@ namespace {
 
 constexpr uintptr_t load_bytes = 16;  // what the kernels load at once
 
-constexpr ScalarType packed_types[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
-
 // Launches in the name of an operator.
 template <typename Launch>
 void launch(const char* op, const Tensor& tensor, const Launch& kernel)
@@ -70,21 +68,28 @@ int64_t length_of(const LinearParams& params, ScalarType type)
 
 // The type that weights were packed for, which their length tells.
 template <typename Params>
-ScalarType check_packed(const char* op, const Tensor& x, const Tensor& packed, ScalarType x_type, const Params& params)
+ScalarType check_packed(const char* op, const Tensor& x, const Tensor& packed, const Params& params)
 {
-    const Argument argument{op, "packed"};
-    check_bytes(argument, packed, device_of(x));
-    if (!is_aligned(packed))
-        refuse(argument, "data aligned to " + std::to_string(load_bytes) + " bytes", "a view at an odd offset");
     Integers lengths;
-    for (const ScalarType type : packed_types) {
-        lengths.push_back(length_of(params, type));
-        if (packed.numel() != lengths.back()) continue;
-        check_arithmetic({op, "x"}, x_type, type);
-        return type;
-    }
-    refuse(argument, "one of " + tuple_text(lengths) + " bytes, as packed for these arguments on this device",
-           std::to_string(packed.numel()));
+    for (const ScalarType type : packed_types) lengths.push_back(length_of(params, type));
+    const ScalarType type = check_packed_length(op, x, packed, lengths);
+    if (!is_aligned(packed))
+        refuse({op, "packed"}, "data aligned to " + std::to_string(load_bytes) + " bytes", "a view at an odd offset");
+    return type;
+}
+
+// A layer's weights, by pack(params, type, weights, packed, stream).
+template <typename Params, typename Pack>
+Tensor pack_layer(const ConvolutionArguments& from, const Params& params, const Integers& weight_shape,
+                  std::optional<ScalarType> x, const Pack& pack)
+{
+    const ConvolutionTensors weights(from, weight_shape, x, device_of(from.weight));
+    const ScalarType type = x.value_or(weights.type());
+    Tensor packed = allocate_packed(from.op, length_of(params, type), from.weight);
+    launch(from.op, packed, [&](const cuda::Gpu&, cuda::Stream stream) {
+        pack(params, type, weights.view(), packed.mutable_data_ptr(), stream);
+    });
+    return packed;
 }
 
 // --- linear: torch's own matrix product, on its own layout ---
@@ -102,7 +107,7 @@ torch::headeronly::ScalarType torch_type(ScalarType type)
 // Bytes seen as values of a type, from a value on.
 Tensor values(const Tensor& packed, ScalarType type, int64_t first, int64_t count)
 {
-    Tensor bytes = packed;
+    Tensor bytes = packed;  // narrow takes no constant
     bytes = torch::stable::narrow(bytes, 0, first * scalar_bytes(type), count * scalar_bytes(type));
     std::array<StableIValue, 2> stack{torch::stable::detail::from(bytes), torch::stable::detail::from(torch_type(type))};
     STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::view", "dtype", stack.data(), TORCH_ABI_VERSION));
@@ -161,7 +166,7 @@ Tensor CudaBackend::run(const char* op, InvertedResidualParams params, const Ten
                         const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed(op, x, packed, view.dtype, params);
+    const ScalarType type = check_packed(op, x, packed, params);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     if (params.batch == 0) return y;
     const Tensor image = channels_last(x);
@@ -177,20 +182,14 @@ Tensor CudaBackend::run(const char* op, InvertedResidualParams params, const Ten
 Tensor CudaBackend::pack(const char* op, const StemParams& params, const Tensor& weight, const OptionalTensor& scale,
                          const OptionalTensor& bias, std::optional<ScalarType> x)
 {
-    const ConvolutionTensors weights({op, "", weight, scale, bias},
-                                     {params.out_channels, params.in_channels, kernel_size, kernel_size}, x, device_of(weight));
-    const ScalarType type = x.value_or(weights.type());
-    Tensor packed = allocate_packed(op, length_of(params, type), weight);
-    launch(op, packed, [&](const cuda::Gpu&, cuda::Stream stream) {
-        cuda::pack_stem(params, type, weights.view(), packed.mutable_data_ptr(), stream);
-    });
-    return packed;
+    return pack_layer({op, "", weight, scale, bias}, params,
+                      {params.out_channels, params.in_channels, kernel_size, kernel_size}, x, cuda::pack_stem);
 }
 
 Tensor CudaBackend::run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed(op, x, packed, view.dtype, params);
+    const ScalarType type = check_packed(op, x, packed, params);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     if (params.batch == 0) return y;
     launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream stream) {
@@ -204,20 +203,14 @@ Tensor CudaBackend::run(const char* op, StemParams params, const Tensor& x, cons
 Tensor CudaBackend::pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
                          const OptionalTensor& bias, std::optional<ScalarType> x, std::optional<PairProduct>)
 {
-    const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x,
-                                     device_of(weight));
-    const ScalarType type = x.value_or(weights.type());
-    Tensor packed = allocate_packed(op, length_of(params, type), weight);
-    launch(op, packed, [&](const cuda::Gpu&, cuda::Stream stream) {
-        cuda::pack_head_pool(params, type, weights.view(), packed.mutable_data_ptr(), stream);
-    });
-    return packed;
+    return pack_layer({op, "", weight, scale, bias}, params, {params.out_channels, params.in_channels, 1, 1}, x,
+                      cuda::pack_head_pool);
 }
 
 Tensor CudaBackend::run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed(op, x, packed, view.dtype, params);
+    const ScalarType type = check_packed(op, x, packed, params);
     Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type(), x);
     if (params.batch == 0) return y;
     const Tensor image = channels_last(x);
@@ -245,10 +238,10 @@ Tensor CudaBackend::pack(const char* op, const LinearParams& params, const Tenso
     return packed;
 }
 
-Tensor CudaBackend::run(const char* op, LinearParams params, const Tensor& x, const InputView& view, const Tensor& packed)
+Tensor CudaBackend::run(const char* op, LinearParams params, const Tensor& x, const InputView&, const Tensor& packed)
 {
     check_features({op, "x"}, x, params.in_features);
-    const ScalarType type = check_packed(op, x, packed, view.dtype, params);
+    const ScalarType type = check_packed(op, x, packed, params);
     const LinearTensors parts = linear_tensors(params, packed, type);
     const torch::headeronly::ScalarType x_type = x.scalar_type();
     return apply_linear(x, torch::stable::to(parts.weight, x_type), torch::stable::to(parts.bias, x_type));

@@ -1,5 +1,5 @@
 // A race-free exchange through shared memory, and with the argument's name what it lacks then: ThreadSanitizer has to report
-// each (cmake/tests.cmake), or its silence about the kernels would prove nothing.
+// each (cmake/emulator.cmake), or its silence about the kernels would prove nothing.
 #include <cstdio>
 #include <string_view>
 

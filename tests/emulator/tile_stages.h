@@ -1,6 +1,7 @@
-// The late stages of MobileNetV2 1.0 for tile_block, which the including source has compiled, and what they cost.
+// The late stages of MobileNetV2 1.0, and what they cost tile_block.
 #pragma once
 
+#include "cuda/launch.h"
 #include "emulator/blocks.h"
 #include "emulator/device.h"
 
