@@ -13,6 +13,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from mnv2_kernels import _native
+from mnv2_kernels.bench.results import instruction_sets
 from mnv2_kernels.bench.setting import torch_threads
 
 ALL_THREADS = torch.get_num_threads()
@@ -54,7 +55,7 @@ def timed(benchmark: BenchmarkFixture) -> Callable[[Callable[[], object], int, i
             share_of_peak=2e-9 * macs / seconds / peak,
             peak_gflops=peak,
             threads=threads,
-            isa=_native.selected_isa(),
+            isa=instruction_sets(),
         )
 
     return run

@@ -19,6 +19,7 @@ from mnv2_kernels.bench.results import (
     ResultsError,
     collect,
     commit,
+    instruction_sets,
     read_results,
     write_results,
 )
@@ -60,7 +61,7 @@ def test_what_is_written_is_read(tmp_path):
     header = results.header
     assert (header.rounds, header.command) == (7, "mnv2 weigh")
     assert (header.isa, header.torch, header.version) == (
-        _native.selected_isa(),
+        instruction_sets(),
         torch.__version__,
         __version__,
     )
@@ -68,6 +69,14 @@ def test_what_is_written_is_read(tmp_path):
     assert header.machine.cpus >= 1
     age = datetime.now(timezone.utc) - datetime.fromisoformat(header.date)
     assert 0 <= age.total_seconds() < 3600
+
+
+def test_instruction_sets_that_differ_are_named(monkeypatch):
+    selected = {"float32": "avx512", "float16": "avx512", "bfloat16": "amx_bf16"}
+    monkeypatch.setattr(_native, "selected_isa", selected.__getitem__)
+    assert instruction_sets() == "avx512 (bfloat16: amx_bf16)"
+    selected["bfloat16"] = "avx512"
+    assert instruction_sets() == "avx512"
 
 
 def change(content: dict, *path: str | int, to: object) -> None:

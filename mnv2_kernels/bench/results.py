@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 
 from .. import __version__, _native
-from ..info import processor
+from ..info import WEIGHT_DTYPES, processor
 from . import BenchError
 
 SCHEMA = 1
@@ -80,7 +80,7 @@ class Header:
     """
 
     machine: Machine
-    isa: str
+    isa: str  # float32's, and in brackets other dtypes' where theirs differ
     torch: str
     version: str
     commit: str
@@ -114,7 +114,7 @@ def collect(rows: Sequence[AnyRow], rounds: int, command: str) -> Results[AnyRow
     """The rows, with a header of here and now."""
     header = Header(
         machine=Machine(processor(), _usable_cpus(), _caches()),
-        isa=_native.selected_isa(),
+        isa=instruction_sets(),
         torch=str(torch.__version__),  # of a subclass
         version=__version__,
         commit=commit(),
@@ -123,6 +123,14 @@ def collect(rows: Sequence[AnyRow], rounds: int, command: str) -> Results[AnyRow
         command=command,
     )
     return Results(header, tuple(rows))
+
+
+def instruction_sets() -> str:
+    """What kernels run on this machine, as "avx512 (bfloat16: amx_bf16)" has it."""
+    selected = {dtype: _native.selected_isa(dtype) for dtype in WEIGHT_DTYPES}
+    usual = selected.pop("float32")
+    others = ", ".join(f"{dtype}: {isa}" for dtype, isa in selected.items() if isa != usual)
+    return f"{usual} ({others})" if others else usual
 
 
 def write_results(path: Path, results: Results[AnyRow]) -> None:
