@@ -7,13 +7,12 @@ import importlib.util
 import os
 import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
 from . import __version__, _native, gpu, pair_product
+from .processor import FORCE_ISA_VARIABLE, processor
 
-FORCE_ISA_VARIABLE = "MNV2_FORCE_ISA"
 NAMESPACE = "mnv2::"
 # Not operators of their own: what Triton's call first, and what fakes ask of CUDA's.
 HELPERS = (f"{NAMESPACE}check_", f"{NAMESPACE}cuda_")
@@ -98,15 +97,6 @@ def _selection_reason() -> str:
     if os.environ.get(FORCE_ISA_VARIABLE):
         return f"forced by {FORCE_ISA_VARIABLE}"
     return "the fastest for float32 that this build has and this processor runs"
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _cuda_state() -> str:

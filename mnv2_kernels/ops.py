@@ -1,8 +1,8 @@
 """Loads the operators of ``torch.ops.mnv2`` and tells torch what it has to know besides their kernels.
 
 Schemas and kernels are C++ (``csrc/torch``). Here are the fakes (shapes and strides for torch.compile and
-torch.export), the refused backward, the autocast rule, and the registration of the vmap rules
-(``batching.py``) and FLOP formulas (``flops.py``).
+torch.export), the refused backward, the autocast rule, and the registration of vmap rules (``batching.py``),
+FLOP formulas (``flops.py``) and what graphs on disk depend on (``compile_cache.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, register_autograd, register_fake, register_vmap
 
-from . import _native, batching, flops, gpu
+from . import _native, batching, compile_cache, flops, gpu
 from .shapes import SYMMETRIC_PADDING, output_size
 
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
@@ -296,6 +296,7 @@ def _register() -> Library:
             library.impl(name, _autocast(op, device), f"Autocast{device.upper()}")
     gpu.register(library, (*UNPACKED_OPS, *PACKED_OPS, *PACKERS))
     flops.register_on_import()
+    compile_cache.add_tag()
     return library
 
 

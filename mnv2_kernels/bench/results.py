@@ -31,7 +31,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 
 from .. import __version__, _native
-from ..info import WEIGHT_DTYPES, processor
+from ..info import WEIGHT_DTYPES
+from ..processor import processor
 from . import BenchError
 
 SCHEMA = 1
