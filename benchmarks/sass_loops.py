@@ -1,0 +1,206 @@
+"""Instructions that a kernel issues, of its machine code's loops and what the emulator counted while it ran.
+
+A loop's trips are those with which the loops' mma, shared loads and global stores add up to the counted ones. A
+trip takes at least the shortest way through the loop that passes all of these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+# By which trips are known: what the emulator counts, and the compiler neither merges nor moves out of its loop.
+COUNTED = re.compile(r"HMMA\.(16816|1688)\b|LDS(?:\.(?:64|128))?$|STG(?:\.E)?(?:\.(?:64|128))?$")
+AGREEMENT = 0.02  # of static times trips with each count
+
+INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+ )?([A-Z][\w.]*)([^;]*);", re.M)
+JUMP = re.compile(r"(BRA|EXIT|RET|BRX|JMP)\b")
+
+
+def counted_kind(opcode: str) -> str | None:
+    """The emulator's name of an instruction: STG.128 of STG.E.128."""
+    match = COUNTED.match(opcode)
+    return match.group(0).replace("STG.E", "STG") if match else None
+
+
+@dataclass
+class Block:
+    """Instructions that are executed one after the other."""
+
+    size: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    next: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop without those inside it, or what is outside of all."""
+
+    kinds: Mapping[str, int]
+    trip: int  # instructions, at least
+
+
+def loops_of(code: str) -> list[Loop]:
+    """Of a function as cuobjdump prints it, those with instructions by which trips are known."""
+    blocks = basic_blocks(code)
+    bodies = {header: body for header, body in natural_loops(blocks).items()}
+    bodies.setdefault(0, set(blocks))
+    found = []
+    for header, body in bodies.items():
+        inner = set().union(*(other for other in bodies.values() if other < body))
+        own = body - inner
+        kinds: dict[str, int] = {}
+        for at in own:
+            for kind, count in blocks[at].kinds.items():
+                kinds[kind] = kinds.get(kind, 0) + count
+        if kinds:
+            found.append(Loop(kinds, _shortest_trip(blocks, header, body, own)))
+    return found
+
+
+def basic_blocks(code: str) -> dict[int, Block]:
+    """By their addresses; the first has the kernel's."""
+    instructions = [
+        (int(at, 16), guard, opcode, operands) for at, guard, opcode, operands in INSTRUCTION.findall(code)
+    ]
+    starts = {instructions[0][0]}
+    for (_, _, opcode, operands), following in zip(instructions, instructions[1:], strict=False):
+        if JUMP.match(opcode):
+            starts.add(following[0])
+            starts.update(_targets(operands))
+    blocks: dict[int, Block] = {}
+    begin = 0
+    for index, (at, guard, opcode, operands) in enumerate(instructions):
+        if at in starts:
+            begin = at
+            blocks[begin] = Block()
+        block = blocks[begin]
+        block.size += 1
+        if kind := counted_kind(opcode):
+            block.kinds[kind] = block.kinds.get(kind, 0) + 1
+        following = instructions[index + 1][0] if index + 1 < len(instructions) else None
+        is_last = following is None or following in starts
+        if opcode.startswith("BRA"):
+            block.next += _targets(operands)
+        is_conditional = bool(guard) or not JUMP.match(opcode) or re.search(r"\bU?P\d", operands)
+        if is_last and following is not None and is_conditional:
+            block.next.append(following)
+    return blocks
+
+
+def _targets(operands: str) -> list[int]:
+    return [int(at, 16) for at in re.findall(r"0x([0-9a-f]+)", operands)]
+
+
+def natural_loops(blocks: Mapping[int, Block]) -> dict[int, set[int]]:
+    """Blocks by the first block of their loop."""
+    dominators = _dominators(blocks)
+    previous: dict[int, list[int]] = {at: [] for at in blocks}
+    for at, block in blocks.items():
+        for after in block.next:
+            previous[after].append(at)
+    loops: dict[int, set[int]] = {}
+    for at, block in blocks.items():
+        for header in block.next:
+            if header not in dominators[at]:
+                continue
+            body = loops.setdefault(header, {header})
+            waiting = [at]
+            while waiting:
+                if (one := waiting.pop()) not in body:
+                    body.add(one)
+                    waiting += previous[one]
+    return loops
+
+
+def _dominators(blocks: Mapping[int, Block]) -> dict[int, set[int]]:
+    """Of each block those that every way to it passes; of one that no way leads to, none."""
+    entry = min(blocks)
+    dominators = {entry: {entry}}
+    changed = True
+    while changed:
+        changed = False
+        for at in sorted(dominators):
+            for after in blocks[at].next:
+                ways = dominators[at] | {after}
+                new = ways & dominators[after] if after in dominators else ways
+                if dominators.get(after) != new and after != entry:
+                    dominators[after] = new
+                    changed = True
+    return {at: dominators.get(at, set()) for at in blocks}
+
+
+def _shortest_trip(blocks: Mapping[int, Block], header: int, body: set[int], own: set[int]) -> int:
+    """Instructions of a loop's own blocks, from its header through all that have counted ones to its end.
+
+    Where these exclude each other, the instructions of those alone.
+    """
+    order = _in_order(blocks, header, body)
+    marked = [at for at in order if at in own and blocks[at].kinds]
+    total, start = 0, header
+    for goal in (*marked, None):
+        least: dict[int, int] = {start: 0}
+        for at in order:
+            if at not in least:
+                continue
+            after = least[at] + (blocks[at].size if at in own else 0)
+            for to in blocks[at].next:
+                if to in body and to != header and order.index(to) > order.index(at):
+                    least[to] = min(after, least.get(to, after))
+            if header in blocks[at].next or not blocks[at].next:
+                least[-1] = min(after, least.get(-1, after))
+        reached = least.get(-1 if goal is None else goal)
+        if reached is None:
+            return sum(blocks[at].size for at in marked)
+        total += reached
+        if goal is not None:
+            start = goal
+    return total
+
+
+def _in_order(blocks: Mapping[int, Block], header: int, body: set[int]) -> list[int]:
+    """Blocks that the header leads to within a loop, each before those behind it."""
+    done: list[int] = []
+    seen: set[int] = set()
+    waiting = [(header, iter(blocks[header].next))]
+    seen.add(header)
+    while waiting:
+        at, following = waiting[-1]
+        after = next((to for to in following if to in body and to not in seen), None)
+        if after is None:
+            done.append(at)
+            waiting.pop()
+        else:
+            seen.add(after)
+            waiting.append((after, iter(blocks[after].next)))
+    return done[::-1]
+
+
+def trips_of(loops: Sequence[Loop], counts: Mapping[str, float]) -> list[float] | None:
+    """Each loop's trips, or None where no numbers of them give the counts."""
+    kinds = sorted({kind for loop in loops for kind in loop.kinds if counts.get(kind)})
+    if not kinds:
+        return None
+    shares = torch.tensor(
+        [[loop.kinds.get(kind, 0) / counts[kind] for loop in loops] for kind in kinds], dtype=torch.float64
+    )
+    scale = shares.max(dim=0).values.clamp_min(1e-300)  # as loops differ much in their trips
+    solution = torch.linalg.lstsq(shares / scale, torch.ones(len(kinds), 1, dtype=torch.float64), driver="gelsd")
+    trips = (solution.solution[:, 0] / scale).clamp_min(0.0)
+    agree = (shares @ trips - 1.0).abs() <= AGREEMENT
+    return trips.tolist() if bool(agree.all()) else None
+
+
+def instructions_issued(loops: Sequence[Loop], counts: Mapping[str, float]) -> float | None:
+    """By all warps, at least; None where trips are not known."""
+    trips = trips_of(loops, counts)
+    return None if trips is None else sum(n * loop.trip for n, loop in zip(trips, loops, strict=True))
+
+
+def functions(text: str) -> Iterator[tuple[str, str]]:
+    """Symbol and code of each function of ``cuobjdump --dump-sass``."""
+    _, *parts = re.split(r"^\s*Function : (\S+)$", text, flags=re.M)
+    yield from zip(parts[::2], parts[1::2], strict=True)
