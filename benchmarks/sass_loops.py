@@ -1,29 +1,45 @@
 """Instructions that a kernel issues, of its machine code's loops and what the emulator counted while it ran.
 
-A loop's trips are those with which the loops' mma, shared loads and global stores add up to the counted ones. A
-trip takes at least the shortest way through the loop that passes all of these.
+A loop's trips are those with which the loops' mma, shared loads and global stores add up to the counted ones.
+A trip takes at least the shortest way through the loop that passes all of these.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-# By which trips are known: what the emulator counts, and the compiler neither merges nor moves out of its loop.
-COUNTED = re.compile(r"HMMA\.(16816|1688)\b|LDS(?:\.(?:64|128))?$|STG(?:\.E)?(?:\.(?:64|128))?$")
-AGREEMENT = 0.02  # of static times trips with each count
+# By which trips are known: what the emulator counts, too. Loads of a word are not among them, since the
+# compiler loads only once what two windows share.
+COUNTED = re.compile(r"(HMMA\.16816|HMMA\.1688|LDS\.64|LDS\.128|STG)\b")
+AGREEMENT = 0.02  # of the trips' instructions with the counted ones
+STORE_WORDS = {"64": 2, "128": 4}  # as the compiler splits a store now and then, words are compared
+NEVER = "@!PT "  # guards instructions that do nothing but take time
 
 INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+ )?([A-Z][\w.]*)([^;]*);", re.M)
 JUMP = re.compile(r"(BRA|EXIT|RET|BRX|JMP)\b")
 
 
-def counted_kind(opcode: str) -> str | None:
-    """The emulator's name of an instruction: STG.128 of STG.E.128."""
+def counted_of(opcode: str, times: float = 1) -> dict[str, float]:
+    """An instruction's kind and how much of it there is; nothing if trips are not known by it."""
     match = COUNTED.match(opcode)
-    return match.group(0).replace("STG.E", "STG") if match else None
+    if match is None:
+        return {}
+    kind = match.group(1)
+    words = STORE_WORDS.get(opcode.rpartition(".")[2], 1) if kind == "STG" else 1
+    return {kind: words * times}
+
+
+def add_up(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for part in parts:
+        for kind, amount in part.items():
+            total[kind] = total.get(kind, 0) + amount
+    return total
 
 
 @dataclass
@@ -31,7 +47,7 @@ class Block:
     """Instructions that are executed one after the other."""
 
     size: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)
+    kinds: dict[str, float] = field(default_factory=dict)
     next: list[int] = field(default_factory=list)
 
 
@@ -39,24 +55,19 @@ class Block:
 class Loop:
     """A loop without those inside it, or what is outside of all."""
 
-    kinds: Mapping[str, int]
+    kinds: Mapping[str, float]
     trip: int  # instructions, at least
 
 
 def loops_of(code: str) -> list[Loop]:
     """Of a function as cuobjdump prints it, those with instructions by which trips are known."""
     blocks = basic_blocks(code)
-    bodies = {header: body for header, body in natural_loops(blocks).items()}
-    bodies.setdefault(0, set(blocks))
+    bodies = {min(blocks): set(blocks)} | natural_loops(blocks)
     found = []
     for header, body in bodies.items():
         inner = set().union(*(other for other in bodies.values() if other < body))
         own = body - inner
-        kinds: dict[str, int] = {}
-        for at in own:
-            for kind, count in blocks[at].kinds.items():
-                kinds[kind] = kinds.get(kind, 0) + count
-        if kinds:
+        if kinds := add_up(blocks[at].kinds for at in own):
             found.append(Loop(kinds, _shortest_trip(blocks, header, body, own)))
     return found
 
@@ -67,7 +78,7 @@ def basic_blocks(code: str) -> dict[int, Block]:
         (int(at, 16), guard, opcode, operands) for at, guard, opcode, operands in INSTRUCTION.findall(code)
     ]
     starts = {instructions[0][0]}
-    for (_, _, opcode, operands), following in zip(instructions, instructions[1:], strict=False):
+    for (_, _, opcode, operands), following in itertools.pairwise(instructions):
         if JUMP.match(opcode):
             starts.add(following[0])
             starts.update(_targets(operands))
@@ -79,8 +90,8 @@ def basic_blocks(code: str) -> dict[int, Block]:
             blocks[begin] = Block()
         block = blocks[begin]
         block.size += 1
-        if kind := counted_kind(opcode):
-            block.kinds[kind] = block.kinds.get(kind, 0) + 1
+        if guard != NEVER:
+            block.kinds = add_up((block.kinds, counted_of(opcode)))
         following = instructions[index + 1][0] if index + 1 < len(instructions) else None
         is_last = following is None or following in starts
         if opcode.startswith("BRA"):
@@ -139,6 +150,7 @@ def _shortest_trip(blocks: Mapping[int, Block], header: int, body: set[int], own
     Where these exclude each other, the instructions of those alone.
     """
     order = _in_order(blocks, header, body)
+    place = {at: index for index, at in enumerate(order)}
     marked = [at for at in order if at in own and blocks[at].kinds]
     total, start = 0, header
     for goal in (*marked, None):
@@ -148,7 +160,7 @@ def _shortest_trip(blocks: Mapping[int, Block], header: int, body: set[int], own
                 continue
             after = least[at] + (blocks[at].size if at in own else 0)
             for to in blocks[at].next:
-                if to in body and to != header and order.index(to) > order.index(at):
+                if place.get(to, 0) > place[at]:
                     least[to] = min(after, least.get(to, after))
             if header in blocks[at].next or not blocks[at].next:
                 least[-1] = min(after, least.get(-1, after))
@@ -181,6 +193,7 @@ def _in_order(blocks: Mapping[int, Block], header: int, body: set[int]) -> list[
 
 def trips_of(loops: Sequence[Loop], counts: Mapping[str, float]) -> list[float] | None:
     """Each loop's trips, or None where no numbers of them give the counts."""
+    counts = add_up(counted_of(name, times) for name, times in counts.items())
     kinds = sorted({kind for loop in loops for kind in loop.kinds if counts.get(kind)})
     if not kinds:
         return None
@@ -188,7 +201,9 @@ def trips_of(loops: Sequence[Loop], counts: Mapping[str, float]) -> list[float] 
         [[loop.kinds.get(kind, 0) / counts[kind] for loop in loops] for kind in kinds], dtype=torch.float64
     )
     scale = shares.max(dim=0).values.clamp_min(1e-300)  # as loops differ much in their trips
-    solution = torch.linalg.lstsq(shares / scale, torch.ones(len(kinds), 1, dtype=torch.float64), driver="gelsd")
+    solution = torch.linalg.lstsq(
+        shares / scale, torch.ones(len(kinds), 1, dtype=torch.float64), driver="gelsd"
+    )
     trips = (solution.solution[:, 0] / scale).clamp_min(0.0)
     agree = (shares @ trips - 1.0).abs() <= AGREEMENT
     return trips.tolist() if bool(agree.all()) else None
@@ -198,9 +213,3 @@ def instructions_issued(loops: Sequence[Loop], counts: Mapping[str, float]) -> f
     """By all warps, at least; None where trips are not known."""
     trips = trips_of(loops, counts)
     return None if trips is None else sum(n * loop.trip for n, loop in zip(trips, loops, strict=True))
-
-
-def functions(text: str) -> Iterator[tuple[str, str]]:
-    """Symbol and code of each function of ``cuobjdump --dump-sass``."""
-    _, *parts = re.split(r"^\s*Function : (\S+)$", text, flags=re.M)
-    yield from zip(parts[::2], parts[1::2], strict=True)

@@ -25,15 +25,16 @@ constexpr int patches_per_warp = 8;
 constexpr int fragment16_bytes = 256;  // a B fragment of 16 rows: 8 bytes a lane
 constexpr int fragment8_bytes = 128;
 
-// What the four lanes of a group know of their channel pair in one half of a step.
+// What the four lanes of a group know of their channel pair in one half of a step. An odd number of 16 bytes, so that the
+// lanes' pieces lie in different banks.
 template <class T>
 struct alignas(16) HalfConstants {
     float expand_bias[4];  // twice the pair: an mma's whole accumulator, loaded in one piece
     T taps[kernel_taps][2];
     T depthwise_bias[2];
-    T unused[4];
+    T unused[12];
 };
-static_assert(sizeof(HalfConstants<uint16_t>) == 64);
+static_assert(sizeof(HalfConstants<uint16_t>) == 80);
 
 template <class Element, int in, int out, int block_stride, int height, int width, int warp_count, int blocks>
 struct RegisterBlock {

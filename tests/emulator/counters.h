@@ -190,8 +190,8 @@ inline std::string instruction_of(const Access& access)
 {
     if (access.space == Space::copy_source) return "LDGSTS.128";
     const bool shared = access.space == Space::shared;
-    const char* const name = shared ? (access.store ? "STS" : "LDS") : (access.store ? "STG" : "LDG");
-    return access.bytes > 4 ? name + ("." + std::to_string(access.bytes * 8)) : name;
+    const std::string name = shared ? (access.store ? "STS" : "LDS") : (access.store ? "STG" : "LDG");
+    return access.bytes > 4 ? name + "." + std::to_string(access.bytes * 8) : name;
 }
 
 inline void close_access(const Place& place, const Access& access)

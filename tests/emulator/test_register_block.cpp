@@ -92,6 +92,32 @@ TEST(a_nan_reaches_its_neighbours_and_nothing_else)
     }
 }
 
+#ifndef __CUDACC__
+
+TEST(shared_memory_has_no_bank_conflicts_and_global_memory_is_accessed_in_whole_sectors)
+{
+    for (const auto& [stage, size] : early_stages) {
+        Scope scope(stage.in_channels, " -> ", stage.out_channels);
+        InvertedResidualParams params = stage;
+        params.batch = 1;
+        params.height = params.width = 16;
+        const int64_t inputs = params.batch * params.height * params.width * params.in_channels;
+        const int64_t outputs = params.batch * params.out_height() * params.out_width() * params.out_channels;
+        const auto bytes_packed = static_cast<size_t>(cuda::register_block_bytes(params, ScalarType::float16));
+        const DeviceBuffer packed(bytes_packed), input(static_cast<size_t>(inputs) * 2),
+            output(static_cast<size_t>(outputs) * 2);
+        const emu::Counts counts = emu::counts_of([&] {
+            cuda::register_block(params, ScalarType::float16, input.data(), packed.data(), output.data(), gpu, nullptr);
+        });
+        CHECK_EQUAL(counts.wavefronts(), counts.ideal_wavefronts());
+        const int64_t column_tiles = params.out_channels / 8, stored_tiles = (column_tiles + 1) / 2 * 2;  // half a sector each
+        CHECK_EQUAL(static_cast<int64_t>(counts.global_written_bytes), outputs * 2 / column_tiles * stored_tiles);
+        CHECK(static_cast<int64_t>(counts.global_read_bytes) >= inputs * 2);
+    }
+}
+
+#endif
+
 TEST(other_blocks_are_refused)
 {
     const auto refused = [](const InvertedResidualParams& params, ScalarType type) {
