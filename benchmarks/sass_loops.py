@@ -1,7 +1,7 @@
 """Instructions that a kernel issues, of its machine code's loops and what the emulator counted while it ran.
 
 A loop's trips are those with which the loops' mma, shared loads and global stores add up to the counted ones.
-A trip takes at least the shortest way through the loop that passes all of these.
+A trip takes at least the shortest way through the loop that passes most of these.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def loops_of(code: str) -> list[Loop]:
     found = []
     for header, body in bodies.items():
         inner = set().union(*(other for other in bodies.values() if other < body))
-        own = body - inner
-        if kinds := add_up(blocks[at].kinds for at in own):
-            found.append(Loop(kinds, _shortest_trip(blocks, header, body, own)))
+        loop = _trip(blocks, header, body, body - inner)
+        if loop.kinds:
+            found.append(loop)
     return found
 
 
@@ -144,33 +144,30 @@ def _dominators(blocks: Mapping[int, Block]) -> dict[int, set[int]]:
     return {at: dominators.get(at, set()) for at in blocks}
 
 
-def _shortest_trip(blocks: Mapping[int, Block], header: int, body: set[int], own: set[int]) -> int:
-    """Instructions of a loop's own blocks, from its header through all that have counted ones to its end.
+def _trip(blocks: Mapping[int, Block], header: int, body: set[int], own: set[int]) -> Loop:
+    """The shortest of the ways from a loop's header to its end that pass most instructions of known trips.
 
-    Where these exclude each other, the instructions of those alone.
+    They are those of its own blocks; of code that the compiler has written twice, one copy is passed.
     """
     order = _in_order(blocks, header, body)
     place = {at: index for index, at in enumerate(order)}
-    marked = [at for at in order if at in own and blocks[at].kinds]
-    total, start = 0, header
-    for goal in (*marked, None):
-        least: dict[int, int] = {start: 0}
-        for at in order:
-            if at not in least:
-                continue
-            after = least[at] + (blocks[at].size if at in own else 0)
-            for to in blocks[at].next:
-                if place.get(to, 0) > place[at]:
-                    least[to] = min(after, least.get(to, after))
-            if header in blocks[at].next or not blocks[at].next:
-                least[-1] = min(after, least.get(-1, after))
-        reached = least.get(-1 if goal is None else goal)
-        if reached is None:
-            return sum(blocks[at].size for at in marked)
-        total += reached
-        if goal is not None:
-            start = goal
-    return total
+    nothing = Loop({}, 0)
+    ways = {header: nothing}
+    ends = []
+    for at in order:
+        way, block = ways[at], blocks[at]
+        if at in own:
+            way = Loop(add_up((way.kinds, block.kinds)), way.trip + block.size)
+        for to in block.next:
+            if place.get(to, 0) > place[at]:
+                ways[to] = min(way, ways.get(to, way), key=_preference)
+        if header in block.next or not block.next:
+            ends.append(way)
+    return min(ends, key=_preference, default=nothing)
+
+
+def _preference(way: Loop) -> tuple[float, int]:
+    return -sum(way.kinds.values()), way.trip
 
 
 def _in_order(blocks: Mapping[int, Block], header: int, body: set[int]) -> list[int]:
