@@ -168,6 +168,19 @@ def read_kernels(library: Path) -> list[Kernel]:
     ]
 
 
+def read_functions(library: Path, arch: str) -> dict[str, str]:
+    """Code of every kernel by its short name. Raises SassError where there is none for the architecture."""
+    if missing := missing_tools():
+        raise SassError(f"not installed: {', '.join(missing)}")
+    dump = _cuobjdump("--dump-sass", library, "--gpu-architecture", arch)
+    text, errors = dump.communicate()
+    codes = split_functions(text)
+    if dump.returncode or not codes:
+        raise SassError(f"{library}: {errors.strip() or f'no code for {arch}'}")
+    names = demangle(codes)
+    return {short_name(names[symbol]): code for symbol, code in codes.items()}
+
+
 def parse_resources(text: str) -> dict[tuple[str, str], tuple[int, int]]:
     """Registers and shared memory by architecture and symbol, of ``cuobjdump --dump-resource-usage``."""
     found = {}
@@ -183,12 +196,15 @@ def parse_resources(text: str) -> dict[tuple[str, str], tuple[int, int]]:
 def parse_sass(text: str) -> dict[str, dict[str, int]]:
     """Opcodes by symbol, of ``cuobjdump --dump-sass``."""
     instruction = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)", re.M)
-    first, *functions = re.split(r"^\s*Function : (\S+)$", text, flags=re.M)
-    del first
     return {
-        symbol: dict(Counter(instruction.findall(code)))
-        for symbol, code in zip(functions[::2], functions[1::2], strict=True)
+        symbol: dict(Counter(instruction.findall(code))) for symbol, code in split_functions(text).items()
     }
+
+
+def split_functions(text: str) -> dict[str, str]:
+    """Code by symbol, of ``cuobjdump --dump-sass``."""
+    _, *functions = re.split(r"^\s*Function : (\S+)$", text, flags=re.M)
+    return dict(zip(functions[::2], functions[1::2], strict=True))
 
 
 def demangle(symbols: Iterable[str]) -> dict[str, str]:

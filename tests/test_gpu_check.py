@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -318,6 +319,16 @@ def test_gpu_check_prints_a_short_table():
     assert blocks.splitlines()[1].split() == ["56x56", "6.500", "1.25"]
     assert blocks.splitlines()[2].split() == ["7x7", "failed"]
     assert summary.text({}) == ""
+
+
+def test_gpu_check_times_every_kernel_that_it_verifies_first():
+    tests = (parts.ROOT / "tests" / "emulator").glob("test_*.cpp")
+    verified = {path.stem.removeprefix("test_"): path.read_text() for path in tests}
+    kernels = {path.stem for path in (parts.ROOT / "csrc" / "cuda").glob("*.cu")} & set(verified)
+    programs = {path.stem for path in (parts.ROOT / "benchmarks" / "gpu").glob("*.cu")}
+    assert programs == kernels
+    for kernel in programs:
+        assert re.search(rf"TEST\(\w*{check.ACCURACY_TESTS}", verified[kernel]), kernel
 
 
 # --- the scripts, on the CPU, their graphs faked ---

@@ -252,7 +252,7 @@ def parts(rows: dict[str, Any]) -> list[Part]:
             60.0,
             partial(measure_triton, Script("network", "network.py", ("fused",), "triton"), rows),
         ),
-        Part("timings", 30.0, partial(time_programs, rows)),
+        Part("timings", 60.0, partial(time_programs, rows)),
         Part("memcheck", 40.0, partial(sanitize, "memcheck")),
         Part("racecheck", 40.0, partial(sanitize, "racecheck")),
         Part("traffic", 60.0, partial(count_traffic, rows)),

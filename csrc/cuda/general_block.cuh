@@ -124,27 +124,27 @@ template <class T>
 __device__ __forceinline__ float load_number(const T* from)
 {
     if constexpr (std::is_same_v<T, float>)
-        return *from;
+        return ptx::load_global_in_place<float>(from);
     else
-        return ptx::unpack2<T>(*reinterpret_cast<const uint16_t*>(from)).x;
+        return ptx::unpack2<T>(ptx::load_global_in_place<uint16_t>(from)).x;
 }
 
 template <class T>
 __device__ __forceinline__ void store_number(T* to, float value)
 {
     if constexpr (std::is_same_v<T, float>)
-        *to = value;
+        ptx::store_global(to, value);
     else
-        *reinterpret_cast<uint16_t*>(to) = static_cast<uint16_t>(ptx::pack2<T>(value, 0.0f));
+        ptx::store_global(to, static_cast<uint16_t>(ptx::pack2<T>(value, 0.0f)));
 }
 
 template <class T>
 __device__ __forceinline__ float4 load_quad(const T* from)
 {
     if constexpr (std::is_same_v<T, float>) {
-        return *reinterpret_cast<const float4*>(from);
+        return ptx::load_global_in_place<float4>(from);
     } else {
-        const uint2 words = *reinterpret_cast<const uint2*>(from);
+        const uint2 words = ptx::load_global_in_place<uint2>(from);
         const float2 low = ptx::unpack2<T>(words.x), high = ptx::unpack2<T>(words.y);
         return {low.x, low.y, high.x, high.y};
     }
@@ -154,9 +154,9 @@ template <class T>
 __device__ __forceinline__ void store_quad(T* to, const float4& values)
 {
     if constexpr (std::is_same_v<T, float>)
-        *reinterpret_cast<float4*>(to) = values;
+        ptx::store_global(to, values);
     else
-        *reinterpret_cast<uint2*>(to) = {ptx::pack2<T>(values.x, values.y), ptx::pack2<T>(values.z, values.w)};
+        ptx::store_global(to, uint2{ptx::pack2<T>(values.x, values.y), ptx::pack2<T>(values.z, values.w)});
 }
 
 // Four channels of a pixel, from a multiple of four on; zero beyond the last. Pixels have a quad's alignment where their
@@ -208,7 +208,7 @@ __device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * qua
         float values[pixels][quad];
 #pragma unroll
         for (int i = 0; i < pixels; ++i) {
-            const float4 loaded = *reinterpret_cast<const float4*>(rows[i] + k);
+            const float4 loaded = ptx::load_shared<float4>(rows[i] + k);
             values[i][0] = loaded.x;
             values[i][1] = loaded.y;
             values[i][2] = loaded.z;
@@ -218,14 +218,14 @@ __device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * qua
         for (int j = 0; j < quad; ++j, weights += weight_stride) {
 #pragma unroll
             for (int q = 0; q < thread_quads; ++q) {
-                const float4 w = *reinterpret_cast<const float4*>(weights + q * quad);
+                const float4 w = ptx::load_shared<float4>(weights + q * quad);
 #pragma unroll
                 for (int i = 0; i < pixels; ++i) {
                     float* const to = sum[i] + q * quad;
-                    to[0] = fmaf(values[i][j], w.x, to[0]);
-                    to[1] = fmaf(values[i][j], w.y, to[1]);
-                    to[2] = fmaf(values[i][j], w.z, to[2]);
-                    to[3] = fmaf(values[i][j], w.w, to[3]);
+                    to[0] = ptx::multiply_add(values[i][j], w.x, to[0]);
+                    to[1] = ptx::multiply_add(values[i][j], w.y, to[1]);
+                    to[2] = ptx::multiply_add(values[i][j], w.z, to[2]);
+                    to[3] = ptx::multiply_add(values[i][j], w.w, to[3]);
                 }
             }
         }
@@ -273,7 +273,8 @@ struct GeneralWorker {
         const int halo = tile.images * p.halo_height * p.halo_width;
         if (tile.pixels == halo) return;
         float4* const zeros = reinterpret_cast<float4*>(hidden(0));
-        for (int i = threadIdx.x; i < p.planes * p.layout.hidden_plane / quad; i += Block::threads) zeros[i] = float4{};
+        for (int i = threadIdx.x; i < p.planes * p.layout.hidden_plane / quad; i += Block::threads)
+            ptx::store_shared(zeros + i, float4{});
     }
 
     __device__ static void copy(float* to, const float* from, int floats)
@@ -299,7 +300,7 @@ struct GeneralWorker {
                 if constexpr (std::is_same_v<T, float>) {
                     if (p.in_channels % quad == 0 && channel < p.in_channels) return ptx::cp_async16(at, from + channel);
                 }
-                store_quad(at, load_channels(from, channel, p.in_channels));
+                ptx::store_shared(at, load_channels(from, channel, p.in_channels));
             });
         });
     }
@@ -405,7 +406,8 @@ struct GeneralWorker {
         for (int q = 0; q < thread_quads; ++q) {
             const int channel = (channel_lane * thread_quads + q) * quad;
             const float* const constants = expand_constants(plane) + channel;
-            const float4 scale = load_quad(constants), bias = load_quad(constants + chunk_channels);
+            const float4 scale = ptx::load_shared<float4>(constants);
+            const float4 bias = ptx::load_shared<float4>(constants + chunk_channels);
 #pragma unroll
             for (int i = 0; i < Block::pixels; ++i) {
                 const int pixel = first_pixel + i * pixel_lanes + pixel_lane;
@@ -413,19 +415,19 @@ struct GeneralWorker {
                 float* const to = hidden(plane) + places()[pixel] * tile_stride + channel;
                 float* const value = sum[i] + q * quad;
                 if (slab > 0) {
-                    const float4 earlier = load_quad(to);
+                    const float4 earlier = ptx::load_shared<float4>(to);
                     value[0] += earlier.x;
                     value[1] += earlier.y;
                     value[2] += earlier.z;
                     value[3] += earlier.w;
                 }
                 if (slab + 1 == p.slabs) {
-                    value[0] = activate(p.clamp, fmaf(value[0], scale.x, bias.x));
-                    value[1] = activate(p.clamp, fmaf(value[1], scale.y, bias.y));
-                    value[2] = activate(p.clamp, fmaf(value[2], scale.z, bias.z));
-                    value[3] = activate(p.clamp, fmaf(value[3], scale.w, bias.w));
+                    value[0] = activate(p.clamp, ptx::multiply_add(value[0], scale.x, bias.x));
+                    value[1] = activate(p.clamp, ptx::multiply_add(value[1], scale.y, bias.y));
+                    value[2] = activate(p.clamp, ptx::multiply_add(value[2], scale.z, bias.z));
+                    value[3] = activate(p.clamp, ptx::multiply_add(value[3], scale.w, bias.w));
                 }
-                store_quad(to, {value[0], value[1], value[2], value[3]});
+                ptx::store_shared(to, float4{value[0], value[1], value[2], value[3]});
             }
         }
     }
@@ -440,9 +442,9 @@ struct GeneralWorker {
         const float* const constants = depthwise_weights(plane) + lane;
         Filter filter;
 #pragma unroll
-        for (int i = 0; i < kernel_taps; ++i) filter.taps[i] = constants[i * chunk_channels];
-        filter.scale = constants[kernel_taps * chunk_channels];
-        filter.bias = constants[(kernel_taps + 1) * chunk_channels];
+        for (int i = 0; i < kernel_taps; ++i) filter.taps[i] = ptx::load_shared<float>(constants + i * chunk_channels);
+        filter.scale = ptx::load_shared<float>(constants + kernel_taps * chunk_channels);
+        filter.bias = ptx::load_shared<float>(constants + (kernel_taps + 1) * chunk_channels);
         filter.exists = lane < channels_of(chunk + plane);
         return filter;
     }
@@ -479,18 +481,18 @@ struct GeneralWorker {
 #pragma unroll
         for (int i = 0; i < count; ++i, from += p.halo_width * tile_stride)
 #pragma unroll
-            for (int x = 0; x < kernel_size; ++x) rows[i][x] = from[x * tile_stride];
+            for (int x = 0; x < kernel_size; ++x) rows[i][x] = ptx::load_shared<float>(from + x * tile_stride);
     }
 
     __device__ static float add_row(float sum, const float (&row)[kernel_size], const float* taps)
     {
-        return fmaf(row[2], taps[2], fmaf(row[1], taps[1], fmaf(row[0], taps[0], sum)));
+        return ptx::multiply_add(row[2], taps[2], ptx::multiply_add(row[1], taps[1], ptx::multiply_add(row[0], taps[0], sum)));
     }
 
     __device__ void store_filtered(const Filter& filter, float sum, float*& to) const
     {
-        const float value = activate(p.clamp, fmaf(sum, filter.scale, filter.bias));
-        *to = filter.exists ? value : 0.0f;
+        const float value = activate(p.clamp, ptx::multiply_add(sum, filter.scale, filter.bias));
+        ptx::store_shared(to, filter.exists ? value : 0.0f);
         to += p.tile_width * tile_stride;
     }
 
@@ -579,12 +581,12 @@ struct GeneralWorker {
         const int quads = parts * row_quads;
         for (int i = threadIdx.x; i < pixels * quads; i += Block::threads) {
             const int at = i / quads * p.layout.row + i % quads * quad;
-            float4 total = chunk == 0 ? float4{} : load_quad(shared + p.layout.totals + at);
+            float4 total = chunk == 0 ? float4{} : ptx::load_shared<float4>(shared + p.layout.totals + at);
             for (int plane = 0; plane < planes; ++plane) {
-                const float4 sum = load_quad(shared + p.layout.partials + plane * p.layout.partial_plane + at);
+                const float4 sum = ptx::load_shared<float4>(shared + p.layout.partials + plane * p.layout.partial_plane + at);
                 total = {total.x + sum.x, total.y + sum.y, total.z + sum.z, total.w + sum.w};
             }
-            store_quad(shared + p.layout.totals + at, total);
+            ptx::store_shared(shared + p.layout.totals + at, total);
         }
     }
 
@@ -597,8 +599,8 @@ struct GeneralWorker {
 #pragma unroll
             for (int q = 0; q < thread_quads; ++q) {
                 const float* const values = sum[i] + q * quad;
-                store_quad(rows + pixel * stride + (channel_lane * thread_quads + q) * quad,
-                           {values[0], values[1], values[2], values[3]});
+                ptx::store_shared(rows + pixel * stride + (channel_lane * thread_quads + q) * quad,
+                                  float4{values[0], values[1], values[2], values[3]});
             }
         }
     }
@@ -636,7 +638,7 @@ struct GeneralWorker {
             const int y = tile.out_y + row % p.tile_height, image = row / p.tile_height;
             if (y >= p.out_height || x >= p.out_width) continue;
             store_pixel(((tile.first_image + image) * p.out_height + y) * p.out_width + x, tile.first_channel + channel,
-                        load_quad(rows + pixel * stride + lane % row_quads * quad));
+                        ptx::load_shared<float4>(rows + pixel * stride + lane % row_quads * quad));
         }
     }
 
@@ -645,9 +647,10 @@ struct GeneralWorker {
     {
         const float* const constants = p.packed + channel;
         const float4 scale = load_quad(constants), bias = load_quad(constants + round_up_to_quad(p.out_channels));
-        float4 values = {
-            activate(p.project_clamp, fmaf(sums.x, scale.x, bias.x)), activate(p.project_clamp, fmaf(sums.y, scale.y, bias.y)),
-            activate(p.project_clamp, fmaf(sums.z, scale.z, bias.z)), activate(p.project_clamp, fmaf(sums.w, scale.w, bias.w))};
+        float4 values = {activate(p.project_clamp, ptx::multiply_add(sums.x, scale.x, bias.x)),
+                         activate(p.project_clamp, ptx::multiply_add(sums.y, scale.y, bias.y)),
+                         activate(p.project_clamp, ptx::multiply_add(sums.z, scale.z, bias.z)),
+                         activate(p.project_clamp, ptx::multiply_add(sums.w, scale.w, bias.w))};
         visit_type(p.type, [&](auto* null) {
             using T = std::remove_pointer_t<decltype(null)>;
             const int64_t first = pixel * p.out_channels;

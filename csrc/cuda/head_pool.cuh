@@ -87,7 +87,7 @@ __device__ __forceinline__ void read_head_pixels(const HeadPoolArguments& p, int
             if (first_depth + k < p.in_channels)
                 ptx::cp_async16(to + k * sizeof(T), from + k);
             else
-                *reinterpret_cast<uint4*>(to + k * sizeof(T)) = {0, 0, 0, 0};
+                ptx::store_shared(to + k * sizeof(T), uint4{0, 0, 0, 0});
     }
     ptx::cp_async_commit();
     ptx::cp_async_wait<0>();
@@ -97,7 +97,7 @@ __device__ __forceinline__ void load_head_weights(const uint32_t* step, int lane
 {
 #pragma unroll
     for (int m = 0; m < head_row_tiles; ++m) {
-        const uint4 fragment = reinterpret_cast<const uint4*>(step + m * head_fragment_words)[lane];
+        const uint4 fragment = ptx::load_global_in_place<uint4>(step + m * head_fragment_words + lane * 4);
         a[m][0] = fragment.x, a[m][1] = fragment.y, a[m][2] = fragment.z, a[m][3] = fragment.w;
     }
 }
@@ -125,7 +125,7 @@ __device__ __forceinline__ void add_head_products(const HeadPoolArguments& p, co
 #pragma unroll
             for (int n = 0; n < head_column_tiles; ++n) {
                 const uint8_t* const from = pixels + (image * rows_per_image + n * 8) * p.row_bytes + step * 32;
-                const uint2 pair = *reinterpret_cast<const uint2*>(from);
+                const uint2 pair = ptx::load_shared<uint2>(from);
                 const uint32_t b[2] = {pair.x, pair.y};
 #pragma unroll
                 for (int m = 0; m < head_row_tiles; ++m)
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(Shape::threads, 1) head_pool_mma_kernel(HeadPo
                 if (active) {
 #pragma unroll
                     for (int m = 0; m < head_row_tiles; ++m) {
-                        const float2 bias = biases[(group * head_row_tiles + m) * 8 + row];
+                        const float2 bias = ptx::load_global_in_place<float2>(biases + (group * head_row_tiles + m) * 8 + row);
 #pragma unroll
                         for (int i = 0; i < Shape::warp_images * head_column_tiles; ++i) {
                             float (&sum)[4] = sums[i / head_column_tiles][i % head_column_tiles][m];
@@ -213,8 +213,8 @@ __global__ void __launch_bounds__(Shape::threads, 1) head_pool_mma_kernel(HeadPo
                     const int64_t image = first_image + warp_image + i;
                     const int channel = group * head_group_channels + m * 16 + row * 2;
                     if (quad == 0 && image < p.batch && channel < p.out_channels)
-                        *reinterpret_cast<uint32_t*>(static_cast<T*>(p.y) + image * p.out_channels + channel) =
-                            ptx::pack2<T>(mean[0], mean[1]);
+                        ptx::store_global(static_cast<T*>(p.y) + image * p.out_channels + channel,
+                                          ptx::pack2<T>(mean[0], mean[1]));
                 }
         }
     }

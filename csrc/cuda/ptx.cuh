@@ -114,6 +114,12 @@ __device__ __forceinline__ float2 unpack2(uint32_t pair)
         return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
 }
 
+// a b + c, rounded once.
+__device__ __forceinline__ float multiply_add(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+
 // sum += a b
 __device__ __forceinline__ void add_product(float2& sum, float2 a, float2 b)
 {
@@ -200,6 +206,13 @@ template <class V>
 __device__ __forceinline__ V load_global(const void* from)
 {
     return __ldg(static_cast<const V*>(from));
+}
+
+// A load that the compiler leaves in its place behind earlier stores, so that registers hold the value no longer than written.
+template <class V>
+__device__ __forceinline__ V load_global_in_place(const void* from)
+{
+    return *static_cast<const V*>(from);
 }
 
 template <class V>

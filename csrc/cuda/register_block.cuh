@@ -25,15 +25,16 @@ constexpr int patches_per_warp = 8;
 constexpr int fragment16_bytes = 256;  // a B fragment of 16 rows: 8 bytes a lane
 constexpr int fragment8_bytes = 128;
 
-// What the four lanes of a group know of their channel pair in one half of a step.
+// What the four lanes of a group know of their channel pair in one half of a step. An odd number of 16 bytes, so that the
+// lanes' pieces lie in different banks.
 template <class T>
 struct alignas(16) HalfConstants {
     float expand_bias[4];  // twice the pair: an mma's whole accumulator, loaded in one piece
     T taps[kernel_taps][2];
     T depthwise_bias[2];
-    T unused[4];
+    T unused[12];
 };
-static_assert(sizeof(HalfConstants<uint16_t>) == 64);
+static_assert(sizeof(HalfConstants<uint16_t>) == 80);
 
 template <class Element, int in, int out, int block_stride, int height, int width, int warp_count, int blocks>
 struct RegisterBlock {
@@ -144,19 +145,18 @@ __global__ void __launch_bounds__(32 * Block::warps, Block::blocks_per_sm) regis
                 uint32_t b[Block::depth16 * 2 + 1];
 #pragma unroll
                 for (int k = 0; k < Block::depth16; ++k) {
-                    const uint2 fragment = *reinterpret_cast<const uint2*>(weights + k * fragment16_bytes + lane * 8);
+                    const uint2 fragment = ptx::load_shared<uint2>(weights + k * fragment16_bytes + lane * 8);
                     b[k * 2] = fragment.x;
                     b[k * 2 + 1] = fragment.y;
                 }
                 if constexpr (Block::depth8)
-                    b[Block::depth16 * 2] =
-                        *reinterpret_cast<const uint32_t*>(weights + Block::depth16 * fragment16_bytes + lane * 4);
+                    b[Block::depth16 * 2] = ptx::load_shared<uint32_t>(weights + Block::depth16 * fragment16_bytes + lane * 4);
 
                 const uint8_t* const constants = weights + Block::expand_bytes + quad * sizeof(HalfConstants<T>);
-                const float4 bias4 = *reinterpret_cast<const float4*>(constants);
-                const uint4 taps0 = *reinterpret_cast<const uint4*>(constants + 16);
-                const uint4 taps4 = *reinterpret_cast<const uint4*>(constants + 32);
-                const uint2 rest = *reinterpret_cast<const uint2*>(constants + 48);
+                const float4 bias4 = ptx::load_shared<float4>(constants);
+                const uint4 taps0 = ptx::load_shared<uint4>(constants + 16);
+                const uint4 taps4 = ptx::load_shared<uint4>(constants + 32);
+                const uint2 rest = ptx::load_shared<uint2>(constants + 48);
                 const float expand_bias[4] = {bias4.x, bias4.y, bias4.z, bias4.w};
                 const uint32_t weight[kernel_taps] = {taps0.x, taps0.y, taps0.z, taps0.w, taps4.x,
                                                       taps4.y, taps4.z, taps4.w, rest.x};
@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(32 * Block::warps, Block::blocks_per_sm) regis
             }
 #pragma unroll
             for (int n = 0; n < Block::column_tiles; ++n, weights += fragment16_bytes) {
-                const uint2 fragment = *reinterpret_cast<const uint2*>(weights + lane * 8);
+                const uint2 fragment = ptx::load_shared<uint2>(weights + lane * 8);
                 const uint32_t b[2] = {fragment.x, fragment.y};
 #pragma unroll
                 for (int m = 0; m < Block::output_tiles; ++m) ptx::mma_m16n8k16<T>(sum[m][n], middle[m], b, sum[m][n]);
@@ -217,8 +217,9 @@ __global__ void __launch_bounds__(32 * Block::warps, Block::blocks_per_sm) regis
 #pragma unroll
             for (int n = 0; n < Block::column_tiles; ++n) {
                 const int channel = first_channel<Block>(n, quad);
-                float low = sum[o / 2][n][o % 2 * 2] + bias[channel];
-                float high_channel = sum[o / 2][n][o % 2 * 2 + 1] + bias[channel + 1];
+                const float2 pair_bias = ptx::load_global_in_place<float2>(bias + channel);
+                float low = sum[o / 2][n][o % 2 * 2] + pair_bias.x;
+                float high_channel = sum[o / 2][n][o % 2 * 2 + 1] + pair_bias.y;
                 if constexpr (Block::stride == 1 && Block::in_channels == Block::out_channels) {
                     constexpr int center = Block::hidden_width + 1;
                     const int i = o / Block::patch_width * Block::hidden_width + o % Block::patch_width + center;
@@ -233,10 +234,10 @@ __global__ void __launch_bounds__(32 * Block::warps, Block::blocks_per_sm) regis
             }
 #pragma unroll
             for (int n = 0; n + 1 < Block::column_tiles; n += 2)
-                *reinterpret_cast<uint2*>(pixel + first_channel<Block>(n, quad)) = {result[n], result[n + 1]};
+                ptx::store_global(pixel + first_channel<Block>(n, quad), uint2{result[n], result[n + 1]});
             if constexpr (Block::column_tiles % 2 != 0) {
                 constexpr int last = Block::column_tiles - 1;
-                *reinterpret_cast<uint32_t*>(pixel + first_channel<Block>(last, quad)) = result[last];
+                ptx::store_global(pixel + first_channel<Block>(last, quad), result[last]);
             }
         }
     }

@@ -90,8 +90,8 @@ __global__ void __launch_bounds__(stem_threads, stem_mma_blocks_per_sm) stem_mma
 #pragma unroll
                     for (int n = 0; n < stem_column_tiles; ++n)
                         pairs[n] = ptx::min2<T>(ptx::max2<T>(ptx::pack2<T>(sums[n][2 * i], sums[n][2 * i + 1]), low), high);
-                    *reinterpret_cast<uint4*>(stem_output<T>(p, place.image, y, x) + channel) = {pairs[0], pairs[1], pairs[2],
-                                                                                                 pairs[3]};
+                    ptx::store_global(stem_output<T>(p, place.image, y, x) + channel,
+                                      uint4{pairs[0], pairs[1], pairs[2], pairs[3]});
                 }
             }
         }

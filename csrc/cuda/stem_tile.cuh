@@ -106,9 +106,9 @@ struct StemPiece {
     template <class T>
     __device__ __forceinline__ void load(const T* aligned, bool inside, bool before_inside)
     {
-        const uint4 four = inside ? *reinterpret_cast<const uint4*>(aligned) : uint4{};
+        const uint4 four = inside ? ptx::load_global_in_place<uint4>(aligned) : uint4{};
         words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
-        if constexpr (shift != 0) before = before_inside ? *reinterpret_cast<const uint16_t*>(aligned - 1) : 0u;
+        if constexpr (shift != 0) before = before_inside ? ptx::load_global_in_place<uint16_t>(aligned - 1) : 0u;
     }
 
     // Number i in the upper half, below it other's number j.
@@ -216,7 +216,7 @@ private:
                 uint4* const pixels = reinterpret_cast<uint4*>(to) + piece * stem_channels;
 #pragma unroll
                 for (int i = 0; i < stem_channels; ++i)
-                    pixels[i] = {words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]};
+                    ptx::store_shared(pixels + i, uint4{words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]});
             });
     }
 
@@ -224,23 +224,23 @@ private:
     __device__ __forceinline__ static void read_pixels(const StemInput& x, const T* data, int row, int first, uint8_t* tile,
                                                        int thread, int threads)
     {
-        for_pieces<shift, pixel_pieces>(x, data, x.width * stem_channels, row, first, tile, thread, threads,
-                                        [&](uint8_t* to, int index, const T* from, bool inside, bool before_inside) {
-                                            StemPiece<shift> piece;
-                                            piece.load(from, inside, before_inside);
-                                            const auto word = [&](int i) {
-                                                return StemPiece<shift>::join(piece, 2 * i, piece, 2 * i + 1);
-                                            };
-                                            reinterpret_cast<uint4*>(to)[index] = {word(0), word(1), word(2), word(3)};
-                                        });
+        for_pieces<shift, pixel_pieces>(
+            x, data, x.width * stem_channels, row, first, tile, thread, threads,
+            [&](uint8_t* to, int index, const T* from, bool inside, bool before_inside) {
+                StemPiece<shift> piece;
+                piece.load(from, inside, before_inside);
+                const auto word = [&](int i) { return StemPiece<shift>::join(piece, 2 * i, piece, 2 * i + 1); };
+                ptx::store_shared(reinterpret_cast<uint4*>(to) + index, uint4{word(0), word(1), word(2), word(3)});
+            });
     }
 
     // With stride 1 every other window starts in the middle of a word.
     __device__ __forceinline__ static uint32_t load_pair(const uint32_t* words, int first)
     {
         const uint32_t* const from = words + first / 2;
-        if constexpr (stride == 2) return from[0];
-        const uint64_t both = from[0] | static_cast<uint64_t>(from[1]) << 32;
+        const uint32_t word = ptx::load_shared<uint32_t>(from);
+        if constexpr (stride == 2) return word;
+        const uint64_t both = word | static_cast<uint64_t>(ptx::load_shared<uint32_t>(from + 1)) << 32;
         return static_cast<uint32_t>(both >> (first % 2 * 16));
     }
 };
@@ -257,7 +257,7 @@ struct BiasFragments {
     {
 #pragma unroll
         for (int n = 0; n < column_tiles; ++n) {
-            const float4 four = reinterpret_cast<const float4*>(packed)[quad * column_tiles + n];
+            const float4 four = ptx::load_global_in_place<float4>(packed + (quad * column_tiles + n) * 4);
             at[n][0] = four.x, at[n][1] = four.y, at[n][2] = four.z, at[n][3] = four.w;
         }
     }
@@ -287,7 +287,7 @@ struct StemFragments {
 #pragma unroll
             for (int n = 0; n < stem_column_tiles; ++n) {
                 const uint32_t* const from = group + bias_words + (step * stem_column_tiles + n) * fragment_words;
-                const uint2 pair = reinterpret_cast<const uint2*>(from)[lane];
+                const uint2 pair = ptx::load_global_in_place<uint2>(from + lane * 2);
                 b[step][n][0] = pair.x, b[step][n][1] = pair.y;
             }
     }

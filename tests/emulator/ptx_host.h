@@ -18,7 +18,8 @@ namespace mnv2::cuda::ptx {
 template <class T>
 constexpr bool is_half = std::is_same_v<T, __half>;
 
-using emu::count, emu::count_shared, emu::Counts;
+using emu::count, emu::count_access, emu::Counts, emu::Space;
+using Here = std::source_location;  // of a call, by default arguments
 
 inline void check_aligned(const void* address, size_t bytes)
 {
@@ -69,6 +70,7 @@ void mma_m16n8(float* c, const uint32_t* a, const uint32_t* b)
     } lane{c, a, b};
     emu::collective<Lane>("mma", ~0u, lane, [](Lane* const* lanes, uint32_t) {
         count(&Counts::mma, K / 8);
+        emu::count_instruction(K == 16 ? "HMMA.16816" : "HMMA.1688");
         float A[16][K], B[K][8], C[16][8];
         for (int i = 0; i < 32; ++i) {
             int g = i / 4, t = i % 4 * 2;
@@ -107,10 +109,10 @@ inline void block_barrier()
 {
     __syncthreads();
 }
-inline void cp_async16(void* shared, const void* global, int line = __builtin_LINE())
+inline void cp_async16(void* shared, const void* global, const Here& here = Here::current())
 {
-    count_shared(line, shared, 16, true);
-    count(&Counts::global_read_bytes, 16);
+    count_access(here, Space::copy_source, global, 16, false);
+    count_access(here, Space::copy_target, shared, 16, true);
     emu::copy_issue(shared, global);
 }
 inline void cp_async_commit()
@@ -152,6 +154,11 @@ template <class T>
 float2 unpack2(uint32_t v)
 {
     return {low<T>(v), high<T>(v)};
+}
+inline float multiply_add(float a, float b, float c)
+{
+    count(&Counts::float_operations);
+    return std::fma(a, b, c);
 }
 inline void add_product(float2& sum, float2 a, float2 b)
 {
@@ -211,36 +218,41 @@ inline uint32_t float_word(float value)
 }
 
 template <class V>
-V load_shared(const void* from, int line = __builtin_LINE())
+V load_shared(const void* from, const Here& here = Here::current())
 {
     check_aligned(from, sizeof(V));
-    count_shared(line, from, sizeof(V), false);
+    count_access(here, Space::shared, from, sizeof(V), false);
     return *static_cast<const V*>(from);
 }
 template <class V>
-void store_shared(void* to, V value, int line = __builtin_LINE())
+void store_shared(void* to, V value, const Here& here = Here::current())
 {
     check_aligned(to, sizeof(V));
-    count_shared(line, to, sizeof(V), true);
+    count_access(here, Space::shared, to, sizeof(V), true);
     *static_cast<V*>(to) = value;
 }
 template <class V>
-V load_global(const void* from)
+V load_global(const void* from, const Here& here = Here::current())
 {
     check_aligned(from, sizeof(V));
-    count(&Counts::global_read_bytes, sizeof(V));
+    count_access(here, Space::global, from, sizeof(V), false);
     return *static_cast<const V*>(from);
 }
 template <class V>
-void store_global(void* to, V value)
+V load_global_in_place(const void* from, const Here& here = Here::current())
+{
+    return load_global<V>(from, here);
+}
+template <class V>
+void store_global(void* to, V value, const Here& here = Here::current())
 {
     check_aligned(to, sizeof(V));
-    count(&Counts::global_written_bytes, sizeof(V));
+    count_access(here, Space::global, to, sizeof(V), true);
     *static_cast<V*>(to) = value;
 }
-inline uint32_t load_global32(const void* from)
+inline uint32_t load_global32(const void* from, const Here& here = Here::current())
 {
-    return load_global<uint32_t>(from);
+    return load_global<uint32_t>(from, here);
 }
 inline void keep_in_register(uint32_t&) {}
 

@@ -8,9 +8,6 @@ namespace {
 
 constexpr cuda::Gpu gpu{2, 80, 160 << 10};  // so few multiprocessors that a block takes several patches
 
-const InvertedResidualParams early_blocks[] = {block_of(16, 24, 2, 96), block_of(24, 24, 1, 144), block_of(24, 32, 2, 144),
-                                               block_of(32, 32, 1, 192), block_of(32, 64, 2, 192)};
-
 // The kernel's result under one schedule.
 Bytes run_kernel(const InvertedResidualParams& params, ScalarType type, const Weights& weights, const Image& x,
                  uint64_t schedule)
@@ -33,7 +30,7 @@ Bytes run_first(const InvertedResidualParams& params, ScalarType type, const Wei
 
 TEST(every_early_block_is_accurate)
 {
-    for (const InvertedResidualParams& params : early_blocks)
+    for (const auto& [params, size] : early_stages)
         for (const ScalarType type : {ScalarType::float16, ScalarType::bfloat16}) {
             Scope scope(params.in_channels, " -> ", params.out_channels, " ", name_of(type));
             check_accuracy(run_first, params, type, odd_sizes);
@@ -42,16 +39,16 @@ TEST(every_early_block_is_accurate)
 
 TEST(every_early_block_is_accurate_at_its_own_size)
 {
-    constexpr int64_t sizes[] = {112, 56, 56, 28, 28};
-    for (size_t i = 0; i < std::size(sizes); ++i) {
-        Scope scope(early_blocks[i].in_channels, " -> ", early_blocks[i].out_channels, " at ", sizes[i]);
-        check_accuracy(run_first, early_blocks[i], ScalarType::float16, {{1, sizes[i], sizes[i]}});
+    for (const auto& [params, size] : early_stages) {
+        Scope scope(params.in_channels, " -> ", params.out_channels, " at ", size);
+        check_accuracy(run_first, params, ScalarType::float16, {{1, size, size}});
     }
 }
 
 TEST(options_are_honoured)
 {
-    for (InvertedResidualParams params : early_blocks) {
+    for (const auto& [stage, size] : early_stages) {
+        InvertedResidualParams params = stage;
         Scope scope(params.in_channels, " -> ", params.out_channels);
         params.has_residual = false;
         params.activation = Activation::relu;
@@ -63,7 +60,8 @@ TEST(options_are_honoured)
 
 TEST(every_schedule_gives_the_same_bits)
 {
-    for (InvertedResidualParams params : early_blocks) {
+    for (const auto& [stage, size] : early_stages) {
+        InvertedResidualParams params = stage;
         Scope scope(params.in_channels, " -> ", params.out_channels);
         params.batch = 2;
         params.height = 12;
@@ -78,7 +76,7 @@ TEST(every_schedule_gives_the_same_bits)
 
 TEST(a_nan_reaches_its_neighbours_and_nothing_else)
 {
-    InvertedResidualParams params = early_blocks[1];
+    InvertedResidualParams params = early_stages[1].params;
     params.batch = 1;
     params.height = params.width = 9;
     params.has_residual = false;
@@ -94,13 +92,40 @@ TEST(a_nan_reaches_its_neighbours_and_nothing_else)
     }
 }
 
+#ifndef __CUDACC__
+
+TEST(shared_memory_has_no_bank_conflicts_and_sectors_are_counted)
+{
+    for (const auto& [stage, size] : early_stages) {
+        Scope scope(stage.in_channels, " -> ", stage.out_channels);
+        InvertedResidualParams params = stage;
+        params.batch = 1;
+        params.height = params.width = 16;
+        const int64_t inputs = params.batch * params.height * params.width * params.in_channels;
+        const int64_t outputs = params.batch * params.out_height() * params.out_width() * params.out_channels;
+        const auto bytes_packed = static_cast<size_t>(cuda::register_block_bytes(params, ScalarType::float16));
+        const DeviceBuffer packed(bytes_packed), input(static_cast<size_t>(inputs) * 2),
+            output(static_cast<size_t>(outputs) * 2);
+        const emu::Counts counts = emu::counts_of([&] {
+            cuda::register_block(params, ScalarType::float16, input.data(), packed.data(), output.data(), gpu, nullptr);
+        });
+        CHECK_EQUAL(counts.wavefronts(), counts.ideal_wavefronts());
+        // Of 24 channels, a pixel's 48 bytes go in 32 and 16: five sectors for two pixels instead of three.
+        const auto written = static_cast<int64_t>(counts.global_written_bytes);
+        CHECK_EQUAL(params.out_channels == 24 ? written * 3 : written * 5, outputs * 2 * 5);
+        CHECK(static_cast<int64_t>(counts.global_read_bytes) >= inputs * 2);
+    }
+}
+
+#endif
+
 TEST(other_blocks_are_refused)
 {
     const auto refused = [](const InvertedResidualParams& params, ScalarType type) {
         return cuda::register_block_bytes(params, type) == 0 &&
                !cuda::register_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
     };
-    InvertedResidualParams params = early_blocks[1];
+    InvertedResidualParams params = early_stages[1].params;
     params.batch = params.height = params.width = 1;
     CHECK(refused(params, ScalarType::float32));
     CHECK(refused(block_of(64, 64, 1, 384), ScalarType::float16));

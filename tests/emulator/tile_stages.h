@@ -10,11 +10,6 @@ namespace mnv2::test {
 // So few multiprocessors that a stage's own kernel keeps them busy, and so many that small tiles are chosen.
 constexpr cuda::Gpu small_gpu{1, 80, 160 << 10}, large_gpu{132, 80, 160 << 10};
 
-struct Stage {
-    InvertedResidualParams params;
-    int64_t size;
-};
-
 const Stage late_stages[] = {{block_of(64, 64, 1, 384), 14},  {block_of(64, 96, 1, 384), 14},  {block_of(96, 96, 1, 576), 14},
                              {block_of(96, 160, 2, 576), 14}, {block_of(160, 160, 1, 960), 7}, {block_of(160, 320, 1, 960), 7}};
 

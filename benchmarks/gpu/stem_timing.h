@@ -1,0 +1,31 @@
+// The network's stem and an image of three planes, as its timings take them.
+#pragma once
+
+#include <cstdint>
+
+#include "core/block.h"
+
+namespace mnv2::bench {
+
+inline StemParams network_stem(int64_t batch)
+{
+    StemParams stem{};
+    stem.batch = batch;
+    stem.height = stem.width = 224;
+    stem.in_channels = 3;
+    stem.out_channels = 32;
+    return stem;
+}
+
+inline int64_t image_numbers(const StemParams& stem)
+{
+    return stem.batch * stem.in_channels * stem.height * stem.width;
+}
+
+inline InputView planes(const StemParams& stem, const void* x)
+{
+    const int64_t plane = stem.height * stem.width;
+    return {x, ScalarType::float16, stem.in_channels * plane, plane, stem.width, 1};
+}
+
+}  // namespace mnv2::bench
