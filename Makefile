@@ -14,7 +14,8 @@ PARALLEL = --numprocesses auto --maxprocesses 4
 RELEASE = build/$$(python -c 'import sys; print(sys.implementation.cache_tag)')-release
 
 # What pytest adds to ctest where there is a build for ARM.
-ARM_TESTS = tests/test_arm_build.py tests/test_disassembly_arm.py tests/test_network_program.py
+ARM_TESTS = tests/test_arm_build.py tests/test_arm_instructions.py tests/test_disassembly_arm.py \
+	tests/test_network_program.py
 
 RESULTS = benchmarks/results
 
