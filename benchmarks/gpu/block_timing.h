@@ -27,6 +27,12 @@ struct Case {
     int32_t stride;
 };
 
+// MobileNetV2 1.0's of 14x14 and 7x7, which tile_block and cluster_block serve.
+constexpr Case late_blocks[] = {{64, 384, 64, 14, 1},  {64, 384, 96, 14, 1},  {96, 576, 96, 14, 1},
+                                {96, 576, 160, 14, 2}, {160, 960, 160, 7, 1}, {160, 960, 320, 7, 1}};
+
+constexpr int64_t usual_batches[] = {1, 8, 64, 256};
+
 // The entry points of one kernel.
 struct Kernel {
     decltype(&cuda::register_block_bytes) bytes;
@@ -138,19 +144,24 @@ inline void time_case(const Kernel& kernel, const Case& block, int64_t batch, co
     check(cudaFree(weights));
 }
 
-// What a timing program's main() returns.
-inline int time_cases(const Kernel& kernel, std::span<const Case> cases)
+// What a timing program's main() returns. GPUs of less capability than the kernel's have nothing to time.
+inline int time_cases(const Kernel& kernel, std::span<const Case> cases, std::span<const int64_t> batches = usual_batches,
+                      int32_t least_capability = 0)
 {
     try {
         cudaDeviceProp properties;
         check(cudaGetDeviceProperties(&properties, 0));
         const cuda::Gpu gpu{properties.multiProcessorCount, properties.major * 10 + properties.minor,
                             static_cast<int64_t>(properties.sharedMemPerBlockOptin)};
+        if (gpu.capability < least_capability) {
+            std::printf("%s has no such kernel\n", properties.name);
+            return EXIT_SUCCESS;
+        }
         cudaStream_t stream;
         check(cudaStreamCreate(&stream));
         std::printf("%s, float16\n| block | batch | us | us an image | GB/s |\n|---|---|---|---|---|\n", properties.name);
         for (const Case& block : cases)
-            for (const int64_t batch : {1, 8, 64, 256}) time_case(kernel, block, batch, gpu, stream);
+            for (const int64_t batch : batches) time_case(kernel, block, batch, gpu, stream);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "gpu-check: %s\n", error.what());
         return EXIT_FAILURE;

@@ -29,6 +29,7 @@ struct Counts {
     uint64_t float_operations = 0;   // multiply-adds of the depthwise convolution in float
     uint64_t global_read_bytes = 0;  // cp.async included
     uint64_t global_written_bytes = 0;
+    uint64_t cluster_written_bytes = 0;  // to shared memory of a cluster's blocks
     std::map<int, SharedLine> shared;
 
     uint64_t wavefronts() const { return sum(&SharedLine::wavefronts); }
