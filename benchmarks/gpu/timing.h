@@ -144,6 +144,7 @@ inline void require(bool has_kernel)
 template <class TimeBatch>
 int time_batches(const TimeBatch& time_batch)
 {
+    std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // a program that is stopped has printed its rows
     try {
         cudaDeviceProp properties;
         check(cudaGetDeviceProperties(&properties, 0));
