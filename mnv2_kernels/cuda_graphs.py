@@ -24,6 +24,9 @@ WARM_UP_RUNS = 2  # before a capture: the first loads code, the second allocates
 
 Capture = Callable[[nn.Module, Tensor], "Captured"]
 
+# PyTorch captures one graph at a time in a process, whoever's network it is.
+_one_capture = threading.RLock()
+
 
 class Captured(NamedTuple):
     """``run`` computes ``output`` from ``input``; ``event`` is when their last user was done with them."""
@@ -36,18 +39,26 @@ class Captured(NamedTuple):
 
 def capture(network: nn.Module, x: Tensor) -> Captured:
     """The network as a CUDA graph on a copy of ``x``."""
-    with torch.cuda.device(x.device):
+    with _one_capture, torch.cuda.device(x.device):
+        static = static_copy(x)
+        # Of this device: torch's own is of the first that was ever captured on, and would record nothing.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            static = x.clone()
             for _ in range(WARM_UP_RUNS):
                 network(static)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Not "global", under which an allocation of another thread fails, and the capture with it.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             output = network(static)
         return Captured(static, output, graph.replay, torch.cuda.Event())
+
+
+def static_copy(x: Tensor) -> Tensor:
+    """A copy that later calls write to, in inference mode or out of it."""
+    with torch.inference_mode(False), torch.no_grad():
+        return x.clone()
 
 
 class GraphedNetwork(nn.Module):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from models import small
 from torch import Tensor, nn
 
 from mnv2_kernels import cuda_graphs
-from mnv2_kernels.cuda_graphs import LARGEST_BATCH, MAX_GRAPHS, Captured, GraphedNetwork
+from mnv2_kernels.cuda_graphs import LARGEST_BATCH, MAX_GRAPHS, Captured, GraphedNetwork, static_copy
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -24,6 +26,9 @@ class Stream:
         self.calls: list[str] = []
 
     def wait_event(self, event: Stream) -> None:
+        self.calls.append("wait")
+
+    def wait_stream(self, stream: Stream) -> None:
         self.calls.append("wait")
 
     def record(self, stream: Stream) -> None:
@@ -53,7 +58,7 @@ class Recorder:
 
     def __call__(self, network: nn.Module, x: Tensor) -> Captured:
         self.captured += 1
-        static, output = x.clone(), network(x)
+        static, output = static_copy(x), static_copy(network(x))
         return Captured(static, output, lambda: output.copy_(network(static)), Stream())
 
 
@@ -151,6 +156,37 @@ def test_a_copy_has_graphs_of_its_own(stream: Stream) -> None:
         pickle.dumps(network)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_graph_serves_in_inference_mode_and_out_of_it(stream: Stream, first: bool) -> None:
+    recorder = Recorder()
+    network = GraphedNetwork(Double(), recorder)
+    for inference in (first, not first):
+        with torch.inference_mode(inference):
+            x = images()
+            assert torch.equal(network(x), 2 * x)
+    assert recorder.captured == 1
+
+
+def test_a_capture_has_a_stream_of_its_device_and_leaves_other_threads_alone(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, captures = Stream(), []
+
+    def graph(_: object, **options: Any) -> nullcontext:
+        captures.append(options)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: own)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+    monkeypatch.setattr(torch.cuda, "Event", Stream)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    x = images()
+    captured = cuda_graphs.capture(Double(), x)
+    assert captures == [{"stream": own, "capture_error_mode": "thread_local"}]
+    assert torch.equal(captured.output, 2 * x)
+
+
 def test_the_cpu_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"^deploy: expected parameters on cuda for cuda_graphs, got cpu$"):
         small().deploy(cuda_graphs=True)
@@ -182,3 +218,13 @@ def test_graphs_on_two_streams_do_not_meet() -> None:
                 results.append(graphed(x))
         torch.cuda.synchronize()
         assert all(map(torch.equal, results, expected))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_graphs_of_two_devices_run_on_their_own() -> None:
+    for device in ("cuda:0", "cuda:1"):
+        model = small().to(device)
+        network, graphed = model.deploy(), model.deploy(cuda_graphs=True)
+        for _ in range(2):
+            x = torch.randn(2, 3, 64, 64, device=device)
+            assert torch.equal(graphed(x), network(x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
@@ -337,6 +338,15 @@ def test_cuda_kernels_follow_the_current_stream() -> None:
             y = OPS.fused_block_packed(late, packed, **case.packed_options)
         stream.synchronize()
         assert torch.equal(y.cpu(), expected)
+
+
+@needs_gpu
+def test_cuda_threads_share_a_kernel_whose_launches_want_different_memory() -> None:
+    shapes = [BlockShape(2, 14, 14, channels, 96, channels) for channels in (96, 160)]
+    cases = [make_case(shape, torch.float16) for shape in shapes] * 50
+    expected = [run(case) for case in cases]
+    with ThreadPoolExecutor(2) as pool:
+        assert all(map(torch.equal, pool.map(run, cases), expected))
 
 
 @needs_gpu

@@ -171,6 +171,51 @@ def test_gpu_check_names_what_failed_and_runs_the_rest(faked, capsys, tmp_path, 
     assert len(results_of(tmp_path)["parts"]) == len(check.parts({}))
 
 
+def test_gpu_check_times_the_other_kernels_where_one_is_wrong_or_stopped(faked, capsys, tmp_path):
+    faked(
+        {"gpu_test_one": (1, "wrong"), "gpu_time_two": (None, "| block | us |\n|---|---|\n| a | 1 |\n| b")}
+        | ALL_WELL
+    )
+    for name in ("gpu_time_two", "gpu_test_three", "gpu_time_three"):
+        (tmp_path / name).touch()
+    assert check.main(["timings"]) == 1
+    assert results_of(tmp_path)["programs"] == [{"block": "16-96-24", "us": "7.1"}, {"block": "a", "us": "1"}]
+    out = capsys.readouterr().out
+    assert re.search("exit code 1: .*gpu_test_one accurate; out of time: .*gpu_time_two", out)
+
+
+def test_gpu_check_writes_each_part_as_it_ends(faked, monkeypatch, tmp_path):
+    faked(ALL_WELL)
+
+    def interrupted(output: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ncu, "parse", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check.main(["network", "traffic"])
+    assert results_of(tmp_path)["network"] == [NETWORK_ROW]
+
+
+def test_gpu_check_needs_no_git(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert check.commit() == "unknown"
+
+
+def test_gpu_check_lends_programs_the_time_that_others_left(faked, monkeypatch):
+    commands = faked({})
+    now, given = [0.0], []
+
+    def run(name: str, command: Sequence[str | Path], seconds: float, **environment: str) -> Done:
+        given.append(seconds)
+        now[0] += 2
+        return commands.run(name, command, seconds)
+
+    monkeypatch.setattr(check, "run_command", run)
+    monkeypatch.setattr(check.time, "monotonic", lambda: now[0])
+    check.run_one_by_one([Path("a"), Path("b"), Path("c")], 30.0)
+    assert given == [10.0, 14.0, 26.0]
+
+
 def test_gpu_check_without_programs_says_that_they_are_not_built(faked, capsys, tmp_path):
     faked(ALL_WELL)
     for program in tmp_path.glob("gpu_*"):
@@ -180,7 +225,7 @@ def test_gpu_check_without_programs_says_that_they_are_not_built(faked, capsys, 
 
 
 def test_gpu_check_keeps_the_rows_of_a_benchmark_that_is_stopped(faked, capsys, tmp_path):
-    faked({"network.py": (None, json.dumps(NETWORK_ROW) + "\nautotuning")})
+    faked({"network.py": (None, json.dumps(NETWORK_ROW) + "\nautotuning\n" + json.dumps(NETWORK_ROW)[:-9])})
     assert check.main(["max-autotune"]) == 0
     assert results_of(tmp_path)["network"] == [NETWORK_ROW]
     assert "1 rows, then out of time" in capsys.readouterr().out
@@ -265,6 +310,15 @@ def test_gpu_check_stops_a_command_with_all_that_it_started(monkeypatch, tmp_pat
     assert (done.returncode, done.output) == (None, "begun\n")
     with pytest.raises(Failed, match="out of time"):
         done.require_success()
+
+
+def test_gpu_check_runs_scripts_on_this_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(parts, "LOGS", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    script = tmp_path / "script.py"
+    script.write_text("import importlib.util\nprint(importlib.util.find_spec('mnv2_kernels').origin)")
+    done = parts.run_command("script", (sys.executable, script), 60.0)
+    assert done.output.strip() == str(parts.ROOT / "mnv2_kernels" / "__init__.py")
 
 
 def test_gpu_check_shows_the_end_of_what_failed(monkeypatch, tmp_path, capsys):
@@ -386,6 +440,24 @@ def test_gpu_check_times_every_block_of_the_network(no_graphs):
     assert sum(row["blocks"] for row in rows) == len(mobilenet_v2().blocks)
     assert all(row["us"] == 2.0 and row["floor_bytes"] > 0 for row in rows)
     assert all(0.0 < row["error"] < 1e-4 for row in rows)
+
+
+def test_gpu_check_times_the_other_blocks_where_one_fails(no_graphs, monkeypatch):
+    import blocks
+
+    errors = iter([RuntimeError("invalid argument\nat all")])
+
+    def error_of(block: torch.nn.Module, x: torch.Tensor) -> float:
+        for error in errors:
+            raise error
+        return 1e-6
+
+    monkeypatch.setattr(blocks, "error_of", error_of)
+    with torch.no_grad():
+        failed, *timed = blocks.measure(Setting("float32", 1, 1))
+    assert (failed["obstacle"], "us" in failed) == ("RuntimeError: invalid argument", False)
+    assert timed
+    assert all(row["us"] == 2.0 for row in timed)
 
 
 def test_gpu_check_times_no_block_that_is_wrong(no_graphs, monkeypatch):

@@ -77,17 +77,27 @@ def error_of(block: nn.Module, x: Tensor) -> float:
 
 
 def measure(setting: Setting) -> Iterator[dict[str, Any]]:
-    """A row for each block; one that is wrong has an obstacle instead of times."""
+    """A row for each block; one that fails or is wrong has an obstacle instead of times."""
     for shape, block in blocks(setting):
-        x = input_of(shape, setting)
-        row = row_of(shape, setting) | {"error": error_of(block, x)}
-        if not is_right(row["error"], setting.dtype):
-            yield row | {"obstacle": f"wrong: off by {row['error']:.2g} of the largest output"}
-            continue
-        inputs = replay.rotated(x)
-        times = replay.replay_times({"fused": replay.capture(block, inputs)}, len(inputs))["fused"]
-        row |= replay.spread(times, shape.batch)
-        yield row | {"gb_per_s": round(row["floor_bytes"] * 1e-3 / row["us"], 1)}
+        row = row_of(shape, setting)
+        try:
+            row |= time_block(shape, block, setting)
+        except Exception as error:  # whatever its kernel fails with: the other blocks are to be timed
+            row["obstacle"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        yield row
+
+
+def time_block(shape: BlockShape, block: nn.Module, setting: Setting) -> dict[str, Any]:
+    """The columns of what is measured."""
+    x = input_of(shape, setting)
+    error = error_of(block, x)
+    if not is_right(error, setting.dtype):
+        return {"error": error, "obstacle": f"wrong: off by {error:.2g} of the largest output"}
+    inputs = replay.rotated(x)
+    times = replay.replay_times({"fused": replay.capture(block, inputs)}, len(inputs))["fused"]
+    columns = replay.spread(times, shape.batch)
+    gb_per_s = shape.floor_bytes(setting.torch_dtype) * 1e-3 / columns["us"]
+    return {"error": error, **columns, "gb_per_s": round(gb_per_s, 1)}
 
 
 def main(

@@ -50,6 +50,8 @@ ACCURACY_TESTS = "accurate"
 
 NOTHING_TO_CHECK = 2
 
+CUDA_PLACE = "/usr/local/cuda/bin"  # on PATH or not
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -110,8 +112,7 @@ def build(seconds: float) -> str:
             "package", (sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"), {"MNV2_CUDA": "on"}
         ),
     ]
-    end = time.monotonic() + seconds
-    require_all([command.wait(max(0.0, end - time.monotonic())) for command in commands])
+    require_all(run_side_by_side(commands, seconds))
     return f"{len(gpu_programs('test'))} test programs and the package"
 
 
@@ -123,16 +124,23 @@ def gpu_programs(kind: str) -> list[Path]:
     return found
 
 
-def run_programs(
-    kind: str, seconds: float, prefix: Sequence[str] = (), arguments: Sequence[str] = ()
+def run_one_by_one(
+    programs: Sequence[Path], seconds: float, prefix: Sequence[str] = (), arguments: Sequence[str] = ()
 ) -> list[Done]:
-    """Runs all programs of a kind, an equal share of the time each."""
-    programs = gpu_programs(kind)
+    """Runs programs, each in its share of the time that those before it left."""
     label = "-".join(Path(part).name.strip("-") for part in (*prefix, ""))
-    return [
-        run_command(f"{label}{program.name}", (*prefix, program, *arguments), seconds / len(programs))
-        for program in programs
-    ]
+    end = time.monotonic() + seconds
+    done = []
+    for left, program in zip(range(len(programs), 0, -1), programs, strict=True):
+        share = max(0.0, end - time.monotonic()) / left
+        done.append(run_command(f"{label}{program.name}", (*prefix, program, *arguments), share))
+    return done
+
+
+def run_side_by_side(commands: Sequence[Command], seconds: float) -> list[Done]:
+    """Waits for commands that run already."""
+    end = time.monotonic() + seconds
+    return [command.wait(max(0.0, end - time.monotonic())) for command in commands]
 
 
 def require_all(done: Sequence[Done]) -> None:
@@ -148,7 +156,8 @@ def require_all(done: Sequence[Done]) -> None:
 
 
 def test_programs(seconds: float) -> str:
-    done = run_programs("test", seconds)
+    """Side by side: most of their time is the host's."""
+    done = run_side_by_side([Command(each.name, (each,), {}) for each in gpu_programs("test")], seconds)
     require_all(done)
     return f"{sum(each.output.count('ok   ') for each in done)} tests of {len(done)} programs"
 
@@ -169,7 +178,7 @@ def sanitize(tool: str, seconds: float) -> str:
     if program is None:
         raise Skipped("compute-sanitizer is not installed")
     prefix = (program, "--tool", tool, "--error-exitcode", "1")
-    done = run_programs("test", seconds, prefix, (SMALL_TESTS,))
+    done = run_one_by_one(gpu_programs("test"), seconds, prefix, (SMALL_TESTS,))
     if any("Device not supported" in each.output for each in done):
         raise Skipped("compute-sanitizer does not support this device")
     require_all(done)
@@ -205,7 +214,7 @@ class Script:
         label = "-".join((Path(self.name).stem, self.backend, *self.arguments))
         command = (sys.executable, GPU / self.name, *self.arguments)
         done = run_command(label, command, seconds, MNV2_GPU_BACKEND=self.backend)
-        new = [json.loads(line) for line in done.output.splitlines() if line.startswith(ncu.ROW)]
+        new = ncu.rows_of(done.output)
         rows.setdefault(self.kind, []).extend(new)
         wrong = [
             f"{row['variant']}, {row['dtype']}, batch {row['batch']}: {row['obstacle']}"
@@ -229,13 +238,16 @@ def measure_triton(script: Script, rows: dict[str, Any], seconds: float) -> str:
 
 
 def time_programs(rows: dict[str, Any], seconds: float) -> str:
-    """Times the kernels whose results are right."""
-    for program in gpu_programs("time"):
-        test = program.with_name(program.name.replace("gpu_time", "gpu_test"))
-        run_command(f"{program.name}-test", (test, ACCURACY_TESTS), seconds).require_success()
-    done = run_programs("time", seconds)
-    require_all(done)
-    rows["programs"] = [row for each in done for row in summary.parse_tables(each.output)]
+    """Times the kernels whose results are right; rows before a program is stopped count."""
+    end = time.monotonic() + seconds
+    programs = gpu_programs("time")
+    tests = [program.with_name(program.name.replace("gpu_time", "gpu_test")) for program in programs]
+    commands = [Command(f"{test.name}-{ACCURACY_TESTS}", (test, ACCURACY_TESTS), {}) for test in tests]
+    verified = run_side_by_side(commands, seconds)
+    right = [program for program, done in zip(programs, verified, strict=True) if done.returncode == 0]
+    timed = run_one_by_one(right, end - time.monotonic())
+    rows["programs"] = [row for each in timed for row in summary.parse_tables(each.output)]
+    require_all((*verified, *timed))
     return f"{len(rows['programs'])} rows"
 
 
@@ -266,15 +278,21 @@ def parts(rows: dict[str, Any]) -> list[Part]:
 # --- all of it ---
 
 
+def commit() -> str:
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        said = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git
+        said = ""
+    return said or "unknown"
+
+
 def write(gpu: Gpu, results: Sequence[Result], rows: dict[str, Any]) -> Path:
     path = RESULTS / gpu.file_name
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True
-    )
     content = {
         "kind": "gpu-check",
         "gpu": asdict(gpu),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit(),
         "python": platform.python_version(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "parts": [asdict(result) for result in results],
@@ -293,8 +311,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"unknown part {unknown[0]!r}; there are: {', '.join(known)}")
 
-    # Of this environment, activated or not: pip's cmake and ninja.
-    os.environ["PATH"] = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))
+    # First this environment, activated or not: pip's cmake and ninja. Last CUDA's own tools.
+    places = (sysconfig.get_path("scripts"), os.environ["PATH"], CUDA_PLACE)
+    os.environ["PATH"] = os.pathsep.join(places)
     nvcc, gpu = find_nvcc(), find_gpu()
     if nvcc is None:
         print("gpu-check: no nvcc: it is neither on PATH, nor in CUDA_HOME, nor installed by pip", flush=True)
@@ -309,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for result in run_parts([part for name, part in known.items() if not chosen or name in chosen], TOTAL_S):
         print(result, flush=True)
         results.append(result)
-    path = write(gpu, results, rows)
+        path = write(gpu, results, rows)  # each time: whoever stops this keeps what was measured
     print(f"\n{summary.text(rows)}\n{path.relative_to(ROOT)}")
     failed = [result.name for result in results if result.state == FAILED]
     print(f"gpu-check: {'failed: ' + ', '.join(failed) if failed else 'passed'}", flush=True)

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from parts import Failed
@@ -31,11 +32,20 @@ def obstacle(output: str) -> str | None:
     return next((reason for mark, reason in OBSTACLES.items() if mark in output), None)
 
 
+def rows_of(output: str) -> list[dict[str, Any]]:
+    """What a script printed, but for a line that it was stopped in."""
+    rows = []
+    for line in output.splitlines():
+        with suppress(json.JSONDecodeError):
+            rows += [json.loads(line)] if line.startswith(ROW) else []
+    return rows
+
+
 def parse(output: str) -> list[dict[str, Any]]:
     """A row for each block, with the bytes of its kernels. Raises Failed where ncu counted none of one."""
     lines = output.splitlines()
     # Those of blocks.py, which say what the blocks are.
-    blocks = {row["block"]: row for row in (json.loads(line) for line in lines if line.startswith(ROW))}
+    blocks = {row["block"]: row for row in rows_of(output)}
     for row in blocks.values():
         row |= dict.fromkeys(METRICS.values(), 0)
     start = next((index for index, line in enumerate(lines) if line.startswith('"ID"')), None)

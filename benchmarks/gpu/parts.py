@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ LOGS = ROOT / "build" / "gpu-check"
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 SHOWN_LINES = 15  # of what failed
 LEAST_S = 5.0  # nothing is worth starting in less
+STOP_S = 10.0  # for a stopped command to end
 
 
 class Failed(Exception):
@@ -90,6 +92,11 @@ class Done:
         raise Failed(f"{how}: {shlex.join(map(str, self.command))}")
 
 
+def _python_path() -> str:
+    """This checkout first: scripts see their own folder alone, and an installed package is another build."""
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
 class Command:
     """A running command; its output goes to a file of its own in LOGS."""
 
@@ -101,7 +108,7 @@ class Command:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
-                env={**os.environ, **environment},
+                env={**os.environ, "PYTHONPATH": _python_path(), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -114,7 +121,8 @@ class Command:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # the driver may hold a process longer
+                self._process.wait(STOP_S)
             code = None
         return Done(self._command, code, self._log.read_text(errors="replace"))
 

@@ -9,7 +9,7 @@ Row = Mapping[str, Any]
 
 
 def parse_tables(text: str) -> list[dict[str, str]]:
-    """Rows of Markdown tables: a dictionary by column each."""
+    """Rows of Markdown tables: a dictionary by column each. One that the text ends in is none."""
     rows: list[dict[str, str]] = []
     header: list[str] = []
     for line in text.splitlines():
@@ -19,7 +19,7 @@ def parse_tables(text: str) -> list[dict[str, str]]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not header:
             header = cells
-        elif not set("".join(cells)) <= set("-: "):
+        elif len(cells) == len(header) and not set("".join(cells)) <= set("-: "):
             rows.append(dict(zip(header, cells, strict=True)))
     return rows
 

@@ -146,6 +146,7 @@ inline void require(bool has_kernel)
 template <class TimeBatch>
 int time_batches(const TimeBatch& time_batch, std::span<const int64_t> batches = usual_batches, int32_t least_capability = 0)
 {
+    std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // a program that is stopped has printed its rows
     try {
         cudaDeviceProp properties;
         check(cudaGetDeviceProperties(&properties, 0));

@@ -11,7 +11,9 @@ constexpr int32_t compiled_archs[] = {__CUDA_ARCH_LIST__};  // nvcc: 800,900
 
 void check(cudaError_t error)
 {
-    if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+    if (error == cudaSuccess) return;
+    cudaGetLastError();  // or the next launch would report it, too
+    throw std::runtime_error(cudaGetErrorString(error));
 }
 
 int32_t attribute(cudaDeviceAttr which, int32_t device)
@@ -47,7 +49,7 @@ bool has_code_for_current_gpu()
     cudaFuncAttributes attributes;
     const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
     if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
-        cudaGetLastError();  // or the next launch would report it
+        cudaGetLastError();
         return false;
     }
     check(error);

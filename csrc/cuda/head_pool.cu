@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
+#include <string>
 
 #include "cuda/launch.h"
 #include "cuda/pack_words.cuh"
@@ -70,12 +72,15 @@ struct HeadScalarWords {
 
 HeadPoolArguments arguments_of(const HeadPoolParams& params, const void* x, const void* packed, void* y)
 {
+    const int64_t pixels = params.height * params.width;
+    if (pixels > std::numeric_limits<int32_t>::max() - head_chunk_pixels)  // kernels count chunk by chunk in 32 bits
+        throw std::runtime_error("an image has too many pixels to pool: " + std::to_string(pixels));
     HeadPoolArguments arguments{};
     arguments.x = x;
     arguments.packed = static_cast<const uint32_t*>(packed);
     arguments.y = y;
     arguments.batch = params.batch;
-    arguments.pixels = static_cast<int>(params.height * params.width);
+    arguments.pixels = static_cast<int>(pixels);
     arguments.in_channels = static_cast<int>(params.in_channels);
     arguments.out_channels = static_cast<int>(params.out_channels);
     arguments.clamp = clamp_of(params.activation);

@@ -112,6 +112,7 @@ __device__ __forceinline__ void add_head_products(const HeadPoolArguments& p, co
 {
     uint32_t next[head_row_tiles][4];
     load_head_weights(weights, lane, next);
+    __syncwarp();
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
         uint32_t a[head_row_tiles][4];

@@ -272,16 +272,22 @@ namespace mnv2::cuda {
 
 inline void check_launch(cudaError_t error)
 {
-    if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+    if (error == cudaSuccess) return;
+    cudaGetLastError();  // or the next launch would report it, too
+    throw std::runtime_error(cudaGetErrorString(error));
 }
 
-// Dynamic shared memory beyond what every kernel gets is a thing to ask for.
+// Dynamic shared memory beyond what every kernel gets is a thing to ask for. All that the GPU has is asked for, whatever the
+// launch takes: the limit is the kernel's, and a smaller one would fail launches of other threads and of the same graph.
 template <class... Parameters>
 void allow_shared_bytes(void (*kernel)(Parameters...), size_t bytes)
 {
     constexpr size_t without_asking = 48 << 10;
-    if (bytes > without_asking)
-        check_launch(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+    if (bytes <= without_asking) return;
+    int device = 0, most = 0;
+    check_launch(cudaGetDevice(&device));
+    check_launch(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    check_launch(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
 }
 
 // Throws std::runtime_error with CUDA's message where the launch fails.

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <cstdio>
+#include <exception>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -45,7 +46,11 @@ public:
     {
         progress.context.push_back(join(parts...));
     }
-    ~Scope() { progress.context.pop_back(); }
+    ~Scope()
+    {
+        if (std::uncaught_exceptions() > 0) std::printf("    in %s\n", progress.context.back().c_str());
+        progress.context.pop_back();
+    }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
 };
@@ -84,7 +89,12 @@ inline bool run_test(const Test& test)
 {
     progress.checks = progress.failures = 0;
     const Scope scope(test.name);
-    test.body();
+    try {
+        test.body();
+    } catch (const std::exception& error) {  // the tests behind it are to run
+        ++progress.failures;
+        print_with_context(error.what());
+    }
     const bool passed = progress.failures == 0 && progress.checks > 0;
     std::printf("%s %s (%ld checks, %ld failures)\n", passed ? "ok  " : "FAIL", test.name, progress.checks, progress.failures);
     std::fflush(stdout);

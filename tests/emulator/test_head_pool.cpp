@@ -1,4 +1,7 @@
 // The kernels of head_pool.cu, on the host or, compiled by nvcc, on a GPU.
+#include <stdexcept>
+#include <string>
+
 #include "cuda/launch.h"
 #include "cuda/ptx.cuh"
 #include "emulator/layer_cases.h"
@@ -108,6 +111,20 @@ TEST(an_empty_batch_launches_nothing)
     for (const auto& [type, packed_type] : type_pairs)
         cuda::head_pool(params, type, packed_type, nullptr, nullptr, nullptr, small_gpu, nullptr);
     CHECK(outputs_of(params) == 0);
+}
+
+TEST(more_pixels_than_kernels_count_are_refused)
+{
+    const HeadPoolParams params = at_size(head_of(8, 8), {1, 1 << 16, 1 << 15});
+    for (const auto& [type, packed_type] : type_pairs) {
+        std::string message;
+        try {
+            cuda::head_pool(params, type, packed_type, nullptr, nullptr, nullptr, small_gpu, nullptr);
+        } catch (const std::runtime_error& error) {
+            message = error.what();
+        }
+        CHECK_EQUAL(message, "an image has too many pixels to pool: 2147483648");
+    }
 }
 
 TEST(every_schedule_gives_the_same_bits)
