@@ -72,6 +72,11 @@ class Kernel:
         return self.count(LOCAL)
 
     @property
+    def arch_number(self) -> int:
+        """90 for sm_90 and sm_90a."""
+        return int(re.sub(r"\D", "", self.arch))
+
+    @property
     def is_sixteen_bit(self) -> bool:
         return SIXTEEN_BIT.search(self.name) is not None
 
@@ -98,6 +103,7 @@ class Expectation:
     mma: bool | None  # of 16-bit kernels; those of float32 have none, unless a name says TF32
     wide_loads: bool | None
     reason: str
+    least_arch: int = 80  # older ones have no code
 
 
 # The first that matches holds.
@@ -105,6 +111,9 @@ EXPECTATIONS = (
     Expectation(re.compile("^pack|^probe"), None, None, "packing runs once, on weights of any alignment"),
     Expectation(re.compile("^stem_scalar"), False, None, "takes what mma does not, of any strides"),
     Expectation(re.compile("^general|_scalar_"), False, True, "takes what mma does not, in float32"),
+    Expectation(
+        re.compile("^cluster_"), True, True, "as a fast kernel; clusters came with sm_90", least_arch=90
+    ),
     Expectation(re.compile(""), True, True, "a fast kernel multiplies by mma and loads 16 bytes at a time"),
 )
 TF32 = re.compile(r"tf32", re.I)
@@ -120,6 +129,8 @@ def misses(kernel: Kernel) -> Iterator[str]:
     mma, wide_loads = kernel.count(MATRIX), kernel.count(WIDE_LOAD)
     if kernel.spills:
         yield f"{kernel}: {kernel.spills} accesses of local memory: registers were spilled or indexed"
+    if kernel.arch_number < expected.least_arch:
+        return
     if kernel.is_sixteen_bit and expected.mma is not None and bool(mma) != expected.mma:
         yield f"{kernel}: {mma} mma: {expected.reason}"
     if not kernel.is_sixteen_bit and mma and not TF32.search(kernel.name):

@@ -56,11 +56,10 @@ function(add_mnv2_planted_races name source)
     endif()
 endfunction()
 
-# A program with kernels of its own, in which a fault is planted.
-function(add_mnv2_planted_fault name fault)
+# A program with kernels of its own, in which faults are planted. Of races, planted ones are another program's.
+function(add_mnv2_planted_faults name source)
     if(NOT MNV2_SANITIZE)
-        add_mnv2_test(${name} ${ARGN})
-        target_compile_definitions(${name} PRIVATE MNV2_PLANTED_FAULT=${fault})
+        add_mnv2_test(${name} ${source})
         target_compile_options(${name} PRIVATE -O1)
         target_link_libraries(${name} PRIVATE mnv2_emulator)
     endif()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+# Of an operator, and the dimension over which each of its tensors is mapped.
+Argument = Tensor | Sequence[Tensor] | None
+Dim = int | Sequence[int | None] | None
 
 
 def rule(op: Callable[..., Tensor], folds_first_input: bool) -> Callable[..., tuple[Tensor, int]]:
@@ -15,10 +19,8 @@ def rule(op: Callable[..., Tensor], folds_first_input: bool) -> Callable[..., tu
     ``folds_first_input`` says that op's first argument is (N, C, H, W) and the result's first dimension is N.
     """
 
-    def batched(
-        info: Any, in_dims: tuple[int | None, ...], *args: Tensor | None, **options: Any
-    ) -> tuple[Tensor, int]:
-        others_are_shared = all(dim is None for dim in in_dims[1:])
+    def batched(info: Any, in_dims: tuple[Dim, ...], *args: Argument, **options: Any) -> tuple[Tensor, int]:
+        others_are_shared = all(map(_is_shared, in_dims[1:]))
         if folds_first_input and others_are_shared:
             return _fold(op, in_dims[0], *args, **options), 0
         results = [op(*_select(args, in_dims, index), **options) for index in range(info.batch_size)]
@@ -27,12 +29,20 @@ def rule(op: Callable[..., Tensor], folds_first_input: bool) -> Callable[..., tu
     return batched
 
 
-def _fold(op: Callable[..., Tensor], dim: int, x: Tensor, *others: Tensor | None, **options: Any) -> Tensor:
+def _fold(op: Callable[..., Tensor], dim: int, x: Tensor, *others: Argument, **options: Any) -> Tensor:
     x = x.movedim(dim, 0)
     return op(x.flatten(0, 1), *others, **options).unflatten(0, x.shape[:2])
 
 
-def _select(
-    args: tuple[Tensor | None, ...], in_dims: tuple[int | None, ...], index: int
-) -> list[Tensor | None]:
-    return [arg if dim is None else arg.select(dim, index) for arg, dim in zip(args, in_dims, strict=True)]
+def _is_shared(dim: Dim) -> bool:
+    return all(map(_is_shared, dim)) if isinstance(dim, Sequence) else dim is None
+
+
+def _select(args: Sequence[Argument], in_dims: Sequence[Dim], index: int) -> list[Argument]:
+    return [_at(arg, dim, index) for arg, dim in zip(args, in_dims, strict=True)]
+
+
+def _at(arg: Argument, dim: Dim, index: int) -> Argument:
+    if isinstance(dim, Sequence):
+        return _select(arg, dim, index)
+    return arg if dim is None else arg.select(dim, index)

@@ -13,7 +13,8 @@ from .fusion import NOT_SAVED
 class DeployedMobileNetV2(nn.Module):
     """What ``FusedMobileNetV2.deploy()`` returns: operators and their packed weights, not to train or save.
 
-    ``network`` is mnv2::network, on a GPU an operator for each layer, maybe in CUDA graphs.
+    ``network`` is one operator, mnv2::network or where CUDA kernels serve mnv2::network_layers, maybe in CUDA
+    graphs; on other GPUs an operator for each layer.
     ``classifier`` is a copy of one that no kernel computes, else Identity: the network gives the logits.
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. ``train()``,

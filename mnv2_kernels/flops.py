@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .packed_network import layer_shapes
+from . import layer_description, packed_network
 from .shapes import SYMMETRIC_PADDING, BlockShape, ClassifierShape, HeadShape, StemShape
 
 COUNTER_MODULE = "torch.utils.flop_counter"
@@ -103,7 +103,11 @@ def linear_packed(x: Shape, packed: Shape, *, in_features: int, out_features: in
 
 def network(x: Tensor, packed: Tensor, **_: Any) -> int:
     """Reads the layers from the packed network itself, whose shape does not tell them."""
-    return 2 * sum(layer.macs for layer in layer_shapes(packed, x))
+    return 2 * sum(layer.macs for layer in packed_network.layer_shapes(packed, x))
+
+
+def network_layers(x: Shape, packed: Sequence[Shape], *, layers: str, **_: Any) -> int:
+    return 2 * sum(layer.macs for layer in layer_description.layer_shapes(layers, x))
 
 
 FORMULAS: tuple[Callable[..., int], ...] = (
@@ -115,6 +119,7 @@ FORMULAS: tuple[Callable[..., int], ...] = (
     head_pool_packed,
     linear,
     linear_packed,
+    network_layers,
 )
 
 

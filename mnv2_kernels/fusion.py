@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
@@ -25,14 +26,23 @@ NOT_SAVED = (
 )
 
 
+@contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """For packing: packed weights outlive an inference mode that happens to be on."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 @dataclass
 class Fusion:
     """An operator in place of layers.
 
-    ``weights`` gives what ``pack`` takes; ``same_stride`` is the stride of a SAME-padded convolution, whose
-    padding depends on the input's size; ``pack_options`` are those of ``pack`` alone.
+    ``kind`` is one of layer_description.SHAPES; ``weights`` gives what ``pack`` takes; ``same_stride`` is the
+    stride of a SAME-padded convolution, whose padding depends on the input's size; ``pack_options`` are those
+    of ``pack`` alone.
     """
 
+    kind: str
     pack: Operator
     run: Operator
     weights: Callable[[], Weights]
@@ -46,8 +56,7 @@ class Fusion:
         return self.pack(*self.weights(), **self.options, **self.pack_options)
 
     def operator(self) -> PackedOperator:
-        # Packed weights outlive an inference mode that happens to be on.
-        with torch.inference_mode(False), torch.no_grad():
+        with outside_inference_mode():
             packed = self.packed_weights()
         return PackedOperator(self.run, packed, {**self.channels, **self.options}, self.same_stride)
 
@@ -82,6 +91,32 @@ class PackedOperator(nn.Module):
         return f"{self.run}, {options}"
 
 
+class PackedLayers(nn.Module):
+    """An operator of many layers and the packed weights of each: mnv2::network_layers.
+
+    ``layers`` describes them, see layer_description.py.
+    """
+
+    def __init__(self, run: Operator, packed: Sequence[Tensor], layers: str) -> None:
+        super().__init__()
+        self.run = run
+        self.layers = layers
+        for index, weights in enumerate(packed):
+            self.register_buffer(f"packed_{index}", weights, persistent=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedLayers:
+        return PackedLayers(self.run, [weights.clone() for weights in self.buffers()], self.layers)
+
+    def __getstate__(self) -> NoReturn:
+        raise RuntimeError(NOT_SAVED)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x, list(self._buffers.values()), layers=self.layers)
+
+    def extra_repr(self) -> str:
+        return f"{self.run}, {self.layers}"
+
+
 def block_fusion(
     expand: Layer | None,
     depthwise: Layer,
@@ -108,6 +143,7 @@ def block_fusion(
         "expand": expand is not None,
     }
     return Fusion(
+        kind="block",
         pack=torch.ops.mnv2.pack_block.default,
         run=torch.ops.mnv2.fused_block_packed.default,
         weights=partial(_weights, expand, depthwise, project),
@@ -123,6 +159,7 @@ def stem_fusion(layer: Layer) -> Fusion:
     layer.check(KERNEL_SIZE)
     window, same_stride = _window(layer)
     return Fusion(
+        kind="stem",
         pack=torch.ops.mnv2.pack_stem.default,
         run=torch.ops.mnv2.stem_packed.default,
         weights=partial(_weights, layer),
@@ -136,6 +173,7 @@ def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion
     """A 1x1 convolution, norm, activation and pool as mnv2::head_pool; NotFusable for anything else."""
     layer.check(kernel_size=1)
     return Fusion(
+        kind="head_pool",
         pack=torch.ops.mnv2.pack_head_pool.default,
         run=torch.ops.mnv2.head_pool_packed.default,
         weights=partial(_weights, layer),
@@ -151,27 +189,13 @@ def linear_fusion(linear: nn.Linear) -> Fusion:
         raise NotFusable(f"weights are {linear.weight.dtype}, and the kernels compute in float32")
     out_features, in_features = linear.weight.shape
     return Fusion(
+        kind="linear",
         pack=torch.ops.mnv2.pack_linear.default,
         run=torch.ops.mnv2.linear_packed.default,
         weights=lambda: (linear.weight.detach(), None if linear.bias is None else linear.bias.detach()),
         channels={"in_features": in_features, "out_features": out_features},
         options={},
     )
-
-
-def network_operator(operators: Sequence[PackedOperator]) -> PackedOperator:
-    """The operators of a stem, blocks, a head and possibly a linear layer as mnv2::network."""
-    first, last = operators[0].options, operators[-1].options
-    with torch.inference_mode(False), torch.no_grad():
-        packed = torch.ops.mnv2.pack_network(
-            [operator.packed for operator in operators],
-            same_padding=[operator.same_stride is not None for operator in operators],
-        )
-    channels = {
-        "in_channels": first["in_channels"],
-        "out_channels": last["out_features" if "out_features" in last else "out_channels"],
-    }
-    return PackedOperator(torch.ops.mnv2.network.default, packed, channels, None)
 
 
 def _window(layer: Layer) -> tuple[dict[str, Any], int | None]:

@@ -26,8 +26,10 @@ CUDA_LIBRARY = Path(__file__).with_name("libmnv2_cuda.so")
 # Of torch; AMD's GPUs are "cuda", too.
 DEVICES = ("cuda", "xpu")
 
-# An operator of the CPU alone: its packed layers are read on the host, and its gain is in calls.
+# Operators of the CPU alone, whose packed layers are read on the host,
 CPU_ONLY = ("pack_network", "network", "network_seconds")
+# and of libmnv2_cuda alone, which does the same from a description; elsewhere it would gain little.
+CUDA_ONLY = ("network_layers", "pack_stem_block")
 
 
 def register(library: Library, operators: tuple[str, ...]) -> None:
@@ -38,8 +40,12 @@ def register(library: Library, operators: tuple[str, ...]) -> None:
         else:
             for name in operators:
                 library.impl(name, _kernel(name, device), device.upper())
+            for name in CUDA_ONLY:
+                library.impl(name, _refusal(name), device.upper())
         for name in CPU_ONLY:
             library.impl(name, _refusal(name), device.upper())
+    for name in CUDA_ONLY:
+        library.impl(name, _refusal(name), "CPU")
 
 
 def has_cuda_kernels() -> bool:
@@ -150,10 +156,13 @@ def _kernel(name: str, device_type: str) -> Callable[..., Tensor]:
 
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
+    where = "on cpu" if name in CPU_ONLY else "by CUDA kernels on NVIDIA's GPUs"
+
     def refuse(*arguments: Any, **options: Any) -> NoReturn:
         raise RuntimeError(
-            f"mnv2::{name}: runs on cpu alone; on a GPU FusedMobileNetV2 and what its deploy() returns "
-            "run an operator a layer, which a CUDA graph can capture"
+            f"mnv2::{name}: runs {where} alone; FusedMobileNetV2 and what its deploy() returns call "
+            "mnv2::network on cpu, mnv2::network_layers where CUDA kernels serve, else an operator a layer, "
+            "which a CUDA graph can capture"
         )
 
     return refuse

@@ -126,10 +126,11 @@ def _op_backends(name: str, isa: str) -> OpBackends:
     def registered(dispatch_key: str) -> bool:
         return torch._C._dispatch_has_kernel_for_dispatch_key(name, dispatch_key)
 
-    backend = gpu.backend()
-    runs = backend == "cuda" or _has_triton()
-    on_gpu = runs and registered("CUDA") and name.removeprefix(NAMESPACE) not in gpu.CPU_ONLY
-    return OpBackends(name, isa if registered("CPU") else None, backend if on_gpu else None)
+    operator, backend = name.removeprefix(NAMESPACE), gpu.backend()
+    on_cpu = registered("CPU") and operator not in gpu.CUDA_ONLY
+    serves = operator not in gpu.CUDA_ONLY and _has_triton() if backend == "triton" else True
+    on_gpu = serves and registered("CUDA") and operator not in gpu.CPU_ONLY
+    return OpBackends(name, isa if on_cpu else None, backend if on_gpu else None)
 
 
 def _has_triton() -> bool:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, fx, nn
 
 from .cuda_graphs import GraphedNetwork
 from .deployed import DeployedMobileNetV2
-from .fusion import Fusion, PackedOperator, block_fusion, network_operator
+from .fusion import Fusion, PackedLayers, PackedOperator, block_fusion
 from .inference import is_traced, wants_gradient
+from .joining import joined
 from .layers import ConvNormActivation, SamePaddedConv2d, is_batch_norm, read_block
 from .packed import Packed, PackedCache
 from .pair_product import PairProduct, check_pair_product
@@ -254,16 +256,17 @@ class FusedMobileNetV2(nn.Module):
             raise RuntimeError(
                 f"deploy: features end with {type(head).__name__} instead of the last convolution"
             )
-        operators = [unit.fusion().operator() for unit in self.features]
+        units = [*self.features]
         classifier: nn.Module | None = self.classifier
         if isinstance(classifier, FusedClassifier) and classifier.fusion_obstacle() is None:
-            operators.append(classifier.fusion().operator())
+            units.append(classifier)
             classifier = None
-        network = _joined(operators)
+        fusions, device = [unit.fusion() for unit in units], _device(units)
+        network = joined(fusions, device) or nn.Sequential(*(fusion.operator() for fusion in fusions))
         if cuda_graphs:
-            device = operators[0].packed.device
-            if device.type != "cuda":
-                raise RuntimeError(f"deploy: expected parameters on cuda for cuda_graphs, got {device}")
+            if device is None or device.type != "cuda":
+                found = "several devices" if device is None else device
+                raise RuntimeError(f"deploy: expected parameters on cuda for cuda_graphs, got {found}")
             network = GraphedNetwork(network)
         return DeployedMobileNetV2(network, classifier)
 
@@ -296,35 +299,25 @@ def _needs_module_calls(x: Tensor) -> bool:
     )
 
 
-def _pack_network(model: FusedMobileNetV2) -> PackedOperator | None:
-    if not _is_own_operator(model.classifier):
+def _pack_network(model: FusedMobileNetV2) -> PackedOperator | PackedLayers | None:
+    return _pack_units([*model.features, model.classifier])
+
+
+def _pack_features(features: nn.Sequential) -> PackedOperator | PackedLayers | None:
+    return _pack_units([*features])
+
+
+def _pack_units(units: list[nn.Module]) -> PackedOperator | PackedLayers | None:
+    """One operator for all; None where there is none or modules have to be called."""
+    if not all(map(_is_own_operator, units)):
         return None
-    return _pack_units([*model.features], [model.classifier])
+    return joined([unit.fusion() for unit in units], _device(units))
 
 
-def _pack_features(features: nn.Sequential) -> PackedOperator | None:
-    return _pack_units([*features], [])
-
-
-def _pack_units(features: list[nn.Module], classifier: list[nn.Module]) -> PackedOperator | None:
-    """One operator for a chain that ends with the head and its pool; None where modules have to be called."""
-    kinds = [type(unit) for unit in features]
-    body = kinds[1:-1] if kinds[:1] == [FusedStem] else kinds[:-1]
-    is_chain = kinds[-1:] == [FusedHead] and set(body) <= {FusedInvertedResidual}
-    if not (is_chain and all(map(_is_own_operator, features)) and _is_on_cpu(features)):
-        return None
-    return network_operator([unit.fusion().operator() for unit in (*features, *classifier)])
-
-
-def _joined(operators: list[PackedOperator]) -> nn.Module:
-    """All of them in one call, by mnv2::network where that is: on the CPU."""
-    if all(operator.packed.is_cpu for operator in operators):
-        return network_operator(operators)
-    return nn.Sequential(*operators)
-
-
-def _is_on_cpu(units: list[nn.Module]) -> bool:
-    return all(parameter.is_cpu for unit in units for parameter in unit.parameters())
+def _device(units: list[nn.Module]) -> torch.device | None:
+    """Where all their parameters are; None where they are on several devices."""
+    devices = {parameter.device for unit in units for parameter in unit.parameters()}
+    return devices.pop() if len(devices) == 1 else None
 
 
 def _is_own_operator(unit: nn.Module) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.library import Library, register_autograd, register_fake, register_vmap
 
 from . import _native, batching, compile_cache, flops, gpu
+from .layer_description import result_channels
 from .shapes import SYMMETRIC_PADDING, output_size
 
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
@@ -25,7 +26,8 @@ UNPACKED_OPS = ("fused_block", "stem", "head_pool", "linear")
 PACKED_OPS = tuple(f"{name}_packed" for name in UNPACKED_OPS)
 PACKERS = ("pack_block", "pack_stem", "pack_head_pool", "pack_linear")
 
-# A whole network. Its packer copies packed layers; network_seconds is for profiles alone.
+# A whole network on the CPU; on NVIDIA's GPUs see gpu.CUDA_ONLY. Its packer copies packed layers;
+# network_seconds is for profiles alone.
 NETWORK_OPS = ("network", "pack_network", "network_seconds")
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
@@ -72,7 +74,7 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _weights_dtype(*weights: Tensor | None) -> str:
+def weights_dtype(*weights: Tensor | None) -> str:
     """The name of the 16-bit dtype that the weights have in common, else float32: their arithmetic."""
     dtypes = {weight.dtype for weight in weights if weight is not None}
     return dtype_name(dtypes.pop()) if dtypes in ({torch.float16}, {torch.bfloat16}) else "float32"
@@ -116,7 +118,7 @@ def _pack_block_fake(
     out_channels, expanded_channels = (int(size) for size in project_weight.shape[:2])
     in_channels = expanded_channels if expand_weight is None else int(expand_weight.shape[1])
     expand = expand_weight is not None
-    weights = _weights_dtype(expand_weight, depthwise_weight, project_weight)
+    weights = weights_dtype(expand_weight, depthwise_weight, project_weight)
     if _weights_on_gpu(project_weight):
         channels = (in_channels, expanded_channels, out_channels)
         device = project_weight.device.type
@@ -159,7 +161,7 @@ def _pack_stem_fake(
     weight: Tensor, scale: Tensor | None, bias: Tensor | None, *, activation: str = "relu6", **options: Any
 ) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
-    weights = _weights_dtype(weight)
+    weights = weights_dtype(weight)
     if _weights_on_gpu(weight):
         channels = (in_channels, out_channels)
         size = gpu.packed_stem_bytes(weight.device.type, *channels, weights, activation, **options)
@@ -193,7 +195,7 @@ def _pack_head_pool_fake(
     pair_product: str = "",
 ) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
-    weights = _weights_dtype(weight)
+    weights = weights_dtype(weight)
     if _weights_on_gpu(weight):
         channels = (in_channels, out_channels)
         return _packed(weight, gpu.packed_head_pool_bytes(weight.device.type, *channels, weights, activation))
@@ -212,7 +214,7 @@ def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _pack_linear_fake(weight: Tensor, bias: Tensor | None) -> Tensor:
     out_features, in_features = (int(size) for size in weight.shape)
-    weights = _weights_dtype(weight)
+    weights = weights_dtype(weight)
     if _weights_on_gpu(weight):
         return _packed(
             weight, gpu.packed_linear_bytes(weight.device.type, in_features, out_features, weights)
@@ -232,6 +234,27 @@ def _network_fake(x: Tensor, packed: Tensor, *, in_channels: int, out_channels: 
     return x.new_empty((x.shape[0], out_channels))
 
 
+def _network_layers_fake(x: Tensor, packed: Sequence[Tensor], *, layers: str) -> Tensor:
+    return x.new_empty((x.shape[0], result_channels(layers)))
+
+
+def _pack_stem_block_fake(
+    stem_weight: Tensor,
+    stem_scale: Tensor | None,
+    stem_bias: Tensor | None,
+    depthwise_weight: Tensor,
+    depthwise_scale: Tensor | None,
+    depthwise_bias: Tensor | None,
+    project_weight: Tensor,
+    project_scale: Tensor | None,
+    project_bias: Tensor | None,
+    *,
+    layers: str,
+) -> Tensor:
+    weights = weights_dtype(stem_weight, depthwise_weight, project_weight)
+    return _packed(stem_weight, torch.ops.mnv2.cuda_stem_block_bytes(layers, dtype=weights))
+
+
 _FAKES: dict[str, Callable[..., Tensor]] = {
     "fused_block": _fused_block_fake,
     "pack_block": _pack_block_fake,
@@ -247,6 +270,8 @@ _FAKES: dict[str, Callable[..., Tensor]] = {
     "linear_packed": _linear_packed_fake,
     "pack_network": _pack_network_fake,
     "network": _network_fake,
+    "network_layers": _network_layers_fake,
+    "pack_stem_block": _pack_stem_block_fake,
 }
 
 
@@ -267,7 +292,7 @@ def _refuse_backward(op: str) -> Callable[..., None]:
 def _autocast(op: torch._ops.OpOverload, device: str) -> Callable[..., Tensor]:
     """x in autocast's dtype, as a convolution gets it, but weights at full precision, as computed with."""
 
-    def kernel(x: Tensor, *others: Tensor | None, **options: Any) -> Tensor:
+    def kernel(x: Tensor, *others: Tensor | Sequence[Tensor] | None, **options: Any) -> Tensor:
         if x.is_floating_point() and x.dtype != torch.float64:
             x = x.to(torch.get_autocast_dtype(device))
         widened = [other.float() if _is_half(other) else other for other in others]
@@ -277,8 +302,8 @@ def _autocast(op: torch._ops.OpOverload, device: str) -> Callable[..., Tensor]:
     return kernel
 
 
-def _is_half(tensor: Tensor | None) -> bool:
-    return tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16)
+def _is_half(argument: Tensor | Sequence[Tensor] | None) -> bool:
+    return isinstance(argument, Tensor) and argument.dtype in (torch.float16, torch.bfloat16)
 
 
 def _register() -> Library:
@@ -289,8 +314,8 @@ def _register() -> Library:
         register_fake(op, fake)
         register_autograd(op, _refuse_backward(name))
         if name != "pack_network":
-            register_vmap(op, batching.rule(op, folds_first_input=name not in PACKERS))
-    for name in (*UNPACKED_OPS, *PACKED_OPS, "network"):
+            register_vmap(op, batching.rule(op, folds_first_input=not name.startswith("pack_")))
+    for name in (*UNPACKED_OPS, *PACKED_OPS, "network", "network_layers"):
         op = getattr(torch.ops.mnv2, name).default
         for device in AUTOCAST_DEVICES:
             library.impl(name, _autocast(op, device), f"Autocast{device.upper()}")

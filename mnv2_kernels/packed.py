@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .fusion import PackedOperator
+from .fusion import PackedLayers, PackedOperator
 from .inference import run_without_backward
 from .snapshot import Snapshot, can_watch, floating_tensors
 
 # Packs a module's weights for the operator that computes it; None where there is none.
-Packer = Callable[[Any], PackedOperator | None]
+Packer = Callable[[Any], PackedOperator | PackedLayers | None]
 
 
 class Packed(NamedTuple):
     """An operator in place of a module (None: there is none), and the tensors that its weights come from."""
 
-    operator: PackedOperator | None
+    operator: PackedOperator | PackedLayers | None
     sources: tuple[Tensor, ...]
 
     def run(self, x: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         namespace, _, name = func.name().partition("::")
-        if namespace == "mnv2":
+        if namespace in ("mnv2", "mnv2_emulated"):
             self._names.append(name)
         return func(*args, **(kwargs or {}))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import arm_instructions
 import pytest
@@ -87,10 +87,14 @@ def test_a_run_that_fails_is_an_error() -> None:
 
 
 @on_arm
-def test_the_command() -> None:
-    command = [sys.executable, arm_instructions.__file__, "--first", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    *_, block, total = [line.split() for line in done.stdout.splitlines() if line.strip()]
-    assert block[:4] == ["112x112", "32-16", "s1", "1"]
-    assert total == ["sum", *block[4:]]
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a network that has one block twice."""
+    network = SimpleNamespace(blocks=(BLOCK, BLOCK))
+    monkeypatch.setattr(arm_instructions.shapes, "mobilenet_v2", lambda: network)
+    arm_instructions.main(DEFAULT_L2, BUILD, None)
+    *_, block, total = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert block[:4] == ["5x3", "8-16-8", "s1", "2"]
+    assert total[0] == "sum"
+    for once, both in zip(block[4:7], total[1:4], strict=True):
+        assert float(both) == pytest.approx(2 * float(once), abs=0.002)
+    assert total[4] == block[7]

@@ -1,7 +1,4 @@
-"""The operators of libmnv2_cuda: on a GPU where there is one, else with their kernels in the emulator.
-
-In the emulator they are ``torch.ops.mnv2_emulated``, for tensors on the CPU.
-"""
+"""The operators of libmnv2_cuda for layers: on a GPU where there is one, else in the emulator."""
 
 from __future__ import annotations
 
@@ -14,29 +11,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cases import DTYPES, LAYOUTS, Case, Shape, make_case, measured_case, network_blocks, shape_id
-from conftest import RELEASE
+from cuda_operators import DEVICE, ON_GPU, OPS, needs_cuda_library, needs_gpu, to_device
 from models import CLASSES, eager, small
 from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
 from tolerances import assert_accurate, max_error
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from mnv2_kernels import gpu
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
 from mnv2_kernels.ops import PACKED_OPS, PACKERS, UNPACKED_OPS, dtype_name
 from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
-
-EMULATED = RELEASE / "libmnv2_emulated.so"
-ON_GPU = torch.cuda.is_available() and gpu.SELECTED == "cuda" and gpu.has_cuda_kernels()
-DEVICE = "cuda" if ON_GPU else "cpu"
-
-if ON_GPU:
-    OPS = torch.ops.mnv2
-elif EMULATED.exists():
-    torch.ops.load_library(EMULATED)
-    OPS = torch.ops.mnv2_emulated
-else:
-    pytest.skip("needs a GPU, or a build with MNV2_BUILD_TESTS=ON", allow_module_level=True)
 
 # Gives stages of 16, 8, 4, 2 and 1 pixels.
 RESOLUTION = 32
@@ -52,10 +36,6 @@ EVERY_OPERATOR = (*BLOCK_SHAPES, STEM_SHAPE, HEAD_SHAPE)
 
 every_shape = pytest.mark.parametrize("shape", EVERY_OPERATOR, ids=shape_id)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-
-
-def to_device(tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.to(DEVICE) for tensor in tensors]
 
 
 def run(case: Case, x: Tensor | None = None) -> Tensor:
@@ -261,9 +241,7 @@ def test_cuda_weights_packed_for_others_are_refused(case: Case) -> None:
         run_packed(case, shifted)
 
 
-@pytest.mark.skipif(
-    gpu.SELECTED != "cuda" or not gpu.has_cuda_kernels(), reason="this build has no CUDA kernels"
-)
+@needs_cuda_library
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=dtype_name)
 def test_cuda_fakes_are_as_long_as_what_is_packed(dtype: torch.dtype) -> None:
     for case in (BLOCK, DIRECT, STEM, HEAD):
@@ -322,7 +300,7 @@ def test_cuda_has_every_operator_of_a_layer(name: str) -> None:
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"{library}::{name}", key)
 
 
-# --- a network, layer by layer ---
+# --- a network, layer by layer; in one call: test_cuda_network.py ---
 
 
 @every_dtype
@@ -344,8 +322,6 @@ def test_cuda_a_network_of_its_operators(dtype: torch.dtype) -> None:
 
 
 # --- torch's streams, devices and graphs ---
-
-needs_gpu = pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
 
 
 @needs_gpu

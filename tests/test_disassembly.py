@@ -55,6 +55,18 @@ def test_avx512_broadcasts_within_the_multiply_add(vectors, is_long):
 
 
 @pytest.mark.parametrize("is_long", [False, True])
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_two_depths_take_a_broadcast_from_memory_and_nothing_else(vectors, is_long):
+    per_two_depths, loops = multiply_add_loops("avx512", vectors, is_long, "two_depth_tiles")
+    for loop in loops:
+        broadcasts = [instruction for instruction in loop if instruction.name == "vbroadcastsd"]
+        assert len(broadcasts) * vectors == multiply_adds(loop)
+        assert multiply_adds(loop) % per_two_depths == 0
+        assert all("(" in instruction.operands for instruction in broadcasts)
+        assert not [instruction for instruction in loop if instruction.is_spill]
+
+
+@pytest.mark.parametrize("is_long", [False, True])
 @pytest.mark.parametrize("vectors", [1, 2])
 def test_the_pair_product_s_loop_is_arithmetic_on_memory(vectors, is_long):
     per_depth, loops = multiply_add_loops("avx512", vectors, is_long, "pair_tiles")

@@ -367,9 +367,11 @@ def test_gpu_check_prints_a_short_table():
         "traffic": [{"block": "56x56", "ratio": 1.25}],
     }
     rows["network"][3]["obstacle"] = "wrong"
+    rows["network"][1]["us_call"] = 1600.0
     network, blocks = summary.text(rows).split("\n\n")
-    assert [line.split()[0] for line in network.splitlines()[2:]] == ["eager", "fused"]
+    assert [line.split()[0] for line in network.splitlines()[2:]] == ["eager", "fused", "fused,"]
     assert network.splitlines()[3].split() == ["fused", "640", "(12.5)", "failed"]
+    assert network.splitlines()[4].split() == ["fused,", "calls", "1600", "(0.6)"]
     assert blocks.splitlines()[1].split() == ["56x56", "6.500", "1.25"]
     assert blocks.splitlines()[2].split() == ["7x7", "failed"]
     assert summary.text({}) == ""
@@ -394,6 +396,9 @@ def no_graphs(monkeypatch):
     monkeypatch.setattr(replay, "capture", lambda function, inputs: function(inputs[-1]))
     monkeypatch.setattr(
         replay, "replay_times", lambda graphs, runs: {name: [1.0, 2.0, 4.0] for name in graphs}
+    )
+    monkeypatch.setattr(
+        replay, "call_times", lambda functions, inputs: {name: [3.0, 5.0, 9.0] for name in functions}
     )
 
 
@@ -424,6 +429,7 @@ def test_gpu_check_verifies_each_engine_before_it_is_timed(no_graphs):
     timed = [row for row in rows if "us" in row]
     assert {row["variant"] for row in timed} == set(quick)
     assert all(row["us"] == 2.0 and row["us_image"] == 1.0 and row["images_per_s"] == 10**6 for row in timed)
+    assert all(row["us_call"] == 5.0 for row in timed)
 
 
 def test_gpu_check_times_every_block_of_the_network(no_graphs):

@@ -48,7 +48,8 @@ class TestSassOfTheLibrary:
         assert {kernel.arch for kernel in kernels} == archs
         names = {arch: sorted(kernel.name for kernel in kernels if kernel.arch == arch) for arch in archs}
         assert len({tuple(each) for each in names.values()}) == 1
-        assert any("register_block_kernel<" in kernel.name for kernel in kernels)
+        for written in ("register_block_kernel<", "cluster_block_kernel<"):
+            assert any(written in kernel.name for kernel in kernels)
         assert all(kernel.registers and kernel.count(re.compile("EXIT")) for kernel in kernels)
 
     def test_no_kernel_accesses_local_memory(self, kernels):
@@ -142,8 +143,10 @@ def test_sass_names_are_short(demangled, expected):
         kernel("pack_words_kernel<Words<__half>>", IMAD=4, LDG__E=2),
         kernel("general_block_kernel<__half>", FFMA=4, LDGSTS__E__128=2),
         kernel("stem_scalar_kernel<__half, 2>", FFMA=4, LDG__E__U16=2),
+        kernel("cluster_block_kernel<__half, 1>", HMMA__16816=8, LDGSTS__E__128=2),
+        replace(kernel("cluster_block_kernel<__half, 1>", EXIT=1), arch="sm_80"),
     ],
-    ids=lambda kernel: kernel.name,
+    ids=lambda kernel: str(kernel),
 )
 def test_sass_finds_nothing_wrong_with_a_kernel_as_meant(right):
     assert not list(misses(right))
@@ -154,6 +157,7 @@ def test_sass_finds_nothing_wrong_with_a_kernel_as_meant(right):
     [
         (replace(FAST, opcodes={**FAST.opcodes, "STL.64": 3}), "3 accesses of local memory"),
         (replace(FAST, opcodes={"LDGSTS.E.128": 1}), "0 mma: a fast kernel"),
+        (kernel("cluster_block_kernel<__half, 1>", LDGSTS__E__128=1), "0 mma: as a fast kernel"),
         (replace(FAST, name="tile_block_kernel<float, 96>"), "8 mma: float32 is exact"),
         (replace(FAST, name="head_pool_scalar_kernel<__half, 4>"), "8 mma: takes what mma does not"),
         (replace(FAST, opcodes={"HMMA": 1, "LDG.E.64": 9}), "0 global loads of 16 bytes"),

@@ -16,6 +16,10 @@ struct Case {
     bool has_expand = true;
 };
 
+// MobileNetV2 1.0's of 14x14 and 7x7, which tile_block and cluster_block serve.
+constexpr Case late_blocks[] = {{64, 384, 64, 14, 1},  {64, 384, 96, 14, 1},  {96, 576, 96, 14, 1},
+                                {96, 576, 160, 14, 2}, {160, 960, 160, 7, 1}, {160, 960, 320, 7, 1}};
+
 // The entry points of one kernel.
 struct Kernel {
     decltype(&cuda::register_block_bytes) bytes;
@@ -61,11 +65,14 @@ inline void time_case(const Kernel& kernel, const Case& block, int64_t batch, co
 }
 
 // What a timing program's main() returns.
-inline int time_cases(const Kernel& kernel, std::span<const Case> cases)
+inline int time_cases(const Kernel& kernel, std::span<const Case> cases, std::span<const int64_t> batches = usual_batches,
+                      int32_t least_capability = 0)
 {
-    return time_batches([&](int64_t batch, const cuda::Gpu& gpu, cudaStream_t stream) {
-        for (const Case& block : cases) time_case(kernel, block, batch, gpu, stream);
-    });
+    return time_batches(
+        [&](int64_t batch, const cuda::Gpu& gpu, cudaStream_t stream) {
+            for (const Case& block : cases) time_case(kernel, block, batch, gpu, stream);
+        },
+        batches, least_capability);
 }
 
 }  // namespace mnv2::bench

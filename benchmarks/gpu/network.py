@@ -1,9 +1,10 @@
 """Times the network on a GPU by every engine, each verified first: a line of JSON for each, as it comes.
 
-    python benchmarks/gpu/network.py [fused] [eager] [channels_last] [max-autotune]
+    python benchmarks/gpu/network.py [fused] [layers] [eager] [channels_last] [max-autotune]
 
-The first three by default; torch.compile with max-autotune takes minutes to compile. Fused is by the backend
-of MNV2_GPU_BACKEND. Float32 is exact for all: TF32 is off.
+All but the last by default; torch.compile with max-autotune takes minutes to compile. Fused is by the backend
+of MNV2_GPU_BACKEND, layers the same with an operator for each layer. Times are those of CUDA graphs, us_call
+of plain calls. Float32 is exact for all: TF32 is off.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from statistics import median
 from typing import Any
 
 import replay
 import torch
 import typer
+from torch import nn
 
 from mnv2_kernels import gpu
 from mnv2_kernels.bench import peers
@@ -34,19 +37,25 @@ VERIFIED_IMAGES = 8  # of a batch
 Make = Callable[[Subject, Setting], Function]
 
 
+def layers(subject: Subject, setting: Setting) -> Function:
+    model = peers.fused(subject, setting)
+    return nn.Sequential(*(unit.fusion().operator() for unit in (*model.features, model.classifier)))
+
+
 ENGINES: dict[str, Make] = {
     "fused": peers.fused,
+    "layers": layers,
     "eager": peers.eager,
     "channels_last": peers.eager_channels_last,
     # Without graphs of its own, as all are captured here.
     "max-autotune": partial(peers.torch_compile, mode="max-autotune-no-cudagraphs"),
 }
-QUICK = ("fused", "eager", "channels_last")
+QUICK = ("fused", "layers", "eager", "channels_last")
 
 
 def title(engine: str) -> str:
-    """With the backend of the one that has several."""
-    return f"fused, {gpu.backend()}" if engine == "fused" else engine
+    """With the backend of those that have several."""
+    return f"{engine}, {gpu.backend()}" if engine in ("fused", "layers") else engine
 
 
 def measure(variants: dict[str, Make], subject: Subject, setting: Setting) -> Iterator[dict[str, Any]]:
@@ -56,20 +65,22 @@ def measure(variants: dict[str, Make], subject: Subject, setting: Setting) -> It
     exact = copy.deepcopy(subject.model).to(setting.device, torch.float64)
     expected = exact(x[:VERIFIED_IMAGES].double()).cpu()
     rows = {name: {"variant": name, "dtype": setting.dtype, "batch": setting.batch} for name in variants}
-    graphs = {}
+    graphs, functions = {}, {}
     for name, make in variants.items():
         row = rows[name]
         try:
             function = make(subject, setting)
             row["error"] = relative_error(function(x)[:VERIFIED_IMAGES], expected)
             if is_right(row["error"], setting.dtype):
-                graphs[name] = replay.capture(function, inputs)
+                graphs[name], functions[name] = replay.capture(function, inputs), function
             else:
                 row["obstacle"] = f"wrong: off by {row['error']:.2g} of the largest logit"
         except Exception as error:  # whatever an engine fails with
             row["obstacle"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     for name, times in replay.replay_times(graphs, len(inputs)).items():
         rows[name] |= {"runs": len(inputs), **replay.spread(times, setting.batch)}
+    for name, times in replay.call_times(functions, inputs).items():
+        rows[name]["us_call"] = round(median(times), 3)
     yield from rows.values()
 
 

@@ -1,8 +1,9 @@
-"""Times by replay of CUDA graphs over inputs that together exceed the second-level cache."""
+"""Times of runs over inputs that together exceed the second-level cache, by CUDA graphs or plain calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import quantiles
 
 import torch
@@ -12,6 +13,7 @@ WARM_UP_ROUNDS = 3
 ROUNDS = 12
 CACHES = 2  # that the inputs fill
 MOST_INPUTS = 256
+CALLS = 8  # a round, as eager takes milliseconds each
 
 
 def input_count(bytes_of_one: int, cache_bytes: int) -> int:
@@ -41,12 +43,30 @@ def capture(function: Callable[[Tensor], object], inputs: Sequence[Tensor]) -> t
 
 def replay_times(graphs: Mapping[str, torch.cuda.CUDAGraph], runs: int) -> dict[str, list[float]]:
     """Microseconds of one run of each graph's many, a graph after the other in every round."""
-    times: dict[str, list[float]] = {name: [] for name in graphs}
+    return _times({name: graph.replay for name, graph in graphs.items()}, runs)
+
+
+def call_times(
+    functions: Mapping[str, Callable[[Tensor], object]], inputs: Sequence[Tensor]
+) -> dict[str, list[float]]:
+    """Of calls one after the other, as users make them: the host's work counts where it takes longer."""
+
+    inputs = inputs[:CALLS]
+
+    def calls(function: Callable[[Tensor], object]) -> None:
+        for x in inputs:
+            function(x)
+
+    return _times({name: partial(calls, function) for name, function in functions.items()}, len(inputs))
+
+
+def _times(runs_of: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in runs_of}
     for _ in range(WARM_UP_ROUNDS + ROUNDS):
-        for name, graph in graphs.items():
+        for name, run in runs_of.items():
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
-            graph.replay()
+            run()
             end.record()
             end.synchronize()
             times[name].append(begin.elapsed_time(end) * 1e3 / runs)

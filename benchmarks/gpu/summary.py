@@ -35,7 +35,8 @@ def _tables(rows: Mapping[str, Sequence[Row]]) -> Iterator[Iterator[str]]:
 
 
 def _network(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each engine, a column for each setting."""
+    """A line for each engine by graphs, then by plain calls; a column for each setting."""
+    rows = [*rows, *map(_by_calls, (row for row in rows if "us_call" in row))]
     settings = sorted({(row["dtype"], row["batch"]) for row in rows})
     variants = dict.fromkeys(row["variant"] for row in rows)
     cells = {(row["variant"], row["dtype"], row["batch"]): _cell(row) for row in rows}
@@ -50,6 +51,11 @@ def _network(rows: Sequence[Row]) -> Iterator[str]:
         yield " ".join(
             (f"{variant:{width}}", *(f"{cells.get((variant, *setting), ''):>15}" for setting in settings))
         )
+
+
+def _by_calls(row: Row) -> Row:
+    us = row["us_call"]
+    return {**row, "variant": f"{row['variant']}, calls", "us": us, "images_per_s": row["batch"] * 1e6 / us}
 
 
 def _cell(row: Row) -> str:

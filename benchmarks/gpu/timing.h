@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -18,7 +19,7 @@
 
 namespace mnv2::bench {
 
-constexpr int64_t batches[] = {1, 8, 64, 256};
+constexpr int64_t usual_batches[] = {1, 8, 64, 256};
 constexpr int launches = 32;  // of one graph
 constexpr int rounds = 12;    // replays, the first of which warm up
 constexpr int warm_up_rounds = 3;
@@ -140,9 +141,10 @@ inline void require(bool has_kernel)
     if (!has_kernel) throw std::runtime_error("what is timed has no kernel");
 }
 
-// What a timing program's main() returns; time_batch(batch, gpu, stream) prints rows.
+// What a timing program's main() returns; time_batch(batch, gpu, stream) prints rows. GPUs of less capability than the kernel's
+// have nothing to time.
 template <class TimeBatch>
-int time_batches(const TimeBatch& time_batch)
+int time_batches(const TimeBatch& time_batch, std::span<const int64_t> batches = usual_batches, int32_t least_capability = 0)
 {
     std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // a program that is stopped has printed its rows
     try {
@@ -150,6 +152,10 @@ int time_batches(const TimeBatch& time_batch)
         check(cudaGetDeviceProperties(&properties, 0));
         const cuda::Gpu gpu{properties.multiProcessorCount, properties.major * 10 + properties.minor,
                             static_cast<int64_t>(properties.sharedMemPerBlockOptin)};
+        if (gpu.capability < least_capability) {
+            std::printf("%s has no such kernel\n", properties.name);
+            return EXIT_SUCCESS;
+        }
         cudaStream_t stream;
         check(cudaStreamCreate(&stream));
         std::printf("%s, float16\n| block | batch | us | us an image | GB/s |\n|---|---|---|---|---|\n", properties.name);

@@ -97,39 +97,23 @@ std::optional<LayerParams> layer_of(const PackedHeader& header)
     return std::nullopt;
 }
 
-constexpr const char* expected_layers = "an optional stem, blocks, a head and an optional linear layer";
-
-template <class Params>
-bool holds(const NetworkLayer& layer)
+std::string of_layer(size_t index, const std::string& text)
 {
-    return std::holds_alternative<Params>(layer.params);
+    return "layer " + std::to_string(index) + ": " + text;
 }
 
-// Why layers that are valid each by itself are no chain.
-std::string chain_mismatch(const std::vector<NetworkLayer>& layers)
+// Why layers that are valid each by itself are no chain; empty where they are one.
+std::string chain_text(const std::vector<NetworkLayer>& layers)
 {
-    const auto head = std::find_if(layers.begin(), layers.end(), holds<HeadPoolParams>);
-    if (head == layers.end()) return std::string("expected ") + expected_layers + ", got no head";
-    const int64_t head_index = head - layers.begin(), count = static_cast<int64_t>(layers.size());
-    for (int64_t index = 0; index < count; ++index) {
-        const NetworkLayer& layer = layers[index];
-        const auto expected = [&](const std::string& text) { return "layer " + std::to_string(index) + ": expected " + text; };
-        const bool in_place = holds<StemParams>(layer)               ? index == 0
-                              : holds<InvertedResidualParams>(layer) ? index < head_index
-                              : holds<HeadPoolParams>(layer)         ? index == head_index
-                                                                     : index == head_index + 1;
-        if (!in_place) return expected(expected_layers) + ", got " + describe(read_header(layer.packed));
-        if (index == 0) continue;
-        const int64_t before = channels_of(layers[index - 1].params).out, channels = channels_of(layer.params).in;
-        if (channels != before) return expected(std::to_string(before)) + " input channels, got " + std::to_string(channels);
-    }
-    return {};
+    const std::optional<ChainMismatch> mismatch = chain_mismatch(layers);
+    if (!mismatch) return {};
+    return mismatch->layer ? of_layer(*mismatch->layer, mismatch->text) : mismatch->text;
 }
 
 // Puts one layer behind the others; returns what is wrong with its bytes.
 std::string add_layer(const PackedLayer& layer, std::vector<NetworkLayer>& layers)
 {
-    const auto named = [&](const std::string& text) { return "layer " + std::to_string(layers.size()) + ": " + text; };
+    const auto named = [&](const std::string& text) { return of_layer(layers.size(), text); };
     if (layer.bytes < header_bytes) return named("expected packed weights, got " + std::to_string(layer.bytes) + " bytes");
     const PackedHeader header = read_header(layer.data);
     const std::optional<LayerParams> params = layer_of(header);
@@ -152,17 +136,6 @@ static_assert(sizeof(LayerPrefix) <= line_bytes);
 
 }  // namespace
 
-Channels channels_of(const LayerParams& params)
-{
-    const auto channels = [](const auto& layer) -> Channels {
-        if constexpr (requires { layer.in_features; })
-            return {layer.in_features, layer.out_features};
-        else
-            return {layer.in_channels, layer.out_channels};
-    };
-    return std::visit(channels, params);
-}
-
 std::string network_mismatch(std::span<const PackedLayer> layers)
 {
     std::vector<NetworkLayer> read;
@@ -170,7 +143,7 @@ std::string network_mismatch(std::span<const PackedLayer> layers)
         const std::string mismatch = add_layer(layer, read);
         if (!mismatch.empty()) return mismatch;
     }
-    return chain_mismatch(read);
+    return chain_text(read);
 }
 
 int64_t packed_network_bytes(std::span<const PackedLayer> layers)
@@ -223,28 +196,7 @@ std::string read_network(const void* packed, int64_t bytes, std::vector<NetworkL
     if (offset != bytes || static_cast<int64_t>(layers.size()) != header.expanded_channels ||
         (!layers.empty() && packed_isa(layers.front().packed) != header.isa))
         return "expected all of a network's bytes, got " + std::to_string(bytes);
-    return chain_mismatch(layers);
-}
-
-bool set_image(std::vector<NetworkLayer>& layers, int64_t batch, int64_t height, int64_t width)
-{
-    for (NetworkLayer& layer : layers) {
-        const auto set = [&](auto& params) {
-            params.batch = batch;
-            if constexpr (requires { params.height; }) {
-                params.height = height;
-                params.width = width;
-            }
-            if constexpr (requires { params.padding; }) {
-                if (layer.same_padding && params.stride > 1) params.padding = same_padding(height, width, params.stride);
-                height = params.out_height();
-                width = params.out_width();
-            }
-            return height > 0 && width > 0;
-        };
-        if (!std::visit(set, layer.params)) return false;
-    }
-    return true;
+    return chain_text(layers);
 }
 
 }  // namespace mnv2

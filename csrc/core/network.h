@@ -1,15 +1,12 @@
 // A whole network in one packed buffer: a header, then its layers' packed buffers one after the other, each on a cache line.
-//
-// A network is a chain: an optional stem, blocks, a head with its pool, and an optional linear layer.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <string>
-#include <variant>
 #include <vector>
 
-#include "core/block.h"
+#include "core/layer_chain.h"
 #include "core/packing.h"
 
 namespace mnv2 {
@@ -29,24 +26,7 @@ std::string network_mismatch(std::span<const PackedLayer> layers);
 int64_t packed_network_bytes(std::span<const PackedLayer> layers);
 void pack_network(std::span<const PackedLayer> layers, void* packed);
 
-using LayerParams = std::variant<StemParams, InvertedResidualParams, HeadPoolParams, LinearParams>;
-
-struct NetworkLayer {
-    LayerParams params;  // without an image's size until set_image
-    bool same_padding;
-    const void* packed;
-};
-
 // Reads a packed network. Returns why these bytes are none, in the form "expected ..., got ..."; empty if they are one.
 std::string read_network(const void* packed, int64_t bytes, std::vector<NetworkLayer>& layers);
-
-struct Channels {
-    int64_t in, out;
-};
-
-Channels channels_of(const LayerParams& params);
-
-// Sets batch, sizes and SAME padding of every layer; false where an image does not fill some layer's window.
-bool set_image(std::vector<NetworkLayer>& layers, int64_t batch, int64_t height, int64_t width);
 
 }  // namespace mnv2

@@ -15,7 +15,7 @@ namespace mnv2 {
 enum class PackedKind : int32_t { block, stem, head_pool, linear, network };
 
 // Bytes that no other tensor starts with by accident; the last one is the format's version.
-constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\3'};
+constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\4'};
 
 struct PackedOptions {
     int8_t stride, padding_top, padding_left, padding_bottom, padding_right;

@@ -13,6 +13,7 @@ namespace mnv2 {
 namespace {
 
 using cpu::packing::BFloat16;
+using cpu::packing::from_float;
 using cpu::packing::Half;
 
 constexpr const char* kind_name(PackedKind kind)
@@ -27,21 +28,22 @@ constexpr const char* kind_name(PackedKind kind)
     return "something else";
 }
 
-constexpr int64_t round_up(int64_t value, int64_t multiple)
-{
-    return (value + multiple - 1) / multiple * multiple;
-}
-
 int64_t dense_floats(int64_t depth, int64_t out_channels, const PackLayout& layout)
 {
     return round_up(out_channels, layout.vector_width) * (depth + 2);
 }
 
+int64_t panel_width(const PackLayout& layout)
+{
+    return static_cast<int64_t>(layout.panel_vectors) * layout.vector_width;
+}
+
 // in_pairs: whether the layer might be.
 int64_t pointwise_floats(int64_t depth, int64_t out_channels, const PackLayout& layout, bool in_pairs = false)
 {
-    const int64_t column = in_pairs ? pair_column_floats(depth) : pointwise_column_floats(depth, layout);
-    return round_up(out_channels, layout.vector_width) * column;
+    if (in_pairs) return round_up(out_channels, layout.vector_width) * pair_column_floats(depth);
+    const int64_t rest = out_channels % panel_width(layout);
+    return panel_floats(depth, out_channels - rest, layout) + panel_floats(depth, rest, layout);
 }
 
 bool has_room_for_expand(const PackLayout& layout)
@@ -68,10 +70,10 @@ struct Columns {
     float weight(int64_t i, int64_t k) const { return from.weight[(first + i) * depth + k]; }
 };
 
-// scale[width], bias[width]; column_floats for each channel, zero where nothing is written. Returns what follows these.
-float* pack_scales(const Columns& columns, int64_t column_floats, float* to)
+// scale[width], bias[width] of a panel of so many floats, zero where nothing is written. Returns what follows these.
+float* pack_scales(const Columns& columns, int64_t floats, float* to)
 {
-    std::fill_n(to, columns.width * column_floats, 0.0f);
+    std::fill_n(to, floats, 0.0f);
     for (int64_t i = 0; i < columns.count(); ++i) {
         to[i] = columns.from.scale_of(columns.first + i);
         to[columns.width + i] = columns.from.bias_of(columns.first + i);
@@ -79,7 +81,7 @@ float* pack_scales(const Columns& columns, int64_t column_floats, float* to)
     return to + 2 * columns.width;
 }
 
-// Each behind pack_scales: weight[depth][width], the same in a 16-bit type, and weight[depth / 4][width][4].
+// Each behind pack_scales: weight[depth][width], the same in a 16-bit type, and weight[depth / GROUP][width][GROUP].
 void pack_rows(const Columns& columns, float* to)
 {
     for (int64_t i = 0; i < columns.count(); ++i)
@@ -93,12 +95,12 @@ void pack_rows(const Columns& columns, Half* to)
 }
 
 // GROUP depths of a channel side by side.
-template <int64_t GROUP>
-void pack_groups(const Columns& columns, BFloat16* to)
+template <int64_t GROUP, class T>
+void pack_groups(const Columns& columns, int64_t width, T* to)
 {
     for (int64_t i = 0; i < columns.count(); ++i)
         for (int64_t k = 0; k < columns.depth; ++k)
-            from_float(columns.weight(i, k), to + (k / GROUP * columns.width + i) * GROUP + k % GROUP);
+            from_float(columns.weight(i, k), to + (k / GROUP * width + i) * GROUP + k % GROUP);
 }
 
 // A matrix tile of weights: sixteen rows of pairs of depths of sixteen channels.
@@ -116,8 +118,8 @@ void pack_tiles(const Columns& columns, BFloat16* to)
 void pack_bfloat16(const Columns& columns, Isa isa, BFloat16* to)
 {
     if (isa == Isa::amx_bf16) return pack_tiles(columns, to);
-    if (isa == Isa::avx512_bf16) return pack_groups<2>(columns, to);
-    pack_groups<4>(columns, to);
+    if (isa == Isa::avx512_bf16) return pack_groups<2>(columns, columns.width, to);
+    pack_groups<4>(columns, columns.width, to);
 }
 
 double mean_square(const ConvolutionWeights& from, int64_t channel, int64_t depth)
@@ -192,29 +194,31 @@ void pack_dense(const ConvolutionWeights& from, int64_t depth, int64_t channels,
     const int64_t padded = round_up(channels, layout.vector_width);
     for (int64_t first = 0; first < padded; first += panel) {
         const Columns columns{from, depth, channels, first, std::min(panel, padded - first)};
-        pack_rows(columns, pack_scales(columns, depth + 2, to));
-        to += columns.width * (depth + 2);
+        const int64_t floats = columns.width * (depth + 2);
+        pack_rows(columns, pack_scales(columns, floats, to));
+        to += floats;
     }
 }
 
-int64_t panel_width(const PackLayout& layout)
+void pack_float32(const Columns& columns, const PackLayout& layout, float* to)
 {
-    return static_cast<int64_t>(layout.panel_vectors) * layout.vector_width;
+    if (!has_two_depths(columns.count(), layout)) return pack_rows(columns, to);
+    pack_groups<2>(columns, round_up(columns.count(), layout.vector_width / 2), to);
 }
 
 void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t channels, const PackLayout& layout, float* to)
 {
     const int64_t padded = round_up(channels, layout.vector_width), panel = panel_width(layout);
-    const int64_t column_floats = pointwise_column_floats(depth, layout);
     for (int64_t first = 0; first < padded; first += panel) {
         const Columns columns{from, depth, channels, first, std::min(panel, padded - first)};
-        float* weights = pack_scales(columns, column_floats, to);
+        const int64_t floats = panel_floats(depth, columns.count(), layout);
+        float* weights = pack_scales(columns, floats, to);
         switch (layout.stored) {
-            case ScalarType::float32: pack_rows(columns, weights); break;
+            case ScalarType::float32: pack_float32(columns, layout, weights); break;
             case ScalarType::float16: pack_rows(columns, reinterpret_cast<Half*>(weights)); break;
             case ScalarType::bfloat16: pack_bfloat16(columns, layout.isa, reinterpret_cast<BFloat16*>(weights)); break;
         }
-        to += columns.width * column_floats;
+        to += floats;
     }
 }
 
@@ -224,8 +228,9 @@ void pack_pointwise_in_pairs(const ConvolutionWeights& from, int64_t depth, int6
     const int64_t padded = round_up(channels, layout.vector_width), panel = panel_width(layout);
     for (int64_t first = 0; first < padded; first += panel) {
         const Columns columns{from, depth, channels, first, std::min(panel, padded - first)};
-        pack_pairs(columns, to, pack_scales(columns, pair_column_floats(depth), to));
-        to += columns.width * pair_column_floats(depth);
+        const int64_t floats = columns.width * pair_column_floats(depth);
+        pack_pairs(columns, to, pack_scales(columns, floats, to));
+        to += floats;
     }
 }
 

@@ -4,6 +4,9 @@
 //   pointwise and dense 3x3 layers: panels of panel_vectors * vector_width output channels, the last one as few vectors as it
 //       needs; a panel is scale[NR], bias[NR], weight[K][NR]. A dense 3x3 layer has K = 9 * in_channels in the order
 //       (channel, ky, kx).
+//       Where sixteen lanes multiply float32, a pointwise layer's last panel whose last vector would be half empty holds two
+//       depths of each channel side by side, as weight[K / 2][NR][2]: K rounded up to 2, NR to half a vector, but scale and
+//       bias to a whole one.
 //       A layer in pairs (core/pair_product.h) has rows times a power of two, scales divided by it, and in front of each run of
 //       depths a row of corrections[NR]: minus the sum of its pairs' w1 w2. Of an opposite pair w2 is negated, and the sum
 //       added. Where a layer might be in pairs, its place is that large in any case.
@@ -25,6 +28,11 @@
 namespace mnv2 {
 
 enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16, amx_bf16, avx512_bf16 };
+
+constexpr int64_t round_up(int64_t value, int64_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
 
 // What a microkernel family asks of its weights.
 struct PackLayout {
@@ -94,8 +102,24 @@ constexpr int64_t pair_column_floats(int64_t depth)
 constexpr int64_t pointwise_column_floats(int64_t depth, const PackLayout& layout)
 {
     if (layout.stored == ScalarType::float32) return depth + 2;
-    const int64_t padded = (depth + layout.vector_width - 1) / layout.vector_width * layout.vector_width;
-    return padded * scalar_bytes(layout.stored) / static_cast<int64_t>(sizeof(float)) + 2;
+    return round_up(depth, layout.vector_width) * scalar_bytes(layout.stored) / static_cast<int64_t>(sizeof(float)) + 2;
+}
+
+// Whether a panel of a layer that is not in pairs, with so many channels, holds two depths side by side. Not in narrower
+// vectors: MobileNet's channels are multiples of eight.
+constexpr bool has_two_depths(int64_t channels, const PackLayout& layout)
+{
+    constexpr int32_t lanes = 16;
+    return layout.stored == ScalarType::float32 && layout.vector_width == lanes && channels % lanes > 0 &&
+           channels % lanes <= lanes / 2;
+}
+
+// Floats of a panel with so many channels, of a pointwise layer that is not in pairs.
+constexpr int64_t panel_floats(int64_t depth, int64_t channels, const PackLayout& layout)
+{
+    const int64_t width = round_up(channels, layout.vector_width);
+    if (!has_two_depths(channels, layout)) return width * pointwise_column_floats(depth, layout);
+    return 2 * width + round_up(depth, 2) * round_up(channels, layout.vector_width / 2);
 }
 
 // Where each layer's weights start, in floats from the end of the header.

@@ -5,6 +5,7 @@
 #include "cpu/isa-inl.h"
 #include "cpu/isa.h"
 #include "cpu/pointwise_registers-inl.h"
+#include "cpu/two_depth_tiles-inl.h"
 
 namespace mnv2::cpu {
 

@@ -116,8 +116,8 @@ MNV2_INLINE void sum_pairs(Accumulators<ROWS, VECTORS>& sums, int64_t depth, con
     }
 }
 
-// sums += so many depths of one odd pixel, k the first one's number, without pairs: to the bits of the plain product, whose
-// weights these are but for the scale and the signs.
+// sums += so many depths of one odd pixel, k the first one's number, without pairs: to the bits of the plain product one depth
+// at a time, whose weights these are but for the scale and the signs.
 template <int VECTORS>
 void add_odd_depths(Accumulators<1, VECTORS>& sums, int64_t k, int64_t end, int64_t depth, const PairPixels& pixels,
                     const float* x, const float*& weights)

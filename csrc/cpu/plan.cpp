@@ -10,11 +10,6 @@ constexpr int64_t float_bytes = sizeof(float);
 // Parts of scratch start on cache lines.
 constexpr int64_t line_floats = 64 / float_bytes;
 
-int64_t round_up(int64_t value, int64_t multiple)
-{
-    return (value + multiple - 1) / multiple * multiple;
-}
-
 int64_t padded_channels(int64_t channels, const PackLayout& layout)
 {
     return vector_count(channels, layout) * layout.vector_width;

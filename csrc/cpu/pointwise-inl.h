@@ -16,9 +16,11 @@ namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 // What core/packing.h says of a panel.
+constexpr PackLayout panel_layout = {Isa::scalar, lanes, panel_vectors, type_of<Stored>};
+
 constexpr int64_t column_floats(int64_t depth)
 {
-    return pointwise_column_floats(depth, {Isa::scalar, lanes, panel_vectors, type_of<Stored>});
+    return pointwise_column_floats(depth, panel_layout);
 }
 
 // One panel, VECTORS vectors wide, over consecutive pixels: by tiles in vector registers (pointwise_registers-inl.h) or by
@@ -26,6 +28,26 @@ constexpr int64_t column_floats(int64_t depth)
 template <int VECTORS>
 void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
                      int64_t last_lanes, const Stored* residual);
+
+// The same of a panel of two depths (two_depth_tiles-inl.h), whose weights fill VECTORS vectors: an odd number of half ones.
+template <int VECTORS>
+void two_depth_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
+                     int64_t last_lanes, const Stored* residual);
+
+// A panel with so many output channels.
+void panel_of_channels(const PointwiseLayer& layer, int64_t channels, int64_t pixels, const Stored* x, const float* panel,
+                       float* y, const Stored* residual)
+{
+    const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
+    const bool is_single = panel_vectors == 1 || channels <= lanes;
+    if constexpr (has_two_depths(1, panel_layout))
+        if (!layer.pairs && has_two_depths(channels, panel_layout)) {
+            if (is_single) return two_depth_panel<1>(layer, pixels, x, panel, y, last_lanes, residual);
+            return two_depth_panel<2 * panel_vectors - 1>(layer, pixels, x, panel, y, last_lanes, residual);
+        }
+    if (is_single) return pointwise_panel<1>(layer, pixels, x, panel, y, last_lanes, residual);
+    pointwise_panel<panel_vectors>(layer, pixels, x, panel, y, last_lanes, residual);
+}
 
 // Output channels [first, last) of a layer with out_channels channels; first is a multiple of panel_width. y and residual
 // point to channel first.
@@ -35,12 +57,7 @@ void pointwise(const PointwiseLayer& layer, int64_t first, int64_t last, int64_t
     const int64_t column = layer.pairs ? pair_column_floats(layer.depth) : column_floats(layer.depth);
     const float* panel = packed + first * column;
     for (int64_t channel = first; channel < last; channel += panel_width) {
-        const int64_t channels = last - channel;
-        const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
-        if (panel_vectors > 1 && channels > lanes)
-            pointwise_panel<panel_vectors>(layer, pixels, x, panel, y, last_lanes, residual);
-        else
-            pointwise_panel<1>(layer, pixels, x, panel, y, last_lanes, residual);
+        panel_of_channels(layer, smaller(last - channel, panel_width), pixels, x, panel, y, residual);
         panel += panel_width * column;
         y += panel_vectors * layer.epilogue.y_vector;
         if (residual) residual += panel_vectors * layer.epilogue.residual_plane;

@@ -49,19 +49,24 @@ LayerKernels kernels_of(const PointwiseLayer& layer)
 }
 
 // One panel over consecutive pixels, in tiles of nearly equal height: a short last tile would leave multiply-add chains idle.
-template <int VECTORS>
-void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
-                     int64_t last_lanes, const Stored* residual)
+// depth_floats: weights of a depth.
+MNV2_INLINE void run_tiles(const LayerKernels& kernels, int64_t depth_floats, const PointwiseLayer& layer, int64_t pixels,
+                           const Stored* x, const float* panel, float* y, int64_t last_lanes, const Stored* residual)
 {
-    const LayerKernels kernels = kernels_of<VECTORS>(layer);
     const int64_t tiles = (pixels + kernels.max_rows - 1) / kernels.max_rows;
     const int64_t rows = pixels / tiles, higher = pixels % tiles;
-    constexpr int64_t width = VECTORS * lanes;
-    NextPanel next(column_floats(layer.depth) * width, fetched_together(layer.depth) * width, tiles);
+    NextPanel next(column_floats(layer.depth) * depth_floats, fetched_together(layer.depth) * depth_floats, tiles);
     if (higher) kernels.of_rows[rows + 1](layer, higher, x, panel, y, last_lanes, residual, next);
     const int64_t done = higher * (rows + 1);
     kernels.of_rows[rows](layer, tiles - higher, x + done * lanes, panel, y + done * layer.epilogue.y_pixel, last_lanes,
                           residual ? residual + done * lanes : nullptr, next);
+}
+
+template <int VECTORS>
+void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
+                     int64_t last_lanes, const Stored* residual)
+{
+    run_tiles(kernels_of<VECTORS>(layer), VECTORS * lanes, layer, pixels, x, panel, y, last_lanes, residual);
     if constexpr (has_pair_product)
         if (layer.pairs && layer.pairs->has_odd) odd_pixels<VECTORS>(layer, pixels, x, panel, y, last_lanes, residual);
 }

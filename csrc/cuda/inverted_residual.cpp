@@ -1,4 +1,5 @@
-// Which kernel serves a block: the fastest that can, whatever its image, as all its images share packed weights.
+// Which kernel serves a block: the fastest that can. Its packed weights do not depend on images, so that all images share them:
+// where the number of images decides, it is between kernels of one format.
 #include <stdexcept>
 
 #include "cuda/launch.h"
@@ -27,6 +28,8 @@ void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, 
     if (register_block(params, packed_type, x, packed, y, gpu, stream)) return;
     if (tile_block_bytes(params, packed_type) == 0)
         return general_block(params, x_type, packed_type, x, packed, y, gpu, stream);
+    if (prefers_cluster_block(params, packed_type, gpu) && cluster_block(params, packed_type, x, packed, y, gpu, stream))
+        return;
     if (!tile_block(params, packed_type, x, packed, y, gpu, stream))
         throw std::runtime_error("this block needs more shared memory than the GPU has; MNV2_GPU_BACKEND=triton needs less");
 }

@@ -78,6 +78,18 @@ bool pack_tile_block(const InvertedResidualParams& params, ScalarType type, cons
 bool tile_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                 const Gpu& gpu, Stream stream);
 
+// How many thread blocks tile_block launches, 0 where it does not serve the block.
+int64_t tile_block_grid(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
+
+// tile_block for few images (cluster_block.cuh): from its packed weights and to its bits, by clusters of thread blocks.
+
+// Whether it is the better choice: the GPU has clusters, and tile_block leaves most of its multiprocessors idle.
+bool prefers_cluster_block(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
+
+// Returns false where tile_block does, on GPUs without clusters, and where shared memory is too small for a tile.
+bool cluster_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
+                   const Gpu& gpu, Stream stream);
+
 // The stem (stem.cuh): any channels, strides and types; y is of x's type. Weights packed for float16 or bfloat16 are rounded
 // to it with their scales, and multiplied on tensor cores, where the input has three channels and the output a multiple of
 // eight; all others are float32.

@@ -227,6 +227,45 @@ __device__ __forceinline__ void keep_in_register(uint32_t& value)
     asm volatile("" : "+r"(value));
 }
 
+// Thread block clusters exist from compute capability 9.0 on: whoever calls these compiles for nothing older.
+
+// The thread block's number in its cluster.
+__device__ __forceinline__ uint32_t cluster_rank()
+{
+    uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+// A barrier in two steps: after its wait a thread sees what the cluster's threads did before they arrived.
+__device__ __forceinline__ void cluster_arrive()
+{
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+
+// The same for a barrier that only says that all blocks have come so far.
+__device__ __forceinline__ void cluster_arrive_relaxed()
+{
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_wait()
+{
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// Stores to the place that `shared` is in this block's shared memory in that of the cluster's block `rank`. Both blocks must
+// have started and not ended.
+__device__ __forceinline__ void store_cluster(void* shared, uint32_t rank, uint4 value)
+{
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+    uint32_t remote;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+    asm volatile("st.shared::cluster.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(remote), "r"(value.x), "r"(value.y), "r"(value.z),
+                 "r"(value.w)
+                 : "memory");
+}
+
 }  // namespace mnv2::cuda::ptx
 
 namespace mnv2::cuda {
@@ -259,6 +298,36 @@ void launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
     allow_shared_bytes(kernel, shared_bytes);
     kernel<<<grid, block, shared_bytes, stream>>>(std::forward<Arguments>(arguments)...);
     check_launch(cudaGetLastError());
+}
+
+// The same with cluster_blocks thread blocks to a cluster, at most 8, neighbours in the grid.
+template <class... Parameters, class... Arguments>
+void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
+                     cudaStream_t stream, Arguments&&... arguments)
+{
+    allow_shared_bytes(kernel, shared_bytes);
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {cluster_blocks, 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(clusters * cluster_blocks);
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    check_launch(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
+}
+
+// Whether the current device runs the kernel by code of an architecture that has clusters: a newer GPU may run PTX of an older
+// one, for which a kernel of clusters is empty.
+template <class... Parameters>
+bool is_compiled_for_clusters(void (*kernel)(Parameters...))
+{
+    constexpr int least_architecture = 90;
+    cudaFuncAttributes attributes;
+    check_launch(cudaFuncGetAttributes(&attributes, kernel));
+    return attributes.ptxVersion >= least_architecture;
 }
 
 }  // namespace mnv2::cuda

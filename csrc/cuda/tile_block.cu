@@ -60,23 +60,34 @@ bool serves(const InvertedResidualParams& params)
     return params.stride == 1 ? has_tile<__half, 1>(params) : has_tile<__half, 2>(params);
 }
 
-// The block's own kernel where its tiles keep the GPU busy; else the shared form, whose blocks have more warps.
-template <class T, int stride>
-bool run(const InvertedResidualParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
+// visit(tile, plan) of the block's own kernel where its tiles keep the GPU busy; else of the shared form, whose blocks have
+// more warps. False, and no visit, where the GPU has too little shared memory.
+template <class T, int stride, class Visit>
+bool visit_choice(const InvertedResidualParams& params, const Gpu& gpu, const Visit& visit)
 {
-    bool launched = false;
-    const auto launch_if = [&]<class Tile>(Tile, const auto& condition) {
-        if (launched) return;
+    bool visited = false;
+    const auto visit_if = [&]<class Tile>(Tile tile, const auto& condition) {
+        if (visited) return;
         const Plan plan = best_plan<Tile>(params, gpu);
         if (!condition(plan)) return;
-        launch_tiles<Tile>(plan, x, packed, y, stream);
-        launched = true;
+        visit(tile, plan);
+        visited = true;
     };
     const auto busy = [&](const Plan& plan) { return is_busy(plan, gpu); };
-    visit_stage<T>(params, [&](auto stage) { launch_if(stage, busy); });
-    launch_if(DirectBlock<T, stride>{}, busy);
-    launch_if(SharedBlock<T, stride>{}, [](const Plan& plan) { return plan.warps > 0; });
-    return launched;
+    visit_stage<T>(params, [&](auto stage) { visit_if(stage, busy); });
+    visit_if(DirectBlock<T, stride>{}, busy);
+    visit_if(SharedBlock<T, stride>{}, [](const Plan& plan) { return plan.warps > 0; });
+    return visited;
+}
+
+template <class Visit>
+bool visit_choice(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu, const Visit& visit)
+{
+    if (tile_block_bytes(params, type) == 0) return false;
+    const auto visit_type = [&]<class T>(T) {
+        return params.stride == 1 ? visit_choice<T, 1>(params, gpu, visit) : visit_choice<T, 2>(params, gpu, visit);
+    };
+    return type == ScalarType::float16 ? visit_type(__half{}) : visit_type(__nv_bfloat16{});
 }
 
 }  // namespace
@@ -97,14 +108,18 @@ bool pack_tile_block(const InvertedResidualParams& params, ScalarType type, cons
     return true;
 }
 
+int64_t tile_block_grid(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu)
+{
+    int64_t blocks = 0;
+    visit_choice(params, type, gpu, [&](auto, const Plan& plan) { blocks = plan.blocks; });
+    return blocks;
+}
+
 bool tile_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                 const Gpu& gpu, Stream stream)
 {
-    if (tile_block_bytes(params, type) == 0) return false;
-    const auto run_type = [&]<class T>(T) {
-        return params.stride == 1 ? run<T, 1>(params, x, packed, y, gpu, stream) : run<T, 2>(params, x, packed, y, gpu, stream);
-    };
-    return type == ScalarType::float16 ? run_type(__half{}) : run_type(__nv_bfloat16{});
+    return visit_choice(params, type, gpu,
+                        [&]<class Tile>(Tile, const Plan& plan) { launch_tiles<Tile>(plan, x, packed, y, stream); });
 }
 
 }  // namespace mnv2::cuda

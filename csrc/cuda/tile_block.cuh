@@ -82,6 +82,7 @@ struct TileBlock {
     static constexpr int row_tiles = tiles, column_pairs = pairs, unit_tiles = pixels, most_warps = warps;
     static constexpr int project_lag = direct ? 1 : 2;  // steps from a chunk's expansion
     static constexpr int known_depths = divide_up(in, 16), known_pairs = divide_up(out, 16);
+    static constexpr int unrolled_depths = in > 0 ? 16 : 1;  // of the expand layer
 
     static_assert((in == 0) == (out == 0) && in % 8 == 0 && out % 8 == 0 && known_pairs % column_pairs == 0);
     static_assert(!direct || row_tiles == stack_tiles);
@@ -146,10 +147,9 @@ struct Region {
 };
 
 template <class Tile>
-__device__ __forceinline__ Region region_of(const TileArguments& p)
+__device__ __forceinline__ Region region_of(const TileArguments& p, int64_t tile)
 {
     Region r;
-    const int64_t tile = blockIdx.x;
     const int place = static_cast<int>(tile % (p.tile_rows * p.tile_columns));
     r.image = tile / (p.tile_rows * p.tile_columns) * p.images;
     r.out_y = place / p.tile_columns * p.strips * p.strip_height;
@@ -268,8 +268,13 @@ private:
 template <class Tile>
 class InputUnits<Tile, false> {
 public:
-    __device__ __forceinline__ InputUnits(const TileArguments& p, const Region& r, const Lane& lane, uint8_t* shared)
+    __device__ __forceinline__ InputUnits(const TileArguments& p, uint8_t* shared)
         : fragments_(shared + p.input_at), places_(shared + p.place_at)
+    {
+    }
+
+    __device__ __forceinline__ InputUnits(const TileArguments& p, const Region& r, const Lane& lane, uint8_t* shared)
+        : InputUnits(p, shared)
     {
         for_each(p, lane, [&](int unit) {
             for (int m = 0; m < Tile::unit_tiles; ++m) {
@@ -279,14 +284,24 @@ public:
                 for (int k = 0; k < depth_count<Tile>(p); ++k) {
                     uint32_t a[4];
                     pixels.load(k, a);
-                    ptx::store_shared(address(p, lane, tile, k), uint4{a[0], a[1], a[2], a[3]});
+                    store_fragment(p, lane, tile, k, a);
                 }
-                if (lane.lane < tile_pixels) {
-                    const int i = tile * tile_pixels + lane.lane;
-                    ptx::store_shared(places_ + i * sizeof(uint16_t), place_of<Tile>(p, r, i));
-                }
+                store_places(p, r, lane, tile);
             }
         });
+    }
+
+    __device__ __forceinline__ void store_fragment(const TileArguments& p, const Lane& lane, int tile, int k,
+                                                   const uint32_t (&a)[4]) const
+    {
+        ptx::store_shared(address(p, lane, tile, k), uint4{a[0], a[1], a[2], a[3]});
+    }
+
+    __device__ __forceinline__ void store_places(const TileArguments& p, const Region& r, const Lane& lane, int tile) const
+    {
+        if (lane.lane >= tile_pixels) return;
+        const int i = tile * tile_pixels + lane.lane;
+        ptx::store_shared(places_ + i * sizeof(uint16_t), place_of<Tile>(p, r, i));
     }
 
     template <class Visit>
@@ -325,6 +340,12 @@ __device__ __forceinline__ void copy_to_shared(uint8_t* to, const uint8_t* from,
     for (int at = threadIdx.x * 16; at < bytes; at += blockDim.x * 16) ptx::cp_async16(to + at, from + at);
 }
 
+// The chunks' packed weights, one after the other.
+__device__ __forceinline__ const uint8_t* packed_chunks(const TileArguments& p, int pairs)
+{
+    return p.packed + pairs * 16 * sizeof(float);
+}
+
 // A step's weights, in one of two buffers.
 template <class Tile>
 class StepWeights {
@@ -339,7 +360,7 @@ public:
     // Fetches what the step asks for of three chunks' weights.
     __device__ __forceinline__ void fetch(const TileArguments& p, int step) const
     {
-        const uint8_t* const chunks = p.packed + pairs_ * 16 * sizeof(float);
+        const uint8_t* const chunks = packed_chunks(p, pairs_);
         const auto copy = [&](int chunk, int at, int bytes) {
             if (chunk >= 0 && chunk < p.chunks)
                 copy_to_shared(buffer_ + at, chunks + static_cast<int64_t>(chunk) * chunk_bytes(depths_, pairs_) + at, bytes);
@@ -360,10 +381,11 @@ private:
     uint8_t* buffer_;
 };
 
-__device__ __forceinline__ void zero_hidden(const TileArguments& p, uint8_t* shared)
+// The first `tiles` hidden tiles.
+__device__ __forceinline__ void zero_hidden(const TileArguments& p, uint8_t* shared, int tiles)
 {
     if (MNV2_PLANTED_FAULT == 4) return;
-    for (int at = threadIdx.x * 16; at < 2 * p.hidden_bytes; at += blockDim.x * 16)
+    for (int at = threadIdx.x * 16; at < tiles * p.hidden_bytes; at += blockDim.x * 16)
         ptx::store_shared(shared + at, uint4{0, 0, 0, 0});
 }
 
@@ -428,14 +450,14 @@ __device__ __forceinline__ void store_expanded(const Lane& lane, const InputUnit
         }
 }
 
-// Of the chunk's channels the first `live` exist.
-template <class Tile>
+// Of the chunk's channels the first `live` exist. Weights give the chunk's fragments and bias.
+template <class Tile, class Weights>
 __device__ __forceinline__ void expand_unit(const TileArguments& p, const Lane& lane, const InputUnits<Tile>& input, int unit,
-                                            const StepWeights<Tile>& weights, int live, uint32_t high, uint8_t* hidden)
+                                            const Weights& weights, int live, uint32_t high, uint8_t* hidden)
 {
     using T = typename Tile::T;
     constexpr int pairs = expand_pairs<Tile>;
-    [[maybe_unused]] constexpr int unrolled = Tile::in_channels > 0 ? 16 : 1;  // for nvcc
+    [[maybe_unused]] constexpr int unrolled = Tile::unrolled_depths;  // for nvcc
 #pragma unroll
     for (int first = 0; first < chunk_pairs; first += pairs) {
         ExpandSums<Tile> sum;
@@ -699,9 +721,9 @@ __global__ void __launch_bounds__(32 * Tile::most_warps) tile_block_kernel(TileA
     MNV2_DYNAMIC_SHARED(shared);
     const int thread = threadIdx.x;
     const Lane lane{thread / 32, thread % 32, thread % 32 / 4, thread % 4};
-    const Region region = region_of<Tile>(p);
+    const Region region = region_of<Tile>(p, blockIdx.x);
     StepWeights<Tile>(p, shared, 0).fetch(p, 0);
-    zero_hidden(p, shared);
+    zero_hidden(p, shared, 2);
 
     if constexpr (Tile::held)
         if (lane.warp >= p.workers) {

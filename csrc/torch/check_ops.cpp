@@ -24,7 +24,7 @@ int64_t position_of(ScalarType type)
 
 int64_t check_packed(const char* op, const Tensor& x, const Tensor& packed, const Integers& lengths)
 {
-    return position_of(check_packed_length(op, x, packed, lengths));
+    return position_of(check_packed_length({op, "packed"}, x, packed, lengths));
 }
 
 // --- inverted residual ---

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/block.h"
+#include "core/layer_chain.h"
 #include "core/pair_product.h"
 #include "torch/errors.h"
 
@@ -127,18 +128,28 @@ inline void check_arithmetic(const Argument& argument, ScalarType x, ScalarType 
 // The types of which packed weights may be, in the order of lengths and positions.
 constexpr ScalarType packed_types[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
 
-// The type that weights without a header are packed for, by the lengths in bytes that they would have.
-inline ScalarType check_packed_length(const char* op, const Tensor& x, const Tensor& packed,
+// The dtype of the operators' `dtype` arguments.
+inline ScalarType check_dtype(const char* op, const std::string& name)
+{
+    if (const std::optional<ScalarType> type = scalar_type_named(name)) return *type;
+    refuse({op, "dtype"}, "float32, float16 or bfloat16", name);
+}
+
+// The type that weights without a header are packed for, by the lengths in bytes that they would have; 0: by no means.
+inline ScalarType check_packed_length(const Argument& argument, const Tensor& x, const Tensor& packed,
                                       const std::vector<int64_t>& lengths)
 {
-    const Argument argument{op, "packed"};
     check_bytes(argument, packed, device_of(x));
+    std::vector<int64_t> possible;
     for (size_t position = 0; position < lengths.size(); ++position) {
+        if (lengths[position] == 0) continue;
+        possible.push_back(lengths[position]);
         if (packed.numel() != lengths[position]) continue;
-        check_arithmetic({op, "x"}, check_scalar_type({op, "x"}, x), packed_types[position]);
+        const Argument image{argument.op, "x"};
+        check_arithmetic(image, check_scalar_type(image, x), packed_types[position]);
         return packed_types[position];
     }
-    refuse(argument, "one of " + tuple_text(lengths) + " bytes, as packed for these arguments on this device",
+    refuse(argument, "one of " + tuple_text(possible) + " bytes, as packed for these arguments on this device",
            std::to_string(packed.numel()));
 }
 
@@ -262,6 +273,17 @@ inline void check_image(const Argument& argument, HeadPoolParams& params, const 
 {
     set_image(params, argument, x);
     if (params.height < 1 || params.width < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
+}
+
+// Completes a network's layers by the image, which fills them all.
+inline void check_image(const Argument& argument, std::vector<NetworkLayer>& layers, const Tensor& x)
+{
+    check_input_channels(argument, x, channels_of(layers.front().params).in);
+    const int64_t height = x.size(2), width = x.size(3);
+    if (height * width > max_pixels)
+        refuse(argument, "at most " + std::to_string(max_pixels) + " pixels an image", "shape " + shape_text(x));
+    if (height < 1 || width < 1 || !mnv2::set_image(layers, x.size(0), height, width))
+        refuse(argument, "an image that fills the window of every layer", "shape " + shape_text(x));
 }
 
 inline void check_features(const Argument& argument, const Tensor& x, int64_t features)

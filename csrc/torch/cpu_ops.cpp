@@ -206,12 +206,8 @@ std::vector<NetworkLayer> check_network(const char* op, const Tensor& x, const T
     if (found.in != in_channels || found.out != out_channels)
         refuse(weights, "a network with channels " + std::to_string(in_channels) + " -> " + std::to_string(out_channels),
                "one with " + std::to_string(found.in) + " -> " + std::to_string(found.out));
-    check_input_channels(image, x, in_channels);
     check_arithmetic(image, check_scalar_type(image, x), stored_type(packed_isa(data)));
-    if (x.size(2) * x.size(3) > max_pixels)
-        refuse(image, "at most " + std::to_string(max_pixels) + " pixels an image", "shape " + shape_text(x));
-    if (x.size(2) < 1 || x.size(3) < 1 || !set_image(layers, x.size(0), x.size(2), x.size(3)))
-        refuse(image, "an image that fills the window of every layer", "shape " + shape_text(x));
+    check_image(image, layers, x);
     return layers;
 }
 

@@ -13,5 +13,5 @@ STABLE_TORCH_LIBRARY_IMPL(mnv2, CompositeExplicitAutograd, m)
 
 STABLE_TORCH_LIBRARY_IMPL(mnv2, CUDA, m)
 {
-    mnv2::ops::CudaOperators::implement(m);
+    mnv2::ops::implement_cuda_operators(m);
 }

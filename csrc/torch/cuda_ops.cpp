@@ -5,78 +5,16 @@
 
 #include <array>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
 #include "cuda/launch.h"
-#include "cuda/packed_length.h"
 #include "torch/allocate.h"
-#include "torch/cuda_device.h"
+#include "torch/cuda_launch.h"
+#include "torch/cuda_weights.h"
 #include "torch/weights.h"
 
 namespace mnv2::ops {
 namespace {
-
-constexpr uintptr_t load_bytes = 16;  // what the kernels load at once
-
-// Launches in the name of an operator.
-template <typename Launch>
-void launch(const char* op, const Tensor& tensor, const Launch& kernel)
-{
-    const CurrentDevice device(op, tensor);
-    try {
-        kernel(device.gpu(), device.stream());
-    } catch (const std::runtime_error& error) {
-        throw std::runtime_error(std::string("mnv2::") + op + ": " + error.what());
-    }
-}
-
-bool is_aligned(const Tensor& tensor)
-{
-    return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % load_bytes == 0;
-}
-
-// x as (N, H, W, C) that starts where the kernels can load from.
-Tensor channels_last(const Tensor& x)
-{
-    const Tensor contiguous = torch::stable::contiguous(x, torch::headeronly::MemoryFormat::ChannelsLast);
-    return is_aligned(contiguous) ? contiguous : torch::stable::clone(contiguous);
-}
-
-// --- bytes of packed weights ---
-
-int64_t length_of(const InvertedResidualParams& params, ScalarType type)
-{
-    return cuda::inverted_residual_bytes(params, type);
-}
-
-int64_t length_of(const StemParams& params, ScalarType type)
-{
-    return cuda::packed_length(cuda::stem_bytes(params, type), cuda::Format::stem, type);
-}
-
-int64_t length_of(const HeadPoolParams& params, ScalarType type)
-{
-    return cuda::packed_length(cuda::head_pool_bytes(params, type), cuda::Format::head_pool, type);
-}
-
-int64_t length_of(const LinearParams& params, ScalarType type)
-{
-    const int64_t values = (params.in_features + 1) * params.out_features;
-    return cuda::packed_length(values * scalar_bytes(type), cuda::Format::linear, type);
-}
-
-// The type that weights were packed for, which their length tells.
-template <typename Params>
-ScalarType check_packed(const char* op, const Tensor& x, const Tensor& packed, const Params& params)
-{
-    Integers lengths;
-    for (const ScalarType type : packed_types) lengths.push_back(length_of(params, type));
-    const ScalarType type = check_packed_length(op, x, packed, lengths);
-    if (!is_aligned(packed))
-        refuse({op, "packed"}, "data aligned to " + std::to_string(load_bytes) + " bytes", "a view at an odd offset");
-    return type;
-}
 
 // A layer's weights, by pack(params, type, weights, packed, stream).
 template <typename Params, typename Pack>
@@ -134,12 +72,6 @@ Tensor apply_linear(const Tensor& x, const Tensor& weight, const Tensor& bias)
     return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-ScalarType check_dtype(const char* op, const std::string& name)
-{
-    if (const std::optional<ScalarType> type = scalar_type_named(name)) return *type;
-    refuse({op, "dtype"}, "float32, float16 or bfloat16", name);
-}
-
 }  // namespace
 
 // --- inverted residual ---
@@ -166,7 +98,7 @@ Tensor CudaBackend::run(const char* op, InvertedResidualParams params, const Ten
                         const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed(op, x, packed, params);
+    const ScalarType type = check_packed({op, "packed"}, x, packed, params);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     if (params.batch == 0) return y;
     const Tensor image = channels_last(x);
@@ -189,7 +121,7 @@ Tensor CudaBackend::pack(const char* op, const StemParams& params, const Tensor&
 Tensor CudaBackend::run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed(op, x, packed, params);
+    const ScalarType type = check_packed({op, "packed"}, x, packed, params);
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     if (params.batch == 0) return y;
     launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream stream) {
@@ -210,7 +142,7 @@ Tensor CudaBackend::pack(const char* op, const HeadPoolParams& params, const Ten
 Tensor CudaBackend::run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed(op, x, packed, params);
+    const ScalarType type = check_packed({op, "packed"}, x, packed, params);
     Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type(), x);
     if (params.batch == 0) return y;
     const Tensor image = channels_last(x);
@@ -241,7 +173,7 @@ Tensor CudaBackend::pack(const char* op, const LinearParams& params, const Tenso
 Tensor CudaBackend::run(const char* op, LinearParams params, const Tensor& x, const InputView&, const Tensor& packed)
 {
     check_features({op, "x"}, x, params.in_features);
-    const ScalarType type = check_packed(op, x, packed, params);
+    const ScalarType type = check_packed({op, "packed"}, x, packed, params);
     const LinearTensors parts = linear_tensors(params, packed, type);
     const torch::headeronly::ScalarType x_type = x.scalar_type();
     return apply_linear(x, torch::stable::to(parts.weight, x_type), torch::stable::to(parts.bias, x_type));

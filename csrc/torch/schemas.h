@@ -13,6 +13,10 @@ namespace mnv2::ops {
     "str activation=\"relu6\", str project_activation=\"none\""
 #define MNV2_STEM_WEIGHTS "Tensor weight, Tensor? scale, Tensor? bias"
 #define MNV2_STEM_OPTIONS "int stride=2, int[] padding=[1, 1, 1, 1], str activation=\"relu6\""
+#define MNV2_STEM_BLOCK_WEIGHTS                                                     \
+    "Tensor stem_weight, Tensor? stem_scale, Tensor? stem_bias, "                   \
+    "Tensor depthwise_weight, Tensor? depthwise_scale, Tensor? depthwise_bias, "    \
+    "Tensor project_weight, Tensor? project_scale, Tensor? project_bias"
 #define MNV2_HEAD_WEIGHTS "Tensor weight, Tensor? scale, Tensor? bias"
 #define MNV2_HEAD_OPTIONS "str activation=\"relu6\""
 #define MNV2_LINEAR_WEIGHTS "Tensor weight, Tensor? bias"
@@ -42,6 +46,10 @@ void define_operators(Library& m)
     m.def("network(Tensor x, Tensor packed, *, int in_channels, int out_channels) -> Tensor");
     m.def("network_seconds(Tensor x, Tensor packed, *, int in_channels, int out_channels) -> Tensor");
 
+    // Of NVIDIA's GPUs, whose packed weights the host cannot read: layers describes them, see layer_description.h.
+    m.def("network_layers(Tensor x, Tensor[] packed, *, str layers) -> Tensor");
+    m.def("pack_stem_block(" MNV2_STEM_BLOCK_WEIGHTS ", *, str layers) -> Tensor");
+
     // What an operator checks before its kernel runs, for kernels that are not written in C++: check_ops.cpp.
     m.def("check_fused_block(Tensor x, " MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> ()");
     m.def("check_pack_block(" MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ", " MNV2_PACK_OPTIONS ") -> int");
@@ -68,6 +76,7 @@ void define_lengths(Library& m)
           ", *, str dtype) -> int");
     m.def("cuda_stem_bytes(int in_channels, int out_channels, " MNV2_STEM_OPTIONS ", *, str dtype) -> int");
     m.def("cuda_head_pool_bytes(int in_channels, int out_channels, " MNV2_HEAD_OPTIONS ", *, str dtype) -> int");
+    m.def("cuda_stem_block_bytes(str layers, *, str dtype) -> int");
     m.def("cuda_linear_bytes(int in_features, int out_features, *, str dtype) -> int");
 }
 // clang-format on

@@ -6,6 +6,7 @@
 //
 #include "cpu/isa-inl.h"
 #include "cpu/pointwise_registers-inl.h"
+#include "cpu/two_depth_tiles-inl.h"
 #include "wide_scalars.h"
 
 namespace mnv2::test {

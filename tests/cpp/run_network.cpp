@@ -36,21 +36,26 @@ struct Unpacked {
     ConvolutionWeights view() const { return {weight.data(), scale.data(), bias.data()}; }
 };
 
-// What core/packing.h says of panels, read backwards; moves packed behind them.
-Unpacked unpack(const float*& packed, int64_t depth, int64_t channels, int64_t vector_width, int64_t panel_vectors)
+// What core/packing.h says of panels, read backwards; moves packed behind them. Those of layers that are not pointwise never
+// hold two depths.
+Unpacked unpack(const float*& packed, int64_t depth, int64_t channels, int64_t panel, const PackLayout& layout,
+                bool is_pointwise)
 {
     const auto depth_size = static_cast<size_t>(depth), size = static_cast<size_t>(channels);
     Unpacked layer{std::vector<float>(size * depth_size), std::vector<float>(size), std::vector<float>(size)};
-    const int64_t padded = (channels + vector_width - 1) / vector_width * vector_width;
-    for (int64_t first = 0; first < padded;) {
-        const int64_t width = std::min(panel_vectors * vector_width, padded - first);
-        for (int64_t i = 0; i < width && first + i < channels; ++i) {
+    for (int64_t first = 0; first < channels; first += panel) {
+        const int64_t count = std::min(panel, channels - first), width = round_up(count, layout.vector_width);
+        const int64_t half_width = round_up(count, layout.vector_width / 2);
+        const bool two_depths = is_pointwise && has_two_depths(count, layout);
+        const auto place = [&](int64_t i, int64_t k) {
+            return two_depths ? (k / 2 * half_width + i) * 2 + k % 2 : k * width + i;
+        };
+        for (int64_t i = 0; i < count; ++i) {
             layer.scale[first + i] = packed[i];
             layer.bias[first + i] = packed[width + i];
-            for (int64_t k = 0; k < depth; ++k) layer.weight[(first + i) * depth + k] = packed[(2 + k) * width + i];
+            for (int64_t k = 0; k < depth; ++k) layer.weight[(first + i) * depth + k] = packed[2 * width + place(i, k)];
         }
-        packed += width * (depth + 2);
-        first += width;
+        packed += is_pointwise ? panel_floats(depth, count, layout) : width * (depth + 2);
     }
     return layer;
 }
@@ -61,31 +66,34 @@ public:
 
     Bytes operator()(const InvertedResidualParams& params, const float* values) const
     {
-        const Unpacked expand = params.has_expand ? panels(values, params.in_channels, params.expanded_channels) : Unpacked{};
-        const Unpacked depthwise = unpack(values, kernel_taps, params.expanded_channels, from_.vector_width, 1);
-        const Unpacked project = panels(values, params.expanded_channels, params.out_channels);
+        const Unpacked expand =
+            params.has_expand ? pointwise(values, params.in_channels, params.expanded_channels) : Unpacked{};
+        const Unpacked depthwise = unpack(values, kernel_taps, params.expanded_channels, from_.vector_width, from_, false);
+        const Unpacked project = pointwise(values, params.expanded_channels, params.out_channels);
         return packed(params, [&](void* to) { pack_block(params, expand.view(), depthwise.view(), project.view(), to_, to); });
     }
     Bytes operator()(const StemParams& params, const float* values) const
     {
-        const Unpacked layer = panels(values, kernel_taps * params.in_channels, params.out_channels);
+        const Unpacked layer = unpack(values, kernel_taps * params.in_channels, params.out_channels, panel(), from_, false);
         return packed(params, [&](void* to) { pack_stem(params, layer.view(), to_, to); });
     }
     Bytes operator()(const HeadPoolParams& params, const float* values) const
     {
-        const Unpacked layer = panels(values, params.in_channels, params.out_channels);
+        const Unpacked layer = pointwise(values, params.in_channels, params.out_channels);
         return packed(params, [&](void* to) { pack_head_pool(params, layer.view(), to_, to); });
     }
     Bytes operator()(const LinearParams& params, const float* values) const
     {
-        const Unpacked layer = panels(values, params.in_features, params.out_features);
+        const Unpacked layer = pointwise(values, params.in_features, params.out_features);
         return packed(params, [&](void* to) { pack_linear(params, layer.view(), to_, to); });
     }
 
 private:
-    Unpacked panels(const float*& values, int64_t depth, int64_t channels) const
+    int64_t panel() const { return static_cast<int64_t>(from_.panel_vectors) * from_.vector_width; }
+
+    Unpacked pointwise(const float*& values, int64_t depth, int64_t channels) const
     {
-        return unpack(values, depth, channels, from_.vector_width, from_.panel_vectors);
+        return unpack(values, depth, channels, panel(), from_, true);
     }
     template <class Params, class Pack>
     Bytes packed(const Params& params, const Pack& pack) const

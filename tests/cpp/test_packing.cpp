@@ -4,6 +4,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "block_cases.h"
@@ -33,28 +34,66 @@ public:
 
     // Checks a layer whose panels are `panel` channels wide, the last one as wide as the channels left need in vectors of
     // `vector` channels.
-    void check_layer(const Convolution& layer, int64_t depth, int64_t channels, int64_t panel, int64_t vector)
+    void check_dense(const Convolution& layer, int64_t depth, int64_t channels, int64_t panel, int64_t vector)
     {
         for (int64_t first = 0; first < channels; first += panel) {
-            int64_t width = vector;
-            while (width < panel && width < channels - first) width += vector;
-            for (int64_t lane = 0; lane < width; ++lane) check_channel(layer, depth, channels, first + lane, lane, width);
+            const int64_t width = width_of(channels - first, panel, vector);
+            check_scales(layer, channels, first, width);
+            for (int64_t lane = 0; lane < width; ++lane)
+                for (int64_t k = 0; k < depth; ++k)
+                    CHECK_EQUAL(at((2 + k) * width + lane), weight_of(layer, depth, channels, first + lane, k));
             position_ += (2 + depth) * width;
         }
     }
 
-private:
-    void check_channel(const Convolution& layer, int64_t depth, int64_t channels, int64_t channel, int64_t lane, int64_t width)
+    // The same, but for a last panel of 1 to 8 or 17 to 24 channels in vectors of 16.
+    void check_pointwise(const Convolution& layer, int64_t depth, int64_t channels, const PackLayout& layout)
     {
-        const bool real = channel < channels;
-        const auto c = static_cast<size_t>(channel);
-        const float scale = !real ? 0.0f : layer.scale.empty() ? 1.0f : layer.scale[c];
-        const float bias = !real || layer.bias.empty() ? 0.0f : layer.bias[c];
-        CHECK_EQUAL(at(lane), scale);
-        CHECK_EQUAL(at(width + lane), bias);
-        for (int64_t k = 0; k < depth; ++k)
-            CHECK_EQUAL(at((2 + k) * width + lane),
-                        real ? layer.weight[c * static_cast<size_t>(depth) + static_cast<size_t>(k)] : 0.0f);
+        const int64_t vector = layout.vector_width, panel = layout.panel_vectors * vector, rest = channels % panel;
+        const int64_t wide = vector != 16 ? 0 : rest >= 1 && rest <= 8 ? 8 : rest >= 17 && rest <= 24 ? 24 : 0;
+        if (wide == 0) return check_dense(layer, depth, channels, panel, vector);
+        if (channels > rest) check_dense(first_channels(layer, depth, channels - rest), depth, channels - rest, panel, vector);
+        check_two_depths(layer, depth, channels, channels - rest, wide);
+    }
+
+private:
+    static int64_t width_of(int64_t channels, int64_t panel, int64_t vector)
+    {
+        int64_t width = vector;
+        while (width < panel && width < channels) width += vector;
+        return width;
+    }
+
+    static Convolution first_channels(Convolution layer, int64_t depth, int64_t channels)
+    {
+        layer.weight.resize(static_cast<size_t>(channels * depth));
+        return layer;
+    }
+
+    static float weight_of(const Convolution& layer, int64_t depth, int64_t channels, int64_t channel, int64_t k)
+    {
+        return channel < channels && k < depth ? layer.weight[static_cast<size_t>(channel * depth + k)] : 0.0f;
+    }
+
+    void check_scales(const Convolution& layer, int64_t channels, int64_t first, int64_t width)
+    {
+        for (int64_t lane = 0; lane < width; ++lane) {
+            const bool real = first + lane < channels;
+            const auto c = static_cast<size_t>(first + lane);
+            CHECK_EQUAL(at(lane), !real ? 0.0f : layer.scale.empty() ? 1.0f : layer.scale[c]);
+            CHECK_EQUAL(at(width + lane), !real || layer.bias.empty() ? 0.0f : layer.bias[c]);
+        }
+    }
+
+    // Of `wide` channels two depths side by side; scales and biases in whole vectors.
+    void check_two_depths(const Convolution& layer, int64_t depth, int64_t channels, int64_t first, int64_t wide)
+    {
+        const int64_t width = wide + 8, depths = depth + depth % 2;
+        check_scales(layer, channels, first, width);
+        for (int64_t i = 0; i < wide; ++i)
+            for (int64_t k = 0; k < depths; ++k)
+                CHECK_EQUAL(at(2 * width + k / 2 * 2 * wide + 2 * i + k % 2), weight_of(layer, depth, channels, first + i, k));
+        position_ += 2 * width + depths * wide;
     }
 
     float at(int64_t offset) const { return floats_.at(static_cast<size_t>(position_ + offset)); }
@@ -72,8 +111,11 @@ void check_one_layer(const Params& params, int64_t depth)
         const Scope scope(describe(params), ", vectors of ", layout.vector_width);
         const std::vector<uint8_t> packed = pack(params, weights, layout);
         PackedReader reader(packed);
-        reader.check_layer(weights, depth, params.out_channels, layout.panel_vectors * layout.vector_width,
-                           layout.vector_width);
+        if constexpr (std::is_same_v<Params, StemParams>)
+            reader.check_dense(weights, depth, params.out_channels, layout.panel_vectors * layout.vector_width,
+                               layout.vector_width);
+        else
+            reader.check_pointwise(weights, depth, params.out_channels, layout);
         CHECK(reader.at_end());
         CHECK(packed_isa(packed.data()) == layout.isa);
         CHECK_EQUAL(packed_mismatch(packed.data(), static_cast<int64_t>(packed.size()), params), "");
@@ -161,14 +203,13 @@ void check_block(const InvertedResidualParams& params, const PackLayout& layout)
     const BlockWeights weights = random_weights(random, params);
     const std::vector<uint8_t> packed = pack(params, weights, layout);
     const BlockOffsets offsets = block_offsets(params, layout);
-    const int64_t vector = layout.vector_width, panel = layout.panel_vectors * vector;
     PackedReader reader(packed);
     CHECK_EQUAL(offsets.expand, 0);
-    if (params.has_expand) reader.check_layer(weights.expand, params.in_channels, params.expanded_channels, panel, vector);
+    if (params.has_expand) reader.check_pointwise(weights.expand, params.in_channels, params.expanded_channels, layout);
     CHECK_EQUAL(offsets.depthwise, reader.position());
-    reader.check_layer(weights.depthwise, kernel_taps, params.expanded_channels, vector, vector);
+    reader.check_dense(weights.depthwise, kernel_taps, params.expanded_channels, layout.vector_width, layout.vector_width);
     CHECK_EQUAL(offsets.project, reader.position());
-    reader.check_layer(weights.project, params.expanded_channels, params.out_channels, panel, vector);
+    reader.check_pointwise(weights.project, params.expanded_channels, params.out_channels, layout);
     CHECK(reader.at_end());
     CHECK(packed_isa(packed.data()) == layout.isa);
     CHECK_EQUAL(packed_mismatch(packed.data(), static_cast<int64_t>(packed.size()), params), "");

@@ -60,6 +60,7 @@ struct Counts {
     uint64_t pair_operations = 0;                              // on two 16-bit numbers, conversions included
     uint64_t float_operations = 0;                             // multiply-adds in float
     uint64_t global_read_bytes = 0, global_written_bytes = 0;  // whole sectors
+    uint64_t cluster_written_bytes = 0;                        // to shared memory of a cluster's blocks
     std::map<std::string, SharedLine> shared;                  // by place
     std::map<std::string, uint64_t> instructions;              // of a warp, by their names in machine code
 

@@ -27,7 +27,20 @@ inline void check_cuda(cudaError_t error)
 
 inline void set_schedule(uint64_t) {}
 
+inline bool has_clusters()
+{
+    constexpr int least_major = 9;
+    int major = 0;
+    check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    return major >= least_major;
+}
+
 #else
+
+inline bool has_clusters()
+{
+    return true;
+}
 
 inline void set_schedule(uint64_t seed)
 {

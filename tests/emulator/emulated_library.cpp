@@ -27,5 +27,5 @@ STABLE_TORCH_LIBRARY_IMPL(mnv2_emulated, CompositeExplicitAutograd, m)
 
 STABLE_TORCH_LIBRARY_IMPL(mnv2_emulated, CPU, m)
 {
-    mnv2::ops::CudaOperators::implement(m);
+    mnv2::ops::implement_cuda_operators(m);
 }

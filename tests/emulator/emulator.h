@@ -1,7 +1,8 @@
 // Runs a CUDA kernel on the host, one fiber per CUDA thread. A kernel written against cuda/ptx.cuh compiles as CUDA and,
 // by way of this header, as plain C++:
 //
-//   * blocks of one cluster run together, clusters one after another;
+//   * blocks of one cluster run together, clusters one after another; a block's access to another's shared memory is an error
+//     before the cluster has met, when that block need not have started, and after that block's end;
 //   * fibers are resumed in an order drawn from Options::seed. Warps carry random priorities that change now and then, so
 //     that some schedules let one warp run far ahead of the rest; a missing barrier then changes the result;
 //   * shared memory is filled with NaN patterns before each block;
@@ -196,8 +197,9 @@ struct Fiber {
         void* to;
         const void* from;  // null: zero fill
     };
-    std::vector<Copy> copies;     // issued by cp.async and not yet waited for
-    std::vector<size_t> commits;  // copies.size() at each commit still outstanding
+    std::vector<Copy> copies;       // issued by cp.async and not yet waited for
+    std::vector<size_t> commits;    // copies.size() at each commit still outstanding
+    void* cluster_token = nullptr;  // between arriving at the cluster's barrier and waiting there
 };
 
 struct Rendezvous {
@@ -220,9 +222,17 @@ struct Barrier {
     std::vector<Fiber*> waiting;
 };
 
+// Where threads arrive and wait in two steps.
+struct SplitBarrier {
+    Tokens tokens;
+    unsigned arrived = 0;
+    std::vector<Fiber*> waiting;
+};
+
 struct Block {
     uint3 index{};
-    unsigned rank = 0;  // in its cluster
+    unsigned rank = 0;        // in its cluster
+    unsigned unfinished = 0;  // of its threads
     uint8_t* shared = nullptr;
     std::unique_ptr<uint8_t[]> storage;
     size_t shared_bytes = 0;
@@ -236,7 +246,7 @@ struct Machine {
     unsigned cluster = 1;
     std::function<void()> kernel;
     std::vector<std::unique_ptr<Block>> blocks;  // the blocks of the cluster under way
-    Barrier cluster_barrier;
+    SplitBarrier cluster_barrier;
     Fiber* now = nullptr;
     Context home;
     void* home_race_fiber = nullptr;
@@ -334,6 +344,59 @@ inline void arrive_and_wait(Barrier& barrier, unsigned expected, const char* whe
     observe(token);
 }
 
+// ---- clusters ---------------------------------------------------------------------------
+// Lets waiting threads go once all that have not ended have arrived.
+inline void meet_in_cluster()
+{
+    SplitBarrier& barrier = machine.cluster_barrier;
+    if (barrier.arrived == 0 || barrier.arrived < machine.unfinished) return;
+    barrier.arrived = 0, ++barrier.tokens.phase;
+    if (after_meeting) after_meeting(nullptr);
+    for (Fiber* fiber : barrier.waiting) wake(fiber);
+    barrier.waiting.clear();
+}
+
+// What the thread did before is ordered before what others do after their wait, if it releases.
+inline void cluster_arrive(bool releases)
+{
+    SplitBarrier& barrier = machine.cluster_barrier;
+    if (releases) publish(barrier.tokens.now());
+    Quiet quiet;
+    if (current()->cluster_token) fail("a thread arrives twice at the cluster's barrier and does not wait between");
+    current()->cluster_token = barrier.tokens.now();
+    ++barrier.arrived;
+    meet_in_cluster();
+}
+
+inline void cluster_wait()
+{
+    void* const token = current()->cluster_token;
+    {
+        Quiet quiet;
+        if (!token) fail("a thread waits at the cluster's barrier and has not arrived");
+        SplitBarrier& barrier = machine.cluster_barrier;
+        if (token == barrier.tokens.now()) {
+            barrier.waiting.push_back(current());
+            wait_here("the cluster's barrier");
+        }
+        current()->cluster_token = nullptr;
+    }
+    observe(token);
+}
+
+// The same place in the shared memory of another block of the cluster.
+inline uint8_t* cluster_address(const void* shared, size_t bytes, unsigned rank)
+{
+    Quiet quiet;
+    const size_t at = static_cast<size_t>(static_cast<const uint8_t*>(shared) - current()->block->shared);
+    if (rank >= machine.cluster) fail("the cluster has no block " + std::to_string(rank));
+    Block& block = *machine.blocks[rank];
+    if (at + bytes > block.shared_bytes) fail("an access is outside of a block's shared memory");
+    if (machine.cluster_barrier.tokens.phase == 0) fail("an access to a block that need not have started");
+    if (block.unfinished == 0) fail("an access to a block that has ended");
+    return block.shared + at;
+}
+
 // All lanes of `mask` meet; the last to come runs operation(arguments of every lane).
 template <class A>
 void collective(const char* name, uint32_t mask, A& mine, void (*operation)(A* const* lanes, uint32_t mask))
@@ -403,8 +466,10 @@ EMU_UNCHECKED inline void fiber_main()
     {
         Quiet quiet;
         if (!self->copies.empty()) fail("a thread ends with cp.async copies it never waited for");
+        if (self->cluster_token) fail("a thread ends between arriving at the cluster's barrier and waiting there");
         stop(self, "the end");
-        --machine.unfinished;
+        --machine.unfinished, --self->block->unfinished;
+        meet_in_cluster();
         machine.now = next = pick();
     }
     jump(self, next);
@@ -452,7 +517,7 @@ inline std::unique_ptr<Block> make_block(uint3 index, unsigned rank, size_t shar
     auto block = std::make_unique<Block>();
     unsigned threads = machine.block.x * machine.block.y * machine.block.z;
     if (threads == 0 || threads % 32) throw Error("the block size must be a multiple of 32");
-    block->index = index, block->rank = rank, block->shared_bytes = shared_bytes;
+    block->index = index, block->rank = rank, block->unfinished = threads, block->shared_bytes = shared_bytes;
     block->storage.reset(new uint8_t[shared_bytes + 128]);
     auto base = reinterpret_cast<uintptr_t>(block->storage.get());
     block->shared = reinterpret_cast<uint8_t*>((base + 127) & ~uintptr_t(127));
@@ -496,7 +561,7 @@ inline void run(dim3 grid, dim3 block, size_t shared_bytes, unsigned cluster, st
         machine.home_race_fiber = race_self();
     }
     for (unsigned i = 0; i < grid.x * grid.y * grid.z; i += cluster) {
-        machine.cluster_barrier.waiting.clear();
+        machine.cluster_barrier = {};
         for (unsigned rank = 0; rank < cluster; ++rank) {
             unsigned x = (i + rank) % grid.x, y = (i + rank) / grid.x;
             machine.blocks.push_back(make_block({x, y % grid.y, y / grid.y}, rank, shared_bytes));
@@ -527,6 +592,19 @@ template <class... Parameters, class Stream, class... Arguments>
 void launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream, Arguments&&... arguments)
 {
     emu::run(grid, block, shared_bytes, 1, [&] { kernel(Parameters(arguments)...); });
+}
+
+template <class... Parameters, class Stream, class... Arguments>
+void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
+                     Stream, Arguments&&... arguments)
+{
+    emu::run(dim3(clusters * cluster_blocks), block, shared_bytes, cluster_blocks, [&] { kernel(Parameters(arguments)...); });
+}
+
+template <class... Parameters>
+bool is_compiled_for_clusters(void (*)(Parameters...))
+{
+    return true;
 }
 
 }  // namespace mnv2::cuda

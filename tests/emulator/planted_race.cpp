@@ -1,5 +1,6 @@
-// A race-free exchange through shared memory, and with the argument's name what it lacks then: ThreadSanitizer has to report
-// each (cmake/emulator.cmake), or its silence about the kernels would prove nothing.
+// Race-free exchanges through shared memory, of a block and between the blocks of a cluster, and with the argument's name what
+// they lack then: ThreadSanitizer has to report each (cmake/emulator.cmake), or its silence about the kernels would prove
+// nothing.
 #include <cstdio>
 #include <string_view>
 
@@ -9,13 +10,15 @@ namespace {
 
 using namespace mnv2::cuda;
 
-constexpr int threads = 64, rounds = 3;
+constexpr uint32_t threads = 64, rounds = 3, cluster_blocks = 2;
 
 struct Plan {
     bool barrier_before_reads = true;   // of the whole block
     bool barrier_before_writes = true;  // of the next round, into what was read
     bool warp_barrier = true;
     bool wait_before_barrier = true;  // for the copy
+    bool cluster_barrier = true;      // before reads of what another block has stored
+    bool cluster_release = true;      // of those stores, by that barrier
 };
 
 struct Arguments {
@@ -29,9 +32,9 @@ __global__ void exchange_kernel(Arguments p)
     MNV2_DYNAMIC_SHARED(shared);
     auto* const copied = reinterpret_cast<float4*>(shared);
     auto* const written = reinterpret_cast<float*>(shared + threads * sizeof(float4));
-    const int i = threadIdx.x, in_other_warp = (i + 32) % threads, in_warp = i / 32 * 32 + (i + 1) % 32;
+    const uint32_t i = threadIdx.x, in_other_warp = (i + 32) % threads, in_warp = i / 32 * 32 + (i + 1) % 32;
     float sum = 0.0f;
-    for (int round = 0; round < rounds; ++round) {
+    for (uint32_t round = 0; round < rounds; ++round) {
         ptx::cp_async16(copied + i, p.from + i);
         ptx::cp_async_commit();
         if (p.plan.wait_before_barrier) ptx::cp_async_wait<0>();
@@ -51,6 +54,22 @@ __global__ void exchange_kernel(Arguments p)
     p.sums[i] = sum;
 }
 
+// Each block of a cluster stores to the next one.
+__global__ void cluster_exchange_kernel(Arguments p)
+{
+    MNV2_DYNAMIC_SHARED(shared);
+    auto* const received = reinterpret_cast<uint4*>(shared);
+    const uint32_t i = threadIdx.x, rank = ptx::cluster_rank();
+    ptx::cluster_arrive_relaxed();  // all blocks have started
+    ptx::cluster_wait();
+    ptx::store_cluster(received + i, (rank + 1) % cluster_blocks, uint4{i, 0, 0, 0});
+    if (p.plan.cluster_barrier) {
+        p.plan.cluster_release ? ptx::cluster_arrive() : ptx::cluster_arrive_relaxed();
+        ptx::cluster_wait();
+    }
+    p.sums[rank * threads + i] = static_cast<float>(received[i].x);
+}
+
 // Whether fault names one, and what the exchange lacks then.
 bool plan_of(std::string_view fault, Plan& plan)
 {
@@ -58,6 +77,8 @@ bool plan_of(std::string_view fault, Plan& plan)
     if (fault == "barrier_before_writes") return !(plan.barrier_before_writes = false);
     if (fault == "warp_barrier") return !(plan.warp_barrier = false);
     if (fault == "wait_before_barrier") return !(plan.wait_before_barrier = false);
+    if (fault == "cluster_barrier") return !(plan.cluster_barrier = false);
+    if (fault == "cluster_release") return !(plan.cluster_release = false);
     return fault.empty();
 }
 
@@ -68,8 +89,10 @@ int main(int count, char** arguments)
     Plan plan;
     if (!plan_of(count > 1 ? arguments[1] : "", plan)) return 1;
     alignas(16) float4 from[threads] = {};
-    float sums[threads];
+    float sums[cluster_blocks * threads];
     const size_t shared_bytes = threads * (sizeof(float4) + sizeof(float));
     launch_kernel(exchange_kernel, dim3(2), dim3(threads), shared_bytes, nullptr, Arguments{from, sums, plan});
+    launch_clusters(cluster_exchange_kernel, 2, cluster_blocks, dim3(threads), threads * sizeof(uint4), nullptr,
+                    Arguments{from, sums, plan});
     std::printf("done\n");
 }

@@ -256,4 +256,27 @@ inline uint32_t load_global32(const void* from, const Here& here = Here::current
 }
 inline void keep_in_register(uint32_t&) {}
 
+inline uint32_t cluster_rank()
+{
+    return emu::current()->block->rank;
+}
+inline void cluster_arrive()
+{
+    emu::cluster_arrive(true);
+}
+inline void cluster_arrive_relaxed()
+{
+    emu::cluster_arrive(false);
+}
+inline void cluster_wait()
+{
+    emu::cluster_wait();
+}
+inline void store_cluster(void* shared, uint32_t rank, uint4 value)
+{
+    check_aligned(shared, sizeof(value));
+    count(&Counts::cluster_written_bytes, sizeof(value));
+    *reinterpret_cast<uint4*>(emu::cluster_address(shared, sizeof(value), rank)) = value;
+}
+
 }  // namespace mnv2::cuda::ptx

@@ -34,13 +34,19 @@ inline int64_t output_bytes(const InvertedResidualParams& params, ScalarType typ
 
 #ifndef __CUDACC__
 
-// What a launch asks for, whatever the numbers.
-inline emu::Counts tile_counts(const InvertedResidualParams& params, ScalarType type, const cuda::Gpu& gpu)
+// What a launch from tile_block's packed weights asks for, whatever the numbers.
+inline emu::Counts block_counts(decltype(&cuda::tile_block) run, const InvertedResidualParams& params, ScalarType type,
+                                const cuda::Gpu& gpu)
 {
     const auto zeros = [](int64_t bytes) { return DeviceBuffer(std::vector<uint8_t>(static_cast<size_t>(bytes))); };
     const DeviceBuffer packed = zeros(cuda::tile_block_bytes(params, type)), input = zeros(input_bytes(params, type)),
                        output = zeros(output_bytes(params, type));
-    return emu::counts_of([&] { cuda::tile_block(params, type, input.data(), packed.data(), output.data(), gpu, nullptr); });
+    return emu::counts_of([&] { run(params, type, input.data(), packed.data(), output.data(), gpu, nullptr); });
+}
+
+inline emu::Counts tile_counts(const InvertedResidualParams& params, ScalarType type, const cuda::Gpu& gpu)
+{
+    return block_counts(cuda::tile_block, params, type, gpu);
 }
 
 #endif

@@ -48,6 +48,38 @@ MNV2_INLINE Vec sum_rows(const float (&rows)[lanes][lanes])
     const auto add_parts = [](Vec x, Vec y) { return add(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd)); };
     return add_parts(add_parts(fours[0], fours[1]), add_parts(fours[2], fours[3]));
 }
+
+// Tiles of panels of two depths, one and three vectors wide. Fourteen chains hide every latency; for a ninth row of three
+// vectors GCC runs out of registers.
+constexpr int two_depth_tile_rows[] = {14, 8};
+
+// x[0] and x[1], or x[0] and zero, in turn.
+MNV2_INLINE Vec broadcast_two(const float* x)
+{
+    struct Two {
+        float at[2];
+    };
+    Vec two;
+    __asm__("vbroadcastsd %1, %0" : "=v"(two) : "m"(*reinterpret_cast<const Two*>(x)));
+    return two;
+}
+MNV2_INLINE Vec broadcast_one_of_two(const float* x)
+{
+    constexpr __mmask16 even = 0x5555;
+    return _mm512_maskz_broadcastss_ps(even, _mm_load_ss(x));
+}
+// acc += w * x. By intrinsics GCC exchanges accumulators and operands, and spills.
+MNV2_INLINE void fma_into(Vec& acc, Vec w, Vec x)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
+}
+// The sums of each two neighbours of a, then of b.
+MNV2_INLINE Vec add_neighbours(Vec a, Vec b)
+{
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    return add(_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b));
+}
 MNV2_INLINE void narrow(BFloat16* p, Vec v)
 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bfloat16(v));

@@ -90,6 +90,31 @@ MNV2_INLINE void fma_depth(Vec& acc, const Vec& w, Depths x)
     fma_broadcast(acc, w, x + DEPTH);
 }
 
+constexpr int two_depth_tile_rows[] = {3, 2};  // of tiles one and three vectors wide
+
+// x[0] and x[1], or x[0] and zero, in turn.
+MNV2_INLINE Vec broadcast_two(const float* x)
+{
+    return generate([=](int i) { return x[i % 2]; });
+}
+MNV2_INLINE Vec broadcast_one_of_two(const float* x)
+{
+    return generate([=](int i) { return i % 2 == 0 ? *x : 0.0f; });
+}
+// acc += w * x
+MNV2_INLINE void fma_into(Vec& acc, const Vec& w, const Vec& x)
+{
+    acc = fma(w, x, acc);
+}
+// The sums of each two neighbours of a, then of b.
+MNV2_INLINE Vec add_neighbours(const Vec& a, const Vec& b)
+{
+    return generate([&](int i) {
+        const float* of = i < lanes / 2 ? a.at + 2 * i : b.at + 2 * i - lanes;
+        return of[0] + of[1];
+    });
+}
+
 MNV2_INLINE Vec widen(const Half* p)
 {
     return generate([=](int i) { return to_float(p[i]); });

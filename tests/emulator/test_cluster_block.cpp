@@ -1,0 +1,223 @@
+// The kernel of cluster_block.cu against those of tile_block.cu, on the host or, compiled by nvcc, on a GPU, which may have no
+// clusters: the kernel then has to refuse.
+#include "cuda/launch.h"
+#include "cuda/ptx.cuh"
+#include "emulator/block_cases.h"
+#include "emulator/tile_stages.h"
+
+namespace mnv2::test {
+namespace {
+
+// So many multiprocessors that an image is several tiles, and so few that it is one.
+constexpr cuda::Gpu many{132, 90, 227 << 10}, few{8, 90, 227 << 10};
+
+struct Case {
+    InvertedResidualParams params;
+    ScalarType type;
+    Weights weights;
+    Image x;
+};
+
+Case random_case(const InvertedResidualParams& params, ScalarType type)
+{
+    Random random(static_cast<unsigned>(params.height * 31 + params.width));
+    Weights weights = random_weights(random, params, type);
+    Image x = random_image(random, params, type);
+    return {params, type, std::move(weights), std::move(x)};
+}
+
+void pack(const Case& block, const DeviceBuffer& packed)
+{
+    const DeviceConvolution expand(block.weights.expand), depthwise(block.weights.depthwise), project(block.weights.project);
+    CHECK(cuda::pack_tile_block(block.params, block.type, expand.view(), depthwise.view(), project.view(), packed.data(),
+                                nullptr));
+}
+
+Bytes run_packed(decltype(&cuda::tile_block) run, const Case& block, const DeviceBuffer& packed, const cuda::Gpu& gpu)
+{
+    const DeviceBuffer input(encode_image(block.x, block.type));
+    DeviceBuffer output(static_cast<size_t>(output_bytes(block.params, block.type)));
+    CHECK(run(block.params, block.type, input.data(), packed.data(), output.data(), gpu, nullptr));
+    return output.bytes();
+}
+
+// tile_block's result, which the clusters' has to equal under the schedules.
+template <class Schedules>
+Bytes same_bits_of(const Case& block, const cuda::Gpu& gpu, const Schedules& tried)
+{
+    const DeviceBuffer packed(static_cast<size_t>(cuda::tile_block_bytes(block.params, block.type)));
+    pack(block, packed);
+    set_schedule(schedules[0]);
+    const Bytes expected = run_packed(cuda::tile_block, block, packed, gpu);
+    if (!has_clusters()) {
+        CHECK(!cuda::cluster_block(block.params, block.type, nullptr, packed.data(), nullptr, gpu, nullptr));
+        return expected;
+    }
+    for (const uint64_t schedule : tried) {
+        Scope scope("schedule ", schedule);
+        set_schedule(schedule);
+        CHECK(run_packed(cuda::cluster_block, block, packed, gpu) == expected);
+    }
+    return expected;
+}
+
+constexpr uint64_t one_schedule[] = {2};
+
+auto same_bits_on(const cuda::Gpu& gpu)
+{
+    return [&gpu](const InvertedResidualParams& params, ScalarType type, const Weights& weights, const Image& x) {
+        return same_bits_of({params, type, weights, x}, gpu, one_schedule);
+    };
+}
+
+TEST(late_stages_are_accurate_to_tile_blocks_bits)
+{
+    for (const auto& [stage, size] : late_stages) {
+        Scope scope(stage.in_channels, " -> ", stage.out_channels);
+        const bool is_whole = stage.in_channels == 160 && stage.out_channels == 160;
+        check_accuracy(same_bits_on(many), stage, ScalarType::float16, {{1, is_whole ? size : 3, size}});  // else some rows
+    }
+}
+
+TEST(bfloat16_is_accurate_to_tile_blocks_bits)
+{
+    for (InvertedResidualParams params : {late_stages[2].params, late_stages[3].params}) {
+        Scope scope(params.in_channels, " -> ", params.out_channels);
+        params.expanded_channels = 272;  // nine chunks: one block has two of them
+        check_accuracy(same_bits_on(many), params, ScalarType::bfloat16, {{1, 5, 14}});
+    }
+}
+
+TEST(odd_sizes_and_widths_are_accurate_to_tile_blocks_bits)
+{
+    for (const InvertedResidualParams& params : {block_of(8, 8, 2, 48), block_of(24, 40, 2, 96), block_of(136, 136, 1, 64)}) {
+        for (const cuda::Gpu& gpu : {many, few}) {
+            Scope scope(params.in_channels, " -> ", params.out_channels, " s", params.stride, ", ", gpu.sm_count,
+                        " multiprocessors");
+            check_accuracy(same_bits_on(gpu), params, params.stride == 1 ? ScalarType::float16 : ScalarType::bfloat16,
+                           {{3, 1, 1}, {2, 5, 7}, {1, 9, 13}});
+        }
+    }
+}
+
+// Several tiles a row, images that are one tile each, and tiles that end beyond the image.
+TEST(images_of_several_tiles_and_batches_are_accurate_to_tile_blocks_bits)
+{
+    for (const InvertedResidualParams& params : {block_of(16, 24, 2, 48), block_of(24, 24, 1, 272)})
+        for (const cuda::Gpu& gpu : {many, few}) {
+            Scope scope(params.in_channels, " -> ", params.out_channels, ", ", gpu.sm_count, " multiprocessors");
+            check_accuracy(same_bits_on(gpu), params, ScalarType::float16, {{1, 5, 35}, {3, 7, 5}});
+        }
+}
+
+TEST(options_are_honoured)
+{
+    for (InvertedResidualParams params : {late_stages[0].params, late_stages[3].params, late_stages[4].params}) {
+        Scope scope(params.in_channels, " -> ", params.out_channels);
+        params.has_residual = false;
+        params.activation = Activation::relu;
+        params.padding = {0, 0, 1, 1};
+        params.expanded_channels = 51;  // no multiple of a chunk, and fewer chunks than blocks
+        check_accuracy(same_bits_on(many), params, ScalarType::float16, {{2, 5, 7}, {1, 6, 11}, {2, 6, 3}});
+    }
+}
+
+TEST(every_schedule_gives_tile_blocks_bits)
+{
+    for (InvertedResidualParams params : {late_stages[0].params, late_stages[3].params, late_stages[4].params}) {
+        Scope scope(params.in_channels, " -> ", params.out_channels);
+        params.batch = 1;
+        params.height = 3;
+        params.width = 7;
+        params.expanded_channels = 272;
+        same_bits_of(random_case(params, ScalarType::float16), params.stride == 1 ? many : few, schedules);
+    }
+}
+
+// Padding channels times infinity would be NaN.
+TEST(an_infinity_meets_no_padding)
+{
+    InvertedResidualParams params = block_of(8, 8, 1, 33);
+    params.batch = 1;
+    params.height = params.width = 5;
+    params.has_residual = false;
+    Case block = random_case(params, ScalarType::float16);
+    block.x(0, 2, 2, 1).value = INFINITY;
+    const Bytes y = same_bits_of(block, many, one_schedule);
+    for (int64_t i = 0; i < 5 * 5 * params.out_channels; ++i)
+        CHECK(std::isfinite(load_number(ScalarType::float16, y.data(), i)));
+}
+
+InvertedResidualParams at_batch(const Stage& stage, int64_t batch)
+{
+    InvertedResidualParams params = stage.params;
+    params.batch = batch;
+    params.height = params.width = stage.size;
+    return params;
+}
+
+TEST(clusters_are_preferred_where_tiles_leave_most_multiprocessors_idle)
+{
+    constexpr ScalarType type = ScalarType::float16;
+    constexpr cuda::Gpu ampere{108, 80, 163 << 10};
+    for (const Stage& stage : late_stages) {
+        Scope scope(stage.params.in_channels, " -> ", stage.params.out_channels);
+        for (const int64_t batch : {1, 2, 8}) CHECK(cuda::prefers_cluster_block(at_batch(stage, batch), type, many));
+        for (const int64_t batch : {64, 256}) CHECK(!cuda::prefers_cluster_block(at_batch(stage, batch), type, many));
+        CHECK(!cuda::prefers_cluster_block(at_batch(stage, 1), type, ampere));
+    }
+    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[0], 1), type, many), 7);
+    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[4], 8), type, many), 16);
+    CHECK(!cuda::prefers_cluster_block(at_batch(late_stages[0], 10), type, many));  // 70 of 132
+}
+
+TEST(other_blocks_and_gpus_are_refused)
+{
+    const auto refused = [](const InvertedResidualParams& params, ScalarType type, const cuda::Gpu& gpu) {
+        return !cuda::cluster_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
+    };
+    const InvertedResidualParams params = at_batch(late_stages[0], 1);
+    CHECK(refused(params, ScalarType::float16, large_gpu));
+    CHECK(refused(params, ScalarType::float32, many));
+    CHECK(refused(params, ScalarType::float16, {132, 90, 32 << 10}));
+    CHECK(refused(at_batch({block_of(12, 16, 1, 48), 7}, 1), ScalarType::float16, many));
+    CHECK(refused(at_batch({block_of(64, 1600, 1, 384), 7}, 1), ScalarType::float16, many));  // more columns than warps
+}
+
+TEST(no_images_are_no_work)
+{
+    CHECK_EQUAL(cuda::cluster_block(at_batch(late_stages[0], 0), ScalarType::float16, nullptr, nullptr, nullptr, many, nullptr),
+                has_clusters());
+}
+
+#ifndef __CUDACC__
+
+TEST(few_images_are_given_to_clusters)
+{
+    const auto choose = [](const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
+                           const cuda::Gpu& gpu, cuda::Stream stream) {
+        cuda::inverted_residual(params, type, type, x, packed, y, gpu, stream);
+        return true;
+    };
+    const Stage small{block_of(40, 40, 1, 48), 5};
+    const auto uses_clusters = [&](int64_t batch, const cuda::Gpu& gpu) {
+        return block_counts(choose, at_batch(small, batch), ScalarType::float16, gpu).cluster_written_bytes > 0;
+    };
+    CHECK(uses_clusters(1, many));
+    CHECK(!uses_clusters(4, few));        // keep its multiprocessors busy by tiles
+    CHECK(!uses_clusters(1, large_gpu));  // has no clusters
+}
+
+// By all blocks of the two clusters of an image of 160 -> 160.
+TEST(blocks_store_no_more_to_one_another_than_recorded)
+{
+    constexpr uint64_t recorded = 491520;
+    const emu::Counts counts = block_counts(cuda::cluster_block, at_batch(late_stages[4], 1), ScalarType::float16, many);
+    Scope scope(counts.cluster_written_bytes, " bytes");
+    CHECK(counts.cluster_written_bytes <= recorded);
+}
+
+#endif
+
+}  // namespace
+}  // namespace mnv2::test
