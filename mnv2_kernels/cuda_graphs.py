@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor, nn
 
-from .fusion import NOT_SAVED
+from .fusion import NOT_SAVED, outside_inference_mode
 from .inference import is_traced, is_transformed, wants_gradient
 
 # Each holds the activations of a network; a server meets few shapes.
@@ -57,7 +57,7 @@ def capture(network: nn.Module, x: Tensor) -> Captured:
 
 def static_copy(x: Tensor) -> Tensor:
     """A copy that later calls write to, in inference mode or out of it."""
-    with torch.inference_mode(False), torch.no_grad():
+    with outside_inference_mode():
         return x.clone()
 
 

@@ -28,7 +28,7 @@ NOT_SAVED = (
 
 @contextmanager
 def outside_inference_mode() -> Iterator[None]:
-    """For packing: packed weights outlive an inference mode that happens to be on."""
+    """For tensors that outlive an inference mode that happens to be on, as packed weights do."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 

@@ -432,6 +432,19 @@ def test_gpu_check_verifies_each_engine_before_it_is_timed(no_graphs):
     assert all(row["us_call"] == 5.0 for row in timed)
 
 
+def test_gpu_check_prints_rows_of_engines_that_fail_when_timed(no_graphs, monkeypatch):
+    import network
+
+    def fails(graphs: Mapping[str, object], runs: int) -> dict[str, list[float]]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(replay, "replay_times", fails)
+    setting = Setting("float32", 1, 1, size=32)
+    with torch.no_grad():
+        (row,) = network.measure({"eager": network.ENGINES["eager"]}, Subject(1.0, 32, 1), setting)
+    assert row["obstacle"] == "RuntimeError: CUDA error: an illegal memory access was encountered"
+
+
 def test_gpu_check_times_every_block_of_the_network(no_graphs):
     import blocks
 

@@ -83,7 +83,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
         try:
             row |= time_block(shape, block, setting)
         except Exception as error:  # whatever its kernel fails with: the other blocks are to be timed
-            row["obstacle"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            row["obstacle"] = replay.obstacle(error)
         yield row
 
 

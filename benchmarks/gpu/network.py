@@ -76,11 +76,15 @@ def measure(variants: dict[str, Make], subject: Subject, setting: Setting) -> It
             else:
                 row["obstacle"] = f"wrong: off by {row['error']:.2g} of the largest logit"
         except Exception as error:  # whatever an engine fails with
-            row["obstacle"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    for name, times in replay.replay_times(graphs, len(inputs)).items():
-        rows[name] |= {"runs": len(inputs), **replay.spread(times, setting.batch)}
-    for name, times in replay.call_times(functions, inputs).items():
-        rows[name]["us_call"] = round(median(times), 3)
+            row["obstacle"] = replay.obstacle(error)
+    try:
+        for name, times in replay.replay_times(graphs, len(inputs)).items():
+            rows[name] |= {"runs": len(inputs), **replay.spread(times, setting.batch)}
+        for name, times in replay.call_times(functions, inputs).items():
+            rows[name]["us_call"] = round(median(times), 3)
+    except Exception as error:  # of one of them: which, no error of a GPU tells
+        for name in graphs:
+            rows[name].setdefault("obstacle", replay.obstacle(error))
     yield from rows.values()
 
 

@@ -83,3 +83,8 @@ def spread(times: Sequence[float], batch: int) -> dict[str, float]:
         "us_image": round(median / batch, 4),
         "images_per_s": round(batch * 1e6 / median),
     }
+
+
+def obstacle(error: Exception) -> str:
+    """Why a row has no times, in a line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
