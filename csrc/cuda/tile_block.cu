@@ -26,6 +26,12 @@ using DirectBlock = TileBlock<T, 0, 0, stride, true, false, 1, 2, 6, 2, 8>;
 template <class T, int stride>
 using SharedBlock = TileBlock<T, 0, 0, stride, false, false, 1, 2, 5, 2, 12>;
 
+// Where a GPU has too little shared memory for two steps' weights, such as 99 KiB for MobileNetV2 1.4's last block.
+template <class T, int stride>
+struct SmallBlock : SharedBlock<T, stride> {
+    static constexpr int weight_buffers = 1;
+};
+
 constexpr int64_t max_served_channels = 4096;  // before shared memory is too small; sizes stay within 32 bits
 
 template <class T, class Visit>
@@ -76,7 +82,9 @@ bool visit_choice(const InvertedResidualParams& params, const Gpu& gpu, const Vi
     const auto busy = [&](const Plan& plan) { return is_busy(plan, gpu); };
     visit_stage<T>(params, [&](auto stage) { visit_if(stage, busy); });
     visit_if(DirectBlock<T, stride>{}, busy);
-    visit_if(SharedBlock<T, stride>{}, [](const Plan& plan) { return plan.warps > 0; });
+    const auto possible = [](const Plan& plan) { return plan.warps > 0; };
+    visit_if(SharedBlock<T, stride>{}, possible);
+    visit_if(SmallBlock<T, stride>{}, possible);
     return visited;
 }
 

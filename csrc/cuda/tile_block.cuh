@@ -83,6 +83,7 @@ struct TileBlock {
     static constexpr int project_lag = direct ? 1 : 2;  // steps from a chunk's expansion
     static constexpr int known_depths = divide_up(in, 16), known_pairs = divide_up(out, 16);
     static constexpr int unrolled_depths = in > 0 ? 16 : 1;  // of the expand layer
+    static constexpr int weight_buffers = 2;                 // of a step's weights; with one, the next step's come after it
 
     static_assert((in == 0) == (out == 0) && in % 8 == 0 && out % 8 == 0 && known_pairs % column_pairs == 0);
     static_assert(!direct || row_tiles == stack_tiles);
@@ -346,14 +347,14 @@ __device__ __forceinline__ const uint8_t* packed_chunks(const TileArguments& p, 
     return p.packed + pairs * 16 * sizeof(float);
 }
 
-// A step's weights, in one of two buffers.
+// A step's weights, in one of the buffers.
 template <class Tile>
 class StepWeights {
 public:
     __device__ __forceinline__ StepWeights(const TileArguments& p, uint8_t* shared, int step)
         : depths_(depth_count<Tile>(p)),
           pairs_(pair_count<Tile>(p)),
-          buffer_(shared + p.weights_at + step % 2 * chunk_bytes(depths_, pairs_))
+          buffer_(shared + p.weights_at + step % Tile::weight_buffers * chunk_bytes(depths_, pairs_))
     {
     }
 
@@ -672,8 +673,8 @@ __device__ __forceinline__ void store_part(const TileArguments& p, const Region&
     }
 }
 
-// Calls body(step, weights) for every step, with its weights at hand, everything of the step before done, and the next
-// step's weights on their way.
+// Calls body(step, weights) for every step, with its weights at hand, everything of the step before done, and, where there is
+// a buffer for them, the next step's weights on their way.
 template <class Tile, class Body>
 __device__ __forceinline__ void for_each_step(const TileArguments& p, uint8_t* shared, const Body& body)
 {
@@ -684,8 +685,12 @@ __device__ __forceinline__ void for_each_step(const TileArguments& p, uint8_t* s
         if (MNV2_PLANTED_FAULT != 3) ptx::cp_async_wait<0>();
         if (MNV2_PLANTED_FAULT == 6 && step + 1 < steps) next.fetch(p, step + 1);
         if (step == 0 || (MNV2_PLANTED_FAULT != 1 && (MNV2_PLANTED_FAULT != 5 || step % 2 == 0))) ptx::block_barrier();
-        if (MNV2_PLANTED_FAULT != 6 && step + 1 < steps) next.fetch(p, step + 1);
+        if (Tile::weight_buffers > 1 && MNV2_PLANTED_FAULT != 6 && step + 1 < steps) next.fetch(p, step + 1);
         body(step, weights);
+        if (Tile::weight_buffers == 1 && step + 1 < steps) {
+            ptx::block_barrier();
+            next.fetch(p, step + 1);
+        }
     }
 }
 

@@ -99,7 +99,7 @@ void set_memory(TileArguments& a)
     a.place_at = a.input_at + (Tile::held ? 0 : a.units * Tile::unit_tiles * a.depths * fragment_bytes);
     a.weights_at =
         a.place_at + (Tile::held ? 0 : a.units * Tile::unit_tiles * tile_pixels * static_cast<int>(sizeof(uint16_t)));
-    a.shared_bytes = a.weights_at + 2 * chunk_bytes(a.depths, a.pairs);
+    a.shared_bytes = a.weights_at + Tile::weight_buffers * chunk_bytes(a.depths, a.pairs);
 }
 
 // Splits the projection over warps; returns how many, 0 where accumulators do not suffice.

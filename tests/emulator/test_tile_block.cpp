@@ -56,6 +56,24 @@ TEST(every_width_is_accurate_at_odd_sizes)
     }
 }
 
+// MobileNetV2 1.4's widest block, on GPUs with the least shared memory that there is.
+TEST(little_shared_memory_changes_no_bit)
+{
+    constexpr cuda::Gpu little{1, 86, 99 << 10}, too_little{1, 75, 64 << 10};
+    InvertedResidualParams params = block_of(224, 448, 1, 1344);
+    params.expanded_channels = 96;
+    params.batch = 1;
+    params.height = params.width = 7;
+    for (const ScalarType type : {ScalarType::float16, ScalarType::bfloat16}) {
+        Random random(13);
+        const Weights weights = random_weights(random, params, type);
+        const Image x = random_image(random, params, type);
+        const Bytes expected = run_kernel(params, type, weights, x, small_gpu, schedules[0]);
+        for (const uint64_t schedule : schedules) CHECK(run_kernel(params, type, weights, x, little, schedule) == expected);
+        CHECK(!cuda::tile_block(params, type, nullptr, nullptr, nullptr, too_little, nullptr));
+    }
+}
+
 TEST(images_of_several_tiles_are_accurate)
 {
     for (const InvertedResidualParams& params : {block_of(16, 24, 2, 48), block_of(24, 24, 1, 48), block_of(8, 104, 1, 48)})
