@@ -26,9 +26,10 @@ using DirectBlock = TileBlock<T, 0, 0, stride, true, false, 1, 2, 6, 2, 8>;
 template <class T, int stride>
 using SharedBlock = TileBlock<T, 0, 0, stride, false, false, 1, 2, 5, 2, 12>;
 
-// Where a GPU has too little shared memory for two steps' weights, such as 99 KiB for MobileNetV2 1.4's last block.
+// Where a GPU has too little shared memory for two steps' weights, such as 99 KiB for MobileNetV2 1.4's last block. Input
+// pixels in single row tiles fill up less than in twos.
 template <class T, int stride>
-struct SmallBlock : SharedBlock<T, stride> {
+struct SmallBlock : TileBlock<T, 0, 0, stride, false, false, 1, 2, 5, 1, 12> {
     static constexpr int weight_buffers = 1;
 };
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "emulator/blocks.h"
+#include "emulator/network_stem.h"
 #include "emulator/tile_stages.h"
 
 namespace {
@@ -92,30 +93,9 @@ void count_register_block(const test::Stage& stage, ScalarType type)
 }
 
 // An image of three planes.
-InputView planes(const StemParams& stem, ScalarType type, const void* data)
-{
-    const int64_t plane = stem.height * stem.width;
-    return {data, type, stem.in_channels * plane, plane, stem.width, 1};
-}
-
-int64_t image_bytes(const StemParams& stem, ScalarType type)
-{
-    return stem.batch * stem.height * stem.width * stem.in_channels * scalar_bytes(type);
-}
-
-StemParams network_stem()
-{
-    StemParams stem{};
-    stem.batch = images_per_sm;
-    stem.height = stem.width = 224;
-    stem.in_channels = 3;
-    stem.out_channels = 32;
-    return stem;
-}
-
 InvertedResidualParams first_block()
 {
-    const StemParams stem = network_stem();
+    const StemParams stem = test::network_stem(images_per_sm);
     InvertedResidualParams block = test::block_of(stem.out_channels, 16, 1, stem.out_channels);
     block.has_expand = false;
     block.batch = stem.batch;
@@ -126,23 +106,25 @@ InvertedResidualParams first_block()
 
 void count_stem(ScalarType type)
 {
-    const StemParams stem = network_stem();
+    const StemParams stem = test::network_stem(images_per_sm);
     const int64_t outputs = stem.batch * stem.out_height() * stem.out_width() * stem.out_channels;
-    const auto packed = zeros(cuda::stem_bytes(stem, type)), input = zeros(image_bytes(stem, type)),
+    const auto packed = zeros(cuda::stem_bytes(stem, type)), input = zeros(test::image_numbers(stem) * scalar_bytes(type)),
                output = zeros(outputs * scalar_bytes(type));
-    const emu::Counts counts = emu::counts_of(
-        [&] { cuda::stem(stem, type, planes(stem, type, input.data()), packed.data(), output.data(), counted_gpu, nullptr); });
+    const emu::Counts counts = emu::counts_of([&] {
+        cuda::stem(stem, type, test::planes(stem, type, input.data()), packed.data(), output.data(), counted_gpu, nullptr);
+    });
     print_counts("stem", type, {stem.in_channels, 0, stem.out_channels, stem.stride, stem.height}, stem.batch, counts);
 }
 
 void count_stem_block(ScalarType type)
 {
-    const StemParams stem = network_stem();
+    const StemParams stem = test::network_stem(images_per_sm);
     const InvertedResidualParams block = first_block();
-    const auto packed = zeros(cuda::stem_block_bytes(stem, block, type)), input = zeros(image_bytes(stem, type)),
-               output = zeros(test::output_bytes(block, type));
+    const auto packed = zeros(cuda::stem_block_bytes(stem, block, type)),
+               input = zeros(test::image_numbers(stem) * scalar_bytes(type)), output = zeros(test::output_bytes(block, type));
     const emu::Counts counts = emu::counts_of([&] {
-        cuda::stem_block(stem, block, planes(stem, type, input.data()), packed.data(), output.data(), counted_gpu, nullptr);
+        cuda::stem_block(stem, block, test::planes(stem, type, input.data()), packed.data(), output.data(), counted_gpu,
+                         nullptr);
     });
     print_counts("stem_block", type, {stem.in_channels, stem.out_channels, block.out_channels, stem.stride, stem.height},
                  stem.batch, counts);

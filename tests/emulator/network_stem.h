@@ -1,11 +1,11 @@
-// The network's stem and an image of three planes, as its timings take them.
+// MobileNetV2's stem and its images of three planes.
 #pragma once
 
 #include <cstdint>
 
 #include "core/block.h"
 
-namespace mnv2::bench {
+namespace mnv2::test {
 
 inline StemParams network_stem(int64_t batch)
 {
@@ -22,10 +22,10 @@ inline int64_t image_numbers(const StemParams& stem)
     return stem.batch * stem.in_channels * stem.height * stem.width;
 }
 
-inline InputView planes(const StemParams& stem, const void* x)
+inline InputView planes(const StemParams& stem, ScalarType type, const void* data)
 {
     const int64_t plane = stem.height * stem.width;
-    return {x, ScalarType::float16, stem.in_channels * plane, plane, stem.width, 1};
+    return {data, type, stem.in_channels * plane, plane, stem.width, 1};
 }
 
-}  // namespace mnv2::bench
+}  // namespace mnv2::test
