@@ -24,13 +24,13 @@ BEGIN, END = "<!-- peers: python benchmarks/readme.py -->", "<!-- /peers -->"
 
 
 def generate(results: Results[PeerRow]) -> str:
-    """A line for what it was measured on, and the table: peers down, settings across."""
+    """A line for what it was measured on, and the table: peers that ran down, settings across."""
     by_setting: dict[Setting, dict[str, PeerRow]] = {}
     for row in results.rows:
         by_setting.setdefault(row.setting, {})[row.peer] = row
     header = results.header
     columns = ["", *(setting.brief for setting in by_setting)]
-    titles = {row.peer: row.title for row in results.rows}
+    titles = {row.peer: row.title for row in results.rows if row.median_ms is not None or row.wrong}
     lines = [
         f"{header.where}; {header.when}, `{header.command}`:",
         "",

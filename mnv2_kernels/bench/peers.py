@@ -12,15 +12,17 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import gpu
+from .. import _native, gpu
 from ..modules import FusedMobileNetV2
+from ..pair_product import PAIR_PRODUCTS, PairProduct, selected
+from ..processor import forced_isa
 from ..weights import random_model
 from . import BenchError
 from .setting import Setting, torch_threads
@@ -39,6 +41,8 @@ TORCH_DTYPES = ("float32", "float16", "bfloat16")
 
 INPUT_SEED = 0
 CALIBRATION_IMAGES = 32
+
+BY_ITSELF = "what deploy() does by itself"
 
 
 class Unsupported(Exception):
@@ -114,6 +118,27 @@ def fused(subject: Subject, setting: Setting) -> Function:
 
 def deployed(subject: Subject, setting: Setting) -> Function:
     return fused(subject, setting).deploy()
+
+
+def deployed_avx2(subject: Subject, setting: Setting) -> Function:
+    """By the instruction set of most x86 processors, where this one has a better one."""
+    if _native.selected_isa(setting.dtype) == "avx2":
+        raise Unsupported(BY_ITSELF)
+    if not any(isa["name"] == "avx2" and isa["compiled"] and isa["supported"] for isa in _native.isas()):
+        raise Unsupported("no AVX2 here")
+    with forced_isa("avx2"):
+        return deployed(subject, setting)
+
+
+def deployed_in_pairs(subject: Subject, setting: Setting, mode: PairProduct) -> Function:
+    """Another pair_product than the machine's own."""
+    if not (_native.has_pair_product(setting.dtype) and _native.additions_are_free()):
+        raise Unsupported("no kernels for it here, or no ports for its additions")
+    if mode == selected(None, setting.dtype):
+        raise Unsupported(BY_ITSELF)
+    model = fused(subject, setting)
+    model.pair_product = mode
+    return model.deploy()
 
 
 # --- torch ---
@@ -310,6 +335,13 @@ EVERYWHERE = ("cpu", "cuda")
 PEERS: tuple[Peer, ...] = (
     Peer(FUSED, "fused", fused, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
     Peer("deploy", "fused, `deploy()`", deployed, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
+    Peer("avx2", "fused, `deploy()`, AVX2", deployed_avx2),
+    *(
+        Peer(
+            f"pairs-{mode}", f"fused, `deploy()`, pair product {mode}", partial(deployed_in_pairs, mode=mode)
+        )
+        for mode in PAIR_PRODUCTS
+    ),
     Peer("eager", "torch eager", eager, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
     Peer("channels_last", "torch eager, channels_last", eager_channels_last, (), TORCH_DTYPES, EVERYWHERE),
     Peer("compile", "torch.compile, freezing", torch_compile, (), TORCH_DTYPES, EVERYWHERE),
