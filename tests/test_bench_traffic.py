@@ -115,6 +115,7 @@ def test_a_program_that_fails() -> None:
         ({"channel_parts": -1}, "channel_parts: expected at least 0"),
         ({"l2_bytes": 0}, "l2_bytes: expected at least 1"),
         ({"height": 0}, "output height: expected at least 1"),
+        ({"residual": True, "in_channels": 8, "out_channels": 960}, "residual: expected stride 1"),
     ],
 )
 def test_no_such_run(arguments: dict[str, int], message: str) -> None:

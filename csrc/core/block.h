@@ -77,7 +77,7 @@ struct Padding {
     int32_t top = 1, left = 1, bottom = 1, right = 1;
 };
 
-// Small enough that no product of two channel counts, kernel taps and an element's bytes overflows 64 bits.
+// Limits channel counts so that a product of two of them, nine taps and an element's bytes fits 64 bits.
 constexpr int64_t max_channels = int64_t{1} << 20;
 
 constexpr int64_t kernel_size = 3;
@@ -94,7 +94,7 @@ constexpr Padding same_padding(int64_t height, int64_t width, int32_t stride)
     return {rows / 2, columns / 2, rows - rows / 2, columns - columns / 2};
 }
 
-// Outputs of a 3x3 convolution along one dimension; 0 or less where the padded input is smaller than the kernel.
+// Outputs of a 3x3 convolution along one dimension; 0 where the padded input is smaller than the kernel.
 constexpr int64_t output_size(int64_t input, int32_t before, int32_t after, int32_t stride)
 {
     const int64_t span = input + before + after - kernel_size;
@@ -102,7 +102,7 @@ constexpr int64_t output_size(int64_t input, int32_t before, int32_t after, int3
 }
 
 // 1x1 expand (optional), 3x3 depthwise, 1x1 project, shortcut (optional). Without expand, expanded_channels equals
-// in_channels. has_residual demands stride 1, padding 1 on every side and in_channels == out_channels.
+// in_channels. Not every block can have a residual, see allows_residual.
 struct InvertedResidualParams {
     int64_t batch, height, width;
     int64_t in_channels, expanded_channels, out_channels;
@@ -116,6 +116,14 @@ struct InvertedResidualParams {
     int64_t out_height() const { return output_size(height, padding.top, padding.bottom, stride); }
     int64_t out_width() const { return output_size(width, padding.left, padding.right, stride); }
 };
+
+// Whether a block's result has its input's shape.
+constexpr bool allows_residual(const InvertedResidualParams& params)
+{
+    const Padding& padding = params.padding;
+    const bool is_same_size = params.stride == 1 && padding.top + padding.bottom == 2 && padding.left + padding.right == 2;
+    return is_same_size && params.in_channels == params.out_channels;
+}
 
 // Dense 3x3 convolution of an image with few channels.
 struct StemParams {

@@ -78,10 +78,9 @@ std::optional<LayerParams> layer_of(const PackedHeader& header)
         case PackedKind::stem: return are_plausible(options) ? std::optional<LayerParams>(stem_of(header)) : std::nullopt;
         case PackedKind::block: {
             const InvertedResidualParams params = block_of(header);
-            const bool shortcut_fits = params.stride == 1 && params.in_channels == params.out_channels;
             const bool valid = are_plausible(options) && is_channels(params.expanded_channels) &&
                                (params.has_expand || params.expanded_channels == params.in_channels) &&
-                               (!params.has_residual || shortcut_fits);
+                               (!params.has_residual || allows_residual(params));
             return valid ? std::optional<LayerParams>(params) : std::nullopt;
         }
         case PackedKind::head_pool: {

@@ -15,11 +15,10 @@ namespace mnv2 {
 enum class PackedKind : int32_t { block, stem, head_pool, linear, network };
 
 // Bytes that no other tensor starts with by accident; the last one is the format's version.
-constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\4'};
+constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\5'};
 
 struct PackedOptions {
     int8_t stride, padding_top, padding_left, padding_bottom, padding_right;
-    int8_t same_padding;  // set by pack_network: the padding follows from the image's size
     int8_t activation, project_activation;
     int8_t has_expand, has_residual;
     PairProduct pair_product;

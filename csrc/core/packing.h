@@ -24,6 +24,7 @@
 
 #include "core/block.h"
 #include "core/pair_product.h"
+#include "core/sums.h"
 
 namespace mnv2 {
 

@@ -39,16 +39,6 @@ constexpr std::optional<PairProduct> pair_product_named(std::string_view name)
 
 constexpr const char* expected_pair_products = "\"off\", \"safe\" or \"all\"";
 
-// From long_depth on, sums are moved to a second accumulator every sum_depth depths: the error then grows with the run's
-// length, not with the depth's. Costs 3 %; without it some layers miss the accuracy promise.
-constexpr int64_t long_depth = 192;
-constexpr int64_t sum_depth = 96;
-
-constexpr int64_t runs_of(int64_t depth)
-{
-    return depth < long_depth ? 1 : (depth + sum_depth - 1) / sum_depth;
-}
-
 // Depths go in groups of eight: three pairs and two single ones, then two pairs and four. Of sixteen depths that makes 11
 // multiply-adds and 10 additions, which fill both kinds of ports. What does not fill a group is single.
 constexpr int64_t pair_group = 8;

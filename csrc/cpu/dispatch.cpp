@@ -30,18 +30,34 @@ bool supports_avx512()
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-// The system gives tile registers, which take 8 KiB a thread, to processes that ask for them.
-bool has_tile_registers()
+constexpr long tile_data = 18;
+
+// Whether the system can give tile registers to a process.
+bool offers_tile_registers()
 {
-    constexpr long request_permission = 0x1023, tile_data = 18;
-    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    constexpr long get_supported = 0x1021;
+    uint64_t components = 0;
+    return syscall(SYS_arch_prctl, get_supported, &components) == 0 && (components >> tile_data & 1);
 }
 
+// The system gives them to processes that ask for them, which then need 8 KiB a thread and larger signal stacks: only those
+// that multiply by AMX are to ask.
+bool has_tile_registers()
+{
+    constexpr long request_permission = 0x1023;
+    static const bool granted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    return granted;
+}
+
+// CPUID is slow on a virtual machine, which has to ask its host: once is enough.
 bool supports_avx512_bf16()
 {
-    constexpr uint32_t avx512_bf16 = 1u << 5;
-    uint32_t a, b, c, d;
-    return supports_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx512_bf16);
+    static const bool supported = [] {
+        constexpr uint32_t avx512_bf16 = 1u << 5;
+        uint32_t a, b, c, d;
+        return supports_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx512_bf16);
+    }();
+    return supported;
 }
 
 // With AVX-512's own bfloat16 instructions, which no processor with AMX lacks.
@@ -51,7 +67,7 @@ bool supports_amx()
         constexpr uint32_t amx_bf16 = 1u << 22, amx_tile = 1u << 24;
         uint32_t a, b, c, d;
         const bool has_amx = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) && (d & amx_tile);
-        return has_amx && supports_avx512_bf16() && has_tile_registers();
+        return has_amx && supports_avx512_bf16() && offers_tile_registers();
     }();
     return supported;
 }
@@ -86,21 +102,23 @@ struct Candidate {
     const char* name;
     const Kernels* kernels;  // null where this build lacks them
     bool (*supported)();
-    bool (*pays)() = always;  // whether it is faster than those behind it, on this processor
+    bool (*pays)() = always;    // whether it is faster than those behind it, on this processor
+    bool (*enable)() = always;  // asks the system for what it needs; whether that was given
 
-    bool runs() const { return kernels && supported(); }
+    bool is_here() const { return kernels && supported(); }
+    bool runs() const { return is_here() && enable(); }
 
     // Whether its arithmetic is right for weights of a type: float32 is for all.
     bool serves(ScalarType weights) const
     {
-        return kernels->layout.stored == ScalarType::float32 || kernels->layout.stored == weights;
+        return kernels && (kernels->layout.stored == ScalarType::float32 || kernels->layout.stored == weights);
     }
 };
 
 // Best first.
 constexpr Candidate candidates[] = {
 #if defined(__x86_64__)
-    {"amx_bf16", MNV2_HAVE_AMX_BF16 ? &amx_bf16_kernels : nullptr, supports_amx},
+    {"amx_bf16", MNV2_HAVE_AMX_BF16 ? &amx_bf16_kernels : nullptr, supports_amx, always, has_tile_registers},
     {"avx512_bf16", MNV2_HAVE_AVX512_BF16 ? &avx512_bf16_kernels : nullptr, supports_avx512_bf16, is_amd},
     {"avx512", MNV2_HAVE_AVX512 ? &avx512_kernels : nullptr, supports_avx512},
     {"avx2", MNV2_HAVE_AVX2 ? &avx2_kernels : nullptr, supports_avx2},
@@ -116,14 +134,14 @@ std::string choices()
 {
     std::string text;
     for (const Candidate& candidate : candidates)
-        if (candidate.runs()) text += (text.empty() ? "" : ", ") + std::string(candidate.name);
+        if (candidate.is_here()) text += (text.empty() ? "" : ", ") + std::string(candidate.name);
     return text;
 }
 
 // From candidate on; the last one always does.
 const Kernels& first_to_serve(const Candidate* candidate, ScalarType weights)
 {
-    while (!candidate->runs() || !candidate->serves(weights) || !candidate->pays()) ++candidate;
+    while (!candidate->serves(weights) || !candidate->runs() || !candidate->pays()) ++candidate;
     return *candidate->kernels;
 }
 
@@ -131,7 +149,8 @@ const Kernels& forced_kernels(const std::string& name, ScalarType weights)
 {
     for (const Candidate& candidate : candidates) {
         if (candidate.name != name) continue;
-        if (candidate.runs()) return candidate.serves(weights) ? *candidate.kernels : first_to_serve(&candidate, weights);
+        if (candidate.is_here() && !candidate.serves(weights)) return first_to_serve(&candidate, weights);
+        if (candidate.runs()) return *candidate.kernels;
         const char* owner = candidate.kernels ? "processor" : "build";
         throw std::runtime_error("MNV2_FORCE_ISA: this " + std::string(owner) + " does not support '" + name +
                                  "'; expected one of: " + choices());
@@ -166,7 +185,7 @@ const Kernels& select_kernels(ScalarType weights)
 const Kernels& kernels_for(Isa isa)
 {
     for (const Candidate& candidate : candidates)
-        if (candidate.runs() && candidate.kernels->layout.isa == isa) return *candidate.kernels;
+        if (candidate.kernels && candidate.kernels->layout.isa == isa && candidate.runs()) return *candidate.kernels;
     throw std::runtime_error("weights were packed for an instruction set that this machine does not support; it supports: " +
                              choices());
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/pair_product.h"
+#include "core/sums.h"
 #include "cpu/pair_pixels-inl.h"
 #include "cpu/simd/macros.h"
 #include "cpu/sums-inl.h"

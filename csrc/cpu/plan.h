@@ -20,7 +20,7 @@ struct BlockScratch {
     int64_t facts;   // and what the kernels have to know of its pixels
 };
 
-// The free choices of a plan. A strip is a few output rows. Expand and depthwise run over chunk_blocks vectors of expanded
+// The free choices of a plan. A strip is a few output rows. Expand and depthwise run over chunk_vectors vectors of expanded
 // channels at a time, the project once a strip over the full depth. Where strips share rows, the ring holds all expanded
 // channels and a row is expanded once a segment; otherwise it holds a chunk, and a strip expands all the rows it needs.
 //

@@ -5,7 +5,7 @@
 
 #include "core/block.h"
 #include "core/packing.h"
-#include "core/pair_product.h"
+#include "core/sums.h"
 #include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
 

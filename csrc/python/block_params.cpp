@@ -52,6 +52,8 @@ mnv2::InvertedResidualParams block_params(int64_t batch, int64_t height, int64_t
     params.activation = activation_from("activation", activation);
     params.project_activation = activation_from("project_activation", project_activation);
     params.has_residual = residual;
+    if (residual && !mnv2::allows_residual(params))
+        throw py::value_error("residual: expected stride 1, padding (1, 1, 1, 1) and in_channels == out_channels");
 
     require_at_least(1, "batch", batch);
     if (stride != 1 && stride != 2) throw py::value_error("stride: expected 1 or 2, got " + std::to_string(stride));

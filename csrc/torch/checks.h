@@ -188,17 +188,14 @@ inline InvertedResidualParams check_block(const char* op, const BlockChannels& c
     if (!channels.expand && channels.expanded != channels.in)
         refuse({op, "expanded_channels"}, std::to_string(channels.in) + " (in_channels, without expand)",
                std::to_string(channels.expanded));
-    if (!options.residual) return params;
+    if (!options.residual || allows_residual(params)) return params;
 
     const Argument residual{op, "residual"};
-    const Padding& padding = params.padding;
     if (params.stride != 1) refuse(residual, "stride 1", std::to_string(params.stride));
-    if (!(padding.top && padding.left && padding.bottom && padding.right))
-        refuse(residual, "padding (1, 1, 1, 1)", tuple_text(options.padding));
     if (channels.in != channels.out)
         refuse(residual, "equal input and output channels",
                std::to_string(channels.in) + " and " + std::to_string(channels.out));
-    return params;
+    refuse(residual, "padding (1, 1, 1, 1)", tuple_text(options.padding));
 }
 
 struct StemOptions {
