@@ -7,6 +7,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 BUILD_TOOLS := 'setuptools>=70.1' 'pybind11>=2.13' 'cmake>=3.26' ninja
 CPP_FILES = $(shell find csrc tests/cpp tests/emulator benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
+# What the CUDA kernels and their tests are compiled with where there is no CUDA toolkit; they need no GPU.
+CUDA_TOOLKIT := nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl
+
 # Each process loads a torch of its own.
 PARALLEL = --numprocesses auto --maxprocesses 4
 
@@ -92,6 +95,7 @@ build: $(VENV)/set-up
 $(VENV)/set-up: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	pip install torch torchvision $(BUILD_TOOLS)
+	command -v nvcc || [ "$$CUDA_HOME$$MNV2_CUDA" ] || pip install $(CUDA_TOOLKIT)
 	pip install --no-build-isolation --editable '.[test,dev]'
 	touch $@
 

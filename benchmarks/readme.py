@@ -53,7 +53,7 @@ def _cell(row: PeerRow) -> str:
 
 
 def _share(row: PeerRow) -> str:
-    return f"{row.share:.0%}"
+    return "-" if row.share is None else f"{row.share:.0%}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,7 +1,15 @@
 # CUDA sources compiled as C++ and run on the host. They need CUDA's headers, but neither nvcc nor a GPU.
-find_path(mnv2_cuda_headers cuda_fp16.h HINTS "$ENV{CUDA_HOME}/include" /usr/local/cuda/include)
+include(cmake/python.cmake)
+mnv2_ask_python(
+    pip_cuda_headers
+    "import glob, sysconfig; print(';'.join(sorted(glob.glob(sysconfig.get_path('purelib') + '/nvidia/cu*/include'))))"
+    "${Python_EXECUTABLE} does not run")
+# torch brings some of the headers, but not those of the compiler.
+find_path(mnv2_cuda_headers crt/host_defines.h HINTS "$ENV{CUDA_HOME}/include" /usr/local/cuda/include ${pip_cuda_headers})
 if(NOT mnv2_cuda_headers)
-    message(STATUS "Skipping the emulator: no cuda_fp16.h in CUDA_HOME or /usr/local/cuda")
+    message(
+        WARNING "The tests of the CUDA kernels are left out: CUDA's headers are neither in CUDA_HOME nor in /usr/local/cuda "
+                "(pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl)")
 endif()
 
 add_library(mnv2_emulator INTERFACE)

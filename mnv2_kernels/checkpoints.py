@@ -49,6 +49,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path}: not a state dict but a {type(content).__name__}")
     for key, value in content.items():
+        if not isinstance(key, str):
+            raise WeightsError(f"{path}: not a state dict: the name {key!r} is a {type(key).__name__}")
         if not isinstance(value, torch.Tensor):
             raise WeightsError(f"{path}: not a state dict: {key!r} is a {type(value).__name__}, not a tensor")
     return {key: value.float() if value.is_floating_point() else value for key, value in content.items()}
@@ -68,7 +70,7 @@ def build_network(
         WeightsError: keys are missing or unexpected, or shapes are not MobileNetV2's.
     """
     given = _comparable(state_dict)
-    classes = given.get(CLASSIFIER, (DEFAULT_CLASSES,))[0]
+    classes = (*given.get(CLASSIFIER, ()), DEFAULT_CLASSES)[0]
     width = _width(given)
     wanted = _shapes(width, classes)
     if given != wanted:

@@ -15,7 +15,7 @@ from typing import Annotated
 import torch
 import typer
 
-from . import __version__, _native, tables
+from . import __version__, _native, gpu, tables
 from .bench import BenchError, WrongResultError
 from .bench import commands as bench_commands
 from .checkpoints import WeightsError
@@ -187,6 +187,7 @@ def _check_variables() -> None:
     try:
         _native.selected_isa()
         _native.selected_pair_product()
+        gpu.backend()
     except RuntimeError as error:
         raise UsageError(str(error)) from error
 

@@ -19,7 +19,14 @@ def tag() -> str:
     parts = [f"mnv2_kernels {_native.build_info()['version']}", processor()]
     parts += [isa["name"] for isa in _native.isas() if isa["supported"]]
     parts += [os.environ.get(name, "") for name in (FORCE_ISA_VARIABLE, pair_product.VARIABLE)]
-    return "; ".join((*parts, gpu.SELECTED))
+    return "; ".join((*parts, _pair_product(), gpu.SELECTED))
+
+
+def _pair_product() -> str:
+    try:
+        return _native.selected_pair_product()  # measured, where no variable decides
+    except RuntimeError:  # by a wrong variable, which the tag holds
+        return ""
 
 
 def add_tag() -> None:

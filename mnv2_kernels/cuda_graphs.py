@@ -95,12 +95,18 @@ class GraphedNetwork(nn.Module):
         if graph is None:
             graph = self._graphs[key] = self._capture(self.network, x)
             if len(self._graphs) > MAX_GRAPHS:
-                self._graphs.popitem(last=False)
+                self._drop_oldest()
         self._graphs.move_to_end(key)
         return graph
 
+    def _drop_oldest(self) -> None:
+        """Once its last run is over: on another stream it may still read the memory that this gives back."""
+        _, graph = self._graphs.popitem(last=False)
+        graph.event.synchronize()
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GraphedNetwork:
-        self._graphs.clear()  # weights move
+        while self._graphs:  # weights move
+            self._drop_oldest()
         return super()._apply(fn, recurse)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GraphedNetwork:

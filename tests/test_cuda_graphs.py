@@ -34,6 +34,9 @@ class Stream:
     def record(self, stream: Stream) -> None:
         stream.calls.append("record")
 
+    def synchronize(self) -> None:
+        self.calls.append("synchronize")
+
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
@@ -55,11 +58,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self.captured = 0
+        self.event = Stream()  # of all graphs
 
     def __call__(self, network: nn.Module, x: Tensor) -> Captured:
         self.captured += 1
         static, output = static_copy(x), static_copy(network(x))
-        return Captured(static, output, lambda: output.copy_(network(static)), Stream())
+        return Captured(static, output, lambda: output.copy_(network(static)), self.event)
 
 
 def images(batch: int = 1, size: int = 4) -> Tensor:
@@ -106,7 +110,9 @@ def test_graphs_used_last_are_kept(stream: Stream) -> None:
     for size in range(1, MAX_GRAPHS + 1):
         network(images(size=size))
     network(images(size=1))
+    assert recorder.event.calls == []
     network(images(size=MAX_GRAPHS + 1))
+    assert recorder.event.calls == ["synchronize"]  # what it still ran may use the memory it leaves
     assert recorder.captured == MAX_GRAPHS + 1
     network(images(size=1))
     assert recorder.captured == MAX_GRAPHS + 1

@@ -180,7 +180,7 @@ def _call(function: Function, x: Tensor, setting: Setting) -> Callable[[], objec
 
 
 def _timed(row: PeerRow, spread: Spread, fused: Spread | None, macs: int) -> PeerRow:
-    counts_float32 = row.device == "cpu" and row.accuracy == row.dtype
+    counts_float32 = row.device == "cpu" and row.accuracy == "float32"
     return replace(
         row,
         median_ms=spread.median,
