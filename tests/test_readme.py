@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import readme
+import torch
 
+from mnv2_kernels import shapes
 from mnv2_kernels.bench.compare import PeerRow
 from mnv2_kernels.bench.results import read_results
+from mnv2_kernels.bench.traffic import TrafficRow
 
 
 def test_the_table_is_generated_from_the_results():
@@ -24,3 +27,18 @@ def test_another_figure_is_noticed():
 def test_markers_are_needed():
     with pytest.raises(SystemExit, match="expected the markers"):
         readme.between_markers("no table here", "| |")
+
+
+def test_the_traffic_is_that_of_its_results():
+    rows = read_results(readme.RESULTS.with_name("traffic.json"), TrafficRow).rows
+    factors = [row.floor_factor for row in rows]
+    unfused = max(row.unfused_bytes / row.fused_bytes for row in rows)
+    eager = max(row.eager_channels_last_bytes / row.fused_bytes for row in rows)
+    text = " ".join(readme.README.read_text().split())
+    assert f"every block fetches {min(factors):.2f} to {max(factors):.2f} times its floor" in text
+    assert f"unfused up to {unfused:.1f} times, torch eager (channels_last) up to {eager:.0f} times" in text
+
+
+def test_what_is_not_written_is_the_expanded_tensors():
+    megabytes = shapes.mobilenet_v2(1.0, 224).expanded_bytes(torch.float32) / 1e6
+    assert f"writes {megabytes:.0f} MB less (float32)" in readme.README.read_text()

@@ -1,0 +1,36 @@
+"""docs/ names what there is, and its example runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+import mnv2_kernels  # noqa: F401
+
+ROOT = Path(__file__).resolve().parent.parent
+OPERATORS = (ROOT / "docs" / "operators.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+HELPERS = ("check_", "cuda_")
+
+
+def test_every_operator_is_documented() -> None:
+    names = {
+        name.removeprefix("mnv2::") for name in torch._C._dispatch_get_all_op_names() if name[:6] == "mnv2::"
+    }
+    public = {name.partition(".")[0] for name in names if not name.startswith(HELPERS)}
+    named = set(re.findall(r"`(\w+)`", OPERATORS))
+    assert public - named == {"pack_stem_block"}  # network_layers' own, see docs/gpu.md
+    assert "pack_stem_block" in (ROOT / "docs" / "gpu.md").read_text()
+
+
+def test_the_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", OPERATORS, re.DOTALL)
+    exec(example, {})
+
+
+def test_every_file_that_is_named_exists() -> None:
+    paths = re.findall(r"(?:csrc|mnv2_kernels|benchmarks|tests)/[\w./-]+\.(?:h|cpp|py|md)\b", ARCHITECTURE)
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
