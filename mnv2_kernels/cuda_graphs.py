@@ -24,7 +24,7 @@ WARM_UP_RUNS = 2  # before a capture: the first loads code, the second allocates
 
 Capture = Callable[[nn.Module, Tensor], "Captured"]
 
-# PyTorch captures one graph at a time in a process, whoever's network it is.
+# PyTorch captures one graph at a time in a process, whichever network it belongs to.
 _one_capture = threading.RLock()
 
 

@@ -8,14 +8,8 @@ import torch
 from torch import Tensor
 
 from . import _native
-from .shapes import BlockShape, ClassifierShape, HeadShape, LayerShape, StemShape
-
-_SHAPES: dict[str, type[LayerShape]] = {
-    "stem": StemShape,
-    "block": BlockShape,
-    "head_pool": HeadShape,
-    "linear": ClassifierShape,
-}
+from .layer_description import SHAPES
+from .shapes import LayerShape
 
 
 def layer_shapes(packed: Tensor, x: Tensor) -> list[LayerShape]:
@@ -44,4 +38,4 @@ def _image(x: Tensor) -> tuple[int, int, int]:
 
 
 def _shape(kind: str, **options: Any) -> LayerShape:
-    return _SHAPES[kind](**options)
+    return SHAPES[kind](**options)

@@ -1,4 +1,4 @@
-"""Tells whether a module still is what it was, in a microsecond or two.
+"""Tells whether a module still is what it was, without reading all of its weights.
 
 Packed weights are a copy, and nothing announces a change of the original: a parameter may be edited in place,
 given other data or replaced, a convolution may get another stride, a layer may be swapped. A snapshot records

@@ -188,7 +188,7 @@ def _file_network(path: Path, options: Mapping) -> Network:
 def random_model(
     width_mult: float = 1.0, padding: PaddingRule = "torch", eps: float = 1e-5
 ) -> FusedMobileNetV2:
-    """An untrained network in eval mode, the same at every call, through which a signal gets alive."""
+    """An untrained network in eval mode, always the same, whose activations neither vanish nor explode."""
     return randomised(
         lambda norm_layer: FusedMobileNetV2(width_mult=width_mult, norm_layer=norm_layer, padding=padding),
         eps,

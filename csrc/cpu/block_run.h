@@ -68,7 +68,7 @@ private:
     LineBuffer scratch_;
 };
 
-// Reads so many bytes, which drives everything else out of a cache of that size.
+// Reads so many bytes, which drives everything else out of a simulated cache of that size.
 void replace_cache(int64_t bytes);
 
 }  // namespace mnv2::cpu

@@ -152,7 +152,7 @@ MNV2_INLINE int64_t pixel_number(const PointwiseLayer& layer, const Stored* x)
     return (x - layer.pairs->x) / lanes;
 }
 
-// What comes out for odd pixels is of no use.
+// Odd pixels get a result of no use here; odd_pixels computes them again.
 template <int ROWS, int VECTORS, bool IS_LONG>
 void pair_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x, const float* panel, float* y, int64_t last_lanes,
                 const Stored* residual, NextPanel&)

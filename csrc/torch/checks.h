@@ -135,7 +135,8 @@ inline ScalarType check_dtype(const char* op, const std::string& name)
     refuse({op, "dtype"}, "float32, float16 or bfloat16", name);
 }
 
-// The type that weights without a header are packed for, by the lengths in bytes that they would have; 0: by no means.
+// The type that weights without a header are packed for, by the lengths in bytes that they would have; 0 marks a
+// type without a packed form.
 inline ScalarType check_packed_length(const Argument& argument, const Tensor& x, const Tensor& packed,
                                       const std::vector<int64_t>& lengths)
 {

@@ -48,7 +48,7 @@ void launch(const char* op, const Tensor& x, const Launch& kernel)
 }
 
 // The bytes of a packed buffer of whatever kind.
-const void* packed_bytes(const Argument& argument, const Tensor& packed)
+const void* packed_data(const Argument& argument, const Tensor& packed)
 {
     check_bytes(argument, packed, cpu_device());
     const void* data = packed.const_data_ptr();
@@ -62,7 +62,7 @@ template <typename Params>
 const void* check_packed(const char* op, const Tensor& packed, const Params& params, const InputView& x)
 {
     const Argument argument{op, "packed"};
-    const void* data = packed_bytes(argument, packed);
+    const void* data = packed_data(argument, packed);
     const std::string mismatch = packed_mismatch(data, packed.numel(), params);
     if (!mismatch.empty()) refuse(argument, mismatch);
     check_arithmetic({op, "x"}, x.dtype, stored_type(packed_isa(data)));
@@ -180,7 +180,7 @@ Tensor pack_network(const std::vector<Tensor>& layers, const std::vector<bool>& 
                std::to_string(same_padding.size()));
     std::vector<PackedLayer> parts;
     for (size_t i = 0; i < layers.size(); ++i) {
-        const void* data = packed_bytes({op, "layers[" + std::to_string(i) + "]"}, layers[i]);
+        const void* data = packed_data({op, "layers[" + std::to_string(i) + "]"}, layers[i]);
         parts.push_back({data, layers[i].numel(), same_padding[i]});
     }
     const std::string mismatch = network_mismatch(parts);
@@ -198,7 +198,7 @@ std::vector<NetworkLayer> check_network(const char* op, const Tensor& x, const T
     check_channels({op, "in_channels"}, in_channels);
     check_channels({op, "out_channels"}, out_channels);
     const Argument image{op, "x"}, weights{op, "packed"};
-    const void* data = packed_bytes(weights, packed);
+    const void* data = packed_data(weights, packed);
     std::vector<NetworkLayer> layers;
     const std::string mismatch = read_network(data, packed.numel(), layers);
     if (!mismatch.empty()) refuse(weights, mismatch);
