@@ -276,7 +276,7 @@ class FusedMobileNetV2(nn.Module):
     def _pooled_features(self, x: Tensor) -> Tensor:
         features = self.features
         if self._may_skip_module_calls(x):
-            packed = self._features_cache.lookup(features, features)
+            packed = self._features_cache.lookup(features)
             if packed.operator is not None:
                 return packed.run(x)
         if self.training or not _only_calls_children(features):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,25 +33,37 @@ class Packed(NamedTuple):
             return self.operator.forward(x)
 
 
+class _Entry(NamedTuple):
+    """``snapshot`` sees changes of ``module`` alone; a replica of it has the same cache."""
+
+    module: weakref.ref[nn.Module]
+    snapshot: Snapshot
+    attributes: tuple[Any, ...]
+    packed: Packed
+
+    def serves(self, module: nn.Module, attributes: tuple[Any, ...]) -> bool:
+        return self.module() is module and self.attributes == attributes and self.snapshot.holds()
+
+
 class PackedCache:
     """What a packer made, made anew when the module it was made of has changed. A copy is empty."""
 
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
-        self._entry: tuple[Snapshot, Any, Packed] | None = None
+        self._entry: _Entry | None = None
 
     def lookup(self, module: nn.Module, *attributes: Any) -> Packed:
         """``attributes``: what decides the result beside the modules and tensors inside ``module``."""
         entry = self._entry
-        if entry is not None and entry[1] == attributes and entry[0].holds():
-            return entry[2]
+        if entry is not None and entry.serves(module, attributes):
+            return entry.packed
         self._entry = None
         if not all(map(can_watch, floating_tensors(module.modules()))):
             return Packed(None, ())
         # Before packing: what changes meanwhile is noticed next time.
         snapshot = Snapshot(module)
         packed = Packed(self._packer(module), snapshot.tensors)
-        self._entry = snapshot, attributes, packed
+        self._entry = _Entry(weakref.ref(module), snapshot, attributes, packed)
         return packed
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedCache:

@@ -268,3 +268,15 @@ def test_the_last_reference_frees_a_network_that_has_run(x: Tensor) -> None:
         assert all(reference() is None for reference in alive)
     finally:
         gc.enable()
+
+
+@torch.no_grad()
+def test_a_replica_that_shares_the_cache_has_its_own_weights(x: Tensor) -> None:
+    """As nn.DataParallel makes them: another module with the same attributes, then with other parameters."""
+    model = small()
+    before = model(x)
+    replica = model._replicate_for_data_parallel()
+    replica.features = copy.deepcopy(model.features)
+    replica.features[0][0].weight.mul_(1.5)
+    assert_follows(replica, x, before)
+    assert torch.equal(model(x), before)
