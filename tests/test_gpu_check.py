@@ -93,8 +93,8 @@ ALL_WELL = {
 }
 
 
-def results_of(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "h100-80gb-hbm3.json").read_text())
+def results_of(folder: Path, *named: str) -> dict[str, object]:
+    return json.loads((folder / H100.file_name(named)).read_text())
 
 
 # --- what there is ---
@@ -118,8 +118,9 @@ def test_gpu_check_without_a_gpu_builds_and_says_so(faked, capsys):
 
 
 def test_gpu_check_names_results_by_the_gpu():
-    assert H100.file_name == "h100-80gb-hbm3.json"
-    assert check.Gpu("NVIDIA A100-SXM4-40GB", "8.0", "13.0").file_name == "a100-sxm4-40gb.json"
+    assert H100.file_name() == "h100-80gb-hbm3.json"
+    assert H100.file_name(["python tests", "blocks"]) == "h100-80gb-hbm3-python-tests-blocks.json"
+    assert check.Gpu("NVIDIA A100-SXM4-40GB", "8.0", "13.0").file_name() == "a100-sxm4-40gb.json"
 
 
 # --- all parts ---
@@ -144,6 +145,16 @@ def test_gpu_check_runs_only_the_parts_that_are_named(faked, tmp_path):
     assert check.main(["memcheck"]) == 0
     assert all("--tool memcheck" in line and line.endswith("schedule") for line in commands.started)
     assert len(commands.started) == 2
+
+
+def test_gpu_check_of_named_parts_keeps_the_results_of_all_parts(faked, tmp_path):
+    faked(ALL_WELL)
+    assert check.main([]) == 0
+    of_all = results_of(tmp_path)
+    assert check.main(["blocks", "network"]) == 0  # in whatever order
+    assert results_of(tmp_path) == of_all
+    of_named = results_of(tmp_path, "network", "blocks")
+    assert [part["name"] for part in of_named["parts"]] == ["network", "blocks"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +190,8 @@ def test_gpu_check_times_the_other_kernels_where_one_is_wrong_or_stopped(faked, 
     for name in ("gpu_time_two", "gpu_test_three", "gpu_time_three"):
         (tmp_path / name).touch()
     assert check.main(["timings"]) == 1
-    assert results_of(tmp_path)["programs"] == [{"block": "16-96-24", "us": "7.1"}, {"block": "a", "us": "1"}]
+    timed = results_of(tmp_path, "timings")["programs"]
+    assert timed == [{"block": "16-96-24", "us": "7.1"}, {"block": "a", "us": "1"}]
     out = capsys.readouterr().out
     assert re.search("exit code 1: .*gpu_test_one accurate; out of time: .*gpu_time_two", out)
 
@@ -193,7 +205,7 @@ def test_gpu_check_writes_each_part_as_it_ends(faked, monkeypatch, tmp_path):
     monkeypatch.setattr(ncu, "parse", interrupted)
     with pytest.raises(KeyboardInterrupt):
         check.main(["network", "traffic"])
-    assert results_of(tmp_path)["network"] == [NETWORK_ROW]
+    assert results_of(tmp_path, "network", "traffic")["network"] == [NETWORK_ROW]
 
 
 def test_gpu_check_needs_no_git(monkeypatch):
@@ -227,7 +239,7 @@ def test_gpu_check_without_programs_says_that_they_are_not_built(faked, capsys, 
 def test_gpu_check_keeps_the_rows_of_a_benchmark_that_is_stopped(faked, capsys, tmp_path):
     faked({"network.py": (None, json.dumps(NETWORK_ROW) + "\nautotuning\n" + json.dumps(NETWORK_ROW)[:-9])})
     assert check.main(["max-autotune"]) == 0
-    assert results_of(tmp_path)["network"] == [NETWORK_ROW]
+    assert results_of(tmp_path, "max-autotune")["network"] == [NETWORK_ROW]
     assert "1 rows, then out of time" in capsys.readouterr().out
 
 

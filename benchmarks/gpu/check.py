@@ -5,7 +5,8 @@
 Needs CMake, Ninja, nvcc, a GPU and the Python packages, but no network, nor this package installed: it is
 built in place. Results go to benchmarks/results/<gpu>.json, logs to build/gpu-check. Without a GPU it builds
 everything and says that there is none. The exit code is 0 where all parts passed, or cannot run here for a
-reason that is printed; naming parts runs only these.
+reason that is printed. Naming parts runs only these; their results go to <gpu>-<parts>.json, so that a run of
+all parts keeps its own.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ class Gpu:
     capability: str  # as 9.0
     driver: str  # the CUDA release that it serves
 
-    @property
-    def file_name(self) -> str:
-        """ "NVIDIA H100 80GB HBM3" is h100-80gb-hbm3.json."""
-        return "-".join(re.findall(r"[a-z0-9]+", self.name.lower().removeprefix("nvidia "))) + ".json"
+    def file_name(self, named: Sequence[str] = ()) -> str:
+        """ "NVIDIA H100 80GB HBM3" is h100-80gb-hbm3.json; the parts that were named come behind it."""
+        words = " ".join((self.name.lower().removeprefix("nvidia "), *named))
+        return "-".join(re.findall(r"[a-z0-9]+", words)) + ".json"
 
 
 # --- what there is ---
@@ -287,8 +288,7 @@ def commit() -> str:
     return said or "unknown"
 
 
-def write(gpu: Gpu, results: Sequence[Result], rows: dict[str, Any]) -> Path:
-    path = RESULTS / gpu.file_name
+def write(path: Path, gpu: Gpu, results: Sequence[Result], rows: dict[str, Any]) -> None:
     content = {
         "kind": "gpu-check",
         "gpu": asdict(gpu),
@@ -299,7 +299,6 @@ def write(gpu: Gpu, results: Sequence[Result], rows: dict[str, Any]) -> Path:
         **rows,
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
-    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -324,11 +323,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{result}\ngpu-check: {gpu}: built, nothing was run", flush=True)
         return NOTHING_TO_CHECK
 
+    named = [name for name in known if name in chosen]
+    path = RESULTS / gpu.file_name(named)
     results = []
-    for result in run_parts([part for name, part in known.items() if not chosen or name in chosen], TOTAL_S):
+    for result in run_parts([known[name] for name in named or known], TOTAL_S):
         print(result, flush=True)
         results.append(result)
-        path = write(gpu, results, rows)  # each time: whoever stops this keeps what was measured
+        write(path, gpu, results, rows)  # each time: whoever stops this keeps what was measured
     print(f"\n{summary.text(rows)}\n{path.relative_to(ROOT)}")
     failed = [result.name for result in results if result.state == FAILED]
     print(f"gpu-check: {'failed: ' + ', '.join(failed) if failed else 'passed'}", flush=True)
