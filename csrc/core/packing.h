@@ -24,16 +24,12 @@
 
 #include "core/block.h"
 #include "core/pair_product.h"
+#include "core/sizes.h"
 #include "core/sums.h"
 
 namespace mnv2 {
 
 enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16, amx_bf16, avx512_bf16 };
-
-constexpr int64_t round_up(int64_t value, int64_t multiple)
-{
-    return (value + multiple - 1) / multiple * multiple;
-}
 
 // What a microkernel family asks of its weights.
 struct PackLayout {

@@ -33,7 +33,7 @@ int64_t chunk_count(const InvertedResidualParams& params)
 
 int64_t constants_floats(const InvertedResidualParams& params)
 {
-    return constant_rows * round_up(params.out_channels, quad);
+    return constant_rows * round_up(params.out_channels, quad_channels);
 }
 
 int64_t chunk_floats(const InvertedResidualParams& params)
@@ -133,7 +133,7 @@ constexpr int64_t least_depth_in_slabs = 192;
 
 int64_t depth_of_slabs(const InvertedResidualParams& params)
 {
-    return params.in_channels < least_depth_in_slabs ? round_up(params.in_channels, quad) : slab_depth;
+    return params.in_channels < least_depth_in_slabs ? round_up(params.in_channels, quad_channels) : slab_depth;
 }
 
 int64_t slab_count(const InvertedResidualParams& params)
@@ -144,7 +144,7 @@ int64_t slab_count(const InvertedResidualParams& params)
 // A pixel's stride is odd in 16 bytes, so that neighbours lie in different banks.
 int64_t input_stride(int64_t depth)
 {
-    return depth / quad % 2 != 0 ? depth : depth + quad;
+    return depth / quad_channels % 2 != 0 ? depth : depth + quad_channels;
 }
 
 template <class Block>
@@ -154,7 +154,7 @@ GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cu
     int64_t floats = 0;
     const auto place = [&](int64_t count) {
         const int64_t at = floats;
-        floats += round_up(count, quad);
+        floats += round_up(count, quad_channels);
         return static_cast<int>(at);
     };
     constexpr int64_t tile_floats = sizeof(GeneralTile) / sizeof(float), source_floats = sizeof(int64_t) / sizeof(float);
@@ -178,7 +178,7 @@ GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cu
     layout.filtered_plane = static_cast<int>(cut.pixels() * tile_stride);
     layout.filtered = place(cut.planes * layout.filtered_plane);
     if (Block::spread) {
-        layout.row = static_cast<int>(cut.slice_channels + quad);  // odd in 16 bytes
+        layout.row = static_cast<int>(cut.slice_channels + quad_channels);  // odd in 16 bytes
         layout.partial_plane = static_cast<int>(cut.pixels() * layout.row);
         layout.partials = place(cut.planes * layout.partial_plane);
         layout.totals = place(layout.partial_plane);
@@ -196,11 +196,11 @@ double cycles_of(const InvertedResidualParams& params, const Cut& cut, int64_t s
 {
     constexpr double schedulers = 4.0, barrier_cycles = 150.0, warps_for_half = 3.0, bytes_per_cycle = 48.0;
     constexpr double loads = Block::pixels / 4.0 + thread_quads, depthwise_instructions = 20.0;
-    constexpr double expand_instructions = 6.0 * Block::pixels * thread_quads * quad;  // beside the product
+    constexpr double expand_instructions = 6.0 * Block::pixels * thread_quads * quad_channels;  // beside the product
     constexpr double project_instructions = expand_instructions / 2.0;
     constexpr double product_cycles =
-        std::max((Block::pixels * thread_quads * quad + loads) / schedulers, 2.0 * loads);  // of a warp, for one depth
-    constexpr int64_t reserved_bytes = 1 << 10;                                             // of a block, by CUDA
+        std::max((Block::pixels * thread_quads * quad_channels + loads) / schedulers, 2.0 * loads);  // of a warp, for one depth
+    constexpr int64_t reserved_bytes = 1 << 10;                                                      // of a block, by CUDA
 
     const int64_t per_multiprocessor = divide_up(block_count(params, cut), gpu.sm_count);
     const int64_t fitting = (gpu.shared_bytes + reserved_bytes) / (shared_bytes + reserved_bytes);
@@ -209,7 +209,7 @@ double cycles_of(const InvertedResidualParams& params, const Cut& cut, int64_t s
         return static_cast<double>(resident == 1 ? round_up(count, 4) : count);
     };
     const Halo halo = halo_of(params, cut);
-    const int64_t depth = params.has_expand ? round_up(params.in_channels, quad) : 0;
+    const int64_t depth = params.has_expand ? round_up(params.in_channels, quad_channels) : 0;
     const int64_t columns = std::min(round_up(params.out_channels, chunk_channels), cut.slice_channels);
     const int64_t parts = columns / chunk_channels;
     const int64_t planes = std::min(cut.planes, chunk_count(params));

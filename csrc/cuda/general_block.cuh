@@ -20,6 +20,8 @@
 
 #include "core/block.h"
 #include "cuda/ptx.cuh"
+#include "cuda/quads.cuh"
+#include "cuda/sizes.h"
 
 namespace mnv2::cuda {
 
@@ -27,7 +29,6 @@ constexpr int chunk_channels = 32;               // a warp's lanes
 constexpr int slab_depth = 32;                   // input channels that are streamed together
 constexpr int tile_stride = chunk_channels + 4;  // odd in 16 bytes: eight pixels' quads lie in different banks
 constexpr int pixel_lanes = 8;                   // of a warp in both products; the other four have other channels
-constexpr int quad = 4;                          // channels that are loaded together
 constexpr int thread_quads = 2;                  // of a thread in 32 channels
 constexpr int constant_rows = 2;                 // scale and bias
 constexpr int depthwise_rows = kernel_taps + constant_rows;
@@ -68,20 +69,15 @@ struct GeneralBlockArguments {
     bool has_expand, residual;
 };
 
-__host__ __device__ constexpr int round_up_to_quad(int n)
-{
-    return (n + quad - 1) / quad * quad;
-}
-
 __host__ __device__ constexpr int64_t expand_floats(int in_channels, bool has_expand)
 {
-    return has_expand ? (constant_rows + round_up_to_quad(in_channels)) * int64_t{chunk_channels} : 0;
+    return has_expand ? (constant_rows + round_up(in_channels, quad_channels)) * int64_t{chunk_channels} : 0;
 }
 
 __host__ __device__ constexpr int64_t chunk_floats(int in_channels, int out_channels, bool has_expand)
 {
     return expand_floats(in_channels, has_expand) + depthwise_rows * chunk_channels +
-           int64_t{chunk_channels} * round_up_to_quad(out_channels);
+           int64_t{chunk_channels} * round_up(out_channels, quad_channels);
 }
 
 // What a thread block works on; in shared memory, as registers are short.
@@ -120,72 +116,6 @@ __device__ __forceinline__ float activate(const Clamp& clamp, float value)
     return ptx::clamp(value, clamp.low, clamp.high);
 }
 
-template <class T>
-__device__ __forceinline__ float load_number(const T* from)
-{
-    if constexpr (std::is_same_v<T, float>)
-        return ptx::load_global_in_place<float>(from);
-    else
-        return ptx::unpack2<T>(ptx::load_global_in_place<uint16_t>(from)).x;
-}
-
-template <class T>
-__device__ __forceinline__ void store_number(T* to, float value)
-{
-    if constexpr (std::is_same_v<T, float>)
-        ptx::store_global(to, value);
-    else
-        ptx::store_global(to, static_cast<uint16_t>(ptx::pack2<T>(value, 0.0f)));
-}
-
-template <class T>
-__device__ __forceinline__ float4 load_quad(const T* from)
-{
-    if constexpr (std::is_same_v<T, float>) {
-        return ptx::load_global_in_place<float4>(from);
-    } else {
-        const uint2 words = ptx::load_global_in_place<uint2>(from);
-        const float2 low = ptx::unpack2<T>(words.x), high = ptx::unpack2<T>(words.y);
-        return {low.x, low.y, high.x, high.y};
-    }
-}
-
-template <class T>
-__device__ __forceinline__ void store_quad(T* to, const float4& values)
-{
-    if constexpr (std::is_same_v<T, float>)
-        ptx::store_global(to, values);
-    else
-        ptx::store_global(to, uint2{ptx::pack2<T>(values.x, values.y), ptx::pack2<T>(values.z, values.w)});
-}
-
-// Four channels of a pixel, from a multiple of four on; zero beyond the last. Pixels have a quad's alignment where their
-// channels are whole quads.
-template <class T>
-__device__ __forceinline__ float4 load_channels(const T* pixel, int channel, int channels)
-{
-    float4 values{};
-    if (channels % quad == 0) {
-        if (channel < channels) values = load_quad(pixel + channel);
-        return values;
-    }
-    if (channel < channels) values.x = load_number(pixel + channel);
-    if (channel + 1 < channels) values.y = load_number(pixel + channel + 1);
-    if (channel + 2 < channels) values.z = load_number(pixel + channel + 2);
-    if (channel + 3 < channels) values.w = load_number(pixel + channel + 3);
-    return values;
-}
-
-template <class T>
-__device__ __forceinline__ void store_channels(T* pixel, int channel, int channels, const float4& values)
-{
-    if (channels % quad == 0) return store_quad(pixel + channel, values);
-    store_number(pixel + channel, values.x);
-    if (channel + 1 < channels) store_number(pixel + channel + 1, values.y);
-    if (channel + 2 < channels) store_number(pixel + channel + 2, values.z);
-    if (channel + 3 < channels) store_number(pixel + channel + 3, values.w);
-}
-
 // Calls visit with a null pointer to the type.
 template <class Visit>
 __device__ __forceinline__ void visit_type(ScalarType type, const Visit& visit)
@@ -200,12 +130,12 @@ __device__ __forceinline__ void visit_type(ScalarType type, const Visit& visit)
 // sum += rows times weights. Rows are contiguous by depth; of the weights, one depth is weight_stride behind the other and a
 // thread's quads are neighbours.
 template <int pixels>
-__device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * quad], const float* const (&rows)[pixels],
+__device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * quad_channels], const float* const (&rows)[pixels],
                                          const float* weights, int weight_stride, int depth)
 {
 #pragma unroll 2
-    for (int k = 0; k < depth; k += quad) {
-        float values[pixels][quad];
+    for (int k = 0; k < depth; k += quad_channels) {
+        float values[pixels][quad_channels];
 #pragma unroll
         for (int i = 0; i < pixels; ++i) {
             const float4 loaded = ptx::load_shared<float4>(rows[i] + k);
@@ -215,13 +145,13 @@ __device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * qua
             values[i][3] = loaded.w;
         }
 #pragma unroll
-        for (int j = 0; j < quad; ++j, weights += weight_stride) {
+        for (int j = 0; j < quad_channels; ++j, weights += weight_stride) {
 #pragma unroll
             for (int q = 0; q < thread_quads; ++q) {
-                const float4 w = ptx::load_shared<float4>(weights + q * quad);
+                const float4 w = ptx::load_shared<float4>(weights + q * quad_channels);
 #pragma unroll
                 for (int i = 0; i < pixels; ++i) {
-                    float* const to = sum[i] + q * quad;
+                    float* const to = sum[i] + q * quad_channels;
                     to[0] = ptx::multiply_add(values[i][j], w.x, to[0]);
                     to[1] = ptx::multiply_add(values[i][j], w.y, to[1]);
                     to[2] = ptx::multiply_add(values[i][j], w.z, to[2]);
@@ -244,7 +174,7 @@ struct GeneralWorker {
     // channels' distance.
     const int pixel_lane = lane / 2 % pixel_lanes, channel_lane = lane % 2 * 2 + lane / 16;
 
-    const int chunks = (p.expanded_channels + chunk_channels - 1) / chunk_channels;
+    const int chunks = divide_up(p.expanded_channels, chunk_channels);
 
     __device__ int planes_of(int chunk) const { return Block::spread ? min(p.planes, chunks - chunk) : 1; }
     __device__ int64_t* sources() const { return reinterpret_cast<int64_t*>(shared + p.layout.sources); }
@@ -256,7 +186,7 @@ struct GeneralWorker {
 
     __device__ const float* chunk_weights(int chunk) const
     {
-        return p.packed + 2 * round_up_to_quad(p.out_channels) +
+        return p.packed + 2 * round_up(p.out_channels, quad_channels) +
                chunk * chunk_floats(p.in_channels, p.out_channels, p.has_expand);
     }
 
@@ -273,22 +203,23 @@ struct GeneralWorker {
         const int halo = tile.images * p.halo_height * p.halo_width;
         if (tile.pixels == halo) return;
         float4* const zeros = reinterpret_cast<float4*>(hidden(0));
-        for (int i = threadIdx.x; i < p.planes * p.layout.hidden_plane / quad; i += Block::threads)
+        for (int i = threadIdx.x; i < p.planes * p.layout.hidden_plane / quad_channels; i += Block::threads)
             ptx::store_shared(zeros + i, float4{});
     }
 
     __device__ static void copy(float* to, const float* from, int floats)
     {
-        for (int i = threadIdx.x * quad; i < floats; i += Block::threads * quad) ptx::cp_async16(to + i, from + i);
+        for (int i = threadIdx.x * quad_channels; i < floats; i += Block::threads * quad_channels)
+            ptx::cp_async16(to + i, from + i);
     }
 
     // Input channels from first on, of all the tile's pixels, each to its row or to the one at its place.
     __device__ void fetch_input(float* to, int pixel_stride, int first, int depth, const int* place) const
     {
-        const int quads = depth / quad;
+        const int quads = depth / quad_channels;
         const auto for_every_quad = [&](const auto& fetch) {
             for (int i = threadIdx.x; i < tile.pixels * quads; i += Block::threads) {
-                const int pixel = i / quads, channel = i % quads * quad;
+                const int pixel = i / quads, channel = i % quads * quad_channels;
                 fetch(to + (place ? place[pixel] : pixel) * pixel_stride + channel, sources()[pixel], first + channel);
             }
         };
@@ -298,14 +229,15 @@ struct GeneralWorker {
             for_every_quad([&](float* at, int64_t pixel, int channel) {
                 const T* const from = input + pixel * p.in_channels;
                 if constexpr (std::is_same_v<T, float>) {
-                    if (p.in_channels % quad == 0 && channel < p.in_channels) return ptx::cp_async16(at, from + channel);
+                    if (p.in_channels % quad_channels == 0 && channel < p.in_channels)
+                        return ptx::cp_async16(at, from + channel);
                 }
                 ptx::store_shared(at, load_channels(from, channel, p.in_channels));
             });
         });
     }
 
-    __device__ int depth_of(int slab) const { return min(p.depth, round_up_to_quad(p.in_channels) - slab * p.depth); }
+    __device__ int depth_of(int slab) const { return min(p.depth, round_up(p.in_channels, quad_channels) - slab * p.depth); }
 
     __device__ float* input_slab(int slab) const { return shared + p.layout.input + slab % 2 * p.layout.input_slab; }
 
@@ -361,13 +293,13 @@ struct GeneralWorker {
 
     __device__ void fetch_rest(int chunk, int planes) const
     {
-        const int row = round_up_to_quad(p.out_channels), quads = round_up_to_quad(tile.channels) / quad;
+        const int row = round_up(p.out_channels, quad_channels), quads = round_up(tile.channels, quad_channels) / quad_channels;
         for (int plane = 0; plane < planes; ++plane) {
             const float* const from = chunk_weights(chunk + plane) + expand_floats(p.in_channels, p.has_expand);
             copy(depthwise_weights(plane), from, depthwise_rows * chunk_channels);
             const float* const project = from + depthwise_rows * chunk_channels + tile.first_channel;
-            for (int i = threadIdx.x; i < round_up_to_quad(channels_of(chunk + plane)) * quads; i += Block::threads) {
-                const int k = i / quads, channel = i % quads * quad;
+            for (int i = threadIdx.x; i < round_up(channels_of(chunk + plane), quad_channels) * quads; i += Block::threads) {
+                const int k = i / quads, channel = i % quads * quad_channels;
                 ptx::cp_async16(project_weights(plane) + k * columns() + channel, project + int64_t{k} * row + channel);
             }
         }
@@ -400,11 +332,12 @@ struct GeneralWorker {
             const int pixel = min(first_pixel + i * pixel_lanes + pixel_lane, tile.pixels - 1);
             rows[i] = input_slab(slab) + pixel * p.layout.input_stride;
         }
-        float sum[Block::pixels][thread_quads * quad] = {};
-        multiply(sum, rows, expand_weights(plane, slab) + channel_lane * thread_quads * quad, chunk_channels, depth_of(slab));
+        float sum[Block::pixels][thread_quads * quad_channels] = {};
+        multiply(sum, rows, expand_weights(plane, slab) + channel_lane * thread_quads * quad_channels, chunk_channels,
+                 depth_of(slab));
 #pragma unroll
         for (int q = 0; q < thread_quads; ++q) {
-            const int channel = (channel_lane * thread_quads + q) * quad;
+            const int channel = (channel_lane * thread_quads + q) * quad_channels;
             const float* const constants = expand_constants(plane) + channel;
             const float4 scale = ptx::load_shared<float4>(constants);
             const float4 bias = ptx::load_shared<float4>(constants + chunk_channels);
@@ -413,7 +346,7 @@ struct GeneralWorker {
                 const int pixel = first_pixel + i * pixel_lanes + pixel_lane;
                 if (pixel >= tile.pixels) continue;
                 float* const to = hidden(plane) + places()[pixel] * tile_stride + channel;
-                float* const value = sum[i] + q * quad;
+                float* const value = sum[i] + q * quad_channels;
                 if (slab > 0) {
                     const float4 earlier = ptx::load_shared<float4>(to);
                     value[0] += earlier.x;
@@ -532,7 +465,7 @@ struct GeneralWorker {
         }
     }
 
-    using Sum = float[Block::pixels][thread_quads * quad];
+    using Sum = float[Block::pixels][thread_quads * quad_channels];
     using Totals = Sum[Block::parts];
 
     // Of 32 output channels, over the depths of one chunk.
@@ -544,8 +477,8 @@ struct GeneralWorker {
             const int pixel = min(first_pixel + i * pixel_lanes + pixel_lane, output_pixels() - 1);
             rows[i] = filtered(plane) + pixel * tile_stride;
         }
-        multiply(sum, rows, project_weights(plane) + part * chunk_channels + channel_lane * thread_quads * quad, columns(),
-                 round_up_to_quad(channels_of(chunk + plane)));
+        multiply(sum, rows, project_weights(plane) + part * chunk_channels + channel_lane * thread_quads * quad_channels,
+                 columns(), round_up(channels_of(chunk + plane), quad_channels));
     }
 
     __device__ void project(int chunk, Totals& totals) const
@@ -560,7 +493,7 @@ struct GeneralWorker {
 #pragma unroll
             for (int i = 0; i < Block::pixels; ++i)
 #pragma unroll
-                for (int j = 0; j < thread_quads * quad; ++j) totals[part][i][j] += sum[i][j];
+                for (int j = 0; j < thread_quads * quad_channels; ++j) totals[part][i][j] += sum[i][j];
         }
     }
 
@@ -580,7 +513,7 @@ struct GeneralWorker {
         __syncthreads();
         const int quads = parts * row_quads;
         for (int i = threadIdx.x; i < pixels * quads; i += Block::threads) {
-            const int at = i / quads * p.layout.row + i % quads * quad;
+            const int at = i / quads * p.layout.row + i % quads * quad_channels;
             float4 total = chunk == 0 ? float4{} : ptx::load_shared<float4>(shared + p.layout.totals + at);
             for (int plane = 0; plane < planes; ++plane) {
                 const float4 sum = ptx::load_shared<float4>(shared + p.layout.partials + plane * p.layout.partial_plane + at);
@@ -598,14 +531,14 @@ struct GeneralWorker {
             if (pixel >= end) continue;
 #pragma unroll
             for (int q = 0; q < thread_quads; ++q) {
-                const float* const values = sum[i] + q * quad;
-                ptx::store_shared(rows + pixel * stride + (channel_lane * thread_quads + q) * quad,
+                const float* const values = sum[i] + q * quad_channels;
+                ptx::store_shared(rows + pixel * stride + (channel_lane * thread_quads + q) * quad_channels,
                                   float4{values[0], values[1], values[2], values[3]});
             }
         }
     }
 
-    static constexpr int row_quads = chunk_channels / quad, rows_per_warp = 32 / row_quads;
+    static constexpr int row_quads = chunk_channels / quad_channels, rows_per_warp = 32 / row_quads;
 
     // By way of the warp's own rows of the filtered tile, so that whole rows of channels are stored together.
     __device__ void store(const Totals& totals) const
@@ -631,14 +564,14 @@ struct GeneralWorker {
     // The warp's rows of 32 channels: some from first_pixel on, then every step pixels.
     __device__ void store_part(const float* rows, int stride, int first_channel, int first_pixel, int end, int step) const
     {
-        const int channel = first_channel + lane % row_quads * quad;
+        const int channel = first_channel + lane % row_quads * quad_channels;
         if (channel >= tile.channels) return;
         for (int pixel = first_pixel + lane / row_quads; pixel < end; pixel += step) {
             const int x = tile.out_x + pixel % p.tile_width, row = pixel / p.tile_width;
             const int y = tile.out_y + row % p.tile_height, image = row / p.tile_height;
             if (y >= p.out_height || x >= p.out_width) continue;
             store_pixel(((tile.first_image + image) * p.out_height + y) * p.out_width + x, tile.first_channel + channel,
-                        ptx::load_shared<float4>(rows + pixel * stride + lane % row_quads * quad));
+                        ptx::load_shared<float4>(rows + pixel * stride + lane % row_quads * quad_channels));
         }
     }
 
@@ -646,7 +579,7 @@ struct GeneralWorker {
     __device__ void store_pixel(int64_t pixel, int channel, const float4& sums) const
     {
         const float* const constants = p.packed + channel;
-        const float4 scale = load_quad(constants), bias = load_quad(constants + round_up_to_quad(p.out_channels));
+        const float4 scale = load_quad(constants), bias = load_quad(constants + round_up(p.out_channels, quad_channels));
         float4 values = {activate(p.project_clamp, ptx::multiply_add(sums.x, scale.x, bias.x)),
                          activate(p.project_clamp, ptx::multiply_add(sums.y, scale.y, bias.y)),
                          activate(p.project_clamp, ptx::multiply_add(sums.z, scale.z, bias.z)),

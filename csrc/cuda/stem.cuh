@@ -10,6 +10,7 @@
 
 #include "core/block.h"
 #include "cuda/ptx.cuh"
+#include "cuda/quads.cuh"
 #include "cuda/stem_tile.cuh"
 
 namespace mnv2::cuda {
@@ -123,23 +124,6 @@ struct StemScalarTile {
     static constexpr int bytes = weight_bytes + stem_chunk_channels * channel_floats * static_cast<int>(sizeof(float));
 };
 
-// Four consecutive channels of a pixel, of which as many exist as there are up to end.
-template <class T>
-__device__ __forceinline__ void store_channels(T* pixel, int channel, int end, const float (&value)[4])
-{
-    if (end % 4 == 0) {  // aligned
-        if (channel >= end) return;
-        if constexpr (sizeof(T) == sizeof(float))
-            *reinterpret_cast<float4*>(pixel + channel) = {value[0], value[1], value[2], value[3]};
-        else
-            *reinterpret_cast<uint2*>(pixel + channel) = {ptx::pack2<T>(value[0], value[1]), ptx::pack2<T>(value[2], value[3])};
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-        if (channel + i < end) pixel[channel + i] = static_cast<T>(value[i]);
-}
-
 // Adds the products of one input channel; x points at the thread's first window.
 template <class Tile>
 __device__ __forceinline__ void add_stem_channel(const float* x, const float* weights,
@@ -223,22 +207,20 @@ __global__ void __launch_bounds__(stem_threads, stem_scalar_blocks_per_sm) stem_
 #pragma unroll
             for (int i = 0; i < stem_thread_channels / 4; ++i) {
                 const int at = i * 8 + half * 4;
-                const float4 scale = *reinterpret_cast<const float4*>(packed + at);
-                const float4 bias = *reinterpret_cast<const float4*>(packed + stem_group_channels + at);
-                const float scales[4] = {scale.x, scale.y, scale.z, scale.w};
-                const float biases[4] = {bias.x, bias.y, bias.z, bias.w};
+                const float4 scale = load_quad(packed + at), bias = load_quad(packed + stem_group_channels + at);
+                const float scales[] = {scale.x, scale.y, scale.z, scale.w}, biases[] = {bias.x, bias.y, bias.z, bias.w};
 #pragma unroll
                 for (int row = 0; row < Tile::thread_rows; ++row) {
                     const int y = place.row + first_row + row;
                     if (y >= p.out_height || x >= p.out_width) continue;
-                    float value[4];
+                    float value[quad_channels];
 #pragma unroll
-                    for (int j = 0; j < 4; ++j) {
+                    for (int j = 0; j < quad_channels; ++j) {
                         const float sum = is_long ? totals[row][i * 4 + j] + sums[row][i * 4 + j] : sums[row][i * 4 + j];
                         value[j] = ptx::clamp(sum * scales[j] + biases[j], p.clamp.low, p.clamp.high);
                     }
                     store_channels(stem_output<X>(p, place.image, y, x), group * stem_group_channels + at, p.out_channels,
-                                   value);
+                                   {value[0], value[1], value[2], value[3]});
                 }
             }
         }
