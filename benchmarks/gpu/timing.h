@@ -143,18 +143,17 @@ inline void require(bool has_kernel)
     if (!has_kernel) throw std::runtime_error("what is timed has no kernel");
 }
 
-// What a timing program's main() returns; time_batch(batch, gpu, stream) prints rows. GPUs of less capability than the kernel's
-// have nothing to time.
+// What a timing program's main() returns; time_batch(batch, gpu, stream) prints rows. GPUs that run code older than the
+// kernel's have nothing to time.
 template <class TimeBatch>
-int time_batches(const TimeBatch& time_batch, std::span<const int64_t> batches = usual_batches, int32_t least_capability = 0)
+int time_batches(const TimeBatch& time_batch, std::span<const int64_t> batches = usual_batches, int32_t least_code = 0)
 {
     std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // a program that is stopped has printed its rows
     try {
         cudaDeviceProp properties;
         check(cudaGetDeviceProperties(&properties, 0));
-        const cuda::Gpu gpu{properties.multiProcessorCount, properties.major * 10 + properties.minor,
-                            static_cast<int64_t>(properties.sharedMemPerBlockOptin)};
-        if (gpu.capability < least_capability) {
+        const cuda::Gpu gpu = cuda::query_gpu();
+        if (gpu.code < least_code) {
             std::printf("%s has no such kernel\n", properties.name);
             return EXIT_SUCCESS;
         }

@@ -6,12 +6,11 @@
 namespace mnv2::cuda {
 namespace {
 
-constexpr int32_t least_capability = 90;  // that has clusters
+constexpr int32_t least_code = 90;  // that has clusters; the kernel is empty for older GPUs
 
 template <class Tile>
 bool run(const InvertedResidualParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
 {
-    if (!is_compiled_for_clusters(cluster_block_kernel<Tile>)) return false;
     const ClusterPlan plan = best_cluster_plan<Tile>(params, gpu);
     if (plan.fits) launch_cluster_plan<Tile>(plan, x, packed, y, stream);
     return plan.fits;
@@ -21,13 +20,13 @@ bool run(const InvertedResidualParams& params, const void* x, const void* packed
 
 bool prefers_cluster_block(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu)
 {
-    return gpu.capability >= least_capability && 2 * tile_block_grid(params, type, gpu) < gpu.sm_count;
+    return gpu.code >= least_code && 2 * tile_block_grid(params, type, gpu) < gpu.sm_count;
 }
 
 bool cluster_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                    const Gpu& gpu, Stream stream)
 {
-    if (gpu.capability < least_capability || tile_block_bytes(params, type) == 0) return false;
+    if (gpu.code < least_code || tile_block_bytes(params, type) == 0) return false;
     const auto run_type = [&]<class T>(T) {
         return params.stride == 1 ? run<ClusterTile<T, 1>>(params, x, packed, y, gpu, stream)
                                   : run<ClusterTile<T, 2>>(params, x, packed, y, gpu, stream);

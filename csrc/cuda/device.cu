@@ -23,7 +23,19 @@ int32_t attribute(cudaDeviceAttr which, int32_t device)
     return value;
 }
 
-__global__ void probe_kernel() {}
+__global__ void probe_kernel() {}  // compiled for what all kernels are
+
+int32_t running_code()
+{
+    cudaFuncAttributes attributes;
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
+    if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
+        cudaGetLastError();
+        return 0;
+    }
+    check(error);
+    return attributes.ptxVersion;
+}
 
 }  // namespace
 
@@ -37,23 +49,13 @@ int32_t mnv2_cuda_compiled_archs(int32_t* archs, int32_t capacity)
     return count;
 }
 
-Gpu query_gpu(int32_t device)
+Gpu query_gpu()
 {
+    int device = 0;
+    check(cudaGetDevice(&device));
     return {attribute(cudaDevAttrMultiProcessorCount, device),
             attribute(cudaDevAttrComputeCapabilityMajor, device) * 10 + attribute(cudaDevAttrComputeCapabilityMinor, device),
-            attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)};
-}
-
-bool has_code_for_current_gpu()
-{
-    cudaFuncAttributes attributes;
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
-    if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
-        cudaGetLastError();
-        return false;
-    }
-    check(error);
-    return true;
+            attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device), running_code()};
 }
 
 }  // namespace mnv2::cuda

@@ -18,15 +18,13 @@ extern "C" __attribute__((visibility("default"))) int32_t mnv2_cuda_compiled_arc
 // What launches ask of a GPU.
 struct Gpu {
     int32_t sm_count;
-    int32_t capability;    // 80 is 8.0
-    int64_t shared_bytes;  // that a thread block can have
+    int32_t capability;         // 80 is 8.0
+    int64_t shared_bytes;       // that a thread block can have
+    int32_t code = capability;  // for which what it runs was compiled: newer GPUs may run PTX of older ones; 0: nothing runs
 };
 
-// Of the device with that number of CUDA's.
-Gpu query_gpu(int32_t device);
-
-// Whether this library runs on the current device: by machine code, or on newer GPUs by way of PTX.
-bool has_code_for_current_gpu();
+// Of the current device.
+Gpu query_gpu();
 
 // Of every kernel below: packed weights serve tensors of the type that they were packed for, and those packed for float32
 // all. Images are (N, H, W, C), contiguous, in device memory as everything else is, aligned to 16 bytes; only the stem takes

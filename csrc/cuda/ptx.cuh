@@ -319,17 +319,6 @@ void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned 
     check_launch(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
 }
 
-// Whether the current device runs the kernel by code of an architecture that has clusters: a newer GPU may run PTX of an older
-// one, for which a kernel of clusters is empty.
-template <class... Parameters>
-bool is_compiled_for_clusters(void (*kernel)(Parameters...))
-{
-    constexpr int least_architecture = 90;
-    cudaFuncAttributes attributes;
-    check_launch(cudaFuncGetAttributes(&attributes, kernel));
-    return attributes.ptxVersion >= least_architecture;
-}
-
 }  // namespace mnv2::cuda
 
 #endif

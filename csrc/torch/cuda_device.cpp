@@ -3,12 +3,14 @@
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "torch/gpu_code.h"
 
 namespace mnv2::ops {
 namespace {
@@ -35,22 +37,14 @@ cuda::Stream current_stream(int32_t device)
     return static_cast<cuda::Stream>(stream);
 }
 
-std::string capability_text(int32_t capability)
+std::vector<int32_t> compiled_archs()
 {
-    return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+    std::vector<int32_t> archs(static_cast<size_t>(cuda::mnv2_cuda_compiled_archs(nullptr, 0)));
+    cuda::mnv2_cuda_compiled_archs(archs.data(), static_cast<int32_t>(archs.size()));
+    return archs;
 }
 
-std::string compiled_text()
-{
-    constexpr int32_t most = 32;
-    int32_t archs[most];
-    const int32_t count = std::min(most, cuda::mnv2_cuda_compiled_archs(archs, most));
-    std::string text;
-    for (int32_t i = 0; i < count; ++i) text += (i ? ", " : "") + capability_text(archs[i]);
-    return text;
-}
-
-// Of the current device. A GPU is asked once, as that takes longer than a launch.
+// Of the current device, which has that number. A GPU is asked once, as that takes longer than a launch.
 const cuda::Gpu& check_gpu(const char* op, int32_t device)
 {
     static std::mutex mutex;
@@ -58,11 +52,9 @@ const cuda::Gpu& check_gpu(const char* op, int32_t device)
     const std::lock_guard lock(mutex);
     const auto found = known.find(device);
     if (found != known.end()) return found->second;
-    const cuda::Gpu gpu = cuda::query_gpu(device);
-    if (!cuda::has_code_for_current_gpu())
-        throw std::runtime_error(std::string("mnv2::") + op + ": cuda:" + std::to_string(device) + " has compute capability " +
-                                 capability_text(gpu.capability) + ", and the CUDA kernels are built for " + compiled_text() +
-                                 ": build them with TORCH_CUDA_ARCH_LIST, or set MNV2_GPU_BACKEND=triton");
+    const cuda::Gpu gpu = cuda::query_gpu();
+    if (const std::string lack = lack_of_code(gpu, compiled_archs()); !lack.empty())
+        throw std::runtime_error(std::string("mnv2::") + op + ": cuda:" + std::to_string(device) + " has " + lack);
     return known.emplace(device, gpu).first->second;
 }
 

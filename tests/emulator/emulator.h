@@ -601,12 +601,6 @@ void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned 
     emu::run(dim3(clusters * cluster_blocks), block, shared_bytes, cluster_blocks, [&] { kernel(Parameters(arguments)...); });
 }
 
-template <class... Parameters>
-bool is_compiled_for_clusters(void (*)(Parameters...))
-{
-    return true;
-}
-
 }  // namespace mnv2::cuda
 
 // ---- what CUDA C++ provides -----------------------------------------------------------------

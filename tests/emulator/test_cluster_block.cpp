@@ -8,8 +8,15 @@
 namespace mnv2::test {
 namespace {
 
-// So many multiprocessors that an image is several tiles, and so few that it is one.
-constexpr cuda::Gpu many{132, 90, 227 << 10}, few{8, 90, 227 << 10};
+constexpr cuda::Gpu hopper{132, 90, 227 << 10};
+
+// So many multiprocessors that an image is several tiles, and so few that it is one; clusters where they can run.
+cuda::Gpu with_multiprocessors(int32_t count)
+{
+    return {count, hopper.capability, hopper.shared_bytes, has_clusters() ? hopper.code : 80};
+}
+
+const cuda::Gpu many = with_multiprocessors(132), few = with_multiprocessors(8);
 
 struct Case {
     InvertedResidualParams params;
@@ -162,13 +169,13 @@ TEST(clusters_are_preferred_where_tiles_leave_most_multiprocessors_idle)
     constexpr cuda::Gpu ampere{108, 80, 163 << 10};
     for (const Stage& stage : late_stages) {
         Scope scope(stage.params.in_channels, " -> ", stage.params.out_channels);
-        for (const int64_t batch : {1, 2, 8}) CHECK(cuda::prefers_cluster_block(at_batch(stage, batch), type, many));
-        for (const int64_t batch : {64, 256}) CHECK(!cuda::prefers_cluster_block(at_batch(stage, batch), type, many));
+        for (const int64_t batch : {1, 2, 8}) CHECK(cuda::prefers_cluster_block(at_batch(stage, batch), type, hopper));
+        for (const int64_t batch : {64, 256}) CHECK(!cuda::prefers_cluster_block(at_batch(stage, batch), type, hopper));
         CHECK(!cuda::prefers_cluster_block(at_batch(stage, 1), type, ampere));
     }
-    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[0], 1), type, many), 7);
-    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[4], 8), type, many), 16);
-    CHECK(!cuda::prefers_cluster_block(at_batch(late_stages[0], 10), type, many));  // 70 of 132
+    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[0], 1), type, hopper), 7);
+    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[4], 8), type, hopper), 16);
+    CHECK(!cuda::prefers_cluster_block(at_batch(late_stages[0], 10), type, hopper));  // 70 of 132
 }
 
 TEST(other_blocks_and_gpus_are_refused)
@@ -178,10 +185,11 @@ TEST(other_blocks_and_gpus_are_refused)
     };
     const InvertedResidualParams params = at_batch(late_stages[0], 1);
     CHECK(refused(params, ScalarType::float16, large_gpu));
-    CHECK(refused(params, ScalarType::float32, many));
+    CHECK(refused(params, ScalarType::float16, {132, 90, 227 << 10, 80}));  // code for older GPUs
+    CHECK(refused(params, ScalarType::float32, hopper));
     CHECK(refused(params, ScalarType::float16, {132, 90, 32 << 10}));
-    CHECK(refused(at_batch({block_of(12, 16, 1, 48), 7}, 1), ScalarType::float16, many));
-    CHECK(refused(at_batch({block_of(64, 1600, 1, 384), 7}, 1), ScalarType::float16, many));  // more columns than warps
+    CHECK(refused(at_batch({block_of(12, 16, 1, 48), 7}, 1), ScalarType::float16, hopper));
+    CHECK(refused(at_batch({block_of(64, 1600, 1, 384), 7}, 1), ScalarType::float16, hopper));  // more columns than warps
 }
 
 TEST(no_images_are_no_work)
