@@ -26,14 +26,15 @@
 
 namespace mnv2::cuda {
 
-constexpr int cluster_blocks = 8;     // the most that every GPU with clusters can launch
-constexpr int prefetched_chunks = 8;  // of the project layer's weights, a warp; L2 answers within the time of some four
-constexpr int most_part_tiles = 2;    // row tiles that a warp projects, each with sums of its own
+constexpr int cluster_blocks = 8;   // the most that every GPU with clusters can launch
+constexpr int most_part_tiles = 2;  // row tiles that a warp projects, each with sums of its own
 
-// A warp expands one row tile at a time, as there are fewer of them than warps.
-template <class T, int stride>
+// A warp expands one row tile at a time, as there are fewer of them than warps. It fetches the project layer's weights
+// prefetched chunks ahead; L2 answers within the time of some four.
+template <class T, int stride, int prefetched = 8>
 struct ClusterTile : TileBlock<T, 0, 0, stride, false, false, 1, 1, 1, 1, 12> {
     static constexpr int unrolled_depths = 2;  // V2 1.0 has 4, 6 and 10
+    static constexpr int prefetched_chunks = prefetched;
 };
 
 struct ClusterArguments {
@@ -105,11 +106,13 @@ __device__ __forceinline__ ClusterPart cluster_part_of(const ClusterArguments& p
 
 // The project layer's weights of a warp's pair of column tiles, some chunks ahead of their use. Each lane copies what it
 // multiplies by, so that it waits for no other.
+template <class Tile>
 class ColumnWeights {
 public:
     __device__ __forceinline__ ColumnWeights(const ClusterArguments& p, const Lane& lane, const ClusterPart& part,
                                              uint8_t* shared)
-        : buffer_(shared + p.columns_at + (lane.warp * prefetched_chunks * chunk_depths) * fragment_bytes + lane.lane * 16),
+        : buffer_(shared + p.columns_at + (lane.warp * Tile::prefetched_chunks * chunk_depths) * fragment_bytes +
+                  lane.lane * 16),
           packed_(packed_chunks(p.tile, p.tile.pairs) + expand_bytes(p.tile.depths) + depthwise_bytes +
                   part.pair * fragment_bytes + lane.lane * 16),
           chunk_stride_(chunk_bytes(p.tile.depths, p.tile.pairs)),
@@ -133,7 +136,7 @@ public:
 private:
     __device__ __forceinline__ uint8_t* place(int chunk, int k) const
     {
-        return buffer_ + (chunk % prefetched_chunks * chunk_depths + k) * fragment_bytes;
+        return buffer_ + (chunk % Tile::prefetched_chunks * chunk_depths + k) * fragment_bytes;
     }
 
     uint8_t* buffer_;
@@ -213,8 +216,9 @@ struct ChunkFragments {
     uint4 b[chunk_depths];
 };
 
+template <class Tile>
 __device__ __forceinline__ void load_fragments(const ClusterArguments& p, const Lane& lane, const ClusterPart& part,
-                                               const ColumnWeights& columns, int chunk, const uint8_t* shared,
+                                               const ColumnWeights<Tile>& columns, int chunk, const uint8_t* shared,
                                                ChunkFragments& fragments)
 {
 #pragma unroll
@@ -233,16 +237,17 @@ __device__ __forceinline__ void load_fragments(const ClusterArguments& p, const 
 // The next chunk's fragments are loaded before the products of this one, which take longer.
 template <class Tile>
 __device__ __forceinline__ void project_part(const ClusterArguments& p, const Lane& lane, const ClusterPart& part,
-                                             const ColumnWeights& columns, const uint8_t* shared,
+                                             const ColumnWeights<Tile>& columns, const uint8_t* shared,
                                              ProjectSums<Tile> (&sum)[most_part_tiles])
 {
     const int chunks = p.tile.chunks;
     ChunkFragments now{}, next{};
-    ptx::cp_async_wait<prefetched_chunks - 1>();
+    constexpr int prefetched = Tile::prefetched_chunks;
+    ptx::cp_async_wait<prefetched - 1>();
     load_fragments(p, lane, part, columns, 0, shared, now);
 #pragma unroll 2
     for (int chunk = 0; chunk < chunks; ++chunk) {
-        if (MNV2_PLANTED_FAULT != 11) ptx::cp_async_wait<prefetched_chunks - 2>();
+        if (MNV2_PLANTED_FAULT != 11) ptx::cp_async_wait<prefetched - 2>();
         if (chunk + 1 < chunks) load_fragments(p, lane, part, columns, chunk + 1, shared, next);
         __syncwarp();
 #pragma unroll
@@ -252,7 +257,7 @@ __device__ __forceinline__ void project_part(const ClusterArguments& p, const La
                 if (!part.has(m)) break;
                 mma_pair<typename Tile::T>(sum[m][0][0], sum[m][0][1], now.a[k][m], now.b[k]);
             }
-        columns.fetch(chunk + prefetched_chunks);  // over this chunk's, which the products have in registers
+        columns.fetch(chunk + prefetched);  // over this chunk's, which the products have in registers
         now = next;
     }
 }
@@ -268,16 +273,16 @@ __global__ void __launch_bounds__(32 * Tile::most_warps, 1) cluster_block_kernel
     const Region region = region_of<Tile>(p.tile, blockIdx.x / cluster_blocks);
     const Share share = share_of(p.tile, rank);
     const ClusterPart part = cluster_part_of(p, lane, rank);
-    const ColumnWeights columns(p, lane, part, shared);
+    const ColumnWeights<Tile> columns(p, lane, part, shared);
     const uint32_t high = ptx::pack2<typename Tile::T>(p.tile.high, p.tile.high);
 
     fetch_share(p.tile, share, shared);
 #pragma unroll 1
-    for (int chunk = 0; chunk < prefetched_chunks; ++chunk) columns.fetch(chunk);
+    for (int chunk = 0; chunk < Tile::prefetched_chunks; ++chunk) columns.fetch(chunk);
     const InputUnits<Tile> input(p.tile, shared);
     fill_input<Tile>(p.tile, region, lane, input);
     zero_hidden(p.tile, shared, share.chunks);
-    ptx::cp_async_wait<prefetched_chunks>();
+    ptx::cp_async_wait<Tile::prefetched_chunks>();
     ptx::block_barrier();
     expand_share<Tile>(p.tile, lane, input, share, high, shared);
     if (MNV2_PLANTED_FAULT != 12) ptx::block_barrier();

@@ -58,7 +58,7 @@ void set_cluster_memory(ClusterArguments& a)
     tile.exchange_at = tile.weights_at + a.most_chunks * (expand_bytes(tile.depths) + depthwise_bytes);
     tile.exchange_bytes = a.part_tiles * tile.chunks * chunk_depths * fragment_bytes;
     a.columns_at = tile.exchange_at + tile.exchange_bytes;
-    tile.shared_bytes = a.columns_at + a.part_pairs * prefetched_chunks * chunk_depths * fragment_bytes;
+    tile.shared_bytes = a.columns_at + a.part_pairs * Tile::prefetched_chunks * chunk_depths * fragment_bytes;
 }
 
 template <class Tile>

@@ -129,6 +129,12 @@ TEST(options_are_honoured)
     }
 }
 
+// Of width 1.4: the one block that fits with fewer of its weights fetched ahead.
+TEST(the_widest_network_s_last_block_is_accurate_to_tile_blocks_bits)
+{
+    check_accuracy(same_bits_on(many), block_of(224, 448, 1, 1344), ScalarType::float16, {{1, 2, 7}});
+}
+
 TEST(every_schedule_gives_tile_blocks_bits)
 {
     for (InvertedResidualParams params : {late_stages[0].params, late_stages[3].params, late_stages[4].params}) {
@@ -176,6 +182,21 @@ TEST(clusters_are_preferred_where_tiles_leave_most_multiprocessors_idle)
     CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[0], 1), type, hopper), 7);
     CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[4], 8), type, hopper), 16);
     CHECK(!cuda::prefers_cluster_block(at_batch(late_stages[0], 10), type, hopper));  // 70 of 132
+}
+
+// No images: no launch, but a plan.
+TEST(late_blocks_of_every_width_have_clusters)
+{
+    for (const int64_t percent : {35, 50, 75, 100, 130, 140}) {
+        const auto channels = [&](int64_t of_width_1) { return (of_width_1 * percent / 100 + 4) / 8 * 8; };
+        for (const auto& [stage, size] : late_stages)
+            for (const ScalarType type : {ScalarType::float16, ScalarType::bfloat16}) {
+                const int64_t in = channels(stage.in_channels), out = channels(stage.out_channels);
+                Scope scope(in, " -> ", out, " s", stage.stride);
+                const InvertedResidualParams params = at_batch({block_of(in, out, stage.stride, 6 * in), size}, 0);
+                CHECK_EQUAL(cuda::cluster_block(params, type, nullptr, nullptr, nullptr, many, nullptr), has_clusters());
+            }
+    }
 }
 
 TEST(other_blocks_and_gpus_are_refused)
