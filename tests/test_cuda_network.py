@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -383,6 +384,20 @@ def test_wrong_descriptions_are_refused(on_cuda) -> None:
         assert refusal(packed, x, layers=layers) == message
     for layers in ("", SEPARATOR.join(packed.layers.split(SEPARATOR)[:3])):
         assert refusal(packed, x, layers=layers) == f"layers: {chain} no head"
+
+
+def test_any_number_of_networks_is_read_by_any_threads(on_cuda) -> None:
+    x = torch.empty(0, 8, 2, 2, dtype=torch.float16, device=DEVICE)
+
+    def result_channels(channels: int) -> int:
+        length = OPS.cuda_head_pool_bytes(8, channels, activation="relu6", dtype="float16")
+        packed = torch.empty(length, dtype=torch.uint8, device=DEVICE)
+        layers = f"head_pool in_channels=8 out_channels={channels} activation=relu6"
+        return OPS.network_layers(x, [packed], layers=layers).shape[1]
+
+    channels = [*range(8, 808, 8)] * 2  # more than are kept
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(result_channels, channels)) == channels
 
 
 def test_wrong_images_are_refused(on_cuda) -> None:

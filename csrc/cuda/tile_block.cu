@@ -81,8 +81,10 @@ bool visit_choice(const InvertedResidualParams& params, const Gpu& gpu, const Vi
         visited = true;
     };
     const auto busy = [&](const Plan& plan) { return is_busy(plan, gpu); };
-    visit_stage<T>(params, [&](auto stage) { visit_if(stage, busy); });
-    visit_if(DirectBlock<T, stride>{}, busy);
+    if (can_be_busy(params, gpu)) {  // plans take the host's time
+        visit_stage<T>(params, [&](auto stage) { visit_if(stage, busy); });
+        visit_if(DirectBlock<T, stride>{}, busy);
+    }
     const auto possible = [](const Plan& plan) { return plan.warps > 0; };
     visit_if(SharedBlock<T, stride>{}, possible);
     visit_if(SmallBlock<T, stride>{}, possible);

@@ -141,6 +141,15 @@ inline bool is_busy(const Plan& plan, const Gpu& gpu)
     return plan.warps > 0 && 4 * plan.blocks >= int64_t{3} * gpu.sm_count;
 }
 
+// Whether any plan could be: single strips of single images are the most tiles.
+inline bool can_be_busy(const InvertedResidualParams& params, const Gpu& gpu)
+{
+    const int strip_height = is_narrow(params) ? 2 * patch_size : patch_size;
+    const int64_t tiles = divide_up(params.out_height(), int64_t{strip_height}) *
+                          divide_up(params.out_width(), int64_t{strip_patches * patch_size});
+    return 4 * params.batch * tiles >= int64_t{3} * gpu.sm_count;
+}
+
 // Equal tiles that cover the image, as few as fit, but more where multiprocessors would be idle.
 template <class Tile>
 Plan best_plan(const InvertedResidualParams& params, const Gpu& gpu)

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -138,20 +139,20 @@ inline ScalarType check_dtype(const char* op, const std::string& name)
 // The type that weights without a header are packed for, by the lengths in bytes that they would have; 0 marks a
 // type without a packed form.
 inline ScalarType check_packed_length(const Argument& argument, const Tensor& x, const Tensor& packed,
-                                      const std::vector<int64_t>& lengths)
+                                      std::span<const int64_t> lengths)
 {
     check_bytes(argument, packed, device_of(x));
-    std::vector<int64_t> possible;
+    const int64_t length = packed.numel();
     for (size_t position = 0; position < lengths.size(); ++position) {
-        if (lengths[position] == 0) continue;
-        possible.push_back(lengths[position]);
-        if (packed.numel() != lengths[position]) continue;
+        if (lengths[position] == 0 || lengths[position] != length) continue;
         const Argument image{argument.op, "x"};
         check_arithmetic(image, check_scalar_type(image, x), packed_types[position]);
         return packed_types[position];
     }
+    std::vector<int64_t> possible(lengths.begin(), lengths.end());
+    std::erase(possible, 0);
     refuse(argument, "one of " + tuple_text(possible) + " bytes, as packed for these arguments on this device",
-           std::to_string(packed.numel()));
+           std::to_string(length));
 }
 
 inline void check_input_channels(const Argument& argument, const Tensor& x, int64_t channels)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "cuda/launch.h"
@@ -12,46 +13,29 @@
 #include "torch/cuda_launch.h"
 #include "torch/cuda_ops.h"
 #include "torch/cuda_weights.h"
-#include "torch/layer_description.h"
+#include "torch/known_layers.h"
 #include "torch/weights.h"
 
 namespace mnv2::ops {
 namespace {
 
-StemBlockParams joined_layers(const std::vector<NetworkLayer>& layers)
-{
-    return {std::get<StemParams>(layers[0].params), std::get<InvertedResidualParams>(layers[1].params)};
-}
-
-ScalarType check_joined(const Argument& argument, const Tensor& x, const Tensor& packed, const StemBlockParams& params)
-{
-    if (length_of(params, ScalarType::float16) == 0)
-        refuse({argument.op, "layers[0]: joined"}, "0 for a stem and a block that no kernel computes together", "1");
-    return check_packed(argument, x, packed, params);
-}
-
-// Gives every layer its weights and returns the types that they are packed for; a joined block has those of its stem.
+// Gives every layer its weights and returns the types that they are packed for; joined layers have both with the first.
 std::vector<ScalarType> check_weights(const char* op, const Tensor& x, const std::vector<Tensor>& packed,
-                                      DescribedLayers& described)
+                                      const std::vector<PackedLengths>& lengths, DescribedLayers& described)
 {
-    const size_t joined = described.is_joined ? 1 : 0, needed = described.layers.size() - joined;
-    if (packed.size() != needed)
-        refuse(
-            {op, "packed"},
-            std::to_string(needed) + (joined ? " tensors, one a layer and one for the joined layers" : " tensors, one a layer"),
-            std::to_string(packed.size()));
-    std::vector<ScalarType> types;
-    for (size_t index = 0; index < described.layers.size(); ++index) {
-        NetworkLayer& layer = described.layers[index];
-        const size_t place = index == 0 ? 0 : index - joined;
-        const Tensor& weights = packed[place];
-        const Argument argument{op, "packed[" + std::to_string(place) + "]"};
-        layer.packed = weights.const_data_ptr();
-        if (place == 0 && joined)
-            types.push_back(check_joined(argument, x, weights, joined_layers(described.layers)));
-        else
-            types.push_back(
-                std::visit([&](const auto& params) { return check_packed(argument, x, weights, params); }, layer.params));
+    const size_t joined = described.is_joined ? 1 : 0;
+    if (packed.size() != lengths.size())
+        refuse({op, "packed"},
+               std::to_string(lengths.size()) +
+                   (joined ? " tensors, one a layer and one for the joined layers" : " tensors, one a layer"),
+               std::to_string(packed.size()));
+    if (joined && lengths[0] == PackedLengths{})
+        refuse({op, "layers[0]: joined"}, "0 for a stem and a block that no kernel computes together", "1");
+    std::vector<ScalarType> types(described.layers.size());
+    for (size_t place = 0; place < packed.size(); ++place) {
+        const size_t index = place == 0 ? 0 : place + joined;
+        types[index] = check_packed({op, "packed[" + std::to_string(place) + "]"}, x, packed[place], lengths[place]);
+        described.layers[index].packed = packed[place].const_data_ptr();
     }
     return types;
 }
@@ -152,9 +136,10 @@ Tensor network_layers(const Tensor& x, const std::vector<Tensor>& packed, const 
 {
     constexpr const char* op = "network_layers";
     const InputView view = check_input({op, "x"}, x);
-    DescribedLayers described = read_network_layers(op, layers);
+    const std::shared_ptr<const KnownLayers> known = known_layers(op, layers);
+    DescribedLayers described = known->described;
     check_image({op, "x"}, described.layers, x);
-    const std::vector<ScalarType> types = check_weights(op, x, packed, described);
+    const std::vector<ScalarType> types = check_weights(op, x, packed, known->lengths, described);
 
     const LayerParams& last = described.layers.back().params;
     const auto* linear = std::get_if<LinearParams>(&last);

@@ -42,26 +42,25 @@ torch::headeronly::ScalarType torch_type(ScalarType type)
     return torch::headeronly::ScalarType::Float;
 }
 
-// Bytes seen as values of a type, from a value on.
-Tensor values(const Tensor& packed, ScalarType type, int64_t first, int64_t count)
-{
-    Tensor bytes = packed;  // narrow takes no constant
-    bytes = torch::stable::narrow(bytes, 0, first * scalar_bytes(type), count * scalar_bytes(type));
-    std::array<StableIValue, 2> stack{torch::stable::detail::from(bytes), torch::stable::detail::from(torch_type(type))};
-    STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::view", "dtype", stack.data(), TORCH_ABI_VERSION));
-    return torch::stable::detail::to<Tensor>(stack[0]);
-}
-
+// Views of packed weights, which do not keep them: views by torch's operators take the host longer than the rest of a call.
 struct LinearTensors {
     Tensor weight, bias;
 };
 
 LinearTensors linear_tensors(const LinearParams& params, const Tensor& packed, ScalarType type)
 {
-    const int64_t weights = params.in_features * params.out_features;
-    const Tensor weight = values(packed, type, 0, weights);
-    return {torch::stable::reshape(weight, Integers{params.out_features, params.in_features}),
-            values(packed, type, weights, params.out_features)};
+    auto* const bytes = static_cast<uint8_t*>(const_cast<void*>(packed.const_data_ptr()));
+    const auto view = [&](int64_t first, const Integers& sizes, const Integers& strides) {
+        return torch::stable::from_blob(bytes + first * scalar_bytes(type), sizes, strides, packed.device(), torch_type(type));
+    };
+    const int64_t in = params.in_features, out = params.out_features;
+    return {view(0, {out, in}, {in, 1}), view(in * out, {out}, {1})};
+}
+
+// Weights of x's type as they are.
+Tensor converted(const Tensor& weight, torch::headeronly::ScalarType type)
+{
+    return weight.scalar_type() == type ? weight : torch::stable::to(weight, type);
 }
 
 Tensor apply_linear(const Tensor& x, const Tensor& weight, const Tensor& bias)
@@ -98,7 +97,7 @@ Tensor CudaBackend::run(const char* op, InvertedResidualParams params, const Ten
                         const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed({op, "packed"}, x, packed, params);
+    const ScalarType type = check_packed({op, "packed"}, x, packed, lengths_of(params));
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     if (params.batch == 0) return y;
     const Tensor image = channels_last(x);
@@ -121,7 +120,7 @@ Tensor CudaBackend::pack(const char* op, const StemParams& params, const Tensor&
 Tensor CudaBackend::run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed({op, "packed"}, x, packed, params);
+    const ScalarType type = check_packed({op, "packed"}, x, packed, lengths_of(params));
     Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
     if (params.batch == 0) return y;
     launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream stream) {
@@ -142,7 +141,7 @@ Tensor CudaBackend::pack(const char* op, const HeadPoolParams& params, const Ten
 Tensor CudaBackend::run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
 {
     check_image({op, "x"}, params, x);
-    const ScalarType type = check_packed({op, "packed"}, x, packed, params);
+    const ScalarType type = check_packed({op, "packed"}, x, packed, lengths_of(params));
     Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type(), x);
     if (params.batch == 0) return y;
     const Tensor image = channels_last(x);
@@ -173,10 +172,10 @@ Tensor CudaBackend::pack(const char* op, const LinearParams& params, const Tenso
 Tensor CudaBackend::run(const char* op, LinearParams params, const Tensor& x, const InputView&, const Tensor& packed)
 {
     check_features({op, "x"}, x, params.in_features);
-    const ScalarType type = check_packed({op, "packed"}, x, packed, params);
+    const ScalarType type = check_packed({op, "packed"}, x, packed, lengths_of(params));
     const LinearTensors parts = linear_tensors(params, packed, type);
     const torch::headeronly::ScalarType x_type = x.scalar_type();
-    return apply_linear(x, torch::stable::to(parts.weight, x_type), torch::stable::to(parts.bias, x_type));
+    return apply_linear(x, converted(parts.weight, x_type), converted(parts.bias, x_type));
 }
 
 // --- lengths for the fakes ---

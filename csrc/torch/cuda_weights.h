@@ -1,8 +1,12 @@
 // Lengths of packed weights on NVIDIA's GPUs, and the type that a length tells.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <iterator>
+#include <vector>
 
+#include "core/layer_chain.h"
 #include "cuda/launch.h"
 #include "cuda/packed_length.h"
 #include "torch/arguments.h"
@@ -15,6 +19,11 @@ struct StemBlockParams {
     StemParams stem;
     InvertedResidualParams block;
 };
+
+inline StemBlockParams joined_layers(const std::vector<NetworkLayer>& layers)
+{
+    return {std::get<StemParams>(layers[0].params), std::get<InvertedResidualParams>(layers[1].params)};
+}
 
 inline int64_t length_of(const InvertedResidualParams& params, ScalarType type)
 {
@@ -44,12 +53,21 @@ inline int64_t length_of(const LinearParams& params, ScalarType type)
     return cuda::packed_length(values * scalar_bytes(type), cuda::Format::linear, type);
 }
 
-// The type that weights were packed for, which their length tells.
+// Of weights packed for each of packed_types.
+using PackedLengths = std::array<int64_t, std::size(packed_types)>;
+
 template <typename Params>
-ScalarType check_packed(const Argument& argument, const Tensor& x, const Tensor& packed, const Params& params)
+PackedLengths lengths_of(const Params& params)
 {
-    Integers lengths;
-    for (const ScalarType type : packed_types) lengths.push_back(length_of(params, type));
+    PackedLengths lengths;
+    for (size_t position = 0; position < lengths.size(); ++position)
+        lengths[position] = length_of(params, packed_types[position]);
+    return lengths;
+}
+
+// The type that weights were packed for, which their length tells.
+inline ScalarType check_packed(const Argument& argument, const Tensor& x, const Tensor& packed, const PackedLengths& lengths)
+{
     const ScalarType type = check_packed_length(argument, x, packed, lengths);
     if (!is_aligned(packed))
         refuse(argument, "data aligned to " + std::to_string(load_bytes) + " bytes", "a view at an odd offset");
