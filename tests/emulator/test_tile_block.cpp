@@ -202,6 +202,21 @@ TEST(other_blocks_are_refused)
     for (const InvertedResidualParams& other : {linear, activated, bare}) CHECK(refused(other, ScalarType::float16));
 }
 
+TEST(a_gpu_with_too_little_shared_memory_is_told_so)
+{
+    InvertedResidualParams params = late_stages[5].params;
+    params.batch = 0;
+    params.height = params.width = 7;
+    std::string said;
+    try {
+        const cuda::Gpu tiny{132, 80, 48 << 10};
+        cuda::inverted_residual(params, ScalarType::float16, ScalarType::float16, nullptr, nullptr, nullptr, tiny, nullptr);
+    } catch (const std::runtime_error& error) {
+        said = error.what();
+    }
+    CHECK_EQUAL(said, "this block needs more shared memory than the GPU has; MNV2_GPU_BACKEND=triton needs less");
+}
+
 TEST(no_images_are_no_work)
 {
     InvertedResidualParams params = late_stages[0].params;
