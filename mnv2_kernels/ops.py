@@ -7,7 +7,7 @@ FLOP formulas (``flops.py``) and what graphs on disk depend on (``compile_cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.library import Library, register_autograd, register_fake, register_vmap
 
 from . import _native, batching, compile_cache, flops, gpu
+from .batching import Argument
 from .layer_description import result_channels
 from .shapes import SYMMETRIC_PADDING, output_size
 
@@ -31,6 +32,7 @@ PACKERS = ("pack_block", "pack_stem", "pack_head_pool", "pack_linear")
 NETWORK_OPS = ("network", "pack_network", "network_seconds")
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def _load_library() -> None:
@@ -45,16 +47,58 @@ def _load_library() -> None:
 # --- fakes ---
 
 
-def _image(op: str, x: Tensor, channels: int, stride: int, padding: Sequence[int]) -> Tensor:
+def _check(op: str, argument: str, holds: bool, expected: str, got: Callable[[], object]) -> None:
+    torch._check(holds, lambda: f"mnv2::{op}: {argument}: expected {expected}, got {got()}")
+
+
+def _check_input(op: str, x: Tensor, *shape: int | str) -> None:
+    """Refuses what the kernels would: a graph may be recorded far from where it runs.
+
+    ``shape`` names the sizes that may be any.
+    """
+    _check(op, "x", x.dtype in DTYPES, "dtype float32, float16 or bfloat16", lambda: dtype_name(x.dtype))
+    _check(op, "x", x.dim() == len(shape), f"{len(shape)} dimensions", lambda: f"shape {tuple(x.shape)}")
+    fits = all(size == wanted for size, wanted in zip(x.shape, shape, strict=True) if type(wanted) is not str)
+    _check(op, "x", fits, f"shape ({', '.join(map(str, shape))})", lambda: tuple(x.shape))
+
+
+def _tensors(names: Sequence[str], args: Sequence[Argument]) -> Iterator[tuple[str, Tensor]]:
+    for name, arg in zip(names, args, strict=False):
+        for tensor in arg if isinstance(arg, Sequence) else [arg]:
+            if tensor is not None:
+                yield name, tensor
+
+
+def _on_one_device(op: torch._ops.OpOverload, fake: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The fake of ``op`` for tensors of one device.
+
+    Torch calls fakes where any tensor is on meta: beside a CPU's the result would be memory nobody wrote.
+    """
+    name, names = op._schema.name, [each.name for each in op._schema.arguments]
+
+    def checked(*args: Argument, **options: Any) -> Tensor:
+        (_, first), *others = ((argument, each.device) for argument, each in _tensors(names, args))
+        for argument, device in others:
+            if device != first:
+                raise RuntimeError(f"{name}: {argument}: expected a tensor on {first}, got one on {device}")
+        return fake(*args, **options)
+
+    return checked
+
+
+def _image(
+    op: str, x: Tensor, in_channels: int, channels: int, stride: int, padding: Sequence[int]
+) -> Tensor:
+    _check_input(op, x, "N", in_channels, "H", "W")
     batch, _, height, width = x.shape
     top, left, bottom, right = padding
     out_height, out_width = output_size(height, top, bottom, stride), output_size(width, left, right, stride)
-    torch._check(
+    _check(
+        op,
+        "x",
         out_height > 0 and out_width > 0,
-        lambda: (
-            f"mnv2::{op}: x: expected a height and width of at least 3 with padding {tuple(padding)}, "
-            f"got shape {tuple(x.shape)}"
-        ),
+        f"a height and width of at least 3 with padding {tuple(padding)}",
+        lambda: f"shape {tuple(x.shape)}",
     )
     size = (batch, channels, out_height, out_width)
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -96,7 +140,8 @@ def _fused_block_fake(
     padding: Sequence[int] = SYMMETRIC_PADDING,
     **_: Any,
 ) -> Tensor:
-    return _image("fused_block", x, project_weight.shape[0], stride, padding)
+    in_channels = depthwise_weight.shape[0] if expand_weight is None else expand_weight.shape[1]
+    return _image("fused_block", x, in_channels, project_weight.shape[0], stride, padding)
 
 
 def _pack_block_fake(
@@ -141,7 +186,7 @@ def _fused_block_packed_fake(
     padding: Sequence[int] = SYMMETRIC_PADDING,
     **_: Any,
 ) -> Tensor:
-    return _image("fused_block_packed", x, out_channels, stride, padding)
+    return _image("fused_block_packed", x, in_channels, out_channels, stride, padding)
 
 
 def _stem_fake(
@@ -154,7 +199,7 @@ def _stem_fake(
     padding: Sequence[int] = SYMMETRIC_PADDING,
     **_: Any,
 ) -> Tensor:
-    return _image("stem", x, weight.shape[0], stride, padding)
+    return _image("stem", x, weight.shape[1], weight.shape[0], stride, padding)
 
 
 def _pack_stem_fake(
@@ -179,10 +224,11 @@ def _stem_packed_fake(
     padding: Sequence[int] = SYMMETRIC_PADDING,
     **_: Any,
 ) -> Tensor:
-    return _image("stem_packed", x, out_channels, stride, padding)
+    return _image("stem_packed", x, in_channels, out_channels, stride, padding)
 
 
 def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
+    _check_input("head_pool", x, "N", weight.shape[1], "H", "W")
     return x.new_empty((x.shape[0], weight.shape[0]))
 
 
@@ -205,10 +251,12 @@ def _pack_head_pool_fake(
 def _head_pool_packed_fake(
     x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int, **_: Any
 ) -> Tensor:
+    _check_input("head_pool_packed", x, "N", in_channels, "H", "W")
     return x.new_empty((x.shape[0], out_channels))
 
 
 def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    _check_input("linear", x, "N", weight.shape[1])
     return x.new_empty((x.shape[0], weight.shape[0]))
 
 
@@ -223,6 +271,7 @@ def _pack_linear_fake(weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _linear_packed_fake(x: Tensor, packed: Tensor, *, in_features: int, out_features: int) -> Tensor:
+    _check_input("linear_packed", x, "N", in_features)
     return x.new_empty((x.shape[0], out_features))
 
 
@@ -231,6 +280,7 @@ def _pack_network_fake(layers: Sequence[Tensor], *, same_padding: Sequence[bool]
 
 
 def _network_fake(x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int) -> Tensor:
+    _check_input("network", x, "N", in_channels, "H", "W")
     return x.new_empty((x.shape[0], out_channels))
 
 
@@ -311,7 +361,7 @@ def _register() -> Library:
     library = Library("mnv2", "IMPL")
     for name, fake in _FAKES.items():
         op = getattr(torch.ops.mnv2, name).default
-        register_fake(op, fake)
+        register_fake(op, _on_one_device(op, fake))
         register_autograd(op, _refuse_backward(name))
         if name != "pack_network":
             register_vmap(op, batching.rule(op, folds_first_input=not name.startswith("pack_")))

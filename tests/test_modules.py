@@ -238,6 +238,13 @@ def test_meta_tensors_give_shapes() -> None:
     assert small().to("meta")(torch.empty(3, 3, 32, 32, device="meta")).shape == (3, CLASSES)
 
 
+def test_parameters_left_on_meta_are_an_error_as_in_torch() -> None:
+    model = small()
+    model.features[2].to("meta")
+    with pytest.raises(RuntimeError, match="packed: expected a tensor on cpu, got one on meta"):
+        model(torch.randn(1, 3, 32, 32))
+
+
 def test_wrong_inputs_are_named() -> None:
     model = small()
     with pytest.raises(RuntimeError, match=r"x: expected shape \(N, 3, H, W\), got \(1, 1, 8, 8\)"):

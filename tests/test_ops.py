@@ -101,11 +101,44 @@ def test_fakes_have_the_strides_of_the_result(case):
         assert (fake.shape, fake.stride(), fake.dtype) == (real.shape, real.stride(), real.dtype)
 
 
+def on_meta(tensors):
+    return [tensor if tensor is None else tensor.to("meta") for tensor in tensors]
+
+
 def test_a_fake_refuses_an_image_too_small_for_one_output():
+    x, weights = torch.empty(1, 3, 1, 1, device="meta"), on_meta(STEM.weights)
     with pytest.raises(
         RuntimeError, match=r"^mnv2::stem: x: expected a height and width of at least 3 with padding"
     ):
-        torch.ops.mnv2.stem(torch.empty(1, 3, 1, 1, device="meta"), *STEM.weights, padding=[0, 0, 0, 0])
+        torch.ops.mnv2.stem(x, *weights, padding=[0, 0, 0, 0])
+
+
+@every_case
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (Tensor.double, "dtype float32, float16 or bfloat16, got float64"),
+        (lambda x: x[0], r"4 dimensions, got shape \(.*\)"),
+        (lambda x: x[:, 1:], r"shape \(N, {}, H, W\), got \(.*\)"),
+    ],
+    ids=["dtype", "dimensions", "channels"],
+)
+def test_a_fake_refuses_what_no_kernel_takes(case, change, expected):
+    expected = expected.format(case.shape.in_channels)
+    for op, args, kwargs in overloads(case):
+        if args[0] is case.x:
+            with pytest.raises(RuntimeError, match=f"^{op.name()}: x: expected {expected}$"):
+                op(*on_meta([change(case.x), *args[1:]]), **kwargs)
+
+
+@every_case
+def test_a_tensor_beside_one_on_meta_is_refused(case):
+    """Torch calls the fake then, which computes nothing."""
+    for op, (*args, last), kwargs in overloads(case):
+        argument = op._schema.arguments[len(args)].name
+        message = f"{op.name()}: {argument}: expected a tensor on cpu, got one on meta"
+        with pytest.raises(RuntimeError, match=f"^{message}$"):
+            op(*args, last.to("meta"), **kwargs)
 
 
 # --- compile and export ---

@@ -114,6 +114,15 @@ def test_export(deployed: bool, strict: bool, x: Tensor) -> None:
             torch.testing.assert_close(program.module()(each), model(each))
 
 
+@pytest.mark.parametrize("deployed", [False, True])
+def test_what_no_kernel_takes_is_not_exported(deployed: bool, x: Tensor) -> None:
+    model = small()
+    module = model.deploy() if deployed else model
+    for example, expected in ((x[:, :1], "shape"), (x[0], "4 dimensions"), (x.double(), "dtype")):
+        with pytest.raises(RuntimeError, match=f"x: expected {expected}"):
+            torch.export.export(module, (example,))
+
+
 def test_exported_program_can_be_saved(x: Tensor) -> None:
     deployed = small().deploy()
     buffer = io.BytesIO()
