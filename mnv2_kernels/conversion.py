@@ -6,7 +6,7 @@ import copy
 
 from torch import nn
 
-from .layers import ConvNormActivation, Layer, NotFusable, is_batch_norm, read_block, read_layer
+from .layers import ConvNormActivation, Layer, NotFusable, class_name, is_batch_norm, read_block, read_layer
 from .modules import FusedInvertedResidual, FusedMobileNetV2
 from .shapes import KERNEL_SIZE
 from .units import FusedClassifier, FusedHead, FusedStem
@@ -75,13 +75,13 @@ def _block(name: str, block: nn.Module) -> FusedInvertedResidual:
 
 def _check(layer: Layer, kernel_size: int) -> None:
     if not isinstance(layer.conv, nn.Conv2d):
-        raise NotFusable(f"{layer.name} is {type(layer.conv).__name__} instead of Conv2d")
+        raise NotFusable(f"{layer.name} is {class_name(layer.conv)} instead of Conv2d")
     if layer.conv.kernel_size != (kernel_size, kernel_size):
         raise NotFusable(
             f"{layer.name}: kernel is {layer.conv.kernel_size} instead of {(kernel_size, kernel_size)}"
         )
     if not is_batch_norm(layer.norm):
-        raise NotFusable(f"{layer.name}: the norm is {type(layer.norm).__name__} instead of BatchNorm2d")
+        raise NotFusable(f"{layer.name}: the norm is {class_name(layer.norm)} instead of BatchNorm2d")
 
 
 def _like(source: nn.Module, target: nn.Module) -> nn.Module:

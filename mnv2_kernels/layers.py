@@ -73,7 +73,7 @@ class Layer(NamedTuple):
         _check_convolution(self.name, self.conv, kernel_size, depthwise)
         _check_norm(self.name, self.norm)
         if self.activation is not None and type(self.activation) not in ACTIVATION_NAMES:
-            raise NotFusable(f"{self.name}: the activation is {_class_name(self.activation)}")
+            raise NotFusable(f"{self.name}: the activation is {class_name(self.activation)}")
 
 
 def read_layer(name: str, module: nn.Module) -> Layer:
@@ -101,7 +101,7 @@ def read_block(name: str, conv: nn.Module) -> tuple[Layer | None, Layer, Layer]:
 
 def _sequential_children(name: str, module: nn.Module) -> list[nn.Module]:
     if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
-        raise NotFusable(f"{name} is {_class_name(module)} instead of Sequential")
+        raise NotFusable(f"{name} is {class_name(module)} instead of Sequential")
     check_own_forward(name, module)
     return list(module.children())
 
@@ -121,14 +121,14 @@ def _is_frozen_batch_norm(norm: nn.Module) -> bool:
 def check_own_forward(name: str, module: nn.Module) -> None:
     """Raises NotFusable where something else happens in a call than the class's forward."""
     if "forward" in vars(module):
-        raise NotFusable(f"{name}: the forward of {_class_name(module)} is replaced")
+        raise NotFusable(f"{name}: the forward of {class_name(module)} is replaced")
     if module._forward_hooks or module._forward_pre_hooks:
-        raise NotFusable(f"{name}: {_class_name(module)} has hooks")
+        raise NotFusable(f"{name}: {class_name(module)} has hooks")
 
 
 def _check_convolution(name: str, conv: nn.Module, kernel_size: int, depthwise: bool) -> None:
     if type(conv) not in (nn.Conv2d, SamePaddedConv2d):
-        raise NotFusable(f"{name} is {_class_name(conv)} instead of Conv2d")
+        raise NotFusable(f"{name} is {class_name(conv)} instead of Conv2d")
     if conv.weight.dtype.itemsize > 4:
         raise NotFusable(f"{name}: weights are {conv.weight.dtype}, and the kernels compute in float32")
     strides, sides = ((1, 2), (0, 1)) if kernel_size == KERNEL_SIZE else ((1,), (0,))
@@ -156,12 +156,15 @@ def _check_norm(name: str, norm: nn.Module) -> None:
     if type(norm) is nn.Identity:
         return
     if not is_batch_norm(norm):
-        raise NotFusable(f"{name}: the norm is {_class_name(norm)} instead of BatchNorm2d")
+        raise NotFusable(f"{name}: the norm is {class_name(norm)} instead of BatchNorm2d")
     if norm.running_mean is None:
         raise NotFusable(f"{name}: the norm tracks no statistics")
     if norm.training and not _is_frozen_batch_norm(norm):
         raise NotFusable(f"{name}: the norm is in training mode")
 
 
-def _class_name(module: nn.Module) -> str:
-    return type(module).__name__
+def class_name(module: nn.Module) -> str:
+    """Its full name where torch.nn has another class of that name, as quantization does."""
+    found = type(module)
+    is_namesake = getattr(nn, found.__name__, found) is not found
+    return f"{found.__module__}.{found.__name__}" if is_namesake else found.__name__

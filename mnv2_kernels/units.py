@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from .fusion import Fusion, PackedOperator, head_fusion, linear_fusion, stem_fusion
 from .inference import TrainableLinear, is_traced, is_transformed, wants_gradient
-from .layers import ConvNormActivation, NotFusable, check_own_forward, layer_of
+from .layers import ConvNormActivation, NotFusable, check_own_forward, class_name, layer_of
 from .packed import Packed, PackedCache
 from .pair_product import PairProduct
 
@@ -100,10 +100,10 @@ class FusedClassifier(FusedUnit, nn.Sequential):
         for name, module in self.named_children():
             check_own_forward(name, module)
         if type(linear) is not nn.Linear:
-            raise NotFusable(f"{len(dropouts)} is {type(linear).__name__} instead of Linear")
+            raise NotFusable(f"{len(dropouts)} is {class_name(linear)} instead of Linear")
         for index, dropout in enumerate(dropouts):
             if type(dropout) is not nn.Dropout:
-                raise NotFusable(f"{index} is {type(dropout).__name__} instead of Dropout")
+                raise NotFusable(f"{index} is {class_name(dropout)} instead of Dropout")
             if dropout.training:
                 raise NotFusable(f"{index}: Dropout is in training mode")
         return linear_fusion(linear)

@@ -245,6 +245,15 @@ def test_parameters_left_on_meta_are_an_error_as_in_torch() -> None:
         model(torch.randn(1, 3, 32, 32))
 
 
+def test_a_namesake_of_torchs_layers_is_named_in_full() -> None:
+    model = small()
+    stem, linear = model.features[0], model.classifier
+    stem[0] = type("Conv2d", (nn.Conv2d,), {})(3, 16, 3)
+    linear[1] = type("Linear", (nn.Linear,), {})(model.last_channel, CLASSES)
+    assert stem.fusion_obstacle() == f"0 is {__name__}.Conv2d instead of Conv2d"
+    assert linear.fusion_obstacle() == f"1 is {__name__}.Linear instead of Linear"
+
+
 def test_wrong_inputs_are_named() -> None:
     model = small()
     with pytest.raises(RuntimeError, match=r"x: expected shape \(N, 3, H, W\), got \(1, 1, 8, 8\)"):
