@@ -67,6 +67,16 @@ def test_dtype_of_x(case, dtype):
 
 
 @pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
+def test_none_in_the_place_of_a_tensor(case):
+    weight = "project_weight" if case.op == "fused_block" else "weight"
+    for name in ("x", weight):
+        with refuses(f"mnv2::{case.op}: {name}: expected a tensor, got None"):
+            call(case, **{name: None})
+    with refuses(f"mnv2::{case.op}_packed: packed: expected a tensor, got None"):
+        call_packed(case, packed=None)
+
+
+@pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
 def test_dimensions_of_x(case):
     shape = tuple(case.x.shape[1:])
     with refuses(f"mnv2::{case.op}: x: expected 4 dimensions, got shape {shape}"):

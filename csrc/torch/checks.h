@@ -63,14 +63,22 @@ inline int64_t check_channels(const Argument& argument, int64_t channels)
     return channels;
 }
 
+// Python's None comes as a tensor without anything, which has no device, and a dtype and a shape that nobody gave.
+inline void check_given(const Argument& argument, const Tensor& tensor)
+{
+    if (!tensor.defined()) refuse(argument, "a tensor", "None");
+}
+
 inline void check_device(const Argument& argument, const Tensor& tensor, const Device& device)
 {
+    check_given(argument, tensor);
     const Device found = device_of(tensor);
     if (found != device) refuse(argument, "a tensor on " + device_text(device), "one on " + device_text(found));
 }
 
 inline void check_dim(const Argument& argument, const Tensor& tensor, int64_t dim)
 {
+    check_given(argument, tensor);
     if (tensor.dim() == dim) return;
     refuse(argument, std::to_string(dim) + (dim == 1 ? " dimension" : " dimensions"), "shape " + shape_text(tensor));
 }
@@ -92,6 +100,7 @@ inline std::optional<ScalarType> scalar_type(int32_t dtype)
 
 inline ScalarType check_scalar_type(const Argument& argument, const Tensor& tensor)
 {
+    check_given(argument, tensor);
     const int32_t dtype = dtype_of(tensor);
     const std::optional<ScalarType> type = scalar_type(dtype);
     if (!type) refuse(argument, "dtype float32, float16 or bfloat16", dtype_text(dtype));
