@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from . import ops as ops
 from .folding import fold
-from .layers import Layer, NotFusable
+from .layers import Layer, NotFusable, check_weight
 from .pair_product import PairProduct
 from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
 
@@ -183,10 +183,9 @@ def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion
     )
 
 
-def linear_fusion(linear: nn.Linear) -> Fusion:
-    """A linear layer as mnv2::linear; NotFusable where its weights are wider than the kernels' arithmetic."""
-    if linear.weight.dtype.itemsize > 4:
-        raise NotFusable(f"weights are {linear.weight.dtype}, and the kernels compute in float32")
+def linear_fusion(name: str, linear: nn.Linear) -> Fusion:
+    """A linear layer as mnv2::linear; NotFusable where the kernels do not take its weights."""
+    check_weight(name, linear.weight)
     out_features, in_features = linear.weight.shape
     return Fusion(
         kind="linear",

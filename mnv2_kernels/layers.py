@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .shapes import KERNEL_SIZE, Padding
+from .shapes import KERNEL_SIZE, MAX_CHANNELS, Padding
 
 ACTIVATION_NAMES: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu", nn.Identity: "none"}
 
@@ -126,11 +126,21 @@ def check_own_forward(name: str, module: nn.Module) -> None:
         raise NotFusable(f"{name}: {class_name(module)} has hooks")
 
 
+def check_weight(name: str, weight: Tensor) -> None:
+    """Raises NotFusable where a weight (out_channels, in_channels, ...) is none that the kernels take."""
+    if weight.dtype.itemsize > 4:
+        raise NotFusable(f"{name}: weights are {weight.dtype}, and the kernels compute in float32")
+    if not all(1 <= channels <= MAX_CHANNELS for channels in weight.shape[:2]):
+        shape = tuple(weight.shape)
+        raise NotFusable(
+            f"{name}: weights are of shape {shape}, and the kernels take 1 to {MAX_CHANNELS} channels"
+        )
+
+
 def _check_convolution(name: str, conv: nn.Module, kernel_size: int, depthwise: bool) -> None:
     if type(conv) not in (nn.Conv2d, SamePaddedConv2d):
         raise NotFusable(f"{name} is {class_name(conv)} instead of Conv2d")
-    if conv.weight.dtype.itemsize > 4:
-        raise NotFusable(f"{name}: weights are {conv.weight.dtype}, and the kernels compute in float32")
+    check_weight(name, conv.weight)
     strides, sides = ((1, 2), (0, 1)) if kernel_size == KERNEL_SIZE else ((1,), (0,))
     groups = conv.weight.shape[0] if depthwise else 1
     _check(name, "kernel", tuple(conv.weight.shape[2:]), [(kernel_size, kernel_size)])

@@ -17,6 +17,7 @@ Padding = tuple[int, int, int, int]
 ACTIVATIONS = ("none", "relu", "relu6")
 KERNEL_SIZE = 3
 KERNEL_TAPS = KERNEL_SIZE * KERNEL_SIZE
+MAX_CHANNELS = 2**20  # of csrc/core/block.h
 SYMMETRIC_PADDING: Padding = (1, 1, 1, 1)
 
 # Expansion, output channels, repeats and the stride of the first repeat (table 2 of arXiv 1801.04381).

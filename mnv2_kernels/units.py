@@ -106,7 +106,7 @@ class FusedClassifier(FusedUnit, nn.Sequential):
                 raise NotFusable(f"{index} is {class_name(dropout)} instead of Dropout")
             if dropout.training:
                 raise NotFusable(f"{index}: Dropout is in training mode")
-        return linear_fusion(linear)
+        return linear_fusion(str(len(dropouts)), linear)
 
     def may_train(self) -> bool:
         """Whether a backward to its parameters can follow: a classifier on fused features may be trained."""

@@ -20,7 +20,8 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
 from mnv2_kernels.layers import SamePaddedConv2d
-from mnv2_kernels.shapes import same_padding_2d
+from mnv2_kernels.shapes import MAX_CHANNELS, same_padding_2d
+from mnv2_kernels.units import FusedClassifier
 
 BATCH = 8
 
@@ -243,6 +244,16 @@ def test_parameters_left_on_meta_are_an_error_as_in_torch() -> None:
     model.features[2].to("meta")
     with pytest.raises(RuntimeError, match="packed: expected a tensor on cpu, got one on meta"):
         model(torch.randn(1, 3, 32, 32))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_as_many_classes_as_no_kernel_takes_are_left_to_torch() -> None:
+    model, x = small(num_classes=0), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert model(x).shape == model.deploy()(x).shape == (2, 0)
+    classifier = FusedClassifier(nn.Linear(1, MAX_CHANNELS + 1)).eval()
+    assert f"1 to {MAX_CHANNELS} channels" in classifier.fusion_obstacle()
+    assert classifier(torch.randn(2, 1)).shape == (2, MAX_CHANNELS + 1)
 
 
 def test_a_namesake_of_torchs_layers_is_named_in_full() -> None:
