@@ -17,8 +17,9 @@ class DeployedMobileNetV2(nn.Module):
     graphs; on other GPUs an operator for each layer.
     ``classifier`` is a copy of one that no kernel computes, else Identity: the network gives the logits.
 
-    Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. ``train()``,
-    ``state_dict()``, ``load_state_dict()`` and pickling raise RuntimeError.
+    Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. A saved export
+    holds the packed weights: it loads after ``import mnv2_kernels`` and runs where their instruction set
+    does. ``train()``, ``state_dict()``, ``load_state_dict()`` and pickling raise RuntimeError.
     """
 
     def __init__(self, network: nn.Module, classifier: nn.Module | None) -> None:
