@@ -39,6 +39,15 @@ def test_full_size_stem(isa):
     assert_accurate(case.run(), eager, truth)
 
 
+@every_float32_isa
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("channels", "height", "width"), [(16, 31, 40), (320, 96, 96)])
+def test_a_head_adds_up_many_pixels(isa, channels, height, width, activation):
+    shape = HeadShape(8, height, width, channels, 16, activation=activation)
+    case, eager, truth = measured_case(shape, torch.float32)
+    assert_accurate(case.run(), eager, truth)
+
+
 @every_isa
 @pytest.mark.parametrize("shape", [*odd_stems(), *odd_heads()], ids=shape_id)
 def test_odd_sizes_and_channels(isa, shape):

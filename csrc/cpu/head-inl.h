@@ -12,15 +12,32 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-// Adds to sums the sum over the pixels of each vector of a blocked panel.
-void add_pixels(const float* panel, int64_t pixels, int64_t vectors, float* sums)
+// So few pixels are summed in float32; of large images the rest would be lost digit by digit.
+constexpr int64_t summed_pixels = 32;
+
+// Of up to summed_pixels pixels, in chains that do not wait for one another.
+MNV2_INLINE Vec sum_pixels(const float* from, int64_t pixels)
 {
-    for (int64_t v = 0; v < vectors; ++v) {
-        const float* from = panel + v * pixels * lanes;
-        Vec sum = load(from);
-        for (int64_t pixel = 1; pixel < pixels; ++pixel) sum = add(sum, load(from + pixel * lanes));
-        store(sums + v * lanes, add(sum, load(sums + v * lanes)));
-    }
+    constexpr int chains = 4;
+    Vec sums[chains];
+    MNV2_UNROLL
+    for (int i = 0; i < chains; ++i) sums[i] = splat(0.0f);
+    int64_t pixel = 0;
+    for (; pixel + chains <= pixels; pixel += chains) MNV2_UNROLL
+    for (int i = 0; i < chains; ++i) sums[i] = add(sums[i], load(from + (pixel + i) * lanes));
+    for (; pixel < pixels; ++pixel) sums[0] = add(sums[0], load(from + pixel * lanes));
+    return add(add(sums[0], sums[1]), add(sums[2], sums[3]));
+}
+
+// Adds to sums the sum over the pixels of each vector of a blocked panel.
+void add_pixels(const float* panel, int64_t pixels, int64_t vectors, double* sums)
+{
+    alignas(64) float part[lanes];
+    for (int64_t v = 0; v < vectors; ++v, sums += lanes)
+        for (int64_t pixel = 0; pixel < pixels; pixel += summed_pixels) {
+            store(part, sum_pixels(panel + (v * pixels + pixel) * lanes, smaller(pixels - pixel, summed_pixels)));
+            for (int64_t lane = 0; lane < lanes; ++lane) sums[lane] += static_cast<double>(part[lane]);
+        }
 }
 
 class HeadPoolSegment {
@@ -30,7 +47,8 @@ public:
           params_(*task.params),
           x_rows_(reinterpret_cast<Stored*>(task.scratch + task.plan->x_rows)),
           panel_(task.scratch + task.plan->panel),
-          sums_(task.scratch + task.plan->sums),
+          sums_(reinterpret_cast<double*>(task.scratch + task.plan->sums)),
+          means_(task.scratch + task.plan->means),
           facts_(task.scratch + task.plan->facts)
     {
     }
@@ -39,12 +57,13 @@ public:
     {
         const int64_t pixels = params_.height * params_.width, strip = task_.plan->strip_pixels;
         const int64_t channels = task_.channel_end - task_.channel_begin;
-        std::memset(sums_, 0, static_cast<size_t>(vectors_of(channels) * lanes) * sizeof(float));
+        std::memset(sums_, 0, static_cast<size_t>(vectors_of(channels) * lanes) * sizeof(double));
         for (int64_t begin = 0; begin < pixels; begin += strip) {
             const int64_t count = pixels - begin < strip ? pixels - begin : strip;
             add_strip(take_pixels(begin, count), count);
         }
-        for (int64_t i = 0; i < channels; ++i) sums_[i] /= static_cast<float>(pixels);
+        for (int64_t i = 0; i < vectors_of(channels) * lanes; ++i)
+            means_[i] = static_cast<float>(sums_[i] / static_cast<double>(pixels));
         store_means(channels);
     }
 
@@ -98,16 +117,18 @@ private:
     void store_means(int64_t channels)
     {
         const ResultView& y = task_.y;
-        if (!y.blocked) return store_values(sums_, channels, y.dtype, y.data, task_.channel_begin);
-        round_values(sums_, vectors_of(channels) * lanes, y.dtype);
+        if (!y.blocked) return store_values(means_, channels, y.dtype, y.data, task_.channel_begin);
+        round_values(means_, vectors_of(channels) * lanes, y.dtype);
         auto* to = static_cast<Stored*>(y.data) + task_.channel_begin / lanes * y.stride_vector;
-        store_blocked(sums_, lanes, 1, channels, to, y.stride_vector);
+        store_blocked(means_, lanes, 1, channels, to, y.stride_vector);
     }
 
     const HeadPoolTask& task_;
     const HeadPoolParams& params_;
     Stored* x_rows_;
-    float *panel_, *sums_, *facts_;
+    float* panel_;
+    double* sums_;
+    float *means_, *facts_;
 };
 
 void head_pool(const HeadPoolTask& task)

@@ -272,7 +272,9 @@ HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layo
     ScratchLayout scratch;
     plan.x_rows = scratch.take(stored_floats(plan.strip_pixels * in_channels, layout));
     plan.panel = scratch.take(plan.strip_pixels * panel_channels(layout));
-    plan.sums = scratch.take(padded_channels(params.out_channels, layout));
+    constexpr int64_t double_floats = sizeof(double) / sizeof(float);
+    plan.sums = scratch.take(double_floats * padded_channels(params.out_channels, layout));
+    plan.means = scratch.take(padded_channels(params.out_channels, layout));
     plan.in_pairs = layout.expand_in_pairs;
     plan.facts = scratch.take(plan.in_pairs ? pair_fact_floats(params.in_channels, plan.strip_pixels) : 0);
     plan.scratch_bytes = scratch.bytes();

@@ -56,8 +56,8 @@ struct StemPlan {
 struct HeadPoolPlan {
     int64_t strip_pixels;
     bool in_pairs;
-    int64_t x_rows, panel, sums, facts;  // offsets in floats
-    int64_t segments;                    // parts of the output channels that threads may take
+    int64_t x_rows, panel, sums, means, facts;  // offsets in floats
+    int64_t segments;                           // parts of the output channels that threads may take
     int64_t scratch_bytes;
 };
 
