@@ -301,7 +301,7 @@ __global__ void __launch_bounds__(head_scalar_threads, 1) head_pool_scalar_kerne
         fetch_inputs(0);
         fetch_weights(0);
         float sums[head_thread_pixels][thread_channels] = {}, totals[head_thread_pixels][thread_channels] = {};
-        float pooled[thread_channels] = {};
+        double pooled[thread_channels] = {};  // large images have many chunks
 #pragma unroll 1
         for (int step = 0; step < chunks * pixel_chunks; ++step) {
             ptx::cp_async_wait<0>();
@@ -350,17 +350,20 @@ __global__ void __launch_bounds__(head_scalar_threads, 1) head_pool_scalar_kerne
 #pragma unroll
             for (int c = 0; c < thread_channels; ++c) {
                 const float scale = packed[channel + c], bias = packed[padded + channel + c];
+                float chunk_sum = 0.0f;
 #pragma unroll
                 for (int i = 0; i < head_thread_pixels; ++i) {
-                    if (pixel + i < p.pixels) pooled[c] += ptx::clamp(totals[i][c] * scale + bias, p.clamp.low, p.clamp.high);
+                    if (pixel + i < p.pixels) chunk_sum += ptx::clamp(totals[i][c] * scale + bias, p.clamp.low, p.clamp.high);
                     totals[i][c] = 0.0f;
                 }
+                pooled[c] += static_cast<double>(chunk_sum);
             }
         }
         __syncthreads();
         float* const parts = reinterpret_cast<float*>(shared);
 #pragma unroll
-        for (int c = 0; c < thread_channels; ++c) parts[warp * Shape::channels + lane * thread_channels + c] = pooled[c];
+        for (int c = 0; c < thread_channels; ++c)
+            parts[warp * Shape::channels + lane * thread_channels + c] = static_cast<float>(pooled[c]);
         __syncthreads();
         for (int i = threadIdx.x; i < head_scalar_images * Shape::channels; i += head_scalar_threads) {
             const int64_t image = first_image + i / Shape::channels;
