@@ -70,10 +70,10 @@ class Gpu:
 
 
 def find_nvcc() -> str | None:
-    """Where CMake finds it, too: on PATH, in CUDA_HOME or among pip's packages."""
+    """Where CMake finds it, too: in CUDA_HOME, on PATH or among pip's packages."""
     pip = map(str, Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin"))
     from_home = [f"{home}/bin"] if (home := os.environ.get("CUDA_HOME")) else []
-    places = (None, *from_home, *pip)
+    places = (*from_home, None, *pip)
     return next((found for place in places if (found := shutil.which("nvcc", path=place))), None)
 
 

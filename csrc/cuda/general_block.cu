@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "core/sums.h"
 #include "cuda/launch.h"
 #include "cuda/pack_words.cuh"
 #include "cuda/sizes.h"
@@ -129,7 +130,7 @@ int64_t block_count(const InvertedResidualParams& params, const Cut& cut)
 }
 
 // From 192 depths on a sum is taken in runs (general_block.cuh), which lets the input be streamed.
-constexpr int64_t least_depth_in_slabs = 192;
+constexpr int64_t least_depth_in_slabs = long_depth;
 
 int64_t depth_of_slabs(const InvertedResidualParams& params)
 {

@@ -1,14 +1,14 @@
 // The head with its pool: a 1x1 convolution, its activation and the mean over all pixels; the wide tensor stays in registers.
 //
-// Of 7x7x320 -> 1280 an H100 needs 0.087 us an image by mma (0.10 with 49 pixels in tiles of eight), 0.68 us by float32
-// multiply-adds, and 0.01 us of memory traffic. Weights of 0.8 MB come from L2: where they came once for every image it would
-// take 0.15 us, so that four images share them.
+// Four images share the weights that come from L2: read once an image, they would cost more than the products
+// (benchmarks/NOTES.md).
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
 #include "core/block.h"
+#include "core/sums.h"
 #include "cuda/ptx.cuh"
 
 namespace mnv2::cuda {
@@ -232,7 +232,8 @@ constexpr int head_image_warps = head_scalar_warps / head_scalar_images;
 constexpr int head_thread_pixels = head_chunk_pixels / head_image_warps;
 constexpr int head_scalar_rows = head_scalar_images * head_chunk_pixels;
 constexpr int head_scalar_depth = 32;  // in shared memory at a time, twice
-constexpr int head_run_chunks = 3;     // in a row that are added up: 96 depths
+constexpr int head_run_chunks = sum_depth / head_scalar_depth;  // in a row that are added up
+static_assert(head_run_chunks * head_scalar_depth == sum_depth);
 constexpr int head_padded_channels = 128;
 
 template <int thread_channels>

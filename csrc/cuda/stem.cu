@@ -105,7 +105,7 @@ using RunStem = void (*)(const StemParams&, const InputView&, const void*, void*
 template <class X>
 RunStem scalar_of(const StemParams& params)
 {
-    if (params.in_channels * kernel_taps >= stem_long_depth)
+    if (params.in_channels * kernel_taps >= long_depth)
         return params.stride == 1 ? run_scalar<X, 1, true> : run_scalar<X, 2, true>;
     return params.stride == 1 ? run_scalar<X, 1, false> : run_scalar<X, 2, false>;
 }

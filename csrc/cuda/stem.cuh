@@ -2,13 +2,13 @@
 // has three channels of 16 bits and the weights have its type, in float32 multiply-adds elsewhere.
 //
 // A thread block reads the input of a tile of outputs once, halo included, and makes all output channels from it, 32 at a
-// time. Of 112x112x32 outputs the memory traffic takes an H100 0.33 us (16 bits) or 0.66 us (float32), multiply-adds 0.38 us
-// and mma 0.06 us.
+// time: memory traffic is the largest floor (benchmarks/NOTES.md).
 #pragma once
 
 #include <cstdint>
 
 #include "core/block.h"
+#include "core/sums.h"
 #include "cuda/ptx.cuh"
 #include "cuda/quads.cuh"
 #include "cuda/stem_tile.cuh"
@@ -108,8 +108,7 @@ __global__ void __launch_bounds__(stem_threads, stem_mma_blocks_per_sm) stem_mma
 constexpr int stem_chunk_channels = 4;  // input channels in shared memory
 constexpr int stem_chunk_taps = stem_chunk_channels * static_cast<int>(kernel_taps);
 constexpr int stem_thread_channels = stem_group_channels / 2;
-constexpr int stem_run_chunks = 2;        // in a row that are added up: 72 depths, of 96 that may be
-constexpr int64_t stem_long_depth = 192;  // from where on there is a second accumulator
+constexpr int stem_run_chunks = 2;  // in a row that are added up: 72 depths, of sum_depth that may be
 constexpr int stem_scalar_blocks_per_sm = 3;
 
 template <int convolution_stride, bool is_long>
