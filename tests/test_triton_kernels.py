@@ -165,7 +165,7 @@ def test_triton_bfloat16_packing_keeps_the_rule():
     packing = block_packing(24, 144, 24, True, "relu6", torch.bfloat16)
     weights = case.weights
     packed = pack_block_weights(packing, weights[:3], weights[3:6], weights[6:])
-    expand, project, _, expand_bias, taps, _, bias, scale, last = (
+    expand, project, _, expand_bias, _, taps, _, bias, scale, last = (
         section.float() for section in packing.sections(packed)
     )
     wide = expand_bias.numel()

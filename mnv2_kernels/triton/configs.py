@@ -23,6 +23,8 @@ class Config:
         outputs: the most output channels whose sums the registers hold.
         resident: the most input channels whose loads the compiler may move out of the loop over the expanded
             ones, into registers or shared memory; more are loaded anew each step.
+        taps: of a channel's depthwise weights that one load takes: 4, 2 or 1. More are fewer loads where a
+            thread's channels are not neighbours, and more registers.
         exact: clamps keep NaN, where the pass that restores it would take registers that are not there.
     """
 
@@ -36,6 +38,7 @@ class Config:
     tile: int = 16
     outputs: int = 320
     resident: int = 512
+    taps: int = 1
     exact: bool = False
 
 
@@ -45,16 +48,16 @@ Stage = tuple[int, int, int, int]
 # float16 and bfloat16. "tile" at stride 1, and at stride 2 from 64 input channels on; "rows" moves nothing
 # between threads, but expands thrice (at stride 2: 1.5 times) and holds all its input in shared memory.
 HOPPER: dict[Stage, Config] = {
-    (16, 96, 24, 2): Config("rows", 64, 16, 16, 4, stages=2, rows=4),
-    (24, 144, 24, 1): Config("tile", 256, 16, 32, 8),
-    (24, 144, 32, 2): Config("rows", 64, 16, 32, 4, rows=2),
-    (32, 192, 32, 1): Config("tile", 256, 32, 32, 8),
+    (16, 96, 24, 2): Config("rows", 64, 16, 16, 4, stages=2, rows=4, taps=4),
+    (24, 144, 24, 1): Config("tile", 256, 16, 32, 8, taps=4),
+    (24, 144, 32, 2): Config("rows", 64, 16, 32, 4, rows=2, taps=4),
+    (32, 192, 32, 1): Config("tile", 256, 32, 32, 8, taps=4),
     (32, 192, 64, 2): Config("rows", 64, 32, 32, 4, stages=2),
-    (64, 384, 64, 1): Config("tile", 256, 32, 64, 8),
-    (64, 384, 96, 1): Config("tile", 256, 32, 64, 8),
-    (96, 576, 96, 1): Config("tile", 256, 32, 32, 8),
-    (96, 576, 160, 2): Config("tile", 128, 32, 32, 8, tile=8),
-    (160, 960, 160, 1): Config("tile", 128, 32, 32, 8, tile=8),
+    (64, 384, 64, 1): Config("tile", 256, 32, 64, 8, taps=4),
+    (64, 384, 96, 1): Config("tile", 256, 32, 64, 8, taps=4),
+    (96, 576, 96, 1): Config("tile", 256, 32, 32, 8, taps=2),
+    (96, 576, 160, 2): Config("tile", 128, 32, 32, 8, stages=2, tile=8, taps=4),
+    (160, 960, 160, 1): Config("tile", 128, 32, 32, 8, tile=8, taps=4),
     (160, 960, 320, 1): Config("tile", 128, 32, 32, 8, tile=8),
 }
 
@@ -63,7 +66,9 @@ AMPERE = HOPPER | {
     (16, 96, 24, 2): Config("rows", 64, 16, 16, 4, stages=2, rows=2),
     (24, 144, 32, 2): Config("rows", 64, 16, 32, 4),
     (32, 192, 32, 1): Config("tile", 256, 16, 32, 8),
-    (96, 576, 160, 2): Config("tile", 64, 32, 32, 8, tile=8),
+    (64, 384, 96, 1): Config("tile", 256, 32, 64, 8),
+    (96, 576, 96, 1): Config("tile", 256, 32, 32, 8),
+    (96, 576, 160, 2): Config("tile", 64, 32, 32, 8, stages=2, tile=8),
     (160, 960, 320, 1): Config("tile", 128, 16, 32, 8, tile=8, exact=True),
 }
 
@@ -73,6 +78,7 @@ BLACKWELL = HOPPER | {
     (32, 192, 64, 2): Config("rows", 64, 16, 32, 4),
     (64, 384, 64, 1): Config("tile", 256, 32, 64, 8, exact=True),
     (96, 576, 96, 1): Config("tile", 256, 32, 16, 8, exact=True),
+    (96, 576, 160, 2): Config("tile", 128, 32, 32, 8, tile=8, taps=4),
     (160, 960, 160, 1): Config("tile", 128, 32, 64, 8, tile=8, exact=True),
     (160, 960, 320, 1): Config("tile", 64, 32, 32, 8, tile=8),
 }

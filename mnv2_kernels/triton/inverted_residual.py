@@ -24,7 +24,7 @@ from torch import Tensor
 from ..shapes import SYMMETRIC_PADDING, BlockShape
 from .arithmetic import activate, add_channels, load_pixels, multiply_pixels, saturate
 from .configs import Config, output_pieces
-from .packing import CHANNEL_STEP, Packing, is_folded, padded_depth, power_of_two, round_up
+from .packing import CHANNEL_STEP, TAP_STRIDE, Packing, is_folded, padded_depth, power_of_two, round_up
 
 
 @triton.jit
@@ -58,10 +58,16 @@ def _expand(
 def _finish_depthwise(
     sums, v_ptr, c, FOLDED: tl.constexpr, DEPTHWISE_SCALE: tl.constexpr, DEPTHWISE_BIAS: tl.constexpr
 ):
-    bias = tl.load(v_ptr + DEPTHWISE_BIAS + c)[None, :]
     if FOLDED:
-        return sums + bias
+        return sums
+    bias = tl.load(v_ptr + DEPTHWISE_BIAS + c)[None, :]
     return tl.fma(sums, tl.load(v_ptr + DEPTHWISE_SCALE + c)[None, :], bias)
+
+
+@triton.jit
+def _begin_depthwise(bias, M: tl.constexpr, BC: tl.constexpr, FOLDED: tl.constexpr):
+    """What the depthwise sums [M, BC] begin with: the bias, to save its addition, or 0 before a scale."""
+    return tl.broadcast_to(bias if FOLDED else tl.zeros_like(bias), (M, BC))
 
 
 @triton.jit
@@ -117,8 +123,48 @@ def _image(n, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _tap(v_ptr, c, row, column, DEPTHWISE: tl.constexpr, STRIDE: tl.constexpr):
-    return tl.load(v_ptr + DEPTHWISE + (row * 3 + column) * STRIDE + c)[None, :]
+def _load_tap(v_ptr, c, tap, DEPTHWISE: tl.constexpr, STRIDE: tl.constexpr):
+    return tl.load(v_ptr + DEPTHWISE + tap * STRIDE + c)[None, :]
+
+
+@triton.jit
+def _load_taps(
+    v_ptr, c, first, CHANNEL_TAPS: tl.constexpr, TAP_STRIDE: tl.constexpr,
+    BC: tl.constexpr, TAPS: tl.constexpr,
+):  # fmt: skip
+    """TAPS (2 or 4) of each channel's taps and bias, by one load: a tuple of [1, BC]."""
+    values = tl.load(v_ptr + CHANNEL_TAPS + c[:, None] * TAP_STRIDE + (first + tl.arange(0, TAPS))[None, :])
+    if TAPS == 2:
+        t0, t1 = tl.split(values)
+        taps = (t0[None, :], t1[None, :])
+    else:
+        even, odd = tl.split(tl.reshape(values, (BC, 2, 2)))
+        t0, t2 = tl.split(even)
+        t1, t3 = tl.split(odd)
+        taps = (t0[None, :], t1[None, :], t2[None, :], t3[None, :])
+    return taps
+
+
+@triton.jit
+def _load_bias_and_taps(
+    v_ptr, c, DEPTHWISE_BIAS: tl.constexpr, CHANNEL_TAPS: tl.constexpr, TAP_STRIDE: tl.constexpr,
+    BC: tl.constexpr, TAPS: tl.constexpr,
+):  # fmt: skip
+    """The depthwise bias of the channels c, [1, BC], and their nine taps (none yet where TAPS is 1)."""
+    taps = ()
+    if TAPS == 1:
+        bias = tl.load(v_ptr + DEPTHWISE_BIAS + c)[None, :]
+    else:
+        for first in tl.static_range(0, 10, TAPS):
+            taps = taps + _load_taps(v_ptr, c, first, CHANNEL_TAPS, TAP_STRIDE, BC, TAPS)
+        bias = taps[9]
+    return bias, taps
+
+
+@triton.jit
+def _tap(v_ptr, c, taps, tap, DEPTHWISE: tl.constexpr, STRIDE: tl.constexpr, TAPS: tl.constexpr):
+    """One of the nine taps, [1, BC]. Where TAPS is 1 it is loaded here: all at once take registers."""
+    return _load_tap(v_ptr, c, tap, DEPTHWISE, STRIDE) if TAPS == 1 else taps[tap]
 
 
 @triton.jit
@@ -128,6 +174,7 @@ def rows_kernel(
     OUT: tl.constexpr, OUT_STRIDE: tl.constexpr, FOLDED: tl.constexpr,
     EXPAND: tl.constexpr, PROJECT: tl.constexpr, EXPAND_SCALE: tl.constexpr, EXPAND_BIAS: tl.constexpr,
     DEPTHWISE: tl.constexpr, DEPTHWISE_SCALE: tl.constexpr, DEPTHWISE_BIAS: tl.constexpr,
+    CHANNEL_TAPS: tl.constexpr, TAP_STRIDE: tl.constexpr, TAPS: tl.constexpr,
     PROJECT_SCALE: tl.constexpr, PROJECT_BIAS: tl.constexpr,
     S: tl.constexpr, ACTIVATION: tl.constexpr, PROJECT_ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr,
     WIDE: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr,
@@ -152,10 +199,14 @@ def rows_kernel(
         c = c0 + tl.arange(0, BC)
         project = _project_weights(w_ptr, c, o, x_dtype, PROJECT, OUT_STRIDE)
         bias = tl.load(v_ptr + EXPAND_BIAS + c)
+        depthwise_bias, taps = _load_bias_and_taps(
+            v_ptr, c, DEPTHWISE_BIAS, CHANNEL_TAPS, TAP_STRIDE, BC, TAPS
+        )
+        begin = _begin_depthwise(depthwise_bias, M, BC, FOLDED)
         # Sums of the output rows that the current input row still adds to; d0 is completed first.
-        d0 = tl.zeros((M, BC), tl.float32)
-        d1 = tl.zeros((M, BC), tl.float32)
-        d2 = tl.zeros((M, BC), tl.float32)
+        d0 = begin
+        d1 = begin
+        d2 = begin
         for i in tl.static_range((R - 1) * S + 3):
             row = y0 * S - TOP + i
             for dx in tl.static_range(3):
@@ -168,18 +219,18 @@ def rows_kernel(
                 )  # fmt: skip
                 if S == 1:
                     if i >= 2:
-                        d0 += e * _tap(v_ptr, c, 2, dx, DEPTHWISE, STRIDE)
+                        d0 += e * _tap(v_ptr, c, taps, 6 + dx, DEPTHWISE, STRIDE, TAPS)
                     if (i >= 1) & (i <= R):
-                        d1 += e * _tap(v_ptr, c, 1, dx, DEPTHWISE, STRIDE)
+                        d1 += e * _tap(v_ptr, c, taps, 3 + dx, DEPTHWISE, STRIDE, TAPS)
                     if i < R:
-                        d2 += e * _tap(v_ptr, c, 0, dx, DEPTHWISE, STRIDE)
+                        d2 += e * _tap(v_ptr, c, taps, dx, DEPTHWISE, STRIDE, TAPS)
                 elif i % 2 == 1:
-                    d0 += e * _tap(v_ptr, c, 1, dx, DEPTHWISE, STRIDE)
+                    d0 += e * _tap(v_ptr, c, taps, 3 + dx, DEPTHWISE, STRIDE, TAPS)
                 else:
                     if i >= 2:
-                        d0 += e * _tap(v_ptr, c, 2, dx, DEPTHWISE, STRIDE)
+                        d0 += e * _tap(v_ptr, c, taps, 6 + dx, DEPTHWISE, STRIDE, TAPS)
                     if i < 2 * R:
-                        d1 += e * _tap(v_ptr, c, 0, dx, DEPTHWISE, STRIDE)
+                        d1 += e * _tap(v_ptr, c, taps, dx, DEPTHWISE, STRIDE, TAPS)
             if (i >= 2) & ((i - 2) % S == 0):
                 d = _finish_depthwise(d0, v_ptr, c, FOLDED, DEPTHWISE_SCALE, DEPTHWISE_BIAS)
                 d = saturate(d, ACTIVATION, EXACT).to(x_dtype)
@@ -188,7 +239,7 @@ def rows_kernel(
             if (S == 1) | (i % 2 == 0):
                 d0 = d1
                 d1 = d2
-                d2 = tl.zeros((M, BC), tl.float32)
+                d2 = begin
     for r in tl.static_range(R):
         y = y0 + r
         _store(
@@ -217,6 +268,7 @@ def tile_kernel(
     OUT: tl.constexpr, OUT_STRIDE: tl.constexpr, FOLDED: tl.constexpr,
     EXPAND: tl.constexpr, PROJECT: tl.constexpr, EXPAND_SCALE: tl.constexpr, EXPAND_BIAS: tl.constexpr,
     DEPTHWISE: tl.constexpr, DEPTHWISE_SCALE: tl.constexpr, DEPTHWISE_BIAS: tl.constexpr,
+    CHANNEL_TAPS: tl.constexpr, TAP_STRIDE: tl.constexpr, TAPS: tl.constexpr,
     PROJECT_SCALE: tl.constexpr, PROJECT_BIAS: tl.constexpr,
     S: tl.constexpr, ACTIVATION: tl.constexpr, PROJECT_ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr,
     WIDE: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr,
@@ -251,7 +303,10 @@ def tile_kernel(
     for c0 in tl.range(0, EXPANDED, BC, num_stages=STAGES):
         c = c0 + tl.arange(0, BC)
         bias = tl.load(v_ptr + EXPAND_BIAS + c)
-        d = tl.zeros((M, BC), tl.float32)
+        depthwise_bias, taps = _load_bias_and_taps(
+            v_ptr, c, DEPTHWISE_BIAS, CHANNEL_TAPS, TAP_STRIDE, BC, TAPS
+        )
+        d = _begin_depthwise(depthwise_bias, M, BC, FOLDED)
         for py in tl.static_range(S):
             for px in tl.static_range(S):
                 row = yo * S + py - top
@@ -268,7 +323,7 @@ def tile_kernel(
                             # The unshifted neighbour is gathered, too: taps in two layouts cost 20 to 80 %.
                             source = _rotation(p, (dy - py) // S - TORUS, (dx - px) // S - TORUS, T)
                             value = tl.gather(e, tl.broadcast_to(source[:, None], (M, BC)), 0)
-                            d += value * _tap(v_ptr, c, dy, dx, DEPTHWISE, STRIDE)
+                            d += value * _tap(v_ptr, c, taps, dy * 3 + dx, DEPTHWISE, STRIDE, TAPS)
         d = _finish_depthwise(d, v_ptr, c, FOLDED, DEPTHWISE_SCALE, DEPTHWISE_BIAS)
         d = saturate(d, ACTIVATION, EXACT).to(x_dtype)
         project = _project_weights(w_ptr, c, oa, x_dtype, PROJECT, OUT_STRIDE)
@@ -318,13 +373,13 @@ def direct_kernel(
     sums = tl.zeros((M, NA), tl.float32)
     for c0 in tl.range(0, EXPANDED, BC, num_stages=STAGES):
         c = c0 + tl.arange(0, BC)
-        d = tl.zeros((M, BC), tl.float32)
+        d = _begin_depthwise(tl.load(v_ptr + DEPTHWISE_BIAS + c)[None, :], M, BC, FOLDED)
         for tap in tl.static_range(9):
             row = y * S - TOP + tap // 3
             x = column * S - LEFT + tap % 3
             inside = live & (row >= 0) & (row < H) & (x >= 0) & (x < W)
             value = load_pixels(x_ptr, (n * H + row) * W + x, inside, c, IN)
-            d += value.to(tl.float32) * _tap(v_ptr, c, tap // 3, tap % 3, DEPTHWISE, STRIDE)
+            d += value.to(tl.float32) * _load_tap(v_ptr, c, tap, DEPTHWISE, STRIDE)
         d = _finish_depthwise(d, v_ptr, c, FOLDED, DEPTHWISE_SCALE, DEPTHWISE_BIAS)
         d = activate(d, ACTIVATION).to(x_dtype)
         project = _project_weights(w_ptr, c, o, x_dtype, PROJECT, OUT_STRIDE)
@@ -391,6 +446,7 @@ def block_launch(
     }
     if shape.expand:
         constants |= {"DEPTH": padded_depth(shape.in_channels), "BK": config.bk}
+        constants |= {"TAPS": config.taps, "TAP_STRIDE": TAP_STRIDE}
         constants["UNROLL"] = constants["DEPTH"] <= config.resident
         # Dots of float32 outweigh the clamps.
         constants["EXACT"] = config.exact or dtype == torch.float32

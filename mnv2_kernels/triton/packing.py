@@ -24,6 +24,8 @@ MIN_STEP = 16
 DEPTH_STEP = 32
 # The most channels that a step expands.
 CHANNEL_STEP = 64
+# A channel's depthwise taps and bias, for loads of four.
+TAP_STRIDE = 12
 # Sections begin where loads of 16 bytes may.
 _ALIGNMENT = 16
 _TAG_BYTES = 16
@@ -117,6 +119,8 @@ def block_packing(
     wide, out = round_up(expanded, CHANNEL_STEP), power_of_two(out_channels)
     matrices = [("EXPAND", padded_depth(in_channels) * wide)] if expand else []
     vectors = [("EXPAND_SCALE", wide), ("EXPAND_BIAS", wide)] if expand else []
+    # The depthwise weights again, channel by channel, for loads of several taps.
+    vectors += [("CHANNEL_TAPS", wide * TAP_STRIDE)] if expand else []
     return Packing(
         dtype,
         activation,
@@ -160,6 +164,9 @@ def pack_block_weights(
     sections["DEPTHWISE"] = _padded(matrix, KERNEL_TAPS, wide)
     sections["DEPTHWISE_SCALE"] = _padded(scale, wide)
     sections["DEPTHWISE_BIAS"] = _padded(bias * sixth, wide)
+    if expand is not None:
+        taps = torch.cat([matrix, (bias * sixth)[None]])
+        sections["CHANNEL_TAPS"] = _padded(taps.T, wide, TAP_STRIDE)
     weight, scale, bias = _floats(project)
     sections["PROJECT"] = _padded(weight.flatten(1).T, wide, out)
     sections["PROJECT_SCALE"] = _padded(scale / sixth, out)
