@@ -231,7 +231,7 @@ constexpr int head_scalar_images = 2;
 constexpr int head_image_warps = head_scalar_warps / head_scalar_images;
 constexpr int head_thread_pixels = head_chunk_pixels / head_image_warps;
 constexpr int head_scalar_rows = head_scalar_images * head_chunk_pixels;
-constexpr int head_scalar_depth = 32;  // in shared memory at a time, twice
+constexpr int head_scalar_depth = 32;                           // in shared memory at a time, twice
 constexpr int head_run_chunks = sum_depth / head_scalar_depth;  // in a row that are added up
 static_assert(head_run_chunks * head_scalar_depth == sum_depth);
 constexpr int head_padded_channels = 128;

@@ -84,7 +84,8 @@ int64_t tile_block_grid(const InvertedResidualParams& params, ScalarType type, c
 // Whether it is the better choice: the GPU has clusters, and tile_block leaves most of its multiprocessors idle.
 bool prefers_cluster_block(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
 
-// Returns false for blocks that tile_block has no tile for, on GPUs without clusters, and where shared memory is too small for a tile.
+// Returns false for blocks that tile_block has no tile for, on GPUs without clusters, and where shared memory is too small for
+// a tile.
 bool cluster_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                    const Gpu& gpu, Stream stream);
 
