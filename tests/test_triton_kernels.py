@@ -275,3 +275,25 @@ def test_triton_linear_is_torchs_own():
         operators.linear_packed(x, packed, in_features=20, out_features=7),
     ):
         torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"activation": "gelu"}, {"in_channels": -1}, {"out_channels": 0}], ids=str
+)
+@pytest.mark.parametrize(
+    "shape",
+    [BlockShape(1, 4, 4, 8, 16, 8), StemShape(1, 4, 4, 3, 8), HeadShape(1, 4, 4, 8, 8)],
+    ids=shape_id,
+)
+def test_triton_packed_operators_refuse_as_the_cpu_does(shape, changed):
+    case = make_case(shape)
+    options = {**case.packed_options, **changed}
+    name = f"{case.op}_packed"
+    packed = torch.zeros(64, dtype=torch.uint8)
+    for x in (case.x, case.x[0]):
+        messages = []
+        for run_packed in (getattr(torch.ops.mnv2, name), getattr(operators, name)):
+            with pytest.raises(RuntimeError) as raised:
+                run_packed(x, packed, **options)
+            messages.append(str(raised.value))
+        assert messages[0] == messages[1]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..shapes import BlockShape, HeadShape, StemShape
+from ..shapes import ACTIVATIONS, KERNEL_TAPS, BlockShape, HeadShape, StemShape
 from .autotune import chosen_config
 from .head_pool import launch_head_pool
 from .inverted_residual import block_launch
@@ -39,7 +39,8 @@ def _packings(packing_for: Any, *arguments: Any) -> list[Packing]:
 
 
 def _lengths(packings: list[Packing]) -> list[int]:
-    return [packing.nbytes for packing in packings]
+    """For a check that looks at them last: 0 where it will refuse the activation."""
+    return [packing.nbytes if packing.activation in ACTIVATIONS else 0 for packing in packings]
 
 
 def _image_result(x: Tensor, shape: BlockShape | StemShape) -> Tensor:
@@ -138,12 +139,21 @@ def pack_stem(
     return pack_convolution(packing, (weight, scale, bias))
 
 
-def stem_packed(x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int, **options: Any) -> Tensor:
-    shape = StemShape(*x.shape[:1], *x.shape[2:], in_channels, out_channels, **_tuples(options))
-    packings = _packings(convolution_packing, shape.accumulation_depth, out_channels, shape.activation)
+def stem_packed(
+    x: Tensor,
+    packed: Tensor,
+    *,
+    in_channels: int,
+    out_channels: int,
+    activation: str = "relu6",
+    **options: Any,
+) -> Tensor:
+    options["activation"] = activation
+    packings = _packings(convolution_packing, in_channels * KERNEL_TAPS, out_channels, activation)
     position = checks.check_stem_packed(
         x, packed, _lengths(packings), in_channels=in_channels, out_channels=out_channels, **options
     )
+    shape = StemShape(*_batch_and_size(x), in_channels, out_channels, **_tuples(options))
     return _run_stem(x, packed, shape, packings[position])
 
 
