@@ -337,9 +337,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("deploy", "fused, `deploy()`", deployed, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
     Peer("avx2", "fused, `deploy()`, AVX2", deployed_avx2),
     *(
-        Peer(
-            f"pairs-{mode}", f"fused, `deploy()`, pair product {mode}", partial(deployed_in_pairs, mode=mode)
-        )
+        Peer(f"pairs-{mode}", f"fused, `deploy()`, pairs {mode}", partial(deployed_in_pairs, mode=mode))
         for mode in PAIR_PRODUCTS
     ),
     Peer("eager", "torch eager", eager, dtypes=TORCH_DTYPES, devices=EVERYWHERE),

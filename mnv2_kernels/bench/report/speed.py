@@ -43,8 +43,8 @@ def peers(rows: Sequence[PeerRow]) -> Content:
 
 
 def _peer_table(rows: Sequence[PeerRow], by_setting: Mapping[Setting, Sequence[PeerRow]]) -> Table:
-    """Peers down, settings across."""
-    titles = {row.peer: row.plain_title for row in rows}
+    """Peers that ran down, settings across."""
+    titles = {row.peer: row.plain_title for row in rows if row.median_ms is not None or row.wrong}
     shares = [next((row.share for row in each if row.peer == FUSED), None) for each in by_setting.values()]
     return Table(
         columns=["ms an image", *(setting.brief for setting in by_setting)],
