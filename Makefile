@@ -11,7 +11,7 @@ CPP_FILES = $(shell find csrc tests/cpp tests/emulator benchmarks -name '*.h' -o
 CUDA_TOOLKIT := nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl
 
 # Each process loads a torch of its own.
-PARALLEL = --numprocesses auto --maxprocesses 4
+PARALLEL = --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # What setup.py builds in.
 RELEASE = build/$$(python -c 'import sys; print(sys.implementation.cache_tag)')-release

@@ -17,9 +17,20 @@ if(MNV2_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     set(mnv2_quick_checks --param=asan-instrumentation-with-call-threshold=0)
 endif()
 
+# Sanitizers find nothing in code that this machine cannot run, but take minutes to compile it.
+set(mnv2_cpu_flags "")
+if(MNV2_SANITIZE AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+    file(READ /proc/cpuinfo cpuinfo)
+    string(REGEX MATCH "\nflags[^\n]*" mnv2_cpu_flags "${cpuinfo}")
+endif()
+
 # Compiles one source with one instruction set's flags: a flag for the whole library would let the compiler use it in code
 # that runs before dispatch has looked at the processor.
 function(mnv2_add_isa isa source)
+    if(mnv2_cpu_flags AND NOT isa STREQUAL "scalar" AND NOT mnv2_cpu_flags MATCHES " ${isa}")
+        message(STATUS "Skipping ${isa}, which this processor does not have")
+        return()
+    endif()
     set(flags ${ARGN} ${mnv2_quick_checks})
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
         # GCC 12 objects to the undefined operands of its own AVX-512 intrinsics and to accumulators that only deep layers use.

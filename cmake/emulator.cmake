@@ -1,9 +1,12 @@
 # CUDA sources compiled as C++ and run on the host. They need CUDA's headers, but neither nvcc nor a GPU.
-include(cmake/python.cmake)
-mnv2_ask_python(
-    pip_cuda_headers
-    "import glob, sysconfig; print(';'.join(sorted(glob.glob(sysconfig.get_path('purelib') + '/nvidia/cu*/include'))))"
-    "${Python_EXECUTABLE} does not run")
+set(Python_FIND_VIRTUALENV FIRST)
+find_package(Python 3.10 QUIET COMPONENTS Interpreter)
+if(Python_Interpreter_FOUND)
+    execute_process(
+        COMMAND "${Python_EXECUTABLE}" -c
+                "import glob, sysconfig; print(';'.join(glob.glob(sysconfig.get_path('purelib') + '/nvidia/cu*/include')))"
+        OUTPUT_VARIABLE pip_cuda_headers OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
 # torch brings some of the headers, but not those of the compiler.
 find_path(mnv2_cuda_headers crt/host_defines.h HINTS "$ENV{CUDA_HOME}/include" /usr/local/cuda/include ${pip_cuda_headers})
 if(NOT mnv2_cuda_headers)

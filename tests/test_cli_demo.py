@@ -121,4 +121,4 @@ def test_a_wheel_that_is_not_the_known_one(
 def test_a_registry_that_does_not_answer(registry: Registry, capsys: Capture) -> None:
     del registry.wheels[demo.PHOTOS_PACKAGE]
     line = refusal(capsys, ["demo"])
-    assert line == "mnv2: pip cannot download scikit-image: ERROR: no such package\n"
+    assert line == f"mnv2: pip cannot download {demo.PHOTOS_PACKAGE}: ERROR: no such package\n"
