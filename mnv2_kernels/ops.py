@@ -32,6 +32,7 @@ PACKERS = ("pack_block", "pack_stem", "pack_head_pool", "pack_linear")
 NETWORK_OPS = ("network", "pack_network", "network_seconds")
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
+# In the order of packed_types in csrc/torch/checks.h, whose positions the check_ operators return.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 

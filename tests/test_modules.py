@@ -246,6 +246,12 @@ def test_parameters_left_on_meta_are_an_error_as_in_torch() -> None:
         model(torch.randn(1, 3, 32, 32))
 
 
+def test_the_most_channels_are_the_operators():
+    torch.ops.mnv2.pack_linear(torch.zeros(MAX_CHANNELS, 1), None)
+    with pytest.raises(RuntimeError, match=str(MAX_CHANNELS)):
+        torch.ops.mnv2.pack_linear(torch.zeros(MAX_CHANNELS + 1, 1), None)
+
+
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_as_many_classes_as_no_kernel_takes_are_left_to_torch() -> None:
     model, x = small(num_classes=0), torch.randn(2, 3, 32, 32)

@@ -14,9 +14,9 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
+from ..ops import DTYPES
 from ..shapes import ACTIVATIONS, KERNEL_TAPS
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 Convolution = tuple[Tensor, Tensor | None, Tensor | None]
 
 # A dot has at least 16 of each; configurations step by 32 input channels from there on.
