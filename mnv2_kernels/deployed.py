@@ -15,7 +15,8 @@ class DeployedMobileNetV2(nn.Module):
 
     ``network`` is one operator, mnv2::network or where CUDA kernels serve mnv2::network_layers, maybe in CUDA
     graphs; on other GPUs an operator for each layer.
-    ``classifier`` is a copy of one that no kernel computes, else Identity: the network gives the logits.
+    ``classifier`` is a copy of one that no kernel computes, with its mode and hooks, else Identity: the
+    network gives the logits.
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. A saved export
     holds the packed weights: it loads after ``import mnv2_kernels`` and runs where their instruction set
@@ -28,7 +29,8 @@ class DeployedMobileNetV2(nn.Module):
         self.classifier = (
             nn.Identity() if classifier is None else copy.deepcopy(classifier).requires_grad_(False)
         )
-        self.eval()
+        self.training = False
+        self.network.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images to (N, num_classes) logits."""

@@ -136,8 +136,13 @@ def block_fusion(
     if residual and window != {"stride": 1, "padding": SYMMETRIC_PADDING}:
         raise NotFusable(f"{depthwise.name}: a block with a shortcut has {window}")
     out_channels, expanded_channels = project.conv.weight.shape[:2]
+    in_channels = expanded_channels if expand is None else expand.conv.weight.shape[1]
+    if residual and in_channels != out_channels:
+        raise NotFusable(
+            f"{project.name}: a block with a shortcut has {in_channels} and {out_channels} channels"
+        )
     channels = {
-        "in_channels": expanded_channels if expand is None else expand.conv.weight.shape[1],
+        "in_channels": in_channels,
         "expanded_channels": expanded_channels,
         "out_channels": out_channels,
         "expand": expand is not None,

@@ -8,13 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .own_code import NotFusable, check_own_code, class_name, class_obstacle
 from .shapes import KERNEL_SIZE, MAX_CHANNELS, Padding
 
-ACTIVATION_NAMES: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu", nn.Identity: "none"}
-
-
-class NotFusable(Exception):
-    """A module computes something else than the kernels do; the message says what."""
+ACTIVATION_NAMES: dict[type[nn.Module], str] = {
+    nn.ReLU6: "relu6",
+    nn.Hardtanh: "relu6",
+    nn.ReLU: "relu",
+    nn.Identity: "none",
+}
+RELU6_BOUNDS = (0, 6)
 
 
 class ConvNormActivation(nn.Sequential):
@@ -36,7 +39,7 @@ class SamePaddedConv2d(nn.Conv2d):
 
     def _sides(self, size: int, dim: int) -> tuple[int, int]:
         stride = self.stride[dim]
-        reach = (self.kernel_size[dim] - 1) * self.dilation[dim] + 1
+        reach = (self.weight.shape[2 + dim] - 1) * self.dilation[dim] + 1
         outputs = -(-size // stride)
         total = torch.sym_max((outputs - 1) * stride + reach - size, 0)  # torch.fx cannot trace max()
         return total // 2, total - total // 2
@@ -67,13 +70,10 @@ class Layer(NamedTuple):
 
     def check(self, kernel_size: int, depthwise: bool = False) -> None:
         """Raises NotFusable unless a kernel computes just this."""
-        for module in (self.conv, self.norm, self.activation):
-            if module is not None:
-                check_own_forward(self.name, module)
         _check_convolution(self.name, self.conv, kernel_size, depthwise)
         _check_norm(self.name, self.norm)
-        if self.activation is not None and type(self.activation) not in ACTIVATION_NAMES:
-            raise NotFusable(f"{self.name}: the activation is {class_name(self.activation)}")
+        if self.activation is not None:
+            _check_activation(self.name, self.activation)
 
 
 def read_layer(name: str, module: nn.Module) -> Layer:
@@ -100,30 +100,33 @@ def read_block(name: str, conv: nn.Module) -> tuple[Layer | None, Layer, Layer]:
 
 
 def _sequential_children(name: str, module: nn.Module) -> list[nn.Module]:
-    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
+    if not isinstance(module, nn.Sequential):
         raise NotFusable(f"{name} is {class_name(module)} instead of Sequential")
-    check_own_forward(name, module)
-    return list(module.children())
+    check_own_code(name, module, nn.Sequential)
+    # Not children(), which leaves out a module that comes twice.
+    return list(module)
 
 
-def is_batch_norm(norm: nn.Module) -> bool:
-    """Whether a module computes what BatchNorm2d does and no more (timm's BatchNormAct2d also activates)."""
-    if isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
-        return type(norm).forward in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
-    return _is_frozen_batch_norm(norm)
+def norm_obstacle(norm: nn.Module) -> str | None:
+    """Why the class of a norm does not compute what BatchNorm2d does, and no more; None where it does.
+
+    timm's BatchNormAct2d also activates.
+    """
+    known = _known_norm(norm)
+    if known is None:
+        return f"the norm is {class_name(norm)} instead of BatchNorm2d"
+    return class_obstacle(norm, known)
+
+
+def _known_norm(norm: nn.Module) -> type[nn.Module] | None:
+    if _is_frozen_batch_norm(norm):
+        return type(norm)
+    return next((known for known in (nn.BatchNorm2d, nn.SyncBatchNorm) if isinstance(norm, known)), None)
 
 
 def _is_frozen_batch_norm(norm: nn.Module) -> bool:
     # By name, as torchvision is not imported here.
     return type(norm).__name__ == "FrozenBatchNorm2d" and type(norm).__module__.startswith("torchvision.")
-
-
-def check_own_forward(name: str, module: nn.Module) -> None:
-    """Raises NotFusable where something else happens in a call than the class's forward."""
-    if "forward" in vars(module):
-        raise NotFusable(f"{name}: the forward of {class_name(module)} is replaced")
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise NotFusable(f"{name}: {class_name(module)} has hooks")
 
 
 def check_weight(name: str, weight: Tensor) -> None:
@@ -140,13 +143,17 @@ def check_weight(name: str, weight: Tensor) -> None:
 def _check_convolution(name: str, conv: nn.Module, kernel_size: int, depthwise: bool) -> None:
     if type(conv) not in (nn.Conv2d, SamePaddedConv2d):
         raise NotFusable(f"{name} is {class_name(conv)} instead of Conv2d")
+    check_own_code(name, conv, type(conv))
     check_weight(name, conv.weight)
     strides, sides = ((1, 2), (0, 1)) if kernel_size == KERNEL_SIZE else ((1,), (0,))
     groups = conv.weight.shape[0] if depthwise else 1
     _check(name, "kernel", tuple(conv.weight.shape[2:]), [(kernel_size, kernel_size)])
     _check(name, "stride", conv.stride, [(stride, stride) for stride in strides])
-    _check(name, "dilation", conv.dilation, [(1, 1)])
+    if kernel_size > 1:  # a single tap has no neighbour to be far from
+        _check(name, "dilation", conv.dilation, [(1, 1)])
     _check(name, "groups", conv.groups, [groups])
+    if depthwise:
+        _check(name, "number of input channels in a group", conv.weight.shape[1], [1])
     _check(name, "padding_mode", conv.padding_mode, ["zeros"])
     if type(conv) is not SamePaddedConv2d:
         _check(
@@ -164,17 +171,22 @@ def _check(name: str, what: str, given: object, allowed: list[object]) -> None:
 
 def _check_norm(name: str, norm: nn.Module) -> None:
     if type(norm) is nn.Identity:
+        check_own_code(name, norm, nn.Identity)
         return
-    if not is_batch_norm(norm):
-        raise NotFusable(f"{name}: the norm is {class_name(norm)} instead of BatchNorm2d")
-    if norm.running_mean is None:
+    obstacle = norm_obstacle(norm)
+    if obstacle is not None:
+        raise NotFusable(f"{name}: {obstacle}")
+    check_own_code(name, norm, _known_norm(norm))
+    if norm.running_mean is None or norm.running_var is None:
         raise NotFusable(f"{name}: the norm tracks no statistics")
     if norm.training and not _is_frozen_batch_norm(norm):
         raise NotFusable(f"{name}: the norm is in training mode")
 
 
-def class_name(module: nn.Module) -> str:
-    """Its full name where torch.nn has another class of that name, as quantization does."""
-    found = type(module)
-    is_namesake = getattr(nn, found.__name__, found) is not found
-    return f"{found.__module__}.{found.__name__}" if is_namesake else found.__name__
+def _check_activation(name: str, activation: nn.Module) -> None:
+    if type(activation) not in ACTIVATION_NAMES:
+        raise NotFusable(f"{name}: the activation is {class_name(activation)}")
+    check_own_code(name, activation, type(activation))
+    if isinstance(activation, nn.Hardtanh):
+        bounds = (activation.min_val, activation.max_val)
+        _check(name, f"the range of {class_name(activation)}", bounds, [RELU6_BOUNDS])

@@ -14,7 +14,14 @@ from .deployed import DeployedMobileNetV2
 from .fusion import Fusion, PackedLayers, PackedOperator, block_fusion
 from .inference import is_traced, wants_gradient
 from .joining import joined
-from .layers import ConvNormActivation, SamePaddedConv2d, is_batch_norm, read_block
+from .layers import ConvNormActivation, SamePaddedConv2d, norm_obstacle, read_block
+from .own_code import (
+    class_name,
+    copy_obstacle,
+    has_global_hooks,
+    only_runs_its_modules,
+    own_code_obstacle,
+)
 from .packed import Packed, PackedCache
 from .pair_product import PairProduct, check_pair_product
 from .shapes import HEAD_CHANNELS, INVERTED_RESIDUAL_SETTING, KERNEL_SIZE, STEM_CHANNELS, make_divisible
@@ -89,6 +96,9 @@ class FusedInvertedResidual(FusedUnit):
 
     def _eager(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.use_res_connect else self.conv(x)
+
+
+UNITS = (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
 
 
 class FusedMobileNetV2(nn.Module):
@@ -168,21 +178,27 @@ class FusedMobileNetV2(nn.Module):
     def from_model(cls, model: nn.Module) -> FusedMobileNetV2:
         """A copy of a torchvision ``mobilenet_v2`` with its weights, eps, classifier, dtype and mode.
 
-        Raises ValueError, naming the module, for any other architecture.
+        Of an instance of this class, also of a subclass, it is a plain copy. Called on a subclass it returns
+        an instance of that, whose constructor does not run: a subclass that has one is a TypeError.
+
+        Raises ValueError, naming the module and what it has, for any other architecture and where a part that
+        this network replaces has code of its own: a subclass's methods, hooks, functions in an instance.
+        Convolutions, norms, activations and classifiers are kept with hooks and all, and run eagerly then.
         """
         from .conversion import from_model
 
-        return from_model(model)
+        return from_model(model, cls)
 
     @classmethod
     def from_keras(cls, path: str | PathLike[str]) -> FusedMobileNetV2:
         """A Keras MobileNetV2 with its Dense classifier from an .h5 file, in eval mode; it returns logits.
 
-        Needs h5py. Raises FileNotFoundError, or ValueError where the file is no such network.
+        Needs h5py. Raises FileNotFoundError, or ValueError where the file is no such network. A subclass gets
+        an instance as from ``from_model``.
         """
         from .keras import load_keras
 
-        return load_keras(path)
+        return cls.from_model(load_keras(path))
 
     @classmethod
     def assemble(cls, features: nn.Sequential, classifier: nn.Module, last_channel: int) -> FusedMobileNetV2:
@@ -225,14 +241,21 @@ class FusedMobileNetV2(nn.Module):
         return classifier(self._pooled_features(x))
 
     def fusion_obstacles(self) -> dict[str, str]:
-        """The modules of ``features`` that run eagerly in eval mode, by name, and why."""
-        obstacles = {}
-        for name, unit in self.features.named_children():
-            why = (
-                unit.fusion_obstacle()
-                if isinstance(unit, FusedUnit)
-                else f"{type(unit).__name__} has no kernel"
-            )
+        """Where a call in eval mode does something else than run a kernel, in ``features``: name and reason.
+
+        Such a module runs its own code: its layers, hooks, or the forward of a subclass. Two patches are not
+        seen: those of torch's functions and, in a network that has run, those of a class's methods except
+        forward.
+        """
+        features = self.features
+        if not isinstance(features, nn.Sequential):
+            return {"features": f"{class_name(features)} instead of Sequential"}
+        why = own_code_obstacle(features, nn.Sequential)
+        if has_global_hooks():
+            why = "global hooks, or a patch of nn.Module.__call__, watch every module"
+        obstacles = {} if why is None else {"features": why}
+        for name, unit in features.named_children():
+            why = _unit_obstacle(unit)
             if why is not None:
                 obstacles[f"features.{name}"] = why
         return obstacles
@@ -244,21 +267,14 @@ class FusedMobileNetV2(nn.Module):
             cuda_graphs: run small batches by CUDA graphs, one captured for each input shape that it meets
                 (see GraphedNetwork), as their launches take longer than their kernels.
 
-        Raises RuntimeError where something in ``features`` has no kernel as it is now, or where CUDA graphs
-        are asked for and the parameters are not on CUDA.
+        Raises RuntimeError where the network or something in ``features`` does more than its kernels as it is
+        now (hooks, the forward of a subclass: see ``fusion_obstacles``), or where CUDA graphs are asked for
+        and the parameters are not on CUDA. A classifier that no kernel computes is copied with its hooks.
         """
-        obstacles = self.fusion_obstacles()
-        if obstacles:
-            name, why = next(iter(obstacles.items()))
-            raise RuntimeError(f"deploy: {name} cannot run fused: {why}. In train mode call eval() first.")
-        *_, head = self.features
-        if not isinstance(head, FusedHead):
-            raise RuntimeError(
-                f"deploy: features end with {type(head).__name__} instead of the last convolution"
-            )
+        self._check_deployable()
         units = [*self.features]
         classifier: nn.Module | None = self.classifier
-        if isinstance(classifier, FusedClassifier) and classifier.fusion_obstacle() is None:
+        if isinstance(classifier, FusedClassifier) and _unit_obstacle(classifier) is None:
             units.append(classifier)
             classifier = None
         fusions, device = [unit.fusion() for unit in units], _device(units)
@@ -270,8 +286,28 @@ class FusedMobileNetV2(nn.Module):
             network = GraphedNetwork(network)
         return DeployedMobileNetV2(network, classifier)
 
+    def _check_deployable(self) -> None:
+        """Raises RuntimeError, naming module and cause, where a deployed copy would not compute the same."""
+        why = own_code_obstacle(self, FusedMobileNetV2)
+        if why is not None:
+            raise RuntimeError(f"deploy: expected a network without code of its own, but {why}")
+        obstacles = self.fusion_obstacles()
+        if obstacles:
+            name, why = next(iter(obstacles.items()))
+            advice = "; call eval() first" if self.training else ""
+            raise RuntimeError(f"deploy: {name} cannot run fused: {why}{advice}")
+        *_, head = self.features
+        if not isinstance(head, FusedHead):
+            raise RuntimeError(
+                f"deploy: features end with {type(head).__name__} instead of the last convolution"
+            )
+        obstacle = copy_obstacle(self.classifier, "classifier")
+        if obstacle is not None:
+            raise RuntimeError(f"deploy: {obstacle}")
+
     def _may_skip_module_calls(self, x: Tensor) -> bool:
-        return not self.training and _only_calls_children(self.features) and not _needs_module_calls(x)
+        plain = only_runs_its_modules(self.features, nn.Sequential)
+        return plain and not self.training and not _needs_module_calls(x)
 
     def _pooled_features(self, x: Tensor) -> Tensor:
         features = self.features
@@ -279,24 +315,19 @@ class FusedMobileNetV2(nn.Module):
             packed = self._features_cache.lookup(features)
             if packed.operator is not None:
                 return packed.run(x)
-        if self.training or not _only_calls_children(features):
+        if self.training or has_global_hooks() or not only_runs_its_modules(features, nn.Sequential):
             return global_average_pool(features(x))
         *body, head = features
         for unit in body:
             x = unit(x)
-        if isinstance(head, FusedHead) and not _has_hooks(head):
+        if only_runs_its_modules(head, FusedHead):
             return head.pooled(x)
         return global_average_pool(head(x))
 
 
 def _needs_module_calls(x: Tensor) -> bool:
     """Whether each module has to decide for itself (a trace, a gradient), or somebody watches all calls."""
-    return (
-        isinstance(x, fx.Proxy)
-        or is_traced()
-        or wants_gradient(x)
-        or nn.modules.module._has_any_global_hook()
-    )
+    return isinstance(x, fx.Proxy) or is_traced() or wants_gradient(x) or has_global_hooks()
 
 
 def _pack_network(model: FusedMobileNetV2) -> PackedOperator | PackedLayers | None:
@@ -322,13 +353,15 @@ def _device(units: list[nn.Module]) -> torch.device | None:
 
 def _is_own_operator(unit: nn.Module) -> bool:
     """Whether a call of this module does nothing but run its kernel."""
-    return (
-        type(unit) in (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
-        and not unit.training
-        and not _has_hooks(unit)
-        and "forward" not in vars(unit)
-        and unit.fusion_obstacle() is None
-    )
+    return not unit.training and _unit_obstacle(unit) is None
+
+
+def _unit_obstacle(unit: nn.Module) -> str | None:
+    """Why a call of this module in eval mode does something else than run its kernel; None: it does not."""
+    known = next((each for each in UNITS if isinstance(unit, each)), None)
+    if known is None:
+        return f"{type(unit).__name__} has no kernel"
+    return own_code_obstacle(unit, known) or unit.fusion_obstacle()
 
 
 def _conv3x3(inp: int, oup: int, stride: int, padding: PaddingRule, groups: int = 1) -> nn.Conv2d:
@@ -342,7 +375,7 @@ def _conv3x3(inp: int, oup: int, stride: int, padding: PaddingRule, groups: int 
 
 def _norm(norm_layer: NormLayer, channels: int) -> nn.Module:
     norm = norm_layer(channels)
-    if not is_batch_norm(norm):
+    if norm_obstacle(norm) is not None:
         raise TypeError(f"norm_layer: expected what makes a BatchNorm2d, got {type(norm).__name__}")
     return norm
 
@@ -361,17 +394,3 @@ def _initialise(module: nn.Module) -> None:
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, 0, 0.01)
         nn.init.zeros_(module.bias)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return any(hooks)
-
-
-def _only_calls_children(features: nn.Module) -> bool:
-    return type(features) is nn.Sequential and not _has_hooks(features) and "forward" not in vars(features)

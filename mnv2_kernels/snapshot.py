@@ -24,7 +24,7 @@ from . import _native
 
 # What decides, beside tensors and children, what a module computes.
 CONVOLUTION_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode")
-OTHER_ATTRIBUTES = ("eps", "use_res_connect", "pair_product")
+OTHER_ATTRIBUTES = ("eps", "min_val", "max_val", "use_res_connect", "pair_product")
 
 WORD_BYTES = 8
 SAMPLES = 16
@@ -60,13 +60,26 @@ class Snapshot:
 
     def __init__(self, root: nn.Module) -> None:
         modules = list(root.modules())
+        self._inner = tuple(modules[1:])
+        self._classes = tuple(map(type, self._inner))
+        self._forwards = _forwards(self._classes)
         self.tensors = tuple(floating_tensors(modules))
         # While it is held, memory that a tensor has left cannot come back under the same address.
         self._memory = tuple(tensor.detach() for tensor in self.tensors)
         self._state = _state(modules, self.tensors)
 
     def holds(self) -> bool:
-        return _native.unchanged(self._state)
+        return _native.unchanged(self._state) and self._has_same_classes()
+
+    def _has_same_classes(self) -> bool:
+        """A class may be swapped under an object, as parametrizations do it, or be given another forward."""
+        return tuple(map(type, self._inner)) == self._classes and all(
+            each.forward is forward for each, forward in self._forwards
+        )
+
+
+def _forwards(classes: Iterable[type[nn.Module]]) -> tuple[tuple[type[nn.Module], Any], ...]:
+    return tuple((each, each.forward) for each in set(classes))
 
 
 def floating_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:

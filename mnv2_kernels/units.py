@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 
 from .fusion import Fusion, PackedOperator, head_fusion, linear_fusion, stem_fusion
 from .inference import TrainableLinear, is_traced, is_transformed, wants_gradient
-from .layers import ConvNormActivation, NotFusable, check_own_forward, class_name, layer_of
+from .layers import ConvNormActivation, layer_of
+from .own_code import NotFusable, check_own_code, class_name, has_global_hooks
 from .packed import Packed, PackedCache
 from .pair_product import PairProduct
 
@@ -45,8 +46,8 @@ class FusedUnit(nn.Module):
         return self._cache.lookup(self, self.pair_product)
 
     def _infer(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
-        # torch.fx traces with proxies and wants the layers.
-        if self.training or isinstance(x, fx.Proxy) or wants_gradient(x):
+        # torch.fx traces with proxies and wants the layers; global hooks may change what each layer gives.
+        if self.training or isinstance(x, fx.Proxy) or wants_gradient(x) or has_global_hooks():
             return eager(x)
         if is_traced():
             return self._traced(x, eager)
@@ -69,7 +70,7 @@ class FusedStem(FusedUnit, ConvNormActivation):
     """The first convolution: mnv2::stem in eval mode."""
 
     def fusion(self) -> Fusion:
-        return stem_fusion(layer_of("0", list(self.children())))
+        return stem_fusion(layer_of("0", list(self)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W')."""
@@ -80,7 +81,7 @@ class FusedHead(FusedUnit, ConvNormActivation):
     """The last convolution: eager when called as a module, fused with the pool behind it by ``pooled``."""
 
     def fusion(self) -> Fusion:
-        return head_fusion(layer_of("0", list(self.children())), self.pair_product)
+        return head_fusion(layer_of("0", list(self)), self.pair_product)
 
     def pooled(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels), means of the pixels: mnv2::head_pool in eval mode."""
@@ -96,9 +97,7 @@ class FusedClassifier(FusedUnit, nn.Sequential):
     def fusion(self) -> Fusion:
         if not len(self):
             raise NotFusable("there is no Linear")
-        *dropouts, linear = self.children()
-        for name, module in self.named_children():
-            check_own_forward(name, module)
+        *dropouts, linear = self
         if type(linear) is not nn.Linear:
             raise NotFusable(f"{len(dropouts)} is {class_name(linear)} instead of Linear")
         for index, dropout in enumerate(dropouts):
@@ -106,6 +105,8 @@ class FusedClassifier(FusedUnit, nn.Sequential):
                 raise NotFusable(f"{index} is {class_name(dropout)} instead of Dropout")
             if dropout.training:
                 raise NotFusable(f"{index}: Dropout is in training mode")
+        for index, module in enumerate(self):
+            check_own_code(str(index), module, type(module))
         return linear_fusion(str(len(dropouts)), linear)
 
     def may_train(self) -> bool:
@@ -114,7 +115,7 @@ class FusedClassifier(FusedUnit, nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_features) to (N, out_features); other shapes as nn.Linear takes them."""
-        if isinstance(x, fx.Proxy) or x.dim() != 2:
+        if isinstance(x, fx.Proxy) or x.dim() != 2 or has_global_hooks():
             return super().forward(x)
         if self.training or is_traced() or not self.may_train() or is_transformed(x) or wants_gradient(x):
             return self._infer(x, super().forward)

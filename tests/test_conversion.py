@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 import torchvision
-from models import CLASSES, SMALL_SETTING, calls, eager, randomised
-from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
+from models import CLASSES, SMALL_SETTING, calls, eager, randomised, small
+from torch import Tensor, nn
+from torch.nn.utils import prune
+from torchvision.models.mobilenetv2 import InvertedResidual, MobileNetV2
+from torchvision.models.quantization.mobilenetv2 import QuantizableInvertedResidual, QuantizableMobileNetV2
+from torchvision.models.quantization.utils import _replace_relu
+from torchvision.ops import FrozenBatchNorm2d, SqueezeExcitation
 
-from mnv2_kernels import FusedMobileNetV2
+from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
 
 
 def theirs(**options: object) -> nn.Module:
@@ -31,6 +37,32 @@ def _dilated(model: nn.Module) -> nn.Module:
     return model
 
 
+def _named_classifier(model: nn.Module) -> nn.Module:
+    model.classifier = nn.Sequential(OrderedDict(drop=nn.Dropout(), fc=nn.Linear(1280, 20)))
+    return model
+
+
+def _repeated_linear(model: nn.Module) -> nn.Module:
+    linear = nn.Linear(1280, 1280)
+    model.classifier = nn.Sequential(nn.Dropout(), linear, linear)
+    return model
+
+
+def _dilated_taps(model: nn.Module) -> nn.Module:
+    model.features[2].conv[0][0].dilation = model.features[2].conv[2].dilation = (2, 2)
+    return model
+
+
+class Helped(MobileNetV2):
+    """More, but nothing else than its base class where that looks."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(CLASSES, inverted_residual_setting=SMALL_SETTING, **options)
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self(x).argmax(1)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "whole": lambda: randomised(torchvision.models.mobilenet_v2()),
     "width": lambda: theirs(width_mult=1.4, round_nearest=4),
@@ -39,6 +71,11 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "half precision": lambda: theirs().half(),
     "another classifier": lambda: _new_classifier(theirs()),
     "dilated": lambda: _dilated(theirs()),
+    "dilation of single taps": lambda: _dilated_taps(theirs()),
+    "named classifier": lambda: _named_classifier(theirs()),
+    "one linear layer twice": lambda: _repeated_linear(theirs()),
+    "subclass": lambda: randomised(Helped(width_mult=0.5)),
+    "our blocks": lambda: theirs(block=FusedInvertedResidual),
 }
 
 
@@ -133,4 +170,292 @@ def test_changed_architectures_are_refused(change: Callable[[nn.Module], None], 
     model = theirs()
     change(model)
     with pytest.raises(ValueError, match=words):
+        FusedMobileNetV2.from_model(model)
+
+
+# --- code that would be lost ---
+
+
+class Normalising(MobileNetV2):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - 0.5) / 0.25)
+
+
+class OtherImplementation(MobileNetV2):
+    def _forward_impl(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).amax((2, 3)))
+
+
+class Calling(MobileNetV2):
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(2 * x)
+
+
+class Frozen(MobileNetV2):
+    def train(self, mode: bool = True) -> MobileNetV2:
+        return super().train(False)
+
+
+class ScaledShortcut(InvertedResidual):
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * x + self.conv(x) if self.use_res_connect else self.conv(x)
+
+
+class Squeezing(InvertedResidual):
+    def __init__(self, inp: int, oup: int, *args: object, **options: object) -> None:
+        super().__init__(inp, oup, *args, **options)
+        self.squeeze = SqueezeExcitation(oup, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.squeeze(super().forward(x))
+
+
+class SqueezingInside(InvertedResidual):
+    def __init__(self, inp: int, oup: int, *args: object, **options: object) -> None:
+        super().__init__(inp, oup, *args, **options)
+        self.conv.append(SqueezeExcitation(oup, 4))
+
+
+class TwiceOver(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def _copied(network: type[MobileNetV2]) -> Callable[[], nn.Module]:
+    return lambda: network(CLASSES, inverted_residual_setting=SMALL_SETTING)
+
+
+def _double(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return 2 * output
+
+
+def _changed(change: Callable[[nn.Module], object]) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        model = theirs()
+        change(model)
+        return model
+
+    return make
+
+
+def _replace_forward(path: str) -> Callable[[nn.Module], None]:
+    def change(model: nn.Module) -> None:
+        module = model.get_submodule(path)
+        forward = module.forward
+        module.forward = lambda x: 2 * forward(x)
+
+    return change
+
+
+def _wrap_features(model: nn.Module) -> None:
+    model.features = TwiceOver(*model.features)
+
+
+def _prune_in_training(model: nn.Module) -> None:
+    prune.l1_unstructured(model.features[2].conv[2], "weight", 0.5)
+
+
+LOST: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "normalising subclass": (_copied(Normalising), "model: Normalising has its own forward"),
+    "_forward_impl": (_copied(OtherImplementation), "model: OtherImplementation has its own _forward_impl"),
+    "__call__": (_copied(Calling), "model: Calling has its own __call__"),
+    "train": (_copied(Frozen), "model: Frozen has its own train"),
+    "scaled shortcut": (
+        lambda: theirs(block=ScaledShortcut),
+        r"features\.1: ScaledShortcut has its own",
+    ),
+    "squeeze": (lambda: theirs(block=Squeezing), r"features\.1: Squeezing has its own forward"),
+    "squeeze inside": (lambda: theirs(block=SqueezingInside), r"features\.1\.conv"),
+    "features": (_changed(_wrap_features), "features: TwiceOver has its own forward"),
+    "forward of the model": (_changed(_replace_forward("")), "model: the forward of MobileNetV2 is replaced"),
+    "forward of a block": (
+        _changed(_replace_forward("features.2")),
+        r"features\.2: the forward of InvertedResidual is replaced",
+    ),
+    "forward of a layer": (
+        _changed(_replace_forward("features.2.conv.0.0")),
+        r"features\.2\.conv\.0\.0: the forward of Conv2d is replaced",
+    ),
+    "forward of the classifier": (
+        _changed(_replace_forward("classifier")),
+        "classifier: the forward of Sequential is replaced",
+    ),
+    "hook of the model": (
+        _changed(lambda model: model.register_forward_hook(_double)),
+        "model: MobileNetV2 has hooks",
+    ),
+    "hook of features": (
+        _changed(lambda model: model.features.register_forward_hook(_double)),
+        "features: Sequential has hooks",
+    ),
+    "hook of a block": (
+        _changed(lambda model: model.features[1].register_forward_hook(_double)),
+        r"features\.1: InvertedResidual has hooks",
+    ),
+    "pre-hook of a layer's container": (
+        _changed(lambda model: model.features[1].conv[0].register_forward_pre_hook(_double)),
+        r"features\.1\.conv\.0: Conv2dNormActivation has hooks",
+    ),
+    "backward hook": (
+        _changed(lambda model: model.features[1].register_full_backward_hook(_double)),
+        r"features\.1: InvertedResidual has hooks",
+    ),
+    "hook of state_dict": (
+        _changed(lambda model: model.register_state_dict_post_hook(_double)),
+        "model has state_dict_hooks",
+    ),
+    "unused module": (
+        _changed(lambda model: model.add_module("auxiliary", nn.Linear(2, 2))),
+        "model has 'auxiliary'",
+    ),
+    "pruned": (_changed(_prune_in_training), r"features\.2\.conv\.2\.weight is computed .*prune\.remove"),
+    "compiled": (
+        lambda: torch.compile(theirs(), backend="eager"),
+        "model is .*OptimizedModule.* wrapper",
+    ),
+    "ours around theirs": (
+        lambda: _replaced_block(theirs()),
+        r"features\.2 is torchvision\..*\.OtherResidual, whose forward may compute anything",
+    ),
+}
+
+
+def _replaced_block(model: nn.Module) -> nn.Module:
+    """A block like torchvision's, which is not torchvision's."""
+    other = type("OtherResidual", (nn.Module,), {"__module__": "torchvision.models.other"})()
+    other.conv, other.use_res_connect = model.features[2].conv, False
+    model.features[2] = other
+    return model
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_code_that_would_be_lost_is_named(name: str) -> None:
+    make, words = LOST[name]
+    with pytest.raises(ValueError, match=f"got .*: {words}"):
+        FusedMobileNetV2.from_model(make())
+
+
+def test_patched_classes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = InvertedResidual.forward
+    monkeypatch.setattr(InvertedResidual, "forward", lambda self, x: 2 * forward(self, x))
+    with pytest.raises(ValueError, match=r"features\.1: forward of InvertedResidual is patched"):
+        FusedMobileNetV2.from_model(theirs())
+
+
+@pytest.mark.parametrize("path", ["features.2.conv.0.0", "features.2.conv.3", "classifier", "classifier.0"])
+def test_hooks_of_what_is_kept_are_kept(path: str) -> None:
+    source, x = theirs().eval(), torch.randn(2, 3, 32, 32)
+    plain = source(x).detach()
+    source.get_submodule(path).register_forward_hook(_double)
+    source.get_submodule(path).register_full_backward_pre_hook(lambda module, outputs: (2 * outputs[0],))
+    model = FusedMobileNetV2.from_model(source)
+    with torch.no_grad():
+        expected = source(x)
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(plain, expected)
+    gradients = []
+    for network in (source, model):
+        each = x.clone().requires_grad_()
+        network(each).sum().backward()
+        gradients.append(each.grad)
+    torch.testing.assert_close(*gradients)
+    model.get_submodule(path)._forward_hooks.clear()
+    model.get_submodule(path)._backward_pre_hooks.clear()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_the_quantizable_network_is_taken_until_it_is_prepared() -> None:
+    source = randomised(
+        QuantizableMobileNetV2(
+            CLASSES, inverted_residual_setting=SMALL_SETTING, block=QuantizableInvertedResidual
+        )
+    )
+    _replace_relu(source)
+    source.eval()
+    x = torch.randn(2, 3, 32, 32)
+    model = FusedMobileNetV2.from_model(source)
+    assert model.fusion_obstacles() == {}
+    assert list(model.state_dict()) == list(source.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), source(x), rtol=1e-4, atol=1e-4)
+    source.features[3].skip_add.activation_post_process.register_forward_hook(lambda *call: 2 * call[2])
+    with pytest.raises(ValueError, match=r"features\.3\.skip_add\.activation_.*: Identity has hooks"):
+        FusedMobileNetV2.from_model(source)
+    source.features[3].skip_add.activation_post_process = nn.Tanh()
+    with pytest.raises(ValueError, match=r"activation_post_process is Tanh instead of Identity"):
+        FusedMobileNetV2.from_model(source)
+    source.features[3].skip_add.activation_post_process = nn.Identity()
+    source.quant = nn.Tanh()
+    with pytest.raises(ValueError, match=r"model\.quant is Tanh instead of QuantStub"):
+        FusedMobileNetV2.from_model(source)
+    source.fuse_model(is_qat=False)
+    with pytest.raises(ValueError, match=r"features\.0\.0 is .*ConvReLU2d instead of Conv2d"):
+        FusedMobileNetV2.from_model(source)
+
+
+# --- fused networks ---
+
+
+class Scaled(FusedMobileNetV2):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(2 * x)
+
+
+class Constructed(FusedMobileNetV2):
+    def __init__(self) -> None:
+        super().__init__(CLASSES)
+
+
+def test_a_fused_network_is_copied() -> None:
+    model, x = small(padding="same"), torch.randn(2, 3, 33, 32)
+    twin = FusedMobileNetV2.from_model(model)
+    with torch.no_grad():
+        expected = model(x)
+        assert torch.equal(twin(x), expected)
+        twin.features[2].conv[2].weight.zero_()
+        assert torch.equal(model(x), expected)
+        assert not torch.equal(twin(x), expected)
+
+
+def test_a_subclass_converts_to_itself() -> None:
+    source, x = theirs().eval(), torch.randn(2, 3, 32, 32)
+    model = Scaled.from_model(source)
+    assert type(model) is Scaled
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), source(2 * x), rtol=1e-4, atol=1e-4)
+        for twin in (Scaled.from_model(model), FusedMobileNetV2.from_model(model)):
+            assert type(twin) is Scaled
+            assert torch.equal(twin(x), model(x))
+        plain = FusedMobileNetV2.from_model(source)
+        torch.testing.assert_close(Scaled.from_model(plain)(x), model(x))
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), model(x))
+
+
+def test_a_subclass_reads_keras_files_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, x = small(padding="same"), torch.randn(2, 3, 32, 32)
+    monkeypatch.setattr("mnv2_kernels.keras.load_keras", lambda path: plain)
+    model = Scaled.from_keras("network.h5")
+    assert type(model) is Scaled
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), plain(2 * x))
+    assert type(FusedMobileNetV2.from_keras("network.h5")) is FusedMobileNetV2
+
+
+def test_a_subclass_whose_constructor_would_not_run_is_an_error() -> None:
+    with pytest.raises(TypeError, match=r"constructor .* got Constructed: construct it"):
+        Constructed.from_model(theirs())
+    assert type(Constructed.from_model(Constructed())) is Constructed
+
+
+def test_a_fused_network_with_code_of_its_own_is_no_other_subclass() -> None:
+    with pytest.raises(ValueError, match="got Scaled: model: Scaled has its own forward"):
+        type("Other", (FusedMobileNetV2,), {}).from_model(Scaled.from_model(theirs()))
+    model = small()
+    model.register_forward_hook(_double)
+    with pytest.raises(ValueError, match="model: FusedMobileNetV2 has hooks"):
+        Scaled.from_model(model)
+    forward = model.features[1].forward
+    model.features[1].forward = lambda x: 2 * forward(x)
+    with pytest.raises(ValueError, match=r"features\.1: the forward of Fused.* is replaced"):
         FusedMobileNetV2.from_model(model)

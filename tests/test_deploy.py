@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from conftest import every_isa
 from models import calls, packs, small
 from torch import Tensor, nn
 
-from mnv2_kernels import FusedMobileNetV2
+from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
 
 
 @pytest.fixture
@@ -104,6 +105,105 @@ def _cut(model: FusedMobileNetV2) -> None:
 
 def _replace(model: FusedMobileNetV2) -> None:
     model.features[1] = nn.Identity()
+
+
+class Doubling(FusedMobileNetV2):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class DoublingBlock(FusedInvertedResidual):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def _double(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return 2 * output
+
+
+def _hook(path: str) -> Callable[[FusedMobileNetV2], None]:
+    return lambda model: model.get_submodule(path).register_forward_hook(_double)
+
+
+def _replace_forward(path: str) -> Callable[[FusedMobileNetV2], None]:
+    def change(model: FusedMobileNetV2) -> None:
+        module = model.get_submodule(path)
+        forward = module.forward
+        module.forward = lambda x: 2 * forward(x)
+
+    return change
+
+
+def _class(path: str, other: type[nn.Module]) -> Callable[[FusedMobileNetV2], None]:
+    return lambda model: setattr(model.get_submodule(path), "__class__", other)
+
+
+def _lower_a_bound(model: FusedMobileNetV2) -> None:
+    model.features[2].conv[0][2].max_val = 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_hook(""), "deploy: expected .* but FusedMobileNetV2 has hooks"),
+        (_hook("features"), "deploy: features .*: Sequential has hooks"),
+        (_hook("features.1"), r"deploy: features\.1 .*: FusedInvertedResidual has hooks"),
+        (_hook("features.5"), r"deploy: features\.5 .*: FusedHead has hooks"),
+        (_hook("features.2.conv.0"), r"deploy: features\.2 .*: conv\.0: ConvNormActivation has hooks"),
+        (_replace_forward(""), "deploy: expected .* but the forward of FusedMobileNetV2 is replaced"),
+        (_replace_forward("features"), "deploy: features .*: the forward of Sequential is replaced"),
+        (_replace_forward("features.1"), r"deploy: features\.1 .*: the forward of Fused.* is replaced"),
+        (_replace_forward("classifier"), "deploy: classifier: the forward of FusedClassifier is replaced"),
+        (_class("", Doubling), "deploy: expected .* but Doubling has its own forward"),
+        (_class("features.1", DoublingBlock), r"deploy: features\.1 .*: DoublingBlock has its own forward"),
+        (_lower_a_bound, r"deploy: features\.2 .* range of ReLU6 is \(0\.0, 0\.5\), not \(0, 6\)"),
+    ],
+)
+def test_code_that_would_be_lost_is_named(
+    change: Callable[[FusedMobileNetV2], None], words: str, x: Tensor
+) -> None:
+    model = small()
+    plain = model.deploy()(x)
+    change(model)
+    with torch.no_grad():
+        assert not torch.allclose(model(x), plain)
+    with pytest.raises(RuntimeError, match=words):
+        model.deploy()
+
+
+def test_global_hooks_see_no_layer_of_a_deployed_network() -> None:
+    model = small()
+    with (
+        nn.modules.module.register_module_forward_hook(_double),
+        pytest.raises(RuntimeError, match="global hooks"),
+    ):
+        model.deploy()
+    model.deploy()
+
+
+@pytest.mark.parametrize("path", ["classifier", "classifier.0", "classifier.1"])
+def test_hooks_of_the_classifier_stay_with_its_copy(path: str, x: Tensor) -> None:
+    model = small()
+    plain = model.deploy()(x)
+    _hook(path)(model)
+    with torch.no_grad():
+        expected = model(x)
+        torch.testing.assert_close(model.deploy()(x), expected)
+    assert not torch.allclose(plain, expected)
+
+
+def test_dropout_that_is_on_stays_on(x: Tensor) -> None:
+    model = small(dropout=0.5)
+    model.classifier.train()
+    deployed = model.deploy()
+    results = []
+    for network in (model, deployed):
+        torch.manual_seed(3)
+        with torch.no_grad():
+            results.append(network(x))
+    torch.testing.assert_close(*results)
+    torch.testing.assert_close(deployed.eval()(x), model.eval()(x).detach())
+    assert not torch.allclose(deployed(x), results[0])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -21,7 +21,7 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
 from mnv2_kernels.layers import SamePaddedConv2d
 from mnv2_kernels.shapes import MAX_CHANNELS, same_padding_2d
-from mnv2_kernels.units import FusedClassifier
+from mnv2_kernels.units import FusedClassifier, FusedHead
 
 BATCH = 8
 
@@ -357,6 +357,21 @@ class Doubling(nn.Conv2d):
         return 2 * super().forward(x)
 
 
+class DoublingReLU6(nn.ReLU6):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class BackAndForth(nn.Sequential):
+    def __iter__(self) -> Iterator[nn.Module]:
+        *first, last = self._modules.values()
+        return iter((*first, last, last))
+
+
+def _class(path: str, other: type[nn.Module]) -> Callable[[nn.Module], None]:
+    return lambda block: setattr(block.get_submodule(path), "__class__", other)
+
+
 def _double_forward(block: nn.Module) -> None:
     conv = block.conv[2]
     conv.forward = lambda x: 2 * type(conv).forward(conv, x)
@@ -376,6 +391,11 @@ HONOURED = {
     "convolution with a bias": _replace("conv.2", nn.Conv2d(WIDE, THIN, 1)),
     "norm folded away": _replace("conv.3", nn.Identity()),
     "eps": _set("conv.3", eps=0.5),
+    "dilation of single taps": lambda b: [_set(path, dilation=(2, 2))(b) for path in ("conv.0.0", "conv.2")],
+    "hardtanh as relu6": lambda block: [
+        _replace(f"conv.{index}.2", nn.Hardtanh(0, 6))(block) for index in (0, 1)
+    ],
+    "bounds of relu6": _set("conv.0.2", min_val=0, max_val=6),
     "norm without affine": _replace("conv.1.1", nn.BatchNorm2d(WIDE, affine=False).eval()),
 }
 RUNS_LAYERS = {
@@ -384,6 +404,17 @@ RUNS_LAYERS = {
     "5x5": _replace("conv.1.0", nn.Conv2d(WIDE, WIDE, 5, padding=2, groups=WIDE)),
     "grouped project": _replace("conv.2", nn.Conv2d(WIDE, THIN, 1, groups=2)),
     "unequal activations": _replace("conv.0.2", nn.ReLU()),
+    "upper bound": _set("conv.0.2", max_val=3),
+    "lower bound": _set("conv.1.2", min_val=-1),
+    "other bounds": lambda block: [_set(f"conv.{i}.2", min_val=-1, max_val=1)(block) for i in (0, 1)],
+    "hardtanh": _replace("conv.1.2", nn.Hardtanh(0, 3)),
+    "own iteration": _class("conv", BackAndForth),
+    "own class of a layer": _class("conv.2", Doubling),
+    "own class of an activation": _class("conv.1.2", DoublingReLU6),
+    "own inner method": lambda block: setattr(
+        block.conv[2], "_conv_forward", lambda x, *weights: 2 * x[:, :THIN]
+    ),
+    "parametrised norm": lambda block: parametrizations.weight_norm(block.conv[3], dim=None),
     "hardswish": _replace("conv.1.2", nn.Hardswish()),
     "group norm": _replace("conv.3", nn.GroupNorm(2, THIN)),
     "own convolution": _replace("conv.2", Doubling(WIDE, THIN, 1)),
@@ -409,6 +440,23 @@ def test_changes_of_a_block_are_honoured(change: str) -> None:
     expected = x + layers if block.use_res_connect else layers
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
     assert (block.fusion_obstacle() is None) == (change in HONOURED), block.fusion_obstacle()
+
+
+def test_a_shortcut_over_other_channels_adds_as_torch_does() -> None:
+    block, x = FusedInvertedResidual(16, 1, 1, 6).eval(), torch.randn(2, 16, 8, 8)
+    block.use_res_connect = True
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), x + block.conv(x))
+    assert block.fusion_obstacle() == "conv.2: a block with a shortcut has 16 and 1 channels"
+
+
+def test_a_depthwise_convolution_of_pairs_of_channels_runs_its_layers() -> None:
+    block, x = FusedInvertedResidual(16, 8, 1, 6).eval(), torch.randn(2, 16, 8, 8)
+    block.conv[1][0] = nn.Conv2d(WIDE, WIDE // 2, 3, 1, 1, groups=WIDE // 2)
+    block.conv[1][1], block.conv[2] = nn.BatchNorm2d(WIDE // 2).eval(), nn.Conv2d(WIDE // 2, 8, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), block.conv(x))
+    assert "input channels in a group is 2, not 1" in block.fusion_obstacle()
 
 
 def _train_a_block(model: FusedMobileNetV2) -> None:
@@ -440,9 +488,56 @@ def _hook_the_head(model: FusedMobileNetV2) -> None:
     model.features[-1].register_forward_hook(lambda module, inputs, output: output * 2)
 
 
+def _patch_the_head(model: FusedMobileNetV2) -> None:
+    head = model.features[-1]
+    forward = head.forward
+    head.forward = lambda x: 2 * forward(x)
+
+
+def _own_head(model: FusedMobileNetV2) -> None:
+    class Doubled(FusedHead):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    model.features[-1].__class__ = Doubled
+
+
+def _own_block(model: FusedMobileNetV2) -> None:
+    class Doubled(FusedInvertedResidual):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    model.features[2].__class__ = Doubled
+
+
+def _own_features(model: FusedMobileNetV2) -> None:
+    class Doubled(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    model.features.__class__ = Doubled
+
+
+def _repeat_a_block(model: FusedMobileNetV2) -> None:
+    model.features.insert(3, model.features[3])
+
+
 @pytest.mark.parametrize(
     "change",
-    [_train_a_block, _no_shortcut, _patch_a_block, _insert, _swap, _other_features, _hook_the_head],
+    [
+        _train_a_block,
+        _no_shortcut,
+        _patch_a_block,
+        _insert,
+        _swap,
+        _other_features,
+        _hook_the_head,
+        _patch_the_head,
+        _own_head,
+        _own_block,
+        _own_features,
+        _repeat_a_block,
+    ],
 )
 def test_changes_of_the_network_are_honoured(change: Callable[[FusedMobileNetV2], None]) -> None:
     model, x = small(), torch.randn(2, 3, 32, 32)
@@ -460,7 +555,49 @@ def test_global_hooks_see_every_module() -> None:
     with torch.no_grad():
         model(x)
     handle.remove()
-    assert [module for module in seen if module in set(model.features)] == list(model.features)[:-1]
+    assert set(seen) == set(model.modules())
+
+
+def test_global_hooks_change_every_layer() -> None:
+    model, x = small(), torch.randn(2, 3, 32, 32)
+
+    def double(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
+        return 2 * output if isinstance(module, (nn.Conv2d, nn.Linear)) else None
+
+    with torch.no_grad():
+        plain = model(x)
+        with nn.modules.module.register_module_forward_hook(double):
+            hooked, block = model(x), model.features[1](torch.ones(1, 16, 8, 8))
+            assert "global hooks" in model.fusion_obstacles()["features"]
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.register_forward_hook(double)
+        torch.testing.assert_close(hooked, model(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(block, model.features[1](torch.ones(1, 16, 8, 8)))
+    assert not torch.allclose(hooked, plain)
+
+
+@pytest.mark.parametrize("patched", [nn.ReLU6, nn.BatchNorm2d, FusedInvertedResidual, FusedHead])
+def test_patches_of_classes_are_honoured(patched: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = small(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        plain = model(x)
+        forward = patched.forward
+        monkeypatch.setattr(patched, "forward", lambda self, x: forward(self, x) / 2)
+        expected = model.classifier(model.features(x).mean((2, 3)))
+        for module in (model, copy.deepcopy(model)):
+            torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(plain, expected, rtol=1e-4, atol=1e-4)
+        monkeypatch.undo()
+        assert torch.equal(fused_small(x, model), plain)
+
+
+def test_the_classifiers_linear_layer_may_come_twice() -> None:
+    linear = nn.Linear(4, 4)
+    classifier, x = FusedClassifier(linear, linear).eval(), torch.randn(2, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(x), linear(linear(x)))
+    assert "0 is Linear instead of Dropout" in classifier.fusion_obstacle()
 
 
 def test_features_may_be_replaced() -> None:

@@ -1,0 +1,169 @@
+"""Whether a call of a module runs the code of a class whose results are known, and nothing else.
+
+Kernels replace code that users may change in many places: in a subclass, in an instance, in the class itself
+(a patch), or around a call by hooks. What a call runs is known only where there is none of these. Every
+decision to leave a module's code out takes its answer from here.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+
+from torch import Tensor, nn
+
+from .inference import is_traced
+
+# What a call of any module runs before and around forward.
+CALL = frozenset(
+    (
+        "__call__",
+        "_wrapped_call_impl",
+        "_call_impl",
+        "_slow_forward",
+        "forward",
+        "__getattr__",
+        "__getattribute__",
+    )
+)
+# Methods that no call runs.
+NEVER_CALLED = frozenset(
+    (
+        "__init__",
+        "__repr__",
+        "extra_repr",
+        "reset_parameters",
+        "reset_running_stats",
+        "deploy",
+        "fusion_obstacles",
+    )
+)
+
+_MODULE_CALL = nn.Module.__call__
+_SEQUENTIAL_FORWARD = nn.Sequential.forward
+
+
+class NotFusable(Exception):
+    """A module computes something else than the kernels do; the message says what."""
+
+
+def own_code_obstacle(module: nn.Module, known: type[nn.Module], discarded: bool = False) -> str | None:
+    """Why a call of ``module``, an instance of ``known``, may run other code than that class's; None: never.
+
+    ``discarded``: the module itself is left behind, so that none of its methods may be its own.
+    """
+    replaced = replacement(module, any_method=discarded)
+    if replaced is not None:
+        return replaced
+    if has_hooks(module):
+        return f"{class_name(module)} has hooks"
+    return class_obstacle(module, known, discarded)
+
+
+def class_obstacle(module: nn.Module, known: type[nn.Module], discarded: bool = False) -> str | None:
+    """As ``own_code_obstacle``, of the class of ``module`` alone."""
+    method = _overridden(type(module), known, discarded)
+    if method is not None:
+        return f"{class_name(module)} has its own {method}"
+    method = _patched(known)
+    return None if method is None else f"{method} of {known.__name__} is patched"
+
+
+def replacement(module: nn.Module, any_method: bool = False) -> str | None:
+    """Which function the instance has in place of one of its class's; None where it has none.
+
+    ``any_method``: of all methods, not only of those that a call runs.
+    """
+    for name in vars(module):
+        if _is_method(type(module), name) and (any_method or _is_called(name)):
+            return f"the {name} of {class_name(module)} is replaced"
+    return None
+
+
+def copy_obstacle(root: nn.Module, name: str = "") -> str | None:
+    """Why a deep copy of ``root``, called ``name``, would not be independent of it; None: it would."""
+    for path, module in root.named_modules(prefix=name):
+        # A function that was put into an instance works on that instance wherever it is copied to.
+        replaced = replacement(module)
+        if replaced is not None:
+            return f"{path or 'model'}: {replaced}"
+        for attribute, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                return (
+                    f"{path}.{attribute} is computed in each call, as by pruning or weight_norm, and cannot "
+                    "be copied: make it permanent first (prune.remove, remove_weight_norm)"
+                )
+    return None
+
+
+def check_own_code(name: str, module: nn.Module, known: type[nn.Module], discarded: bool = False) -> None:
+    """Raises NotFusable where there is an ``own_code_obstacle``."""
+    obstacle = own_code_obstacle(module, known, discarded)
+    if obstacle is not None:
+        raise NotFusable(f"{name}: {obstacle}")
+
+
+def only_runs_its_modules(module: nn.Module, known: type[nn.Sequential]) -> bool:
+    """A quick look, for every call, at whether ``module`` is a ``known`` that runs its modules in turn."""
+    return (
+        type(module) is known
+        and known.forward is _SEQUENTIAL_FORWARD
+        and not has_hooks(module)
+        and CALL.isdisjoint(vars(module))
+    )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks)
+
+
+def has_global_hooks() -> bool:
+    """Whether somebody watches, and maybe changes, the calls of all modules."""
+    # torch's tracers patch the call of all modules, too, and want our operators.
+    patched = nn.Module.__call__ is not _MODULE_CALL and not is_traced()
+    return patched or bool(nn.modules.module._has_any_global_hook())
+
+
+def class_name(module: nn.Module) -> str:
+    """Its full name where torch.nn has another class of that name, as quantization does."""
+    found = type(module)
+    is_namesake = getattr(nn, found.__name__, found) is not found
+    return f"{found.__module__}.{found.__name__}" if is_namesake else found.__name__
+
+
+def _overridden(derived: type[nn.Module], known: type[nn.Module], discarded: bool) -> str | None:
+    """What ``derived`` has in place of a method, or may have in place of an attribute, of ``known``."""
+    for each in derived.__mro__:
+        if each in known.__mro__:
+            continue
+        for name, value in vars(each).items():
+            replaces = _is_method(known, name) and (discarded or _is_called(name))
+            # A property stands for an attribute of the instance, as torch's parametrizations have it.
+            if (replaces and name not in NEVER_CALLED) or name in CALL or isinstance(value, property):
+                return name
+    return None
+
+
+def _patched(known: type[nn.Module]) -> str | None:
+    """A method that comes from elsewhere than its class does, or wraps another one."""
+    for home in known.__mro__[: known.__mro__.index(nn.Module)]:
+        for name, method in vars(home).items():
+            if not (_is_called(name) and _is_method(home, name)) and name not in CALL:
+                continue
+            if method.__module__ != home.__module__ or hasattr(method, "__wrapped__"):
+                return name
+    return None
+
+
+def _is_method(found: type, name: str) -> bool:
+    return isinstance(getattr(found, name, None), FunctionType)
+
+
+def _is_called(name: str) -> bool:
+    """Whether a call may run a method: one of every module's call, or what a class adds to nn.Module's."""
+    return name in CALL or not hasattr(nn.Module, name)
