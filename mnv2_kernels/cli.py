@@ -186,7 +186,6 @@ def _survive_narrow_encodings() -> None:
 def _check_variables() -> None:
     try:
         _native.selected_isa()
-        _native.selected_pair_product()
         gpu.backend()
     except RuntimeError as error:
         raise UsageError(str(error)) from error

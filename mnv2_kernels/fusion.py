@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from . import ops as ops
 from .folding import fold
 from .layers import Layer, NotFusable, check_weight
-from .pair_product import PairProduct
 from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
 
 Operator = Callable[..., Tensor]
@@ -38,8 +37,7 @@ class Fusion:
     """An operator in place of layers.
 
     ``kind`` is one of layer_description.SHAPES; ``weights`` gives what ``pack`` takes; ``same_stride`` is the
-    stride of a SAME-padded convolution, whose padding depends on the input's size; ``pack_options`` are those
-    of ``pack`` alone.
+    stride of a SAME-padded convolution, whose padding depends on the input's size.
     """
 
     kind: str
@@ -49,11 +47,10 @@ class Fusion:
     channels: dict[str, Any]
     options: dict[str, Any]
     same_stride: int | None = None
-    pack_options: dict[str, Any] = field(default_factory=dict)
 
     def packed_weights(self) -> Tensor:
         """The weights as ``run`` takes them, without a gradient."""
-        return self.pack(*self.weights(), **self.options, **self.pack_options)
+        return self.pack(*self.weights(), **self.options)
 
     def operator(self) -> PackedOperator:
         with outside_inference_mode():
@@ -122,7 +119,6 @@ def block_fusion(
     depthwise: Layer,
     project: Layer,
     residual: bool,
-    pair_product: PairProduct | None = None,
 ) -> Fusion:
     """An inverted residual as mnv2::fused_block; NotFusable where it is none."""
     if expand is not None:
@@ -150,7 +146,6 @@ def block_fusion(
         channels=channels,
         options={**window, "residual": residual, "activation": activation},
         same_stride=same_stride,
-        pack_options=_pack_options(pair_product),
     )
 
 
@@ -169,7 +164,7 @@ def stem_fusion(layer: Layer) -> Fusion:
     )
 
 
-def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion:
+def head_fusion(layer: Layer) -> Fusion:
     """A 1x1 convolution, norm, activation and pool as mnv2::head_pool; NotFusable for anything else."""
     layer.check(kernel_size=1)
     return Fusion(
@@ -179,7 +174,6 @@ def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion
         weights=partial(_weights, layer),
         channels=_channels(layer),
         options={"activation": layer.activation_name},
-        pack_options=_pack_options(pair_product),
     )
 
 
@@ -203,10 +197,6 @@ def _window(layer: Layer) -> tuple[dict[str, Any], int | None]:
     if layer.padding is None and stride != 1:
         return {"stride": stride}, stride
     return {"stride": stride, "padding": layer.padding or SYMMETRIC_PADDING}, None
-
-
-def _pack_options(pair_product: PairProduct | None) -> dict[str, Any]:
-    return {} if pair_product is None else {"pair_product": pair_product}
 
 
 def _channels(layer: Layer) -> dict[str, int]:

@@ -16,7 +16,6 @@ from .inference import is_traced, wants_gradient
 from .joining import joined
 from .layers import ConvNormActivation, SamePaddedConv2d, is_batch_norm, read_block
 from .packed import Packed, PackedCache
-from .pair_product import PairProduct, check_pair_product
 from .shapes import HEAD_CHANNELS, INVERTED_RESIDUAL_SETTING, KERNEL_SIZE, STEM_CHANNELS, make_divisible
 from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit, global_average_pool
 
@@ -77,11 +76,11 @@ class FusedInvertedResidual(FusedUnit):
         self.out_channels = conv[-2].out_channels
 
     def packed(self) -> Packed:
-        return self._cache.lookup(self, self.use_res_connect, self.pair_product)
+        return self._cache.lookup(self, self.use_res_connect)
 
     def fusion(self) -> Fusion:
         expand, depthwise, project = read_block("conv", self.conv)
-        return block_fusion(expand, depthwise, project, bool(self.use_res_connect), self.pair_product)
+        return block_fusion(expand, depthwise, project, bool(self.use_res_connect))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inp, H, W) to (N, oup, H', W'), channels_last where it runs fused."""
@@ -99,7 +98,6 @@ class FusedMobileNetV2(nn.Module):
         block: FusedInvertedResidual or a subclass.
         norm_layer: makes a BatchNorm2d for a number of channels.
         padding: "torch" (1 on every side) or "same" (TensorFlow's, as weights from there need it).
-        pair_product: which layers may be computed by the pair product, see there; also an attribute.
 
     Raises ValueError or TypeError for what cannot be honoured.
 
@@ -113,8 +111,6 @@ class FusedMobileNetV2(nn.Module):
     its weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
     """
 
-    _pair_product: PairProduct | None = None
-
     def __init__(
         self,
         num_classes: int = 1000,
@@ -125,7 +121,6 @@ class FusedMobileNetV2(nn.Module):
         norm_layer: NormLayer | None = None,
         dropout: float = 0.2,
         padding: PaddingRule = "torch",
-        pair_product: PairProduct | None = None,
     ) -> None:
         super().__init__()
         block = FusedInvertedResidual if block is None else block
@@ -162,7 +157,6 @@ class FusedMobileNetV2(nn.Module):
         self._features_cache = PackedCache(_pack_features)
         for module in self.modules():
             _initialise(module)
-        self.pair_product = pair_product
 
     @classmethod
     def from_model(cls, model: nn.Module) -> FusedMobileNetV2:
@@ -195,24 +189,6 @@ class FusedMobileNetV2(nn.Module):
         model._cache = PackedCache(_pack_network)
         model._features_cache = PackedCache(_pack_features)
         return model
-
-    @property
-    def pair_product(self) -> PairProduct | None:
-        """Which layers may be computed by the pair product, where the instruction set has kernels for it.
-
-        "off": none; "safe": expands and the head, if about as accurate as without; "all": every 1x1
-        convolution, whatever its accuracy. None: what MNV2_PAIR_PRODUCT says, else "safe" on cores whose
-        additions have ports of their own and "off" on others.
-        """
-        return self._pair_product
-
-    @pair_product.setter
-    def pair_product(self, value: PairProduct | None) -> None:
-        check_pair_product(value)
-        self._pair_product = value
-        for unit in self.features:
-            if isinstance(unit, FusedUnit):
-                unit.pair_product = value
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images to (N, num_classes) logits."""

@@ -140,6 +140,4 @@ def describe_plan(plan: dict[str, Any]) -> str:
     if plan["segments"] > 1:
         by_channels = plan.get("splits_channels", "strip_rows" not in plan)
         parts.append(f"{plan['segments']} by {'channels' if by_channels else 'rows'}")
-    if plan.get("pair_layers"):
-        parts.append(f"{' and '.join(plan['pair_layers'])} in pairs")
     return ", ".join(parts)

@@ -24,7 +24,7 @@ from . import _native
 
 # What decides, beside tensors and children, what a module computes.
 CONVOLUTION_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode")
-OTHER_ATTRIBUTES = ("eps", "use_res_connect", "pair_product")
+OTHER_ATTRIBUTES = ("eps", "use_res_connect")
 
 WORD_BYTES = 8
 SAMPLES = 16

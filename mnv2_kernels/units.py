@@ -13,16 +13,10 @@ from .fusion import Fusion, PackedOperator, head_fusion, linear_fusion, stem_fus
 from .inference import TrainableLinear, is_traced, is_transformed, wants_gradient
 from .layers import ConvNormActivation, NotFusable, check_own_forward, class_name, layer_of
 from .packed import Packed, PackedCache
-from .pair_product import PairProduct
 
 
 class FusedUnit(nn.Module):
-    """Base of the modules that run one operator in eval mode, or their layers where that would be wrong.
-
-    ``pair_product`` says which of its layers may be computed so; None leaves it to the machine.
-    """
-
-    pair_product: PairProduct | None = None
+    """Base of the modules that run one operator in eval mode, or their layers where that would be wrong."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -42,7 +36,7 @@ class FusedUnit(nn.Module):
 
     def packed(self) -> Packed:
         """The operator, with weights packed from the parameters as they are now."""
-        return self._cache.lookup(self, self.pair_product)
+        return self._cache.lookup(self)
 
     def _infer(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
         # torch.fx traces with proxies and wants the layers.
@@ -80,7 +74,7 @@ class FusedHead(FusedUnit, ConvNormActivation):
     """The last convolution: eager when called as a module, fused with the pool behind it by ``pooled``."""
 
     def fusion(self) -> Fusion:
-        return head_fusion(layer_of("0", list(self.children())), self.pair_product)
+        return head_fusion(layer_of("0", list(self.children())))
 
     def pooled(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels), means of the pixels: mnv2::head_pool in eval mode."""

@@ -142,7 +142,6 @@ def test_info(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     dtypes = ("float32", "float16", "bfloat16")
     assert result["selected_isas"] == {dtype: _native.selected_isa(dtype) for dtype in dtypes}
     assert "fastest" in result["selection_reason"]
-    assert result["pair_product"] == _native.selected_pair_product()
     assert result["threads"] == torch.get_num_threads()
     on_cpu = {op["op"]: op["cpu"] for op in result["ops"]}
     assert on_cpu == dict.fromkeys(OPERATORS, _native.selected_isa()) | dict.fromkeys(GPU_OPERATORS)

@@ -158,7 +158,7 @@ def test_compile(case):
 
 
 def test_compile_with_packing_inside_the_graph(monkeypatch, tmp_path):
-    # What torch keeps on disk holds the packed length, which MNV2_FORCE_ISA and MNV2_PAIR_PRODUCT decide.
+    # What torch keeps on disk holds the packed length, which MNV2_FORCE_ISA decides.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.compiler.reset()
 

@@ -5,7 +5,6 @@
 
 #include "core/block.h"
 #include "cpu/fetch_ahead.h"
-#include "cpu/pair_pixels-inl.h"
 #include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
 #include "cpu/sums-inl.h"
@@ -79,7 +78,6 @@ struct PointwiseLayer {
     int64_t depth;
     int64_t x_plane;  // elements from a block of the input to the next
     Epilogue epilogue;
-    const PairPixels* pairs = nullptr;  // of weights in pairs: the input, which x points into
 };
 
 // Shares the fetching of the panel behind this one out to its first tiles.
