@@ -85,7 +85,7 @@ class NextPanel {
 public:
     // Floats from a panel to the next, and those for which a tile fetches its share at a time.
     NextPanel(int64_t panel_floats, int64_t floats_together, int64_t tiles)
-        : begin_(panel_floats), end_(begin_ + (is_now(fetch_ahead) ? floats_together : 0))
+        : begin_(panel_floats), end_(begin_ + (is_now(fetch_ahead, tiles) ? floats_together : 0))
     {
         const int64_t bursts = (end_ - begin_ + burst_floats - 1) / burst_floats;
         share_ = (bursts + tiles - 1) / tiles * burst_floats;
