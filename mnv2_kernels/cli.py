@@ -45,7 +45,7 @@ Weights = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="imagenet or dogs (in the folder MNV2_DATA), torchvision (downloads once), random, or a file: "
-        "safetensors, a torch state dict, a Keras .h5. By default imagenet where its folder is.",
+        "safetensors, a torch checkpoint, a Keras model or its weights. By default imagenet, if there.",
     ),
 ]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="One label a line, line 1 for class 0.")]
@@ -112,7 +112,8 @@ def verify(
     """Verify every block of a network, fused against eager and float64."""
     weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
     network = load_network(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
-    result = verify_network(network, photos or network.photos or data_photos(), dtype, batch)
+    at_hand = (network.photos or data_photos()) if network.takes_photos else ()
+    result = verify_network(network, photos or at_hand, dtype, batch)
     show(result.as_json() if as_json else tables.verification(result))
     _finish(result.passed)
 
