@@ -1,4 +1,4 @@
-"""What MobileNetV2's layers are called: by torchvision, and so here, and by other implementations.
+"""What MobileNetV2's layers are called: by torchvision, and so here, by Keras and other implementations.
 
 Every function gives the layers from the first convolution to the last. ``has_expand`` says whether the first
 block has an expand, which only tonylins's first version gives it.
@@ -66,6 +66,15 @@ def timm(has_expand: bool = False) -> Layers:
                 for index, conv in enumerate(convs, start=1)
             ]
     return [*layers, LayerNames("conv_head", "bn2")]
+
+
+def keras() -> Layers:
+    layers = [LayerNames("Conv1", "bn_Conv1")]
+    for index in range(BLOCKS):
+        block = f"block_{index}" if index else "expanded_conv"
+        parts = ("expand", "depthwise", "project") if index else ("depthwise", "project")
+        layers += [LayerNames(f"{block}_{part}", f"{block}_{part}_BN") for part in parts]
+    return [*layers, LayerNames("Conv_1", "Conv_1_bn")]
 
 
 NAMINGS = (

@@ -177,9 +177,11 @@ class FusedMobileNetV2(nn.Module):
 
     @classmethod
     def from_keras(cls, path: str | PathLike[str]) -> FusedMobileNetV2:
-        """A Keras MobileNetV2 with its Dense classifier from an .h5 file, in eval mode; it returns logits.
+        """A Keras MobileNetV2 with its Dense classifier, in eval mode; it returns logits.
 
-        Needs h5py. Raises FileNotFoundError, or ValueError where the file is no such network.
+        ``path`` is a .keras, .weights.h5 or .h5 file of Keras 2 or 3. Needs h5py. Images go in as [-1, 1],
+        also where the file's network scales them itself. Raises FileNotFoundError, or ValueError where the
+        file is no such network or has layers that the kernels do not compute.
         """
         from .keras import load_keras
 
