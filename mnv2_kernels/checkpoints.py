@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -71,7 +72,10 @@ def _load(path: Path) -> Any:
     try:
         if path.suffix == SAFETENSORS_SUFFIX:
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # What torch warns of here is either fine or refused below.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
@@ -80,9 +84,17 @@ def _load(path: Path) -> Any:
         *(pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError),
         *(LookupError, TypeError, AttributeError),  # what torch runs into in damaged files
     ) as error:
-        needed = NEEDED_TYPE.search(str(error))
-        why = f"; it holds a {needed[1]}: save model.state_dict() alone" if needed else ""
-        raise WeightsError(f"{path}: not a state dict that torch can load as weights only{why}") from error
+        raise WeightsError(
+            f"{path}: not a state dict that torch can load as weights only{_advice(str(error))}"
+        ) from error
+
+
+def _advice(error: str) -> str:
+    """What to do about torch's reason for refusing a file, where that is known."""
+    needed = NEEDED_TYPE.search(error)
+    if needed:
+        return f"; it holds a {needed[1]}: save model.state_dict() alone"
+    return "; it is a TorchScript archive: save its state_dict()" if "TorchScript" in error else ""
 
 
 def _state_dicts(content: Mapping[Any, Any], place: str = "") -> Iterator[tuple[str, Mapping[Any, Any]]]:
@@ -126,9 +138,11 @@ def build_network(
         difference = _difference(shapes, wanted, names.theirs)
         raise WeightsError(f"{origin}: not a MobileNetV2 state dict: {difference}")
     for key, value in given.items():
-        if not value.is_floating_point():
-            dtype = str(value.dtype).removeprefix("torch.")
-            raise WeightsError(f"{origin}: {names.theirs[key]} is {dtype}, expected floating point numbers")
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+            kind = f"{value.dtype}, {value.layout}, on {value.device}".replace("torch.", "")
+            raise WeightsError(
+                f"{origin}: {names.theirs[key]} is {kind}; expected a dense tensor of floating point numbers"
+            )
     norm_layer = partial(nn.BatchNorm2d, eps=eps)
     model = FusedMobileNetV2.of_channels(channels, norm_layer=norm_layer, padding=padding)
     # Not strict: the counters are left out, and every other key has been compared.

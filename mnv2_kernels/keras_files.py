@@ -91,8 +91,8 @@ def read_keras(path: Path) -> KerasContents:
             return KerasContents(weights, layers)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path}: not an HDF5 file that can be read ({error})") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: its configuration is not JSON ({error})") from None
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: its configuration is none of Keras's ({error})") from None
 
 
 def _unzipped(path: Path) -> tuple[BinaryIO, bytes]:
@@ -112,14 +112,14 @@ def _names(group: h5py.Group) -> list[str]:
     return names
 
 
-def _float32(dataset: h5py.Dataset) -> Tensor:
-    return torch.from_numpy(dataset[()].astype("float32"))
+def _is_weight(item: h5py.Group | h5py.Dataset) -> bool:
+    return hasattr(item, "dtype") and item.dtype.kind == FLOAT and item.ndim > 0
 
 
 def _add(weights: dict[str, Tensor], key: str, dataset: h5py.Dataset) -> None:
     if key in weights:
         raise NotMobileNetV2(f"it has two {key}")
-    weights[key] = _float32(dataset)
+    weights[key] = torch.from_numpy(dataset[()].astype("float32"))
 
 
 def _named_weights(file: h5py.File) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ def _named_weights(file: h5py.File) -> dict[str, Tensor]:
     group = file.get("model_weights", file)
     weights: dict[str, Tensor] = {}
     for path in _names(group):
-        if getattr(getattr(group[path], "dtype", None), "kind", None) == FLOAT:
+        if _is_weight(group[path]):
             layer, _, name = path.rpartition("/")
             name = name.removesuffix(":0").removeprefix("depthwise_")
             _add(weights, f"{layer.rpartition('/')[2]}/{name}", group[path])
@@ -140,7 +140,7 @@ def _numbered_weights(file: h5py.File) -> dict[str, Tensor]:
     for path in _names(file):
         match = NUMBERED.fullmatch(path)
         # Beside a trained network lies its optimiser, with two numbers for each weight.
-        if match and file[path].dtype.kind == FLOAT and not path.startswith("optimizer/"):
+        if match and _is_weight(file[path]) and not path.startswith("optimizer/"):
             datasets[match["layer"]][int(match["index"])] = file[path]
     names = _layer_names(file, datasets)
     weights: dict[str, Tensor] = {}

@@ -173,12 +173,32 @@ def test_a_pickled_network_names_what_to_save(tmp_path: Path, capsys: pytest.Cap
     assert "it holds a torchvision.models.mobilenetv2.MobileNetV2: save model.state_dict() alone" in line
 
 
-def test_integers_are_no_weights(torchvision_network: nn.Module) -> None:
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda weight: weight.to(torch.int8), "int8, strided, on cpu"),
+        (lambda weight: weight.to_sparse(), "float32, sparse_coo, on cpu"),
+        (lambda weight: weight.to("meta"), "float32, strided, on meta"),
+    ],
+)
+def test_what_holds_no_numbers_to_compute_with(
+    change: Callable[[Tensor], Tensor], kind: str, torchvision_network: nn.Module
+) -> None:
     key = "features.3.conv.2.weight"
     weights = dict(torchvision_network.state_dict())
-    weights[key] = weights[key].to(torch.int8)
-    with pytest.raises(WeightsError, match=rf"file: {key} is int8, expected floating point numbers$"):
+    weights[key] = change(weights[key])
+    with pytest.raises(
+        WeightsError, match=rf"file: {key} is {kind}; expected a dense tensor of floating point"
+    ):
         built(weights)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_torchscript_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "script.pt"
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), path)
+    line = refusal(capsys, ["classify", save_photo(tmp_path), "--weights", path])
+    assert "it is a TorchScript archive: save its state_dict()" in line
 
 
 # --- names of others ---

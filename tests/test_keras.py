@@ -443,6 +443,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no HDF5")
     with pytest.raises(ValueError, match=r"network\.h5: not an HDF5 file"):
         FusedMobileNetV2.from_keras(path)
+    for config in ("{", "[1]", '{"config": {"layers": [3]}}'):
+        keras3_weights(path, network())
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = config
+        with pytest.raises(ValueError, match=r"network\.h5: its configuration is none of Keras's"):
+            FusedMobileNetV2.from_keras(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{}")
     with pytest.raises(ValueError, match=r"network\.h5: not a \.keras archive: .*'model\.weights\.h5'"):
