@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from .fusion import NOT_SAVED
+from .inference import check_is_tensor
 
 
 class DeployedMobileNetV2(nn.Module):
@@ -32,6 +33,7 @@ class DeployedMobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images to (N, num_classes) logits."""
+        check_is_tensor(x, "(N, 3, H, W)")
         return self.classifier(self.network(x))
 
     def train(self, mode: bool = True) -> DeployedMobileNetV2:

@@ -87,6 +87,15 @@ def run_without_backward(
     return operator(x) if source is None else _NoBackward.apply(operator(x.detach()), source)
 
 
+def check_is_tensor(x: object, shape: str) -> None:
+    """Raises TypeError for an input that is no tensor; ``shape`` says which was expected."""
+    # What is traced or wrapped by others may be no Tensor, but torch's functions take it.
+    if not isinstance(x, Tensor) and not hasattr(type(x), "__torch_function__"):
+        kind = type(x)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        raise TypeError(f"expected a Tensor {shape}, got {module}{kind.__qualname__}")
+
+
 def _comes_from_kernel(x: Tensor) -> bool:
     return x.grad_fn is not None and x.grad_fn.name() == _NODE
 

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from .cuda_graphs import GraphedNetwork
 from .deployed import DeployedMobileNetV2
 from .fusion import Fusion, PackedLayers, PackedOperator, block_fusion
-from .inference import is_traced, wants_gradient
+from .inference import check_is_tensor, is_traced, wants_gradient
 from .joining import joined
 from .layers import ConvNormActivation, SamePaddedConv2d, is_batch_norm, read_block
 from .packed import Packed, PackedCache
@@ -75,6 +75,7 @@ class FusedInvertedResidual(FusedUnit):
         self.stride = stride
         self.use_res_connect = use_res_connect
         self.out_channels = conv[-2].out_channels
+        self._is_cn = stride > 1  # by which torchvision's detection models find the stages of a backbone
 
     def packed(self) -> Packed:
         return self._cache.lookup(self, self.use_res_connect, self.pair_product)
@@ -216,6 +217,11 @@ class FusedMobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images to (N, num_classes) logits."""
+        check_is_tensor(x, "(N, 3, H, W)")
+        return self._forward_impl(x)
+
+    # torchvision's name, which its subclasses know.
+    def _forward_impl(self, x: Tensor) -> Tensor:
         classifier = self.classifier
         joins = type(classifier) is FusedClassifier and not classifier.may_train()
         if joins and self._may_skip_module_calls(x):

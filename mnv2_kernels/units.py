@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from .fusion import Fusion, PackedOperator, head_fusion, linear_fusion, stem_fusion
-from .inference import TrainableLinear, is_traced, is_transformed, wants_gradient
+from .inference import TrainableLinear, check_is_tensor, is_traced, is_transformed, wants_gradient
 from .layers import ConvNormActivation, NotFusable, check_own_forward, class_name, layer_of
 from .packed import Packed, PackedCache
 from .pair_product import PairProduct
@@ -45,6 +45,7 @@ class FusedUnit(nn.Module):
         return self._cache.lookup(self, self.pair_product)
 
     def _infer(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
+        check_is_tensor(x, "(N, C, H, W)")
         # torch.fx traces with proxies and wants the layers.
         if self.training or isinstance(x, fx.Proxy) or wants_gradient(x):
             return eager(x)
@@ -82,6 +83,11 @@ class FusedHead(FusedUnit, ConvNormActivation):
     def fusion(self) -> Fusion:
         return head_fusion(layer_of("0", list(self.children())), self.pair_product)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H, W)."""
+        check_is_tensor(x, "(N, C, H, W)")
+        return super().forward(x)
+
     def pooled(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels), means of the pixels: mnv2::head_pool in eval mode."""
         return self._infer(x, self._eager_pooled)
@@ -114,6 +120,7 @@ class FusedClassifier(FusedUnit, nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_features) to (N, out_features); other shapes as nn.Linear takes them."""
+        check_is_tensor(x, "(N, in_features)")
         if isinstance(x, fx.Proxy) or x.dim() != 2:
             return super().forward(x)
         if self.training or is_traced() or not self.may_train() or is_transformed(x) or wants_gradient(x):
