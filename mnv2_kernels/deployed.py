@@ -20,7 +20,8 @@ class DeployedMobileNetV2(nn.Module):
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. A saved export
     holds the packed weights: it loads after ``import mnv2_kernels`` and runs where their instruction set
-    does. ``train()``, ``state_dict()``, ``load_state_dict()`` and pickling raise RuntimeError.
+    does. ``train()``, ``state_dict()``, ``load_state_dict()``, pickling and
+    torch.jit.script raise RuntimeError.
     """
 
     def __init__(self, network: nn.Module, classifier: nn.Module | None) -> None:
@@ -42,6 +43,10 @@ class DeployedMobileNetV2(nn.Module):
                 "a deployed network cannot be trained: train the FusedMobileNetV2 it came from"
             )
         return super().train(mode)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        # torch.jit.script's hook.
+        raise RuntimeError("a deployed network cannot be scripted: script the FusedMobileNetV2 it came from")
 
     def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError(NOT_SAVED)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from . import ops as ops
 from .folding import fold
-from .layers import Layer, NotFusable, check_weight
+from .layer_functions import LayerFunction, block_function, head_function, layer_function, linear_function
+from .layers import Layer, NotFusable, check_tensors, check_weight
 from .pair_product import PairProduct
 from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
 
@@ -38,8 +39,8 @@ class Fusion:
     """An operator in place of layers.
 
     ``kind`` is one of layer_description.SHAPES; ``weights`` gives what ``pack`` takes; ``same_stride`` is the
-    stride of a SAME-padded convolution, whose padding depends on the input's size; ``pack_options`` are those
-    of ``pack`` alone.
+    stride of a SAME-padded convolution, whose padding depends on the input's size; ``layers`` is what it
+    computes, with gradients; ``pack_options`` are those of ``pack`` alone.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Fusion:
     weights: Callable[[], Weights]
     channels: dict[str, Any]
     options: dict[str, Any]
+    layers: LayerFunction
     same_stride: int | None = None
     pack_options: dict[str, Any] = field(default_factory=dict)
 
@@ -124,7 +126,10 @@ def block_fusion(
     residual: bool,
     pair_product: PairProduct | None = None,
 ) -> Fusion:
-    """An inverted residual as mnv2::fused_block; NotFusable where it is none."""
+    """An inverted residual as mnv2::fused_block, also with an activation behind the project.
+
+    Raises NotFusable where it is none.
+    """
     if expand is not None:
         expand.check(kernel_size=1)
     depthwise.check(KERNEL_SIZE, depthwise=True)
@@ -135,6 +140,10 @@ def block_fusion(
     window, same_stride = _window(depthwise)
     if residual and window != {"stride": 1, "padding": SYMMETRIC_PADDING}:
         raise NotFusable(f"{depthwise.name}: a block with a shortcut has {window}")
+    options = {**window, "residual": residual, "activation": activation}
+    if project.activation_name != "none":
+        options["project_activation"] = project.activation_name
+    layers = [layer for layer in (expand, depthwise, project) if layer is not None]
     out_channels, expanded_channels = project.conv.weight.shape[:2]
     channels = {
         "in_channels": expanded_channels if expand is None else expand.conv.weight.shape[1],
@@ -148,7 +157,8 @@ def block_fusion(
         run=torch.ops.mnv2.fused_block_packed.default,
         weights=partial(_weights, expand, depthwise, project),
         channels=channels,
-        options={**window, "residual": residual, "activation": activation},
+        options=options,
+        layers=block_function(layers, residual),
         same_stride=same_stride,
         pack_options=_pack_options(pair_product),
     )
@@ -165,6 +175,7 @@ def stem_fusion(layer: Layer) -> Fusion:
         weights=partial(_weights, layer),
         channels=_channels(layer),
         options={**window, "activation": layer.activation_name},
+        layers=layer_function(layer),
         same_stride=same_stride,
     )
 
@@ -179,6 +190,7 @@ def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion
         weights=partial(_weights, layer),
         channels=_channels(layer),
         options={"activation": layer.activation_name},
+        layers=head_function(layer),
         pack_options=_pack_options(pair_product),
     )
 
@@ -186,6 +198,7 @@ def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion
 def linear_fusion(name: str, linear: nn.Linear) -> Fusion:
     """A linear layer as mnv2::linear; NotFusable where the kernels do not take its weights."""
     check_weight(name, linear.weight)
+    check_tensors(name, linear.bias)
     out_features, in_features = linear.weight.shape
     return Fusion(
         kind="linear",
@@ -194,6 +207,7 @@ def linear_fusion(name: str, linear: nn.Linear) -> Fusion:
         weights=lambda: (linear.weight.detach(), None if linear.bias is None else linear.bias.detach()),
         channels={"in_features": in_features, "out_features": out_features},
         options={},
+        layers=linear_function(linear),
     )
 
 
