@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from . import ops as ops
 from .folding import fold
-from .layers import Layer, NotFusable, check_weight
+from .layer_functions import LayerFunction, block_function, head_function, layer_function, linear_function
+from .layers import Layer, NotFusable, check_tensors, check_weight
 from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
 
 Operator = Callable[..., Tensor]
@@ -37,7 +38,8 @@ class Fusion:
     """An operator in place of layers.
 
     ``kind`` is one of layer_description.SHAPES; ``weights`` gives what ``pack`` takes; ``same_stride`` is the
-    stride of a SAME-padded convolution, whose padding depends on the input's size.
+    stride of a SAME-padded convolution, whose padding depends on the input's size; ``layers`` is what it
+    computes, with gradients.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class Fusion:
     weights: Callable[[], Weights]
     channels: dict[str, Any]
     options: dict[str, Any]
+    layers: LayerFunction
     same_stride: int | None = None
 
     def packed_weights(self) -> Tensor:
@@ -120,7 +123,10 @@ def block_fusion(
     project: Layer,
     residual: bool,
 ) -> Fusion:
-    """An inverted residual as mnv2::fused_block; NotFusable where it is none."""
+    """An inverted residual as mnv2::fused_block, also with an activation behind the project.
+
+    Raises NotFusable where it is none.
+    """
     if expand is not None:
         expand.check(kernel_size=1)
     depthwise.check(KERNEL_SIZE, depthwise=True)
@@ -131,6 +137,10 @@ def block_fusion(
     window, same_stride = _window(depthwise)
     if residual and window != {"stride": 1, "padding": SYMMETRIC_PADDING}:
         raise NotFusable(f"{depthwise.name}: a block with a shortcut has {window}")
+    options = {**window, "residual": residual, "activation": activation}
+    if project.activation_name != "none":
+        options["project_activation"] = project.activation_name
+    layers = [layer for layer in (expand, depthwise, project) if layer is not None]
     out_channels, expanded_channels = project.conv.weight.shape[:2]
     channels = {
         "in_channels": expanded_channels if expand is None else expand.conv.weight.shape[1],
@@ -144,7 +154,8 @@ def block_fusion(
         run=torch.ops.mnv2.fused_block_packed.default,
         weights=partial(_weights, expand, depthwise, project),
         channels=channels,
-        options={**window, "residual": residual, "activation": activation},
+        options=options,
+        layers=block_function(layers, residual),
         same_stride=same_stride,
     )
 
@@ -160,6 +171,7 @@ def stem_fusion(layer: Layer) -> Fusion:
         weights=partial(_weights, layer),
         channels=_channels(layer),
         options={**window, "activation": layer.activation_name},
+        layers=layer_function(layer),
         same_stride=same_stride,
     )
 
@@ -174,12 +186,14 @@ def head_fusion(layer: Layer) -> Fusion:
         weights=partial(_weights, layer),
         channels=_channels(layer),
         options={"activation": layer.activation_name},
+        layers=head_function(layer),
     )
 
 
 def linear_fusion(name: str, linear: nn.Linear) -> Fusion:
     """A linear layer as mnv2::linear; NotFusable where the kernels do not take its weights."""
     check_weight(name, linear.weight)
+    check_tensors(name, linear.bias)
     out_features, in_features = linear.weight.shape
     return Fusion(
         kind="linear",
@@ -188,6 +202,7 @@ def linear_fusion(name: str, linear: nn.Linear) -> Fusion:
         weights=lambda: (linear.weight.detach(), None if linear.bias is None else linear.bias.detach()),
         channels={"in_features": in_features, "out_features": out_features},
         options={},
+        layers=linear_function(linear),
     )
 
 

@@ -12,13 +12,15 @@ from torch import Tensor, fx, nn
 from .channels import STRIDES, Channels
 from .cuda_graphs import GraphedNetwork
 from .deployed import DeployedMobileNetV2
-from .fusion import Fusion, PackedLayers, PackedOperator, block_fusion
-from .inference import is_traced, wants_gradient
+from .eager import EagerInvertedResidual, EagerMobileNetV2, HasEager
+from .fusion import Fusion, block_fusion
+from .inference import check_is_tensor, is_traced, needs_layers
 from .joining import joined
-from .layers import ConvNormActivation, SamePaddedConv2d, is_batch_norm, read_block
-from .packed import Packed, PackedCache
+from .layer_functions import chained
+from .layers import ConvNormActivation, SamePaddedConv2d, global_average_pool, is_batch_norm, read_block
+from .packed import NOT_PACKED, Packed, PackedCache
 from .shapes import HEAD_CHANNELS, INVERTED_RESIDUAL_SETTING, KERNEL_SIZE, STEM_CHANNELS, make_divisible
-from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit, global_average_pool
+from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit
 
 PaddingRule = Literal["torch", "same"]
 NormLayer = Callable[[int], nn.Module]
@@ -40,6 +42,9 @@ class FusedInvertedResidual(FusedUnit):
 
     Raises ValueError for what is none of these.
     """
+
+    eager_class = EagerInvertedResidual
+    own_methods = ("forward", "_eager")
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class FusedInvertedResidual(FusedUnit):
         self.stride = stride
         self.use_res_connect = use_res_connect
         self.out_channels = conv[-2].out_channels
+        self._is_cn = stride > 1  # by which torchvision's detection models find the stages of a backbone
 
     def packed(self) -> Packed:
         return self._cache.lookup(self, self.use_res_connect)
@@ -87,7 +93,7 @@ class FusedInvertedResidual(FusedUnit):
         return x + self.conv(x) if self.use_res_connect else self.conv(x)
 
 
-class FusedMobileNetV2(nn.Module):
+class FusedMobileNetV2(HasEager):
     """torchvision's MobileNetV2 — names, shapes, initialisation — with fused kernels in eval mode.
 
     Args:
@@ -101,13 +107,22 @@ class FusedMobileNetV2(nn.Module):
 
     In train mode it is the eager network. In eval mode it runs fused, with the parameters and buffers as they
     are at that moment (only a write to single weights past torch's version, through ``.data`` or NumPy, may
-    go unnoticed). It runs eagerly, with gradients, where the input requires one, and module by module where a
-    change leaves no kernel; ``fusion_obstacles`` says which and why. A backward through a fused module to its
-    parameters is an error; the classifier trains on fused features.
+    go unnoticed), and module by module where a change leaves no kernel; ``fusion_obstacles`` says which and
+    why.
 
-    Under torch.compile it is fused where no parameter can expect a gradient (``torch.no_grad``), but packs
-    its weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
+    Gradients in eval mode, of parameters and inputs and also of higher order, are torch's: the forward runs
+    fused, and the backward runs the layers once more, on the values and settings of the forward. A change in
+    place of an input, parameter or buffer in between is torch's error. Training like this takes longer than
+    with torch's layers, which train mode runs. In forward mode and under torch.func's derivatives the layers
+    run from the start.
+
+    torch.jit.script and torch.onnx.export give what ``eager()`` returns. Under torch.compile it is fused
+    where no parameter can expect a gradient (``torch.no_grad``), but packs its weights in every call unless
+    they are frozen: compile or export what ``deploy()`` returns.
     """
+
+    eager_class = EagerMobileNetV2
+    own_methods = ("forward", "_forward_impl", "_pooled_features")
 
     def __init__(
         self,
@@ -213,6 +228,11 @@ class FusedMobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) images to (N, num_classes) logits."""
+        check_is_tensor(x, "(N, C, H, W)")
+        return self._forward_impl(x)
+
+    # torchvision's name, which its subclasses know.
+    def _forward_impl(self, x: Tensor) -> Tensor:
         classifier = self.classifier
         joins = type(classifier) is FusedClassifier and not classifier.may_train()
         if joins and self._may_skip_module_calls(x):
@@ -287,28 +307,26 @@ class FusedMobileNetV2(nn.Module):
 
 
 def _needs_module_calls(x: Tensor) -> bool:
-    """Whether each module has to decide for itself (a trace, a gradient), or somebody watches all calls."""
+    """Whether each module has to decide for itself (a trace, torch.func), or somebody watches all calls."""
     return (
-        isinstance(x, fx.Proxy)
-        or is_traced()
-        or wants_gradient(x)
-        or nn.modules.module._has_any_global_hook()
+        isinstance(x, fx.Proxy) or is_traced() or needs_layers(x) or nn.modules.module._has_any_global_hook()
     )
 
 
-def _pack_network(model: FusedMobileNetV2) -> PackedOperator | PackedLayers | None:
+def _pack_network(model: FusedMobileNetV2) -> Packed:
     return _pack_units([*model.features, model.classifier])
 
 
-def _pack_features(features: nn.Sequential) -> PackedOperator | PackedLayers | None:
+def _pack_features(features: nn.Sequential) -> Packed:
     return _pack_units([*features])
 
 
-def _pack_units(units: list[nn.Module]) -> PackedOperator | PackedLayers | None:
-    """One operator for all; None where there is none or modules have to be called."""
+def _pack_units(units: list[nn.Module]) -> Packed:
+    """One operator for all; none where there is no such operator or modules have to be called."""
     if not all(map(_is_own_operator, units)):
-        return None
-    return joined([unit.fusion() for unit in units], _device(units))
+        return NOT_PACKED
+    fusions = [unit.fusion() for unit in units]
+    return Packed(joined(fusions, _device(units)), chained([fusion.layers for fusion in fusions]))
 
 
 def _device(units: list[nn.Module]) -> torch.device | None:
@@ -318,11 +336,11 @@ def _device(units: list[nn.Module]) -> torch.device | None:
 
 
 def _is_own_operator(unit: nn.Module) -> bool:
-    """Whether a call of this module does nothing but run its kernel."""
+    """Whether a call of this module does nothing but run its kernel; PackedCache looks for backward hooks."""
     return (
         type(unit) in (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
         and not unit.training
-        and not _has_hooks(unit)
+        and not (unit._forward_hooks or unit._forward_pre_hooks)
         and "forward" not in vars(unit)
         and unit.fusion_obstacle() is None
     )

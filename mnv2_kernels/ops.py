@@ -329,8 +329,8 @@ def _refuse_backward(op: str) -> Callable[..., None]:
     def backward(ctx: Any, *gradients: Tensor) -> None:
         raise RuntimeError(
             f"mnv2::{op} has no backward, it is for inference: call FusedMobileNetV2 or "
-            f"FusedInvertedResidual, which run eager in train() mode and on inputs that need a gradient, "
-            f"or the functions of mnv2_kernels.reference"
+            f"FusedInvertedResidual, whose backward runs their layers, or the functions of "
+            f"mnv2_kernels.reference"
         )
 
     return backward

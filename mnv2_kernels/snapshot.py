@@ -78,8 +78,13 @@ def floating_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:
 
 
 def can_watch(tensor: Tensor) -> bool:
-    """Whether a tensor has memory and a version to compare: no subclass, none wrapped by torch.func."""
+    """Whether a tensor has memory and a version to compare: no subclass, none wrapped by torch.func.
+
+    Nor one without strides, as mkldnn and sparse tensors are.
+    """
     if type(tensor) not in (Tensor, nn.Parameter) or functorch.is_functorch_wrapped_tensor(tensor):
+        return False
+    if tensor.layout is not torch.strided:
         return False
     return _has_dense_memory(tensor) or not tensor.is_inference()
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import _native
 from .accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
+from .layers import global_average_pool
 from .modules import FusedMobileNetV2
 from .networks import eager_copy, image_channels, network_shape
 from .photos import load_photos
@@ -142,11 +143,15 @@ def _parts(model: FusedMobileNetV2, size: int) -> list[_Part]:
         for index in range(len(shapes))
     ]
     pooled = model.features[-1].pooled
-    exact_pooled = exact.features[-1].pooled
+    eager_pooled, exact_pooled = (_pooled(network.features[-1]) for network in (eager, exact))
     name = f"features.{len(shapes)}, pool"
-    parts.append(_Part(name, describe(shape.head), pooled, eager.features[-1].pooled, exact_pooled))
+    parts.append(_Part(name, describe(shape.head), pooled, eager_pooled, exact_pooled))
     parts.append(_Part("network", f"{size}x{size} to logits", model, eager, exact))
     return parts
+
+
+def _pooled(head: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda x: global_average_pool(head(x))
 
 
 def _compare(part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor]) -> PartResult:
