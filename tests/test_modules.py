@@ -121,8 +121,7 @@ def test_an_input_that_is_no_tensor_is_named(kind: str, mode: bool) -> None:
     deployed = model.deploy()
     model.train(mode)
     callables = {
-        "(N, 3, H, W)": (model, deployed),
-        "(N, C, H, W)": (*model.features, model.features[-1].pooled),
+        "(N, C, H, W)": (model, deployed, *model.features, model.features[-1].pooled),
         "(N, in_features)": (model.classifier,),
     }
     for shape, modules in callables.items():
