@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 # Of csrc/cpu: a template in an anonymous namespace in the instruction set's, its arguments numbers.
 KERNEL = re.compile(
-    r"3cpu\d+(\w+?)12_GLOBAL__N_1\d+(pointwise_tiles|two_depth_tiles|pair_tiles|depthwise_rows)I((?:L[a-z]\d+E)+)EE\w*$"
+    r"3cpu\d+(\w+?)12_GLOBAL__N_1\d+(pointwise_tiles|two_depth_tiles|depthwise_rows)I((?:L[a-z]\d+E)+)EE\w*$"
 )
 
 

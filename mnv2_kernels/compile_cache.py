@@ -1,7 +1,7 @@
 """torch.compile's caches on disk, which may outlive a setting and be shared by machines.
 
-A graph that packs weights fixes their packed length. It follows from the instruction set, the choice of the
-pair product, the backend of GPUs and this package's version, none of which torch has in a cache's key.
+A graph that packs weights fixes their packed length. It follows from the instruction set, the backend of GPUs
+and this package's version, none of which torch has in a cache's key.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 import torch.compiler.config
 
-from . import _native, gpu, pair_product
+from . import _native, gpu
 from .processor import FORCE_ISA_VARIABLE, processor
 
 
@@ -18,15 +18,7 @@ def tag() -> str:
     """What decides the length of packed weights here, in a line."""
     parts = [f"mnv2_kernels {_native.build_info()['version']}", processor()]
     parts += [isa["name"] for isa in _native.isas() if isa["supported"]]
-    parts += [os.environ.get(name, "") for name in (FORCE_ISA_VARIABLE, pair_product.VARIABLE)]
-    return "; ".join((*parts, _pair_product(), gpu.SELECTED))
-
-
-def _pair_product() -> str:
-    try:
-        return _native.selected_pair_product()  # measured, where no variable decides
-    except RuntimeError:  # by a wrong variable, which the tag holds
-        return ""
+    return "; ".join((*parts, os.environ.get(FORCE_ISA_VARIABLE, ""), gpu.SELECTED))
 
 
 def add_tag() -> None:

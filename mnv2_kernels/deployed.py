@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from .fusion import NOT_SAVED
+from .inference import check_is_tensor
 
 
 class DeployedMobileNetV2(nn.Module):
@@ -20,7 +21,8 @@ class DeployedMobileNetV2(nn.Module):
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. A saved export
     holds the packed weights: it loads after ``import mnv2_kernels`` and runs where their instruction set
-    does. ``train()``, ``state_dict()``, ``load_state_dict()`` and pickling raise RuntimeError.
+    does. ``train()``, ``state_dict()``, ``load_state_dict()``, pickling and
+    torch.jit.script raise RuntimeError.
     """
 
     def __init__(self, network: nn.Module, classifier: nn.Module | None) -> None:
@@ -34,6 +36,7 @@ class DeployedMobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images to (N, num_classes) logits."""
+        check_is_tensor(x, "(N, C, H, W)")
         return self.classifier(self.network(x))
 
     def train(self, mode: bool = True) -> DeployedMobileNetV2:
@@ -42,6 +45,10 @@ class DeployedMobileNetV2(nn.Module):
                 "a deployed network cannot be trained: train the FusedMobileNetV2 it came from"
             )
         return super().train(mode)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        # torch.jit.script's hook.
+        raise RuntimeError("a deployed network cannot be scripted: script the FusedMobileNetV2 it came from")
 
     def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError(NOT_SAVED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from . import ops as ops
 from .folding import fold
-from .layers import Layer, NotFusable, check_weight
-from .pair_product import PairProduct
+from .layer_functions import LayerFunction, block_function, head_function, layer_function, linear_function
+from .layers import Layer, NotFusable, check_tensors, check_weight
 from .shapes import KERNEL_SIZE, SYMMETRIC_PADDING, same_padding_2d
 
 Operator = Callable[..., Tensor]
@@ -38,8 +38,8 @@ class Fusion:
     """An operator in place of layers.
 
     ``kind`` is one of layer_description.SHAPES; ``weights`` gives what ``pack`` takes; ``same_stride`` is the
-    stride of a SAME-padded convolution, whose padding depends on the input's size; ``pack_options`` are those
-    of ``pack`` alone.
+    stride of a SAME-padded convolution, whose padding depends on the input's size; ``layers`` is what it
+    computes, with gradients.
     """
 
     kind: str
@@ -48,12 +48,12 @@ class Fusion:
     weights: Callable[[], Weights]
     channels: dict[str, Any]
     options: dict[str, Any]
+    layers: LayerFunction
     same_stride: int | None = None
-    pack_options: dict[str, Any] = field(default_factory=dict)
 
     def packed_weights(self) -> Tensor:
         """The weights as ``run`` takes them, without a gradient."""
-        return self.pack(*self.weights(), **self.options, **self.pack_options)
+        return self.pack(*self.weights(), **self.options)
 
     def operator(self) -> PackedOperator:
         with outside_inference_mode():
@@ -122,9 +122,11 @@ def block_fusion(
     depthwise: Layer,
     project: Layer,
     residual: bool,
-    pair_product: PairProduct | None = None,
 ) -> Fusion:
-    """An inverted residual as mnv2::fused_block; NotFusable where it is none."""
+    """An inverted residual as mnv2::fused_block, also with an activation behind the project.
+
+    Raises NotFusable where it is none.
+    """
     if expand is not None:
         expand.check(kernel_size=1)
     depthwise.check(KERNEL_SIZE, depthwise=True)
@@ -135,6 +137,10 @@ def block_fusion(
     window, same_stride = _window(depthwise)
     if residual and window != {"stride": 1, "padding": SYMMETRIC_PADDING}:
         raise NotFusable(f"{depthwise.name}: a block with a shortcut has {window}")
+    options = {**window, "residual": residual, "activation": activation}
+    if project.activation_name != "none":
+        options["project_activation"] = project.activation_name
+    layers = [layer for layer in (expand, depthwise, project) if layer is not None]
     out_channels, expanded_channels = project.conv.weight.shape[:2]
     in_channels = expanded_channels if expand is None else expand.conv.weight.shape[1]
     if residual and in_channels != out_channels:
@@ -153,9 +159,9 @@ def block_fusion(
         run=torch.ops.mnv2.fused_block_packed.default,
         weights=partial(_weights, expand, depthwise, project),
         channels=channels,
-        options={**window, "residual": residual, "activation": activation},
+        options=options,
+        layers=block_function(layers, residual),
         same_stride=same_stride,
-        pack_options=_pack_options(pair_product),
     )
 
 
@@ -170,11 +176,12 @@ def stem_fusion(layer: Layer) -> Fusion:
         weights=partial(_weights, layer),
         channels=_channels(layer),
         options={**window, "activation": layer.activation_name},
+        layers=layer_function(layer),
         same_stride=same_stride,
     )
 
 
-def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion:
+def head_fusion(layer: Layer) -> Fusion:
     """A 1x1 convolution, norm, activation and pool as mnv2::head_pool; NotFusable for anything else."""
     layer.check(kernel_size=1)
     return Fusion(
@@ -184,13 +191,14 @@ def head_fusion(layer: Layer, pair_product: PairProduct | None = None) -> Fusion
         weights=partial(_weights, layer),
         channels=_channels(layer),
         options={"activation": layer.activation_name},
-        pack_options=_pack_options(pair_product),
+        layers=head_function(layer),
     )
 
 
 def linear_fusion(name: str, linear: nn.Linear) -> Fusion:
     """A linear layer as mnv2::linear; NotFusable where the kernels do not take its weights."""
     check_weight(name, linear.weight)
+    check_tensors(name, linear.bias)
     out_features, in_features = linear.weight.shape
     return Fusion(
         kind="linear",
@@ -199,6 +207,7 @@ def linear_fusion(name: str, linear: nn.Linear) -> Fusion:
         weights=lambda: (linear.weight.detach(), None if linear.bias is None else linear.bias.detach()),
         channels={"in_features": in_features, "out_features": out_features},
         options={},
+        layers=linear_function(linear),
     )
 
 
@@ -208,10 +217,6 @@ def _window(layer: Layer) -> tuple[dict[str, Any], int | None]:
     if layer.padding is None and stride != 1:
         return {"stride": stride}, stride
     return {"stride": stride, "padding": layer.padding or SYMMETRIC_PADDING}, None
-
-
-def _pack_options(pair_product: PairProduct | None) -> dict[str, Any]:
-    return {} if pair_product is None else {"pair_product": pair_product}
 
 
 def _channels(layer: Layer) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,61 +12,84 @@ from torch import Tensor
 from torch._C import _functorch as functorch
 from torch.autograd import forward_ad
 
-NO_BACKWARD = (
-    "a module of FusedMobileNetV2 ran its inference kernel, as it does in eval mode; there is no backward "
-    "through it, and its parameters or something before it require a gradient. To train call train(); for "
-    "gradients in eval mode give the input one (x.requires_grad_()); or freeze what shall not train with "
-    "requires_grad_(False)"
+INFERENCE_TENSOR = (
+    "a backward through a module of FusedMobileNetV2 runs its layers on the input and parameters of the "
+    "forward, of which one was made in inference mode and cannot be saved: make it outside, or clone it there"
 )
 
 
-class _NoBackward(torch.autograd.Function):
-    """Passes a kernel's result on and refuses the way back."""
+class _Recomputed(torch.autograd.Function):
+    """A kernel's result, whose backward runs torch's layers and goes back through them.
 
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, source: Tensor) -> Tensor:
-        ctx.mark_dirty(y)  # the same tensor, not a view of it: the next layer may work in place
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> None:
-        raise RuntimeError(NO_BACKWARD)
-
-
-class TrainableLinear(torch.autograd.Function):
-    """A kernel's linear layer with torch's way back: a classifier on fused features may train."""
+    Tensors are saved, so that a change in place before the backward is the error that torch makes of it.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Callable[[Tensor], Tensor]
+        ctx: Any, kernel: Callable[[Tensor], Tensor], layers: Callable[..., Tensor], *sources: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return kernel(x)
+        ctx.layers = layers
+        ctx.autocast = _autocast_as_now(sources[0].device.type)
+        ctx.is_saved = not any(map(Tensor.is_inference, sources))
+        if ctx.is_saved:
+            ctx.save_for_backward(*sources)
+        return kernel(sources[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # Under autocast the result has another dtype than the arguments; autograd casts back.
-        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
-        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
-        return (
-            gradient @ weight if wants_x else None,
-            gradient.T @ x if wants_weight else None,
-            gradient.sum(0) if wants_bias else None,
-            None,
-        )
+        if not ctx.is_saved:
+            raise RuntimeError(INFERENCE_TENSOR)
+        sources = ctx.saved_tensors  # may be asked for only once under torch.utils.checkpoint
+        wanted = [
+            wants and source.requires_grad
+            for wants, source in zip(ctx.needs_input_grad[2:], sources, strict=True)
+        ]
+        is_differentiated = torch.is_grad_enabled()
+        with torch.enable_grad(), ctx.autocast():
+            # Views are where the way back ends: a source may itself depend on another one. With create_graph
+            # the gradients stay functions of the sources.
+            x, *tensors = (
+                source.view_as(source) if wants else source.detach()
+                for source, wants in zip(sources, wanted, strict=True)
+            )
+            y = ctx.layers(_in_dtype_of(tensors[0], x), *tensors).to(gradient.dtype)
+        ends = [end for end, wants in zip((x, *tensors), wanted, strict=True) if wants]
+        gradients = iter(torch.autograd.grad(y, ends, gradient, create_graph=is_differentiated))
+        return None, None, *(next(gradients) if wants else None for wants in wanted)
 
 
-_NODE = f"{_NoBackward.__name__}Backward"
+def _in_dtype_of(weight: Tensor, x: Tensor) -> Tensor:
+    """Kernels take float16 and bfloat16 images beside float32 weights, torch's layers do not."""
+    return x.to(weight.dtype)
+
+
+def _autocast_as_now(device: str) -> Callable[[], AbstractContextManager[None]]:
+    """Makes a context in which autocast is as it is now."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext
+    return partial(
+        torch.autocast,
+        device,
+        dtype=torch.get_autocast_dtype(device),
+        enabled=torch.is_autocast_enabled(device),
+    )
+
+
+def needs_layers(x: Tensor) -> bool:
+    """Whether only torch's own layers have the derivative that may be asked for.
+
+    It is one along x in a graph that is being made, in forward mode, or by torch.func.
+    """
+    if torch.compiler.is_compiling():
+        return x.requires_grad and torch.is_grad_enabled()
+    if torch.jit.is_tracing() and x.requires_grad and torch.is_grad_enabled():
+        return True
+    return forward_ad._current_level >= 0 or _is_differentiated_function(x)
 
 
 def wants_gradient(x: Tensor) -> bool:
     """Whether a derivative may be asked for that leads through x: reverse, forward mode or torch.func."""
-    if torch.compiler.is_compiling():
-        return x.requires_grad and torch.is_grad_enabled()
-    if forward_ad._current_level >= 0 or _is_differentiated_function(x):
-        return True
-    # Through a kernel there is no way back, whatever runs behind it.
-    return x.requires_grad and torch.is_grad_enabled() and not _comes_from_kernel(x)
+    return (x.requires_grad and torch.is_grad_enabled()) or needs_layers(x)
 
 
 def is_traced() -> bool:
@@ -77,18 +102,24 @@ def is_transformed(x: Tensor) -> bool:
     return functorch.is_functorch_wrapped_tensor(x)
 
 
-def run_without_backward(
-    operator: Callable[[Tensor], Tensor], x: Tensor, parameters: Iterable[Tensor]
+def run_with_backward(
+    kernel: Callable[[Tensor], Tensor], layers: Callable[..., Tensor], x: Tensor, tensors: Sequence[Tensor]
 ) -> Tensor:
-    """operator(x), through which a backward to one of ``parameters``, or further back than x, is an error."""
+    """kernel(x), with the gradients of layers(x, *tensors) where a backward may ask for one."""
     if not torch.is_grad_enabled():
-        return operator(x)
-    source = x if x.requires_grad else next((each for each in parameters if each.requires_grad), None)
-    return operator(x) if source is None else _NoBackward.apply(operator(x.detach()), source)
+        return kernel(x)
+    if x.requires_grad or any(tensor.requires_grad for tensor in tensors):
+        return _Recomputed.apply(kernel, layers, x, *tensors)
+    return kernel(x)
 
 
-def _comes_from_kernel(x: Tensor) -> bool:
-    return x.grad_fn is not None and x.grad_fn.name() == _NODE
+def check_is_tensor(x: object, shape: str) -> None:
+    """Raises TypeError for an input that is no tensor; ``shape`` says which was expected."""
+    # What is traced or wrapped by others may be no Tensor, but torch's functions take it.
+    if not isinstance(x, Tensor) and not hasattr(type(x), "__torch_function__"):
+        kind = type(x)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        raise TypeError(f"expected a Tensor {shape}, got {module}{kind.__qualname__}")
 
 
 def _is_differentiated_function(x: Tensor) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from . import __version__, _native, gpu, pair_product
+from . import __version__, _native, gpu
 from .processor import FORCE_ISA_VARIABLE, processor
 
 NAMESPACE = "mnv2::"
@@ -48,8 +48,6 @@ class Info:
     selected_isa: str  # for float32 weights
     selected_isas: dict[str, str]  # for weights of each dtype
     selection_reason: str
-    pair_product: str  # for float32 weights
-    pair_product_reason: str
     threads: int
     logical_cpus: int
     cuda: str
@@ -66,7 +64,7 @@ def gather_info() -> Info:
 
     Raises:
         RuntimeError: MNV2_FORCE_ISA names an instruction set that is unknown or that this machine cannot run,
-            MNV2_PAIR_PRODUCT none of its choices, or MNV2_GPU_BACKEND no backend.
+            or MNV2_GPU_BACKEND no backend.
     """
     isa = _native.selected_isa()
     build = _native.build_info()
@@ -83,8 +81,6 @@ def gather_info() -> Info:
         selected_isa=isa,
         selected_isas={dtype: _native.selected_isa(dtype) for dtype in WEIGHT_DTYPES},
         selection_reason=_selection_reason(),
-        pair_product=_native.selected_pair_product(),
-        pair_product_reason=pair_product.selection_reason(),
         threads=torch.get_num_threads(),
         logical_cpus=os.cpu_count() or 1,
         cuda=_cuda_state(),

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from .own_code import NotFusable, check_own_code, class_name, class_obstacle
 from .shapes import KERNEL_SIZE, MAX_CHANNELS, Padding
@@ -18,6 +20,9 @@ ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.Identity: "none",
 }
 RELU6_BOUNDS = (0, 6)
+
+# The last two stand for plain tensors in a graph that is being made.
+PLAIN_TENSORS = (Tensor, nn.Parameter, FakeTensor, FunctionalTensor)
 
 
 class ConvNormActivation(nn.Sequential):
@@ -32,20 +37,40 @@ class SamePaddedConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding for any input size; its ``padding`` is not read."""
 
     def forward(self, x: Tensor) -> Tensor:
-        top, bottom = self._sides(x.shape[-2], 0)
-        left, right = self._sides(x.shape[-1], 1)
-        x = F.pad(x, (left, right, top, bottom))
+        x = pad_same(x, self.kernel_size, self.stride, self.dilation)
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-    def _sides(self, size: int, dim: int) -> tuple[int, int]:
-        stride = self.stride[dim]
-        reach = (self.weight.shape[2 + dim] - 1) * self.dilation[dim] + 1
-        outputs = -(-size // stride)
-        total = torch.sym_max((outputs - 1) * stride + reach - size, 0)  # torch.fx cannot trace max()
-        return total // 2, total - total // 2
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, padding=same"
+
+
+def pad_same(
+    x: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Tensor:
+    """x (N, C, H, W) with the zeros around it that TensorFlow's SAME padding gives a convolution."""
+    top, bottom = _same_sides(x.shape[-2], kernel_size[0], stride[0], dilation[0])
+    left, right = _same_sides(x.shape[-1], kernel_size[1], stride[1], dilation[1])
+    return F.pad(x, [left, right, top, bottom])
+
+
+def _same_sides(size: int, kernel_size: int, stride: int, dilation: int) -> tuple[int, int]:
+    reach = (kernel_size - 1) * dilation + 1
+    # ONNX divides towards zero: no negative numbers here.
+    outputs = (size + stride - 1) // stride
+    missing = (outputs - 1) * stride + reach - size
+    # TorchScript has no sym_max, torch.fx cannot trace max(), and a trace for ONNX has tensors for sizes.
+    if torch.jit.is_scripting():
+        total = max(missing, 0)
+    elif isinstance(missing, Tensor):
+        total = missing.clamp(min=0)
+    else:
+        total = torch.sym_max(missing, 0)
+    return total // 2, total - total // 2
+
+
+def global_average_pool(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, C)."""
+    return torch.flatten(F.adaptive_avg_pool2d(x, (1, 1)), 1)
 
 
 class Layer(NamedTuple):
@@ -131,6 +156,7 @@ def _is_frozen_batch_norm(norm: nn.Module) -> bool:
 
 def check_weight(name: str, weight: Tensor) -> None:
     """Raises NotFusable where a weight (out_channels, in_channels, ...) is none that the kernels take."""
+    check_tensors(name, weight)
     if weight.dtype.itemsize > 4:
         raise NotFusable(f"{name}: weights are {weight.dtype}, and the kernels compute in float32")
     if not all(1 <= channels <= MAX_CHANNELS for channels in weight.shape[:2]):
@@ -140,11 +166,21 @@ def check_weight(name: str, weight: Tensor) -> None:
         )
 
 
+def check_tensors(name: str, *tensors: Tensor | None) -> None:
+    """Raises NotFusable where one is no plain tensor: a subclass, or one without strides."""
+    for tensor in tensors:
+        if tensor is not None and type(tensor) not in PLAIN_TENSORS:
+            raise NotFusable(f"{name} has a {type(tensor).__name__} instead of a plain Tensor")
+        if tensor is not None and tensor.layout is not torch.strided:
+            raise NotFusable(f"{name} has a tensor of layout {tensor.layout} instead of torch.strided")
+
+
 def _check_convolution(name: str, conv: nn.Module, kernel_size: int, depthwise: bool) -> None:
     if type(conv) not in (nn.Conv2d, SamePaddedConv2d):
         raise NotFusable(f"{name} is {class_name(conv)} instead of Conv2d")
     check_own_code(name, conv, type(conv))
     check_weight(name, conv.weight)
+    check_tensors(name, conv.bias)
     strides, sides = ((1, 2), (0, 1)) if kernel_size == KERNEL_SIZE else ((1,), (0,))
     groups = conv.weight.shape[0] if depthwise else 1
     _check(name, "kernel", tuple(conv.weight.shape[2:]), [(kernel_size, kernel_size)])
@@ -179,6 +215,7 @@ def _check_norm(name: str, norm: nn.Module) -> None:
     check_own_code(name, norm, _known_norm(norm))
     if norm.running_mean is None or norm.running_var is None:
         raise NotFusable(f"{name}: the norm tracks no statistics")
+    check_tensors(name, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     if norm.training and not _is_frozen_batch_norm(norm):
         raise NotFusable(f"{name}: the norm is in training mode")
 

@@ -9,28 +9,26 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx, nn
 
+from .channels import STRIDES, Channels
 from .cuda_graphs import GraphedNetwork
 from .deployed import DeployedMobileNetV2
-from .fusion import Fusion, PackedLayers, PackedOperator, block_fusion
-from .inference import is_traced, wants_gradient
+from .eager import EagerInvertedResidual, EagerMobileNetV2, HasEager
+from .fusion import Fusion, block_fusion
+from .inference import check_is_tensor, is_traced, needs_layers
 from .joining import joined
-from .layers import ConvNormActivation, SamePaddedConv2d, norm_obstacle, read_block
-from .own_code import (
-    class_name,
-    copy_obstacle,
-    has_global_hooks,
-    only_runs_its_modules,
-    own_code_obstacle,
-)
-from .packed import Packed, PackedCache
-from .pair_product import PairProduct, check_pair_product
+from .layer_functions import chained
+from .layers import ConvNormActivation, SamePaddedConv2d, global_average_pool, norm_obstacle, read_block
+from .own_code import class_name, copy_obstacle, has_global_hooks, own_code_obstacle, runs_own_code
+from .packed import NOT_PACKED, Packed, PackedCache
 from .shapes import HEAD_CHANNELS, INVERTED_RESIDUAL_SETTING, KERNEL_SIZE, STEM_CHANNELS, make_divisible
-from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit, global_average_pool
+from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit
 
 PaddingRule = Literal["torch", "same"]
 NormLayer = Callable[[int], nn.Module]
 
 IMAGE_CHANNELS = 3
+STEM_STRIDE = 2
+DROPOUT = 0.2
 
 
 class FusedInvertedResidual(FusedUnit):
@@ -46,6 +44,9 @@ class FusedInvertedResidual(FusedUnit):
     Raises ValueError for what is none of these.
     """
 
+    eager_class = EagerInvertedResidual
+    own_methods = ("forward", "_eager")
+
     def __init__(
         self,
         inp: int,
@@ -59,15 +60,9 @@ class FusedInvertedResidual(FusedUnit):
         if stride not in (1, 2):
             raise ValueError(f"stride should be 1 or 2 instead of {stride}")
         norm_layer = nn.BatchNorm2d if norm_layer is None else norm_layer
-        hidden = round(inp * expand_ratio)
-        layers: list[nn.Module] = []
-        if expand_ratio != 1:
-            layers.append(_activated(ConvNormActivation, nn.Conv2d(inp, hidden, 1, bias=False), norm_layer))
-        layers.append(
-            _activated(ConvNormActivation, _conv3x3(hidden, hidden, stride, padding, hidden), norm_layer)
-        )
-        layers += [nn.Conv2d(hidden, oup, 1, bias=False), _norm(norm_layer, oup)]
-        self._hold(nn.Sequential(*layers), stride, use_res_connect=stride == 1 and inp == oup)
+        hidden = None if expand_ratio == 1 else round(inp * expand_ratio)
+        conv = _block_layers(inp, hidden, oup, stride, norm_layer, padding)
+        self._hold(conv, stride, use_res_connect=stride == 1 and inp == oup)
 
     @classmethod
     def assemble(cls, conv: nn.Sequential, stride: int, use_res_connect: bool) -> FusedInvertedResidual:
@@ -82,13 +77,14 @@ class FusedInvertedResidual(FusedUnit):
         self.stride = stride
         self.use_res_connect = use_res_connect
         self.out_channels = conv[-2].out_channels
+        self._is_cn = stride > 1  # by which torchvision's detection models find the stages of a backbone
 
     def packed(self) -> Packed:
-        return self._cache.lookup(self, self.use_res_connect, self.pair_product)
+        return self._cache.lookup(self, self.use_res_connect)
 
     def fusion(self) -> Fusion:
         expand, depthwise, project = read_block("conv", self.conv)
-        return block_fusion(expand, depthwise, project, bool(self.use_res_connect), self.pair_product)
+        return block_fusion(expand, depthwise, project, bool(self.use_res_connect))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inp, H, W) to (N, oup, H', W'), channels_last where it runs fused."""
@@ -99,31 +95,39 @@ class FusedInvertedResidual(FusedUnit):
 
 
 UNITS = (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
+SEQUENTIAL_FORWARD, HEAD_FORWARD = nn.Sequential.forward, FusedHead.forward
 
 
-class FusedMobileNetV2(nn.Module):
+class FusedMobileNetV2(HasEager):
     """torchvision's MobileNetV2 — names, shapes, initialisation — with fused kernels in eval mode.
 
     Args:
         num_classes, width_mult, inverted_residual_setting, round_nearest, dropout: as torchvision has them.
+        in_channels: of the images.
         block: FusedInvertedResidual or a subclass.
         norm_layer: makes a BatchNorm2d for a number of channels.
         padding: "torch" (1 on every side) or "same" (TensorFlow's, as weights from there need it).
-        pair_product: which layers may be computed by the pair product, see there; also an attribute.
 
     Raises ValueError or TypeError for what cannot be honoured.
 
     In train mode it is the eager network. In eval mode it runs fused, with the parameters and buffers as they
     are at that moment (only a write to single weights past torch's version, through ``.data`` or NumPy, may
-    go unnoticed). It runs eagerly, with gradients, where the input requires one, and module by module where a
-    change leaves no kernel; ``fusion_obstacles`` says which and why. A backward through a fused module to its
-    parameters is an error; the classifier trains on fused features.
+    go unnoticed), and module by module where a change leaves no kernel; ``fusion_obstacles`` says which and
+    why.
 
-    Under torch.compile it is fused where no parameter can expect a gradient (``torch.no_grad``), but packs
-    its weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
+    Gradients in eval mode, of parameters and inputs and also of higher order, are torch's: the forward runs
+    fused, and the backward runs the layers once more, on the values and settings of the forward. A change in
+    place of an input, parameter or buffer in between is torch's error. Training like this takes longer than
+    with torch's layers, which train mode runs. In forward mode and under torch.func's derivatives the layers
+    run from the start.
+
+    torch.jit.script and torch.onnx.export give what ``eager()`` returns. Under torch.compile it is fused
+    where no parameter can expect a gradient (``torch.no_grad``), but packs its weights in every call unless
+    they are frozen: compile or export what ``deploy()`` returns.
     """
 
-    _pair_product: PairProduct | None = None
+    eager_class = EagerMobileNetV2
+    own_methods = ("forward", "_forward_impl", "_pooled_features")
 
     def __init__(
         self,
@@ -133,9 +137,9 @@ class FusedMobileNetV2(nn.Module):
         round_nearest: int = 8,
         block: type[FusedInvertedResidual] | None = None,
         norm_layer: NormLayer | None = None,
-        dropout: float = 0.2,
+        dropout: float = DROPOUT,
+        in_channels: int = IMAGE_CHANNELS,
         padding: PaddingRule = "torch",
-        pair_product: PairProduct | None = None,
     ) -> None:
         super().__init__()
         block = FusedInvertedResidual if block is None else block
@@ -150,9 +154,11 @@ class FusedMobileNetV2(nn.Module):
                 "inverted_residual_setting: expected rows of expansion, channels, repeats and stride, "
                 f"got {setting}"
             )
+        if in_channels < 1:
+            raise ValueError(f"in_channels: expected at least 1, got {in_channels}")
 
         channels = make_divisible(STEM_CHANNELS * width_mult, round_nearest)
-        stem = _conv3x3(IMAGE_CHANNELS, channels, 2, padding)
+        stem = _conv3x3(in_channels, channels, STEM_STRIDE, padding)
         features: list[nn.Module] = [_activated(FusedStem, stem, norm_layer)]
         for expansion, base_channels, repeats, first_stride in setting:
             out_channels = make_divisible(base_channels * width_mult, round_nearest)
@@ -172,7 +178,6 @@ class FusedMobileNetV2(nn.Module):
         self._features_cache = PackedCache(_pack_features)
         for module in self.modules():
             _initialise(module)
-        self.pair_product = pair_product
 
     @classmethod
     def from_model(cls, model: nn.Module) -> FusedMobileNetV2:
@@ -191,14 +196,34 @@ class FusedMobileNetV2(nn.Module):
 
     @classmethod
     def from_keras(cls, path: str | PathLike[str]) -> FusedMobileNetV2:
-        """A Keras MobileNetV2 with its Dense classifier from an .h5 file, in eval mode; it returns logits.
+        """A Keras MobileNetV2 with its Dense classifier, in eval mode; it returns logits.
 
-        Needs h5py. Raises FileNotFoundError, or ValueError where the file is no such network. A subclass gets
-        an instance as from ``from_model``.
+        ``path`` is a .keras, .weights.h5 or .h5 file of Keras 2 or 3. Needs h5py. Images go in as [-1, 1],
+        also where the file's network scales them itself. Raises FileNotFoundError, or ValueError where the
+        file is no such network or has layers that the kernels do not compute. A subclass gets an instance as
+        from ``from_model``.
         """
         from .keras import load_keras
 
         return cls.from_model(load_keras(path))
+
+    @classmethod
+    def of_channels(
+        cls, channels: Channels, norm_layer: NormLayer = nn.BatchNorm2d, padding: PaddingRule = "torch"
+    ) -> FusedMobileNetV2:
+        """The network whose layers have these channels, with weights to be loaded: they are not initialised
+        as the constructor's are.
+        """
+        stem = _conv3x3(channels.image, channels.stem, STEM_STRIDE, padding)
+        features: list[nn.Module] = [_activated(FusedStem, stem, norm_layer)]
+        inp = channels.stem
+        for block, stride in zip(channels.blocks, STRIDES, strict=True):
+            conv = _block_layers(inp, block.expanded, block.out, stride, norm_layer, padding)
+            features.append(FusedInvertedResidual.assemble(conv, stride, stride == 1 and inp == block.out))
+            inp = block.out
+        features.append(_activated(FusedHead, nn.Conv2d(inp, channels.head, 1, bias=False), norm_layer))
+        classifier = FusedClassifier(nn.Dropout(DROPOUT), nn.Linear(channels.head, channels.classes))
+        return cls.assemble(nn.Sequential(*features), classifier, channels.head)
 
     @classmethod
     def assemble(cls, features: nn.Sequential, classifier: nn.Module, last_channel: int) -> FusedMobileNetV2:
@@ -212,26 +237,13 @@ class FusedMobileNetV2(nn.Module):
         model._features_cache = PackedCache(_pack_features)
         return model
 
-    @property
-    def pair_product(self) -> PairProduct | None:
-        """Which layers may be computed by the pair product, where the instruction set has kernels for it.
-
-        "off": none; "safe": expands and the head, if about as accurate as without; "all": every 1x1
-        convolution, whatever its accuracy. None: what MNV2_PAIR_PRODUCT says, else "safe" on cores whose
-        additions have ports of their own and "off" on others.
-        """
-        return self._pair_product
-
-    @pair_product.setter
-    def pair_product(self, value: PairProduct | None) -> None:
-        check_pair_product(value)
-        self._pair_product = value
-        for unit in self.features:
-            if isinstance(unit, FusedUnit):
-                unit.pair_product = value
-
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) images to (N, num_classes) logits."""
+        """(N, in_channels, H, W) images to (N, num_classes) logits."""
+        check_is_tensor(x, "(N, C, H, W)")
+        return self._forward_impl(x)
+
+    # torchvision's name, which its subclasses know.
+    def _forward_impl(self, x: Tensor) -> Tensor:
         classifier = self.classifier
         joins = type(classifier) is FusedClassifier and not classifier.may_train()
         if joins and self._may_skip_module_calls(x):
@@ -306,7 +318,7 @@ class FusedMobileNetV2(nn.Module):
             raise RuntimeError(f"deploy: {obstacle}")
 
     def _may_skip_module_calls(self, x: Tensor) -> bool:
-        plain = only_runs_its_modules(self.features, nn.Sequential)
+        plain = runs_own_code(self.features, nn.Sequential, SEQUENTIAL_FORWARD)
         return plain and not self.training and not _needs_module_calls(x)
 
     def _pooled_features(self, x: Tensor) -> Tensor:
@@ -315,34 +327,39 @@ class FusedMobileNetV2(nn.Module):
             packed = self._features_cache.lookup(features)
             if packed.operator is not None:
                 return packed.run(x)
-        if self.training or has_global_hooks() or not only_runs_its_modules(features, nn.Sequential):
+        if (
+            self.training
+            or has_global_hooks()
+            or not runs_own_code(features, nn.Sequential, SEQUENTIAL_FORWARD)
+        ):
             return global_average_pool(features(x))
         *body, head = features
         for unit in body:
             x = unit(x)
-        if only_runs_its_modules(head, FusedHead):
+        if runs_own_code(head, FusedHead, HEAD_FORWARD):
             return head.pooled(x)
         return global_average_pool(head(x))
 
 
 def _needs_module_calls(x: Tensor) -> bool:
-    """Whether each module has to decide for itself (a trace, a gradient), or somebody watches all calls."""
-    return isinstance(x, fx.Proxy) or is_traced() or wants_gradient(x) or has_global_hooks()
+    """Whether each module has to decide for itself (a trace, torch.func), or somebody watches all calls."""
+    return isinstance(x, fx.Proxy) or is_traced() or needs_layers(x) or has_global_hooks()
 
 
-def _pack_network(model: FusedMobileNetV2) -> PackedOperator | PackedLayers | None:
+def _pack_network(model: FusedMobileNetV2) -> Packed:
     return _pack_units([*model.features, model.classifier])
 
 
-def _pack_features(features: nn.Sequential) -> PackedOperator | PackedLayers | None:
+def _pack_features(features: nn.Sequential) -> Packed:
     return _pack_units([*features])
 
 
-def _pack_units(units: list[nn.Module]) -> PackedOperator | PackedLayers | None:
-    """One operator for all; None where there is none or modules have to be called."""
+def _pack_units(units: list[nn.Module]) -> Packed:
+    """One operator for all; none where there is no such operator or modules have to be called."""
     if not all(map(_is_own_operator, units)):
-        return None
-    return joined([unit.fusion() for unit in units], _device(units))
+        return NOT_PACKED
+    fusions = [unit.fusion() for unit in units]
+    return Packed(joined(fusions, _device(units)), chained([fusion.layers for fusion in fusions]))
 
 
 def _device(units: list[nn.Module]) -> torch.device | None:
@@ -352,7 +369,7 @@ def _device(units: list[nn.Module]) -> torch.device | None:
 
 
 def _is_own_operator(unit: nn.Module) -> bool:
-    """Whether a call of this module does nothing but run its kernel."""
+    """Whether a call of this module does nothing but run its kernel; PackedCache looks for backward hooks."""
     return not unit.training and _unit_obstacle(unit) is None
 
 
@@ -362,6 +379,20 @@ def _unit_obstacle(unit: nn.Module) -> str | None:
     if known is None:
         return f"{type(unit).__name__} has no kernel"
     return own_code_obstacle(unit, known) or unit.fusion_obstacle()
+
+
+def _block_layers(
+    inp: int, hidden: int | None, oup: int, stride: int, norm_layer: NormLayer, padding: PaddingRule
+) -> nn.Sequential:
+    """Expand, depthwise and project of a block; ``hidden`` is None where it has no expand."""
+    layers: list[nn.Module] = []
+    if hidden is not None:
+        layers.append(_activated(ConvNormActivation, nn.Conv2d(inp, hidden, 1, bias=False), norm_layer))
+    hidden = inp if hidden is None else hidden
+    layers.append(
+        _activated(ConvNormActivation, _conv3x3(hidden, hidden, stride, padding, hidden), norm_layer)
+    )
+    return nn.Sequential(*layers, nn.Conv2d(hidden, oup, 1, bias=False), _norm(norm_layer, oup))
 
 
 def _conv3x3(inp: int, oup: int, stride: int, padding: PaddingRule, groups: int = 1) -> nn.Conv2d:

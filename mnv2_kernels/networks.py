@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TypeVar
 
 import torch
 from torch import nn
 
+from .eager import eager
 from .fusion import Fusion
 from .modules import FusedMobileNetV2
 from .shapes import (
@@ -19,20 +19,12 @@ from .shapes import (
     StemShape,
     same_padding_2d,
 )
-from .units import FusedUnit
-
-AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @torch.inference_mode(False)
-def eager_copy(model: AnyModule) -> AnyModule:
-    """The same network in eval mode, channels_last, computed by torch's own convolutions and BatchNorms."""
-    eager = deepcopy(model).eval().to(memory_format=torch.channels_last)
-    for module in eager.modules():
-        if isinstance(module, (FusedMobileNetV2, FusedUnit)):
-            # In train mode these run their layers, and the layers stay in eval mode.
-            module.training = True
-    return eager
+def eager_copy(model: nn.Module) -> nn.Module:
+    """A copy of ``eager(model)``, torch's own layers, in eval mode and channels_last."""
+    return deepcopy(eager(model)).eval().to(memory_format=torch.channels_last)
 
 
 def network_shape(model: FusedMobileNetV2, size: int) -> NetworkShape:
@@ -52,6 +44,10 @@ def network_shape(model: FusedMobileNetV2, size: int) -> NetworkShape:
     head_shape = HeadShape(1, size, size, **head.channels)
     classifier = ClassifierShape(1, model.last_channel, classes(model))
     return NetworkShape(stem_shape, tuple(block_shapes), head_shape, classifier)
+
+
+def image_channels(model: FusedMobileNetV2) -> int:
+    return model.features[0][0].in_channels
 
 
 def classes(model: FusedMobileNetV2) -> int:

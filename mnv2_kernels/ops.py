@@ -157,7 +157,6 @@ def _pack_block_fake(
     project_bias: Tensor | None,
     *,
     activation: str = "relu6",
-    pair_product: str = "",
     **options: Any,
 ) -> Tensor:
     # int() fixes a symbolic channel count: the packed size is no formula but the C++ library's answer.
@@ -170,9 +169,7 @@ def _pack_block_fake(
         device = project_weight.device.type
         size = gpu.packed_block_bytes(device, channels, expand, weights, activation, **options)
         return _packed(project_weight, size)
-    size = _native.packed_block_bytes(
-        in_channels, expanded_channels, out_channels, expand, weights, pair_product
-    )
+    size = _native.packed_block_bytes(in_channels, expanded_channels, out_channels, expand, weights)
     return _packed(project_weight, size)
 
 
@@ -239,14 +236,13 @@ def _pack_head_pool_fake(
     bias: Tensor | None,
     *,
     activation: str = "relu6",
-    pair_product: str = "",
 ) -> Tensor:
     out_channels, in_channels = (int(size) for size in weight.shape[:2])
     weights = weights_dtype(weight)
     if _weights_on_gpu(weight):
         channels = (in_channels, out_channels)
         return _packed(weight, gpu.packed_head_pool_bytes(weight.device.type, *channels, weights, activation))
-    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, weights, pair_product))
+    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, weights))
 
 
 def _head_pool_packed_fake(
@@ -333,8 +329,8 @@ def _refuse_backward(op: str) -> Callable[..., None]:
     def backward(ctx: Any, *gradients: Tensor) -> None:
         raise RuntimeError(
             f"mnv2::{op} has no backward, it is for inference: call FusedMobileNetV2 or "
-            f"FusedInvertedResidual, which run eager in train() mode and on inputs that need a gradient, "
-            f"or the functions of mnv2_kernels.reference"
+            f"FusedInvertedResidual, whose backward runs their layers, or the functions of "
+            f"mnv2_kernels.reference"
         )
 
     return backward

@@ -7,7 +7,9 @@ decision to leave a module's code out takes its answer from here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import FunctionType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -34,12 +36,12 @@ NEVER_CALLED = frozenset(
         "reset_parameters",
         "reset_running_stats",
         "deploy",
+        "eager",
         "fusion_obstacles",
     )
 )
 
 _MODULE_CALL = nn.Module.__call__
-_SEQUENTIAL_FORWARD = nn.Sequential.forward
 
 
 class NotFusable(Exception):
@@ -49,12 +51,14 @@ class NotFusable(Exception):
 def own_code_obstacle(module: nn.Module, known: type[nn.Module], discarded: bool = False) -> str | None:
     """Why a call of ``module``, an instance of ``known``, may run other code than that class's; None: never.
 
-    ``discarded``: the module itself is left behind, so that none of its methods may be its own.
+    Hooks of the backward are not looked for: whether there will be one is not known before a call.
+    ``discarded``: the module itself is left behind, so that none of its methods may be its own, and it may
+    have no hooks of the backward either.
     """
     replaced = replacement(module, any_method=discarded)
     if replaced is not None:
         return replaced
-    if has_hooks(module):
+    if _has_hooks(module, backward=discarded):
         return f"{class_name(module)} has hooks"
     return class_obstacle(module, known, discarded)
 
@@ -102,24 +106,14 @@ def check_own_code(name: str, module: nn.Module, known: type[nn.Module], discard
         raise NotFusable(f"{name}: {obstacle}")
 
 
-def only_runs_its_modules(module: nn.Module, known: type[nn.Sequential]) -> bool:
-    """A quick look, for every call, at whether ``module`` is a ``known`` that runs its modules in turn."""
+def runs_own_code(module: nn.Module, known: type[nn.Module], forward: Callable[..., Any]) -> bool:
+    """A quick look, for every call, at whether a call of ``module`` is one of ``known``'s ``forward``."""
     return (
         type(module) is known
-        and known.forward is _SEQUENTIAL_FORWARD
-        and not has_hooks(module)
+        and known.forward is forward
+        and not _has_hooks(module)
         and CALL.isdisjoint(vars(module))
     )
-
-
-def has_hooks(module: nn.Module) -> bool:
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return any(hooks)
 
 
 def has_global_hooks() -> bool:
@@ -134,6 +128,12 @@ def class_name(module: nn.Module) -> str:
     found = type(module)
     is_namesake = getattr(nn, found.__name__, found) is not found
     return f"{found.__module__}.{found.__name__}" if is_namesake else found.__name__
+
+
+def _has_hooks(module: nn.Module, backward: bool = True) -> bool:
+    if module._forward_hooks or module._forward_pre_hooks:
+        return True
+    return backward and bool(module._backward_hooks or module._backward_pre_hooks)
 
 
 def _overridden(derived: type[nn.Module], known: type[nn.Module], discarded: bool) -> str | None:

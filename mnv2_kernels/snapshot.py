@@ -24,7 +24,7 @@ from . import _native
 
 # What decides, beside tensors and children, what a module computes.
 CONVOLUTION_ATTRIBUTES = ("stride", "padding", "dilation", "groups", "padding_mode")
-OTHER_ATTRIBUTES = ("eps", "min_val", "max_val", "use_res_connect", "pair_product")
+OTHER_ATTRIBUTES = ("eps", "min_val", "max_val", "use_res_connect")
 
 WORD_BYTES = 8
 SAMPLES = 16
@@ -91,8 +91,13 @@ def floating_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:
 
 
 def can_watch(tensor: Tensor) -> bool:
-    """Whether a tensor has memory and a version to compare: no subclass, none wrapped by torch.func."""
+    """Whether a tensor has memory and a version to compare: no subclass, none wrapped by torch.func.
+
+    Nor one without strides, as mkldnn and sparse tensors are.
+    """
     if type(tensor) not in (Tensor, nn.Parameter) or functorch.is_functorch_wrapped_tensor(tensor):
+        return False
+    if tensor.layout is not torch.strided:
         return False
     return _has_dense_memory(tensor) or not tensor.is_inference()
 

@@ -86,20 +86,15 @@ def verification(result: Verification) -> RenderableType:
     parts = new_table()
     parts.add_column("part", no_wrap=True)
     parts.add_column("shape", no_wrap=True)
-    pair_products = tuple(result.parts[0].pair_ratios)
-    has_choice = len(pair_products) > 1
-    if has_choice:  # ratios in the fused error's place: 80 columns hold no more
-        add_numbers(parts, "eager error", *pair_products)
-    else:
-        add_numbers(parts, "fused error", "eager error", "ratio")
+    add_numbers(parts, "fused error", "eager error", "ratio")
     parts.add_column("", no_wrap=True)
     for part in result.parts:
-        errors = (part.eager_error,) if has_choice else (part.fused_error, part.eager_error)
         parts.add_row(
             part.name,
             part.shape,
-            *(f"{error:.2e}" for error in errors),
-            *(f"{ratio:.2f}" for ratio in part.pair_ratios.values()),
+            f"{part.fused_error:.2e}",
+            f"{part.eager_error:.2e}",
+            f"{part.ratio:.2f}",
             _verdict(part.passed),
         )
 
@@ -107,8 +102,6 @@ def verification(result: Verification) -> RenderableType:
     facts.add_row("network", f"{result.weights}, {result.dtype}, batch {result.batch}")
     facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}")
     facts.add_row("errors", f"largest against float64, over {_inputs(result)}")
-    if has_choice:
-        facts.add_row("ratios", f"by pair product: {', '.join(pair_products)}; {result.pair_product} runs")
     facts.add_row("rule", f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings")
     facts.add_row("verdict", _verdict(result.passed))
     return spaced(parts, facts)
@@ -157,7 +150,6 @@ def installation(info: Info) -> RenderableType:
     facts.add_row("processor", info.processor)
     facts.add_row("threads", f"{info.threads} of {count(info.logical_cpus, 'logical CPU')}")
     facts.add_row("ISA", f"{info.selected_isa}: {info.selection_reason}")
-    facts.add_row("pair product", f"{info.pair_product}: {info.pair_product_reason}")
     facts.add_row("CUDA", info.cuda)
     facts.add_row("Triton", info.triton)
 

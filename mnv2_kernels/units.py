@@ -6,24 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .fusion import Fusion, PackedOperator, head_fusion, linear_fusion, stem_fusion
-from .inference import TrainableLinear, is_traced, is_transformed, wants_gradient
-from .layers import ConvNormActivation, layer_of
+from .eager import HasEager
+from .fusion import Fusion, head_fusion, linear_fusion, stem_fusion
+from .inference import check_is_tensor, is_traced, needs_layers
+from .layers import ConvNormActivation, global_average_pool, layer_of
 from .own_code import NotFusable, check_own_code, class_name, has_global_hooks
-from .packed import Packed, PackedCache
-from .pair_product import PairProduct
+from .packed import NOT_PACKED, Packed, PackedCache
 
 
-class FusedUnit(nn.Module):
-    """Base of the modules that run one operator in eval mode, or their layers where that would be wrong.
-
-    ``pair_product`` says which of its layers may be computed so; None leaves it to the machine.
-    """
-
-    pair_product: PairProduct | None = None
+class FusedUnit(HasEager):
+    """Base of the modules that run one operator in eval mode, or their layers where that would be wrong."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -43,11 +37,12 @@ class FusedUnit(nn.Module):
 
     def packed(self) -> Packed:
         """The operator, with weights packed from the parameters as they are now."""
-        return self._cache.lookup(self, self.pair_product)
+        return self._cache.lookup(self)
 
     def _infer(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
+        check_is_tensor(x, "(N, C, H, W)")
         # torch.fx traces with proxies and wants the layers; global hooks may change what each layer gives.
-        if self.training or isinstance(x, fx.Proxy) or wants_gradient(x) or has_global_hooks():
+        if self.training or isinstance(x, fx.Proxy) or needs_layers(x) or has_global_hooks():
             return eager(x)
         if is_traced():
             return self._traced(x, eager)
@@ -55,7 +50,9 @@ class FusedUnit(nn.Module):
         return eager(x) if packed.operator is None else packed.run(x)
 
     def _traced(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
-        """The same in a graph, which takes the parameters as they will be and cannot refuse a backward."""
+        """The same in a graph, which takes the parameters as they will be and has no backward of ours."""
+        if torch.onnx.is_in_onnx_export():
+            return eager(x)
         for_inference = torch.compiler.is_exporting() or torch.jit.is_tracing() or not torch.is_grad_enabled()
         if not for_inference and any(parameter.requires_grad for parameter in self.parameters()):
             return eager(x)
@@ -69,6 +66,8 @@ class FusedUnit(nn.Module):
 class FusedStem(FusedUnit, ConvNormActivation):
     """The first convolution: mnv2::stem in eval mode."""
 
+    eager_class = ConvNormActivation
+
     def fusion(self) -> Fusion:
         return stem_fusion(layer_of("0", list(self)))
 
@@ -80,8 +79,15 @@ class FusedStem(FusedUnit, ConvNormActivation):
 class FusedHead(FusedUnit, ConvNormActivation):
     """The last convolution: eager when called as a module, fused with the pool behind it by ``pooled``."""
 
+    eager_class = ConvNormActivation
+
     def fusion(self) -> Fusion:
-        return head_fusion(layer_of("0", list(self)), self.pair_product)
+        return head_fusion(layer_of("0", list(self)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H, W)."""
+        check_is_tensor(x, "(N, C, H, W)")
+        return super().forward(x)
 
     def pooled(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels), means of the pixels: mnv2::head_pool in eval mode."""
@@ -92,7 +98,9 @@ class FusedHead(FusedUnit, ConvNormActivation):
 
 
 class FusedClassifier(FusedUnit, nn.Sequential):
-    """Dropout and the linear layer behind the pool: mnv2::linear in eval mode, where it may train, too."""
+    """Dropout and the linear layer behind the pool: mnv2::linear in eval mode."""
+
+    eager_class = nn.Sequential
 
     def fusion(self) -> Fusion:
         if not len(self):
@@ -115,24 +123,15 @@ class FusedClassifier(FusedUnit, nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_features) to (N, out_features); other shapes as nn.Linear takes them."""
-        if isinstance(x, fx.Proxy) or x.dim() != 2 or has_global_hooks():
+        check_is_tensor(x, "(N, in_features)")
+        if isinstance(x, fx.Proxy) or x.dim() != 2:
             return super().forward(x)
-        if self.training or is_traced() or not self.may_train() or is_transformed(x) or wants_gradient(x):
-            return self._infer(x, super().forward)
-        packed = self.packed()
-        if packed.operator is None:
-            return super().forward(x)
-        linear = self[-1]
-        return TrainableLinear.apply(x, linear.weight, linear.bias, packed.operator.forward)
+        return self._infer(x, super().forward)
 
 
-def global_average_pool(x: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, C)."""
-    return torch.flatten(F.adaptive_avg_pool2d(x, (1, 1)), 1)
-
-
-def _pack(unit: FusedUnit) -> PackedOperator | None:
+def _pack(unit: FusedUnit) -> Packed:
     try:
-        return unit.fusion().operator()
+        fusion = unit.fusion()
     except NotFusable:
-        return None
+        return NOT_PACKED
+    return Packed(fusion.operator(), fusion.layers)

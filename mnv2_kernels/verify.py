@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import _native
 from .accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
+from .layers import global_average_pool
 from .modules import FusedMobileNetV2
-from .networks import eager_copy, network_shape
-from .ops import dtype_name
-from .pair_product import PairProduct, modes, selected
+from .networks import eager_copy, image_channels, network_shape
 from .photos import load_photos
 from .shapes import describe
 from .weights import Network
@@ -39,7 +38,6 @@ class PartResult:
     ratio: float
     allowed_error: float
     passed: bool
-    pair_ratios: dict[str, float]  # the same ratio with each choice of the pair product
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,6 @@ class Verification:
     isa: str
     threads: int
     eager_factor: float
-    pair_product: str
     parts: tuple[PartResult, ...]
 
     @property
@@ -68,11 +65,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part as functions of the same input: fused, with each choice of the pair product, eager, exact."""
+    """One part as functions of the same input: fused, eager, exact."""
 
     name: str
     shape: str
-    fused: dict[PairProduct, Callable[[Tensor], Tensor]]
+    fused: Callable[[Tensor], Tensor]
     eager: Callable[[Tensor], Tensor]
     exact: Callable[[Tensor], Tensor]
 
@@ -90,6 +87,7 @@ def verify_network(
 
     Raises:
         PhotoError: a photograph cannot be read.
+        WeightsError: there are photographs, and the network's images are none.
         NotFusable: a part of the network has no kernel.
     """
     images = _images(network, photos, batch).to(getattr(torch, dtype))
@@ -103,34 +101,33 @@ def verify_network(
         isa=_native.selected_isa(dtype),
         threads=torch.get_num_threads(),
         eager_factor=EAGER_FACTOR,
-        pair_product=selected(model.pair_product, dtype),
         parts=tuple(compare_parts(model, images.split(batch))),
     )
 
 
 def _images(network: Network, photos: Sequence[Path], batch: int) -> Tensor:
+    if photos:
+        network.check_takes_photos()
     settings = network.settings
     inputs = -(-max(len(photos), MINIMUM_INPUTS) // batch) * batch
     generator = torch.Generator().manual_seed(RANDOM_SEED)
-    noise = torch.randn(inputs - len(photos), 3, settings.size, settings.size, generator=generator)
-    return torch.cat([load_photos(photos, settings.size, settings.preprocess), noise])
+    shape = inputs - len(photos), image_channels(network.model), settings.size, settings.size
+    noise = torch.randn(shape, generator=generator)
+    return torch.cat([load_photos(photos, settings.size, settings.preprocess), noise]) if photos else noise
 
 
 def compare_parts(model: FusedMobileNetV2, batches: Sequence[Tensor]) -> Iterator[PartResult]:
     """Stem, blocks, head and the whole network, each on what the eager network makes of square images."""
-    dtype = dtype_name(batches[0].dtype)
-    runs = selected(model.pair_product, dtype)
-    *chain, whole = _parts(model, batches[0].shape[-1], modes(dtype))
+    *chain, whole = _parts(model, batches[0].shape[-1])
     inputs = batches
     for part in chain:
         outputs = [part.eager(x) for x in inputs]
-        yield _compare(part, inputs, outputs, runs)
+        yield _compare(part, inputs, outputs)
         inputs = outputs
-    yield _compare(whole, batches, [whole.eager(x) for x in batches], runs)
+    yield _compare(whole, batches, [whole.eager(x) for x in batches])
 
 
-def _parts(model: FusedMobileNetV2, size: int, pair_products: Sequence[PairProduct]) -> list[_Part]:
-    fused = {pairs: _with_pair_product(model, pairs) for pairs in pair_products}
+def _parts(model: FusedMobileNetV2, size: int) -> list[_Part]:
     eager = eager_copy(model)
     exact = eager_copy(model).double()
     shape = network_shape(model, size)
@@ -139,43 +136,36 @@ def _parts(model: FusedMobileNetV2, size: int, pair_products: Sequence[PairProdu
         _Part(
             f"features.{index}",
             describe(shapes[index]),
-            {pairs: version.features[index] for pairs, version in fused.items()},
+            model.features[index],
             eager.features[index],
             exact.features[index],
         )
         for index in range(len(shapes))
     ]
-    pooled = {pairs: version.features[-1].pooled for pairs, version in fused.items()}
-    exact_pooled = exact.features[-1].pooled
+    pooled = model.features[-1].pooled
+    eager_pooled, exact_pooled = (_pooled(network.features[-1]) for network in (eager, exact))
     name = f"features.{len(shapes)}, pool"
-    parts.append(_Part(name, describe(shape.head), pooled, eager.features[-1].pooled, exact_pooled))
-    parts.append(_Part("network", f"{size}x{size} to logits", fused, eager, exact))
+    parts.append(_Part(name, describe(shape.head), pooled, eager_pooled, exact_pooled))
+    parts.append(_Part("network", f"{size}x{size} to logits", model, eager, exact))
     return parts
 
 
-def _with_pair_product(model: FusedMobileNetV2, pairs: PairProduct) -> FusedMobileNetV2:
-    version = deepcopy(model)
-    version.pair_product = pairs
-    return version
+def _pooled(head: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda x: global_average_pool(head(x))
 
 
-def _compare(
-    part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor], runs: PairProduct
-) -> PartResult:
-    fused_errors = dict.fromkeys(part.fused, 0.0)
-    eager_error = largest_value = 0.0
+def _compare(part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor]) -> PartResult:
+    fused_error = eager_error = largest_value = 0.0
     for x, eager_output in zip(inputs, eager_outputs, strict=True):
         with _one_thread():
             truth = part.exact(x.double())
-        for pairs, fused in part.fused.items():
-            fused_errors[pairs] = max(fused_errors[pairs], _error(fused(x), truth))
+        fused_error = max(fused_error, _error(part.fused(x), truth))
         eager_error = max(eager_error, _error(eager_output, truth))
         largest_value = max(largest_value, truth.abs().max().item())
-    fused_error = fused_errors[runs]
-    ratios = {pairs: _ratio(error, eager_error) for pairs, error in fused_errors.items()}
+    ratio = _ratio(fused_error, eager_error)
     allowed = largest_allowed_error(eager_error, largest_value, inputs[0].dtype)
     passed = isfinite(fused_error) and fused_error <= allowed
-    return PartResult(part.name, part.shape, fused_error, eager_error, ratios[runs], allowed, passed, ratios)
+    return PartResult(part.name, part.shape, fused_error, eager_error, ratio, allowed, passed)
 
 
 def _ratio(fused_error: float, eager_error: float) -> float:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from cli_cases import refusal
 
-from mnv2_kernels import _native, pair_product, shapes
+from mnv2_kernels import _native, shapes
 from mnv2_kernels.bench import BenchError, compare, peers
 from mnv2_kernels.bench.accuracy import LARGEST_ERROR
 from mnv2_kernels.bench.compare import PeerRow, chosen_settings, standard_settings
@@ -161,20 +161,6 @@ def test_another_instruction_set_is_packed_for(monkeypatch) -> None:
     monkeypatch.setenv(FORCE_ISA_VARIABLE, "avx2")
     with pytest.raises(Unsupported, match="by itself"):
         peers.deployed_avx2(Subject(0.35, 32, 2), SETTING)
-
-
-@pytest.mark.skipif(not _native.has_pair_product(), reason="no kernels with a pair product here")
-def test_other_pair_products_run_where_additions_are_free(monkeypatch) -> None:
-    monkeypatch.setattr(_native, "additions_are_free", lambda: True)
-    monkeypatch.setenv(pair_product.VARIABLE, "safe")
-    chosen = {peer.name: peer for peer in PEERS if peer.name.startswith("pairs-")}
-    rows = rows_of(*chosen.values())
-    assert rows["pairs-safe"].obstacle == peers.BY_ITSELF
-    for mode in ("off", "all"):
-        assert rows[f"pairs-{mode}"].median_ms > 0
-    assert rows["pairs-off"].error != rows["pairs-all"].error
-    monkeypatch.setattr(_native, "additions_are_free", lambda: False)
-    assert "ports" in rows_of(chosen["pairs-all"])["pairs-all"].obstacle
 
 
 def test_the_subjects_logits_depend_on_its_input() -> None:

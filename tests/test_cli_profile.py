@@ -73,6 +73,6 @@ def test_refusals(tmp_path: Path, capsys: Capture) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_scratch_stays_small_at_the_published_size(threads: int) -> None:
-    packed = FusedMobileNetV2(pair_product="off").eval().deploy().network.packed
+    packed = FusedMobileNetV2().eval().deploy().network.packed
     plans = layer_plans(packed, torch.empty(1, 3, 224, 224), threads)
     assert max(plan["scratch_bytes"] for plan in plans) < MOST_SCRATCH

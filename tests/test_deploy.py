@@ -86,6 +86,12 @@ def test_cannot_be_trained_or_saved() -> None:
             save()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_is_not_scripted() -> None:
+    with pytest.raises(RuntimeError, match="cannot be scripted: script the FusedMobileNetV2"):
+        torch.jit.script(small().deploy())
+
+
 def test_gradients_are_refused(x: Tensor) -> None:
     with pytest.raises(RuntimeError, match="no backward"):
         small().deploy()(x.requires_grad_()).sum().backward()

@@ -64,17 +64,3 @@ def test_two_depths_take_a_broadcast_from_memory_and_nothing_else(vectors, is_lo
         assert multiply_adds(loop) % per_two_depths == 0
         assert all("(" in instruction.operands for instruction in broadcasts)
         assert not [instruction for instruction in loop if instruction.is_spill]
-
-
-@pytest.mark.parametrize("is_long", [False, True])
-@pytest.mark.parametrize("vectors", [1, 2])
-def test_the_pair_product_s_loop_is_arithmetic_on_memory(vectors, is_long):
-    per_depth, loops = multiply_add_loops("avx512", vectors, is_long, "pair_tiles")
-    long_loops = [loop for loop in loops if multiply_adds(loop) > per_depth]
-    # Sixteen depths: five pairs of a multiply-add and two additions, six single depths.
-    assert long_loops
-    for loop in long_loops:
-        additions = [instruction for instruction in loop if instruction.name in ("vaddps", "vsubps")]
-        assert (multiply_adds(loop), len(additions)) == (11 * per_depth, 10 * per_depth)
-        assert all("{1to16}" in instruction.operands for instruction in additions)
-        assert not [instruction for instruction in loop if instruction.is_spill]

@@ -319,7 +319,7 @@ def test_weights_stay_with_the_instruction_set_they_were_packed_for(monkeypatch)
 
 def test_weights_for_sixteen_bit_arithmetic_take_no_other_dtype():
     """As ARM packs them: the header of any machine, its instruction set and vector width exchanged."""
-    packed = torch.ops.mnv2.pack_head_pool(torch.ones(4, 4, 1, 1), None, None, pair_product="off")
+    packed = torch.ops.mnv2.pack_head_pool(torch.ones(4, 4, 1, 1), None, None)
     header = packed[:HEADER_BYTES].clone()
     header.view(torch.int32)[HEADER_ISA : HEADER_ISA + 2] = torch.tensor([NEON_BF16, 4], dtype=torch.int32)
     scales_biases_and_halves = torch.zeros(4 * (4 + 4 + 2 * 4), dtype=torch.uint8)

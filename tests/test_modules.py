@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from conftest import every_isa
 from models import CLASSES, SMALL_SETTING, calls, eager, randomised, small
+from PIL import Image
 from tolerances import assert_accurate
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils import parametrizations, prune
+from torchvision.models import mobilenet_v2
+from torchvision.models.detection.backbone_utils import _mobilenet_extractor
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
@@ -24,6 +29,7 @@ from mnv2_kernels.shapes import MAX_CHANNELS, same_padding_2d
 from mnv2_kernels.units import FusedClassifier, FusedHead
 
 BATCH = 8
+BLOCKS = range(17)
 
 
 def fused_small(x: Tensor, model: FusedMobileNetV2) -> Tensor:
@@ -67,17 +73,61 @@ def test_constructor_takes_torchvisions_arguments() -> None:
     assert ours.classifier[0].p == 0.4
 
 
-def test_attributes_are_torchvisions() -> None:
-    theirs, ours = torchvision.models.mobilenet_v2(), FusedMobileNetV2()
-    assert ours.last_channel == theirs.last_channel
-    assert len(ours.features) == len(theirs.features)
-    assert isinstance(ours.features, nn.Sequential)
-    assert ours.classifier[1].in_features == theirs.classifier[1].in_features
-    for block, their_block in zip(ours.features[1:-1], theirs.features[1:-1], strict=True):
-        for name in ("stride", "use_res_connect", "out_channels"):
-            assert getattr(block, name) == getattr(their_block, name)
-    assert ours.features[0].out_channels == theirs.features[0].out_channels
-    assert ours.features[-1].out_channels == theirs.features[-1].out_channels
+@pytest.mark.parametrize("make", [FusedMobileNetV2, lambda: FusedMobileNetV2.from_model(mobilenet_v2())])
+def test_attributes_are_torchvisions(make: Callable[[], FusedMobileNetV2]) -> None:
+    """Tools look for a module's attributes and methods, and for what is a Sequential."""
+    theirs, ours = mobilenet_v2(), make()
+    assert [name for name, _ in ours.named_modules()] == [name for name, _ in theirs.named_modules()]
+    held_by_any = vars(nn.Module())
+    for (name, module), their_module in zip(ours.named_modules(), theirs.modules(), strict=True):
+        attributes = {key: value for key, value in vars(their_module).items() if key not in held_by_any}
+        assert {key: getattr(module, key) for key in attributes} == attributes, name
+        assert module.training == their_module.training
+        assert set(dir(their_module)) <= set(dir(module)), name
+        if isinstance(their_module, nn.Sequential):
+            assert isinstance(module, nn.Sequential), name
+
+
+def test_detection_backbones_are_torchvisions() -> None:
+    ours = FusedMobileNetV2(width_mult=0.35)
+    theirs = mobilenet_v2(width_mult=0.35)
+    theirs.load_state_dict(ours.state_dict())
+    backbones = []
+    for model in (ours, theirs):
+        torch.manual_seed(0)
+        backbones.append(_mobilenet_extractor(model, True, 2).eval())
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad(), calls() as operators:
+        maps, expected = (backbone(x) for backbone in backbones)
+    assert operators.count("fused_block_packed") == len(BLOCKS)
+    assert list(maps) == list(expected)
+    for name, each in expected.items():
+        torch.testing.assert_close(maps[name], each, rtol=1e-3, atol=1e-4 * each.abs().max().item())
+
+
+NO_TENSORS = {
+    "numpy.ndarray": np.zeros((1, 3, 32, 32), np.float32),
+    "list": [[[[0.0]]]],
+    "NoneType": None,
+    "PIL.Image.Image": Image.new("RGB", (32, 32)),
+    "dict": {"x": torch.zeros(1, 3, 32, 32)},
+}
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("kind", NO_TENSORS)
+def test_an_input_that_is_no_tensor_is_named(kind: str, mode: bool) -> None:
+    model = small()
+    deployed = model.deploy()
+    model.train(mode)
+    callables = {
+        "(N, C, H, W)": (model, deployed, *model.features, model.features[-1].pooled),
+        "(N, in_features)": (model.classifier,),
+    }
+    for shape, modules in callables.items():
+        for module in modules:
+            with pytest.raises(TypeError, match=f"^{re.escape(f'expected a Tensor {shape}, got {kind}')}$"):
+                module(NO_TENSORS[kind])
 
 
 def test_train_mode_is_torchvisions_network_bit_for_bit() -> None:

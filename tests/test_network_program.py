@@ -82,9 +82,7 @@ def logits_of(machine: Machine, network: str, x: Tensor, folder: Path) -> Tensor
     command = machine.command()
     with torch.no_grad():
         # For float32 arithmetic, which is what the program takes and packs again.
-        model = model_in(network, x.dtype).float()
-        model.pair_product = "off"
-        packed = model.deploy().network.packed
+        packed = model_in(network, x.dtype).float().deploy().network.packed
     files = {name: folder / name for name in ("packed", "images", "result")}
     files["packed"].write_bytes(packed.numpy().tobytes())
     files["images"].write_bytes(x.contiguous().view(torch.uint8).numpy().tobytes())

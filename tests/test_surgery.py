@@ -116,6 +116,13 @@ def assert_equal(model: Callable[[Tensor], Tensor], eager: Tensor, truth: Tensor
     assert error <= limit, f"error {error:.3g} over the limit {limit:.3g}"
 
 
+@torch.enable_grad()
+def input_gradient(network: nn.Module) -> Tensor:
+    x = images(torch.float32).clone().requires_grad_()
+    network(x).square().sum().backward()
+    return x.grad
+
+
 def max_error(y: Tensor, truth: Tensor) -> float:
     return (y.double() - truth).abs().max().item()
 
@@ -131,6 +138,10 @@ def run(names: list[str], moment: str, seed: int) -> tuple[str, bool]:
         try:
             model, words = fused(surgery, moment, source)
             assert_equal(model, eager, truth)
+            if names == ["backward hook"]:
+                expected = input_gradient(source)
+                scale = expected.abs().max().item()
+                torch.testing.assert_close(input_gradient(model), expected, rtol=1e-4, atol=1e-5 * scale)
             with named(RuntimeError, words):
                 deployed = model.deploy()
             assert_equal(deployed, eager, truth)

@@ -15,14 +15,12 @@ namespace mnv2 {
 enum class PackedKind : int32_t { block, stem, head_pool, linear, network };
 
 // Bytes that no other tensor starts with by accident; the last one is the format's version.
-constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\5'};
+constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\6'};
 
 struct PackedOptions {
     int8_t stride, padding_top, padding_left, padding_bottom, padding_right;
     int8_t activation, project_activation;
     int8_t has_expand, has_residual;
-    PairProduct pair_product;
-    int8_t expand_in_pairs, project_in_pairs;  // see PackLayout
 };
 
 struct PackedHeader {

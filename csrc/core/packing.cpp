@@ -1,7 +1,6 @@
 #include "core/packing.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "core/packed_header.h"
@@ -38,22 +37,10 @@ int64_t panel_width(const PackLayout& layout)
     return static_cast<int64_t>(layout.panel_vectors) * layout.vector_width;
 }
 
-// in_pairs: whether the layer might be.
-int64_t pointwise_floats(int64_t depth, int64_t out_channels, const PackLayout& layout, bool in_pairs = false)
+int64_t pointwise_floats(int64_t depth, int64_t out_channels, const PackLayout& layout)
 {
-    if (in_pairs) return round_up(out_channels, layout.vector_width) * pair_column_floats(depth);
     const int64_t rest = out_channels % panel_width(layout);
     return panel_floats(depth, out_channels - rest, layout) + panel_floats(depth, rest, layout);
-}
-
-bool has_room_for_expand(const PackLayout& layout)
-{
-    return layout.pair_product != PairProduct::off;
-}
-
-bool has_room_for_project(const PackLayout& layout)
-{
-    return layout.pair_product == PairProduct::all;
 }
 
 int64_t depthwise_floats(int64_t channels, const PackLayout& layout)
@@ -122,72 +109,6 @@ void pack_bfloat16(const Columns& columns, Isa isa, BFloat16* to)
     pack_groups<4>(columns, columns.width, to);
 }
 
-double mean_square(const ConvolutionWeights& from, int64_t channel, int64_t depth)
-{
-    double sum = 0.0;
-    for (int64_t k = 0; k < depth; ++k) {
-        const double weight = from.weight[channel * depth + k];
-        sum += weight * weight;
-    }
-    return sum / static_cast<double>(depth);
-}
-
-// What a row in pairs is scaled by: the root mean square of its w1 w2, which are to be as large as a pixel's a1 a2. At least a
-// sixteenth of the mean square: of a row that is mostly zeros the single depths would overflow.
-double pair_square(const ConvolutionWeights& from, int64_t channel, int64_t depth)
-{
-    const float* row = from.weight + channel * depth;
-    double sum = 0.0;
-    int64_t pairs = 0;
-    for (int64_t k = 0; k < depth; ++k) {
-        if (!starts_pair(k, depth)) continue;
-        const double product = double{row[k]} * double{row[k + 1]};
-        sum += product * product;
-        ++pairs;
-    }
-    const double least = mean_square(from, channel, depth) / 16.0;
-    return pairs ? std::max(std::sqrt(sum / static_cast<double>(pairs)), least) : least;
-}
-
-// The power of two nearest to 1 / sqrt(square).
-float scale_to_one(double square)
-{
-    int exponent;
-    std::frexp(square, &exponent);  // square = fraction * 2^exponent, fraction in [0.5, 1)
-    return static_cast<float>(std::ldexp(1.0, -(exponent >> 1)));
-}
-
-// Channel i of a panel in pairs, its values width floats apart: of each run the correction, then the weights.
-void pack_pair_column(const Columns& columns, int64_t i, float scale, float* at)
-{
-    const auto weight = [&](int64_t k) { return scale * columns.weight(i, k); };
-    const int64_t depth = columns.depth, run_depth = runs_of(depth) == 1 ? depth : sum_depth;
-    for (int64_t first = 0; first < depth; first += run_depth) {
-        float* const correction = at;
-        at += columns.width;
-        double pairs = 0.0;
-        for (int64_t k = first; k < std::min(first + run_depth, depth); ++k, at += columns.width) {
-            *at = weight(k);
-            if (k == 0 || !starts_pair(k - 1, depth)) continue;
-            const float sign = is_opposite_pair(k - 1) ? -1.0f : 1.0f;
-            *at *= sign;
-            pairs += double{weight(k - 1)} * double{*at};
-        }
-        *correction = static_cast<float>(-pairs);
-    }
-}
-
-// Behind pack_scales. A row of zeros gets a scale of zero, so that its sums are exactly zero, as corrections are rounded.
-void pack_pairs(const Columns& columns, float* scales, float* to)
-{
-    for (int64_t i = 0; i < columns.count(); ++i) {
-        const double square = pair_square(columns.from, columns.first + i, columns.depth);
-        const float scale = square > 0.0 ? scale_to_one(square) : 0.0f;
-        scales[i] = scale > 0.0f ? scales[i] / scale : 0.0f;
-        pack_pair_column(columns, i, scale, to + i);
-    }
-}
-
 void pack_dense(const ConvolutionWeights& from, int64_t depth, int64_t channels, int64_t panel, const PackLayout& layout,
                 float* to)
 {
@@ -220,29 +141,6 @@ void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t chann
         }
         to += floats;
     }
-}
-
-void pack_pointwise_in_pairs(const ConvolutionWeights& from, int64_t depth, int64_t channels, const PackLayout& layout,
-                             float* to)
-{
-    const int64_t padded = round_up(channels, layout.vector_width), panel = panel_width(layout);
-    for (int64_t first = 0; first < padded; first += panel) {
-        const Columns columns{from, depth, channels, first, std::min(panel, padded - first)};
-        const int64_t floats = columns.width * pair_column_floats(depth);
-        pack_pairs(columns, to, pack_scales(columns, floats, to));
-        to += floats;
-    }
-}
-
-// A layer that might be in pairs; what it does not fill of its place is zero.
-void pack_in_its_place(const ConvolutionWeights& from, int64_t depth, int64_t channels, const PackLayout& layout, bool has_room,
-                       bool in_pairs, float* to)
-{
-    std::fill_n(to, pointwise_floats(depth, channels, layout, has_room), 0.0f);
-    if (in_pairs)
-        pack_pointwise_in_pairs(from, depth, channels, layout, to);
-    else
-        pack_pointwise(from, depth, channels, layout, to);
 }
 
 void pack_depthwise(const ConvolutionWeights& from, int64_t channels, const PackLayout& layout, float* to)
@@ -305,9 +203,6 @@ float* start_packing(PackedHeader header, const PackLayout& layout, void* packed
 {
     header.isa = layout.isa;
     header.vector_width = layout.vector_width;
-    header.options.pair_product = layout.pair_product;
-    header.options.expand_in_pairs = layout.expand_in_pairs;
-    header.options.project_in_pairs = layout.project_in_pairs;
     return static_cast<float*>(write_header(header, packed));
 }
 
@@ -325,17 +220,6 @@ int32_t vector_width_of(Isa isa)
         case Isa::amx_bf16: return 32;
     }
     return 0;
-}
-
-// Layers are in pairs only where there is room, and only for AVX-512 is there a kernel.
-bool are_plausible_pairs(const PackedOptions& options, Isa isa)
-{
-    switch (options.pair_product) {
-        case PairProduct::off: return options.expand_in_pairs == 0 && options.project_in_pairs == 0;
-        case PairProduct::safe: return isa == Isa::avx512 && options.project_in_pairs == 0;
-        case PairProduct::all: return isa == Isa::avx512;
-    }
-    return false;
 }
 
 template <class Params>
@@ -364,8 +248,7 @@ void* write_header(const PackedHeader& header, void* packed)
 
 bool is_plausible(const PackedHeader& header)
 {
-    return header.magic == packed_magic && header.vector_width > 0 && header.vector_width == vector_width_of(header.isa) &&
-           are_plausible_pairs(header.options, header.isa);
+    return header.magic == packed_magic && header.vector_width > 0 && header.vector_width == vector_width_of(header.isa);
 }
 
 std::string describe(const PackedHeader& header)
@@ -378,17 +261,14 @@ std::string describe(const PackedHeader& header)
 
 BlockOffsets block_offsets(const InvertedResidualParams& params, const PackLayout& layout)
 {
-    const int64_t depthwise =
-        params.has_expand ? pointwise_floats(params.in_channels, params.expanded_channels, layout, has_room_for_expand(layout))
-                          : 0;
+    const int64_t depthwise = params.has_expand ? pointwise_floats(params.in_channels, params.expanded_channels, layout) : 0;
     return {0, depthwise, depthwise + depthwise_floats(params.expanded_channels, layout)};
 }
 
 int64_t packed_bytes(const InvertedResidualParams& params, const PackLayout& layout)
 {
     const int64_t floats =
-        block_offsets(params, layout).project +
-        pointwise_floats(params.expanded_channels, params.out_channels, layout, has_room_for_project(layout));
+        block_offsets(params, layout).project + pointwise_floats(params.expanded_channels, params.out_channels, layout);
     return header_bytes + floats * static_cast<int64_t>(sizeof(float));
 }
 
@@ -400,7 +280,7 @@ int64_t packed_bytes(const StemParams& params, const PackLayout& layout)
 
 int64_t packed_bytes(const HeadPoolParams& params, const PackLayout& layout)
 {
-    const int64_t floats = pointwise_floats(params.in_channels, params.out_channels, layout, has_room_for_expand(layout));
+    const int64_t floats = pointwise_floats(params.in_channels, params.out_channels, layout);
     return header_bytes + floats * static_cast<int64_t>(sizeof(float));
 }
 
@@ -416,11 +296,9 @@ void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& 
     float* values = start_packing(header_of(params), layout, packed);
     const BlockOffsets offsets = block_offsets(params, layout);
     if (params.has_expand)
-        pack_in_its_place(expand, params.in_channels, params.expanded_channels, layout, has_room_for_expand(layout),
-                          layout.expand_in_pairs, values + offsets.expand);
+        pack_pointwise(expand, params.in_channels, params.expanded_channels, layout, values + offsets.expand);
     pack_depthwise(depthwise, params.expanded_channels, layout, values + offsets.depthwise);
-    pack_in_its_place(project, params.expanded_channels, params.out_channels, layout, has_room_for_project(layout),
-                      layout.project_in_pairs, values + offsets.project);
+    pack_pointwise(project, params.expanded_channels, params.out_channels, layout, values + offsets.project);
 }
 
 void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
@@ -432,27 +310,13 @@ void pack_stem(const StemParams& params, const ConvolutionWeights& weights, cons
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
 {
     float* values = start_packing(header_of(params), layout, packed);
-    pack_in_its_place(weights, params.in_channels, params.out_channels, layout, has_room_for_expand(layout),
-                      layout.expand_in_pairs, values);
+    pack_pointwise(weights, params.in_channels, params.out_channels, layout, values);
 }
 
 void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
 {
     float* values = start_packing(header_of(params), layout, packed);
     pack_pointwise(weights, params.in_features, params.out_features, layout, values);
-}
-
-bool fits_pairs(const ConvolutionWeights& weights, int64_t depth, int64_t channels)
-{
-    if (depth < pair_group) return false;
-    const auto in_range = [](double square) {
-        return square == 0.0 || (square >= double{least_mean_square} && square <= double{largest_mean_square});
-    };
-    for (int64_t channel = 0; channel < channels; ++channel) {
-        const double scale = weights.scale_of(channel);
-        if (!in_range(scale * scale) || !in_range(mean_square(weights, channel, depth))) return false;
-    }
-    return true;
 }
 
 Isa packed_isa(const void* packed)
@@ -463,9 +327,7 @@ Isa packed_isa(const void* packed)
 PackLayout packed_layout(const void* packed)
 {
     const PackedHeader header = read_header(packed);
-    const PackedOptions& options = header.options;
-    return {header.isa,           header.vector_width,          panel_vectors_of(header.vector_width), stored_type(header.isa),
-            options.pair_product, options.expand_in_pairs != 0, options.project_in_pairs != 0};
+    return {header.isa, header.vector_width, panel_vectors_of(header.vector_width), stored_type(header.isa)};
 }
 
 std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params)

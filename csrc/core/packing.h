@@ -7,9 +7,6 @@
 //       Where sixteen lanes multiply float32, a pointwise layer's last panel whose last vector would be half empty holds two
 //       depths of each channel side by side, as weight[K / 2][NR][2]: K rounded up to 2, NR to half a vector, but scale and
 //       bias to a whole one.
-//       A layer in pairs (core/pair_product.h) has rows times a power of two, scales divided by it, and in front of each run of
-//       depths a row of corrections[NR]: minus the sum of its pairs' w1 w2. Of an opposite pair w2 is negated, and the sum
-//       added. Where a layer might be in pairs, its place is that large in any case.
 //   depthwise layers: blocks of vector_width channels; a block is scale[V], bias[V], weight[9][V].
 //
 // Values are float32 whatever the tensors' dtype, where the arithmetic is. Families that multiply 16-bit numbers hold the
@@ -23,7 +20,6 @@
 #include <string>
 
 #include "core/block.h"
-#include "core/pair_product.h"
 #include "core/sizes.h"
 #include "core/sums.h"
 
@@ -36,10 +32,7 @@ struct PackLayout {
     Isa isa;
     int32_t vector_width;
     int32_t panel_vectors;
-    ScalarType stored = ScalarType::float32;      // what pointwise layers multiply: their weights and blocked inputs
-    PairProduct pair_product = PairProduct::off;  // for which layers there is room to be in pairs,
-    bool expand_in_pairs = false;                 // and which ones are; a head counts as an expand
-    bool project_in_pairs = false;
+    ScalarType stored = ScalarType::float32;  // what pointwise layers multiply: their weights and blocked inputs
 };
 
 // The type that a family's pointwise layers multiply.
@@ -87,23 +80,15 @@ void pack_stem(const StemParams& params, const ConvolutionWeights& weights, cons
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 
-// Whether these weights can be in pairs at all: there is one, and no scale is out of range.
-bool fits_pairs(const ConvolutionWeights& weights, int64_t depth, int64_t channels);
-
-// Floats that a channel takes in the panel of a pointwise layer in pairs, and in any other's.
-constexpr int64_t pair_column_floats(int64_t depth)
-{
-    return depth + 2 + runs_of(depth);
-}
-
+// Floats that a channel takes in the panel of a pointwise layer.
 constexpr int64_t pointwise_column_floats(int64_t depth, const PackLayout& layout)
 {
     if (layout.stored == ScalarType::float32) return depth + 2;
     return round_up(depth, layout.vector_width) * scalar_bytes(layout.stored) / static_cast<int64_t>(sizeof(float)) + 2;
 }
 
-// Whether a panel of a layer that is not in pairs, with so many channels, holds two depths side by side. Not in narrower
-// vectors: MobileNet's channels are multiples of eight.
+// Whether a panel with this number of channels holds two depths side by side. Not in narrower vectors: MobileNet's channels
+// are multiples of eight.
 constexpr bool has_two_depths(int64_t channels, const PackLayout& layout)
 {
     constexpr int32_t lanes = 16;
@@ -111,7 +96,7 @@ constexpr bool has_two_depths(int64_t channels, const PackLayout& layout)
            channels % lanes <= lanes / 2;
 }
 
-// Floats of a panel with so many channels, of a pointwise layer that is not in pairs.
+// Floats of a pointwise layer's panel with this number of channels.
 constexpr int64_t panel_floats(int64_t depth, int64_t channels, const PackLayout& layout)
 {
     const int64_t width = round_up(channels, layout.vector_width);

@@ -10,9 +10,4 @@ namespace mnv2 {
 constexpr int64_t long_depth = 192;
 constexpr int64_t sum_depth = 96;
 
-constexpr int64_t runs_of(int64_t depth)
-{
-    return depth < long_depth ? 1 : (depth + sum_depth - 1) / sum_depth;
-}
-
 }  // namespace mnv2

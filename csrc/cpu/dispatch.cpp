@@ -168,12 +168,13 @@ std::vector<IsaState> isa_states()
     return states;
 }
 
-bool is_now(FetchAhead when)
+bool is_now(FetchAhead when, int64_t tiles)
 {
 #if defined(__x86_64__)
-    if (when == FetchAhead::on_intel) return __builtin_cpu_is("intel");
+    if (__builtin_cpu_is("intel")) return when != FetchAhead::never;
 #endif
-    return when == FetchAhead::always;
+    // A panel of one tile is read once: AMD's own prefetcher follows that stream faster alone (NOTES: Zen 4, linear layer).
+    return when == FetchAhead::always && tiles > 1;
 }
 
 const Kernels& select_kernels(ScalarType weights)

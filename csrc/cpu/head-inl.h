@@ -48,8 +48,7 @@ public:
           x_rows_(reinterpret_cast<Stored*>(task.scratch + task.plan->x_rows)),
           panel_(task.scratch + task.plan->panel),
           sums_(reinterpret_cast<double*>(task.scratch + task.plan->sums)),
-          means_(task.scratch + task.plan->means),
-          facts_(task.scratch + task.plan->facts)
+          means_(task.scratch + task.plan->means)
     {
     }
 
@@ -99,14 +98,7 @@ private:
 
     void add_strip(const Stored* x, int64_t pixels)
     {
-        PointwiseLayer layer{params_.in_channels, plane(), blocked_epilogue(params_.activation, pixels * lanes)};
-        PairPixels pairs{};
-        if (task_.plan->in_pairs) {
-            // Into the rows that blocked inputs have no other use for, or in place.
-            pairs = scale_pixels(layer.depth, pixels, x, plane(), x_rows_, task_.plan->strip_pixels * lanes, facts_);
-            layer.pairs = &pairs;
-            x = pairs.x;
-        }
+        const PointwiseLayer layer{params_.in_channels, plane(), blocked_epilogue(params_.activation, pixels * lanes)};
         for (int64_t first = task_.channel_begin; first < task_.channel_end; first += panel_width) {
             const int64_t rest = task_.channel_end - first, channels = rest < panel_width ? rest : panel_width;
             pointwise(layer, first, first + channels, pixels, x, task_.packed, panel_, nullptr);
@@ -128,7 +120,7 @@ private:
     Stored* x_rows_;
     float* panel_;
     double* sums_;
-    float *means_, *facts_;
+    float* means_;
 };
 
 void head_pool(const HeadPoolTask& task)

@@ -2,8 +2,7 @@
 //
 //   input rows -> x_rows (blocked) -> expand -> ring -> depthwise -> middle -> project -> y
 //
-// Blocked inputs are read in place. What an expand in pairs reads is scaled first, into memory of its own; what a project in
-// pairs reads, in place where it is the thread's own. Without an expand the ring holds input rows, or a stem's results.
+// Blocked inputs are read in place. Without an expand the ring holds input rows, or a stem's results.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +37,6 @@ public:
           ring_(task.scratch + plan_.scratch.ring),
           result_(task.scratch + plan_.scratch.result),
           zeros_(task.scratch + plan_.scratch.zeros),
-          scaled_(reinterpret_cast<Stored*>(task.scratch + plan_.scratch.scaled)),
-          facts_(task.scratch + plan_.scratch.facts),
           out_width_(params_.out_width()),
           row_floats_(params_.width * lanes),
           plane_(plan_.ring_rows * row_floats_),
@@ -77,7 +74,6 @@ public:
         const Range image = whole_image();
         for_each_strip(input_rows(image), strip_rows, [&](const Range& rows) {
             take_input(rows, rows.begin);
-            scale_input(rows);
             if (params_.has_expand) expand(all_vectors(), rows);
         });
         depthwise(all_vectors(), image);
@@ -182,7 +178,6 @@ private:
     void fill_middle(const Range& strip, const Range& fresh, const Range& vectors)
     {
         middle_begin_ = strip.begin;
-        scale_input(fresh);
         for (int64_t vector = vectors.begin; vector < vectors.end; vector += cuts_.chunk_vectors) {
             const Range chunk{vector, smaller(vector + cuts_.chunk_vectors, vectors.end)};
             if (params_.has_expand) expand(chunk, fresh);
@@ -190,30 +185,15 @@ private:
         }
     }
 
-    // rows: those to expand.
-    void scale_input(const Range& rows)
-    {
-        if (!plan_.expand_in_pairs) return;
-        scaled_begin_ = rows.begin;
-        x_pairs_ = scale_pixels(params_.in_channels, rows.count() * params_.width, x_row(rows.begin), x_plane_, scaled_, plane_,
-                                facts_);
-    }
-
-    const Stored* expand_input(int64_t row) const
-    {
-        return plan_.expand_in_pairs ? x_pairs_.x + (row - scaled_begin_) * row_floats_ : x_row(row);
-    }
-
     void expand(const Range& chunk, const Range& rows)
     {
-        const PointwiseLayer layer{params_.in_channels, x_plane_, blocked_epilogue(params_.activation, plane_),
-                                   plan_.expand_in_pairs ? &x_pairs_ : nullptr};
+        const PointwiseLayer layer{params_.in_channels, x_plane_, blocked_epilogue(params_.activation, plane_)};
         const int64_t last_channel = smaller(chunk.end * lanes, params_.expanded_channels);
         const float* packed = packed_ + plan_.weights.expand;
         for (int64_t row = rows.begin; row < rows.end;) {
             // As many rows as lie together before the ring starts over.
             const int64_t together = smaller(rows.end - row, plan_.ring_rows - row % plan_.ring_rows);
-            pointwise(layer, chunk.begin * lanes, last_channel, together * params_.width, expand_input(row), packed,
+            pointwise(layer, chunk.begin * lanes, last_channel, together * params_.width, x_row(row), packed,
                       ring_row(chunk.begin, row), nullptr);
             row += together;
         }
@@ -274,23 +254,12 @@ private:
     // to: floats, so many from a pixel and from a vector of channels to the next.
     void compute_project(const Range& strip, const Range& channels, float* to, int64_t pixel, int64_t vector)
     {
-        scale_middle(strip);
         const PointwiseLayer layer{params_.expanded_channels,
                                    middle_plane(),
-                                   {clamp_of(params_.project_activation), pixel, vector, task_.y.blocked, x_plane_},
-                                   plan_.project_in_pairs ? &middle_pairs_ : nullptr};
-        const Stored* from = plan_.project_in_pairs ? middle_pairs_.x : middle_row(strip.begin);
+                                   {clamp_of(params_.project_activation), pixel, vector, task_.y.blocked, x_plane_}};
         const Stored* residual = params_.has_residual ? x_row(strip.begin) + channels.begin / lanes * x_plane_ : nullptr;
-        pointwise(layer, channels.begin, channels.end, strip.count() * out_width_, from, packed_ + plan_.weights.project, to,
-                  residual);
-    }
-
-    void scale_middle(const Range& strip)
-    {
-        if (!plan_.project_in_pairs) return;
-        Stored* const from = middle_row(strip.begin);
-        middle_pairs_ = scale_pixels(params_.expanded_channels, strip.count() * out_width_, from, middle_plane(),
-                                     task_.middle ? scaled_ : from, middle_plane(), facts_);
+        pointwise(layer, channels.begin, channels.end, strip.count() * out_width_, middle_row(strip.begin),
+                  packed_ + plan_.weights.project, to, residual);
     }
 
     void round_blocked(float* values, int64_t pixels, const Range& channels) const
@@ -317,11 +286,8 @@ private:
     const float* packed_;
     Stored *x_rows_, *middle_;
     float *ring_, *result_, *zeros_;
-    Stored* scaled_;
-    float* facts_;
     int64_t out_width_, row_floats_, plane_, x_plane_;
-    int64_t x_begin_ = 0, taken_end_ = 0, middle_begin_ = 0, scaled_begin_ = 0;
-    PairPixels x_pairs_{}, middle_pairs_{};
+    int64_t x_begin_ = 0, taken_end_ = 0, middle_begin_ = 0;
 };
 
 void inverted_residual(const BlockTask& task)

@@ -5,7 +5,6 @@
 #include "cpu/inverted_residual-inl.h"
 #include "cpu/kernels.h"
 #include "cpu/linear-inl.h"
-#include "cpu/pair_pixels-inl.h"
 #include "cpu/peak-inl.h"
 #include "cpu/stem-inl.h"
 
@@ -24,8 +23,7 @@ constexpr Kernels make_kernels(const char* name, Isa isa)
             stem,
             head_pool,
             linear,
-            fma_burst,
-            has_pair_product ? fma_and_add_burst : nullptr};
+            fma_burst};
 }
 
 }  // namespace

@@ -87,10 +87,6 @@ struct Kernels {
     void (*head_pool)(const HeadPoolTask&);
     void (*linear)(const LinearTask&);
     double (*fma_burst)(int64_t rounds, float* sink);
-    // The same beside as many additions; null where there are no kernels for weights in pairs.
-    double (*fma_and_add_burst)(int64_t rounds, float* sink);
-
-    bool has_pair_product() const { return fma_and_add_burst != nullptr; }
 };
 
 }  // namespace mnv2::cpu

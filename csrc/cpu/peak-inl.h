@@ -29,27 +29,5 @@ double fma_burst(int64_t rounds, float* sink)
     return 2.0 * peak_chains * (lanes / parts) * static_cast<double>(rounds);
 }
 
-// The same beside as many independent additions. With sixteen registers there is no room for both.
-double fma_and_add_burst(int64_t rounds, float* sink)
-{
-    Vec chains[peak_chains], others[peak_chains];
-    MNV2_UNROLL
-    for (int i = 0; i < peak_chains; ++i) chains[i] = others[i] = splat(static_cast<float>(i));
-    const Vec factor = splat(sink[0]), term = splat(sink[1]);
-    for (int64_t round = 0; round < rounds; ++round) MNV2_UNROLL
-    for (int i = 0; i < peak_chains; ++i) {
-        chains[i] = fma(chains[i], factor, term);
-        others[i] = add(others[i], term);
-    }
-    Vec sum = chains[0], other = others[0];
-    MNV2_UNROLL
-    for (int i = 1; i < peak_chains; ++i) {
-        sum = add(sum, chains[i]);
-        other = add(other, others[i]);
-    }
-    store_first(sink + 2, add(sum, other), 1);
-    return 3.0 * peak_chains * lanes * static_cast<double>(rounds);
-}
-
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 
 #include "cpu/dispatch.h"
 
@@ -38,17 +37,6 @@ double measure_fma_peak()
         best = std::max(best, time.operations / time.nanoseconds);
     }
     return best;
-}
-
-double measure_cost_of_additions(const Kernels& kernels)
-{
-    constexpr int bursts = 25;
-    double alone = std::numeric_limits<double>::infinity(), beside = alone;
-    for (int burst = 0; burst < bursts; ++burst) {
-        alone = std::min(alone, time_burst(kernels.fma_burst).nanoseconds);
-        beside = std::min(beside, time_burst(kernels.fma_and_add_burst).nanoseconds);
-    }
-    return beside / alone;
 }
 
 }  // namespace mnv2::cpu

@@ -113,30 +113,6 @@ int64_t strip_pixels(int64_t channels, int64_t pixels)
     return std::clamp<int64_t>(strip_bytes / (channels * float_bytes), 1, pixels);
 }
 
-// What the pair product's kernels have to know of so many pixels: the scale, and a correction for each run.
-int64_t pair_fact_floats(int64_t depth, int64_t pixels)
-{
-    return pixels * (1 + runs_of(depth));
-}
-
-// The scratch of a block's layers in pairs; expand and project take turns in it.
-void take_pairs(const InvertedResidualParams& params, const PackLayout& layout, BlockPlan& plan, ScratchLayout& scratch)
-{
-    int64_t scaled = 0, facts = 0;
-    if (plan.expand_in_pairs) {
-        const int64_t pixels = plan.ring_rows * params.width;
-        scaled = pixels * padded_channels(params.in_channels, layout);
-        facts = pair_fact_floats(params.in_channels, pixels);
-    }
-    if (plan.project_in_pairs) {
-        const int64_t pixels = plan.cuts.strip_rows * params.out_width();
-        if (plan.cuts.splits_channels) scaled = std::max(scaled, plan.middle_floats);
-        facts = std::max(facts, pair_fact_floats(params.expanded_channels, pixels));
-    }
-    plan.scratch.scaled = scratch.take(scaled);
-    plan.scratch.facts = scratch.take(facts);
-}
-
 // Threads take parts of an image where there are fewer images than threads.
 int64_t segments_for(int64_t batch, int64_t parts, int64_t threads)
 {
@@ -208,8 +184,6 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.cuts = cuts;
     plan.ring_rows = rows_read(params, cuts.strip_rows);
     plan.weights = block_offsets(params, layout);
-    plan.expand_in_pairs = params.has_expand && layout.expand_in_pairs;
-    plan.project_in_pairs = layout.project_in_pairs;
 
     const int64_t plane = plan.ring_rows * params.width * layout.vector_width;
     const int64_t in_vectors = vector_count(params.in_channels, layout);
@@ -222,7 +196,6 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.scratch.middle = scratch.take(cuts.splits_channels ? 0 : plan.middle_floats);
     plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch.zeros = scratch.take(params.width * layout.vector_width);
-    take_pairs(params, layout, plan, scratch);
     plan.scratch_bytes = scratch.bytes();
     return plan;
 }
@@ -275,8 +248,6 @@ HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layo
     constexpr int64_t double_floats = sizeof(double) / sizeof(float);
     plan.sums = scratch.take(double_floats * padded_channels(params.out_channels, layout));
     plan.means = scratch.take(padded_channels(params.out_channels, layout));
-    plan.in_pairs = layout.expand_in_pairs;
-    plan.facts = scratch.take(plan.in_pairs ? pair_fact_floats(params.in_channels, plan.strip_pixels) : 0);
     plan.scratch_bytes = scratch.bytes();
     return plan;
 }

@@ -16,8 +16,6 @@ struct BlockScratch {
     int64_t middle;  // a strip's depthwise results
     int64_t result;  // a strip's results before they become 16-bit floats
     int64_t zeros;   // a row of zeros above and below the image
-    int64_t scaled;  // the scaled input of a layer in pairs, where it cannot be scaled in place,
-    int64_t facts;   // and what the kernels have to know of its pixels
 };
 
 // The free choices of a plan. A strip is a few output rows. Expand and depthwise run over chunk_vectors vectors of expanded
@@ -41,7 +39,6 @@ struct BlockPlan {
     int64_t scratch_bytes;  // a thread
     int64_t middle_floats;  // an image, where threads share them
     BlockOffsets weights;
-    bool expand_in_pairs, project_in_pairs;
 };
 
 // Offsets in floats from the start of a thread's scratch.
@@ -55,9 +52,8 @@ struct StemPlan {
 // A strip is a number of pixels; its input is held blocked, its results a panel at a time.
 struct HeadPoolPlan {
     int64_t strip_pixels;
-    bool in_pairs;
-    int64_t x_rows, panel, sums, means, facts;  // offsets in floats
-    int64_t segments;                           // parts of the output channels that threads may take
+    int64_t x_rows, panel, sums, means;  // offsets in floats
+    int64_t segments;                    // parts of the output channels that threads may take
     int64_t scratch_bytes;
 };
 

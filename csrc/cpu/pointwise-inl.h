@@ -41,7 +41,7 @@ void panel_of_channels(const PointwiseLayer& layer, int64_t channels, int64_t pi
     const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
     const bool is_single = panel_vectors == 1 || channels <= lanes;
     if constexpr (has_two_depths(1, panel_layout))
-        if (!layer.pairs && has_two_depths(channels, panel_layout)) {
+        if (has_two_depths(channels, panel_layout)) {
             if (is_single) return two_depth_panel<1>(layer, pixels, x, panel, y, last_lanes, residual);
             return two_depth_panel<2 * panel_vectors - 1>(layer, pixels, x, panel, y, last_lanes, residual);
         }
@@ -54,7 +54,7 @@ void panel_of_channels(const PointwiseLayer& layer, int64_t channels, int64_t pi
 void pointwise(const PointwiseLayer& layer, int64_t first, int64_t last, int64_t pixels, const Stored* x, const float* packed,
                float* y, const Stored* residual)
 {
-    const int64_t column = layer.pairs ? pair_column_floats(layer.depth) : column_floats(layer.depth);
+    const int64_t column = column_floats(layer.depth);
     const float* panel = packed + first * column;
     for (int64_t channel = first; channel < last; channel += panel_width) {
         panel_of_channels(layer, smaller(last - channel, panel_width), pixels, x, panel, y, residual);

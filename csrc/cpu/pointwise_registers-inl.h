@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <utility>
 
-#include "cpu/pair_tiles-inl.h"
 #include "cpu/pointwise-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -41,8 +40,6 @@ template <int VECTORS>
 LayerKernels kernels_of(const PointwiseLayer& layer)
 {
     const bool is_long = layer.depth >= long_depth;
-    if constexpr (has_pair_product)
-        if (layer.pairs) return pair_kernels_of<VECTORS>(layer);
     if constexpr (type_of<Stored> == ScalarType::float32)
         if (is_long) return {pointwise_kernels<VECTORS, true>.of_rows, tile_rows[VECTORS - 1]};
     return {pointwise_kernels<VECTORS, false>.of_rows, tile_rows[VECTORS - 1]};
@@ -67,8 +64,6 @@ void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* 
                      int64_t last_lanes, const Stored* residual)
 {
     run_tiles(kernels_of<VECTORS>(layer), VECTORS * lanes, layer, pixels, x, panel, y, last_lanes, residual);
-    if constexpr (has_pair_product)
-        if (layer.pairs && layer.pairs->has_odd) odd_pixels<VECTORS>(layer, pixels, x, panel, y, last_lanes, residual);
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 
 #include "core/block.h"
 #include "cpu/fetch_ahead.h"
-#include "cpu/pair_pixels-inl.h"
 #include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
 #include "cpu/sums-inl.h"
@@ -79,7 +78,6 @@ struct PointwiseLayer {
     int64_t depth;
     int64_t x_plane;  // elements from a block of the input to the next
     Epilogue epilogue;
-    const PairPixels* pairs = nullptr;  // of weights in pairs: the input, which x points into
 };
 
 // Shares the fetching of the panel behind this one out to its first tiles.
@@ -87,7 +85,7 @@ class NextPanel {
 public:
     // Floats from a panel to the next, and those for which a tile fetches its share at a time.
     NextPanel(int64_t panel_floats, int64_t floats_together, int64_t tiles)
-        : begin_(panel_floats), end_(begin_ + (is_now(fetch_ahead) ? floats_together : 0))
+        : begin_(panel_floats), end_(begin_ + (is_now(fetch_ahead, tiles) ? floats_together : 0))
     {
         const int64_t bursts = (end_ - begin_ + burst_floats - 1) / burst_floats;
         share_ = (bursts + tiles - 1) / tiles * burst_floats;

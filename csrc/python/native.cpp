@@ -13,7 +13,6 @@
 #include "core/network.h"
 #include "core/packing.h"
 #include "cpu/dispatch.h"
-#include "cpu/pair_choice.h"
 #include "cpu/peak.h"
 #include "cpu/plan.h"
 #include "python/block_params.h"
@@ -41,53 +40,22 @@ const mnv2::cpu::Kernels& kernels_of(const std::string& weights)
     return mnv2::cpu::select_kernels(*type);
 }
 
-// Empty where nothing is wanted in particular.
-std::optional<mnv2::PairProduct> pair_product_of(const std::string& name)
-{
-    const std::optional<mnv2::PairProduct> pairs = mnv2::pair_product_named(name);
-    if (!pairs && !name.empty())
-        throw py::value_error(std::string("pair_product: expected ") + mnv2::expected_pair_products + ", got \"" + name + '"');
-    return pairs;
-}
-
-// Of new packed weights.
-mnv2::PackLayout layout_of(const std::string& weights, const std::string& pair_product)
-{
-    const mnv2::cpu::Kernels& kernels = kernels_of(weights);
-    return mnv2::cpu::with_room_for(mnv2::cpu::select_pair_product(kernels, pair_product_of(pair_product)), kernels);
-}
-
-const char* selected_pair_product(const std::string& weights)
-{
-    return mnv2::pair_product_name(mnv2::cpu::select_pair_product(kernels_of(weights)));
-}
-
 int64_t packed_block_bytes(int64_t in_channels, int64_t expanded_channels, int64_t out_channels, bool expand,
-                           const std::string& weights, const std::string& pair_product)
+                           const std::string& weights)
 {
     const auto params = block_channels(in_channels, expanded_channels, out_channels, expand);
-    return mnv2::packed_bytes(params, layout_of(weights, pair_product));
+    return mnv2::packed_bytes(params, kernels_of(weights).layout);
 }
 
 template <typename Params>
-int64_t packed_layer_bytes(int64_t in_channels, int64_t out_channels, const std::string& weights,
-                           const std::string& pair_product)
+int64_t packed_layer_bytes(int64_t in_channels, int64_t out_channels, const std::string& weights)
 {
     require_at_least(1, "in_channels", in_channels);
     require_at_least(1, "out_channels", out_channels);
     Params params{};
     params.in_channels = in_channels;
     params.out_channels = out_channels;
-    return mnv2::packed_bytes(params, layout_of(weights, pair_product));
-}
-
-// The layers of a block that are in pairs.
-py::list paired_layers(const mnv2::cpu::BlockPlan& plan)
-{
-    py::list names;
-    if (plan.expand_in_pairs) names.append("expand");
-    if (plan.project_in_pairs) names.append("project");
-    return names;
+    return mnv2::packed_bytes(params, kernels_of(weights).layout);
 }
 
 py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::cpu::Kernels& kernels,
@@ -97,7 +65,6 @@ py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::c
     const mnv2::cpu::BlockCuts cuts = mnv2::cpu::choose_cuts(params, layout, caches, threads);
     const mnv2::cpu::BlockPlan plan = mnv2::cpu::plan_block(params, layout, cuts);
     py::dict described = describe_block_plan(plan, kernels);
-    described["pair_layers"] = paired_layers(plan);
     described["l1_bytes"] = caches.l1;
     described["l2_bytes"] = caches.l2;
     return described;
@@ -114,10 +81,8 @@ py::dict describe_plan(const mnv2::HeadPoolParams& params, const mnv2::cpu::Kern
                        int64_t threads)
 {
     const mnv2::cpu::HeadPoolPlan plan = mnv2::cpu::plan_head_pool(params, layout, threads);
-    py::list pair_layers;
-    if (plan.in_pairs) pair_layers.append("head");
     return py::dict("isa"_a = kernels.name, "strip_pixels"_a = plan.strip_pixels, "segments"_a = plan.segments,
-                    "scratch_bytes"_a = plan.scratch_bytes, "pair_layers"_a = pair_layers);
+                    "scratch_bytes"_a = plan.scratch_bytes);
 }
 
 py::dict describe_plan(const mnv2::LinearParams& params, const mnv2::cpu::Kernels& kernels, const mnv2::PackLayout& layout,
@@ -253,28 +218,13 @@ PYBIND11_MODULE(_native, module)
         "selected_isa", [](const std::string& weights) { return kernels_of(weights).name; }, "weights"_a = "float32",
         "Name of the instruction set that packing uses now for weights of that dtype; RuntimeError where MNV2_FORCE_ISA names "
         "one that cannot run.");
-    module.def(
-        "selected_pair_product", &selected_pair_product, "weights"_a = "float32",
-        "Which layers of new packed weights may be in pairs: off, safe or all; off where the selected instruction set has "
-        "no pair product. RuntimeError where MNV2_PAIR_PRODUCT is none of these.");
-    module.def(
-        "has_pair_product", [](const std::string& weights) { return kernels_of(weights).has_pair_product(); },
-        "weights"_a = "float32", "Whether the instruction set selected for weights of that dtype has a pair product.");
-    module.def(
-        "additions_are_free", [] { return mnv2::cpu::additions_are_free(mnv2::cpu::select_kernels()); },
-        "Whether additions issue beside multiply-adds on this processor, measured once a process; False where the selected "
-        "instruction set has no pair product.");
     module.def("packed_block_bytes", &packed_block_bytes, "in_channels"_a, "expanded_channels"_a, "out_channels"_a,
-               "expand"_a = true, "weights"_a = "float32", "pair_product"_a = "",
+               "expand"_a = true, "weights"_a = "float32",
                "Bytes that pack_block returns for weights of that dtype and the instruction set selected for them.");
-    module.def(
-        "packed_stem_bytes",
-        [](int64_t in_channels, int64_t out_channels, const std::string& weights) {
-            return packed_layer_bytes<mnv2::StemParams>(in_channels, out_channels, weights, "off");
-        },
-        "in_channels"_a, "out_channels"_a, "weights"_a = "float32", "Bytes that pack_stem returns, see packed_block_bytes.");
+    module.def("packed_stem_bytes", &packed_layer_bytes<mnv2::StemParams>, "in_channels"_a, "out_channels"_a,
+               "weights"_a = "float32", "Bytes that pack_stem returns, see packed_block_bytes.");
     module.def("packed_head_pool_bytes", &packed_layer_bytes<mnv2::HeadPoolParams>, "in_channels"_a, "out_channels"_a,
-               "weights"_a = "float32", "pair_product"_a = "", "Bytes that pack_head_pool returns, see packed_block_bytes.");
+               "weights"_a = "float32", "Bytes that pack_head_pool returns, see packed_block_bytes.");
     module.def("packed_linear_bytes", &packed_linear_bytes, "in_features"_a, "out_features"_a, "weights"_a = "float32",
                "Bytes that pack_linear returns, see packed_block_bytes.");
     module.def("packed_network_bytes", &packed_network_bytes, "layers"_a,
@@ -283,8 +233,7 @@ PYBIND11_MODULE(_native, module)
                "The layers of the packed network at an address, for images of this size: kind (stem, block, head_pool, linear) "
                "and the fields of its class in shapes.py. ValueError where the bytes are no packed network.");
     module.def("network_plans", &network_plans, "address"_a, "bytes"_a, "batch"_a, "height"_a, "width"_a, "threads"_a = 1,
-               "How each of these layers is cut (see plan), with scratch_bytes, a thread's, and pair_layers, those by the pair "
-               "product.");
+               "How each of these layers is cut (see plan), with scratch_bytes, a thread's.");
     module.def(
         "plan", &plan, py::kw_only(), "batch"_a, "height"_a, "width"_a, "in_channels"_a, "expanded_channels"_a,
         "out_channels"_a, "stride"_a = 1, "padding"_a = PaddingSides{1, 1, 1, 1}, "activation"_a = "relu6",

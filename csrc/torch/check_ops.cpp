@@ -57,7 +57,7 @@ int64_t pack_block(const OptionalTensor& expand_weight, const OptionalTensor& ex
                    const Tensor& depthwise_weight, const OptionalTensor& depthwise_scale, const OptionalTensor& depthwise_bias,
                    const Tensor& project_weight, const OptionalTensor& project_scale, const OptionalTensor& project_bias,
                    int64_t stride, const Integers& padding, bool residual, const std::string& activation,
-                   const std::string& project_activation, const std::string& pair_product)
+                   const std::string& project_activation)
 {
     constexpr const char* op = "pack_block";
     const BlockArguments weights{op,
@@ -73,7 +73,6 @@ int64_t pack_block(const OptionalTensor& expand_weight, const OptionalTensor& ex
     const BlockOptions options{stride, padding, residual, activation, project_activation};
     const InvertedResidualParams params = check_block(op, block_channels(weights, std::nullopt), options);
     check_weights(weights, params, std::nullopt, device_of(project_weight));
-    check_pair_product(op, pair_product);
     return position_of(weights_type(weights));
 }
 
@@ -142,14 +141,13 @@ void head_pool(const Tensor& x, const Tensor& weight, const OptionalTensor& scal
 }
 
 int64_t pack_head_pool(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
-                       const std::string& activation, const std::string& pair_product)
+                       const std::string& activation)
 {
     constexpr const char* op = "pack_head_pool";
     check_dim({op, "weight"}, weight, 4);
     const HeadPoolParams params = check_head_pool(op, weight.size(1), weight.size(0), activation);
     check_convolution({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, std::nullopt,
                       device_of(weight));
-    check_pair_product(op, pair_product);
     return position_of(check_scalar_type({op, "weight"}, weight));
 }
 

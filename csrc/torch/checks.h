@@ -13,7 +13,6 @@
 
 #include "core/block.h"
 #include "core/layer_chain.h"
-#include "core/pair_product.h"
 #include "torch/errors.h"
 
 namespace mnv2::ops {
@@ -26,14 +25,6 @@ constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
 // Of an image that a whole network takes: times any number of channels, and the images that a thousand threads have under way,
 // it does not overflow 64 bits.
 constexpr int64_t max_pixels = int64_t{1} << 32;
-
-// An empty name leaves the choice to MNV2_PAIR_PRODUCT or the processor.
-inline std::optional<PairProduct> check_pair_product(const char* op, const std::string& name)
-{
-    const std::optional<PairProduct> pairs = pair_product_named(name);
-    if (!pairs && !name.empty()) refuse({op, "pair_product"}, expected_pair_products, '"' + name + '"');
-    return pairs;
-}
 
 inline Activation check_activation(const Argument& argument, const std::string& name)
 {

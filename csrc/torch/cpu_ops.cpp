@@ -16,7 +16,6 @@
 #include "core/parallel.h"
 #include "cpu/dispatch.h"
 #include "cpu/launch.h"
-#include "cpu/pair_choice.h"
 #include "torch/allocate.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
@@ -72,20 +71,17 @@ const void* check_packed(const char* op, const Tensor& packed, const Params& par
 struct CpuBackend {
     // --- inverted residual ---
 
-    static Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x,
-                       std::optional<PairProduct> wanted = std::nullopt)
+    static Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x)
     {
         std::optional<ConvolutionTensors> expand;
         if (params.has_expand) expand.emplace(from.expand(), expand_shape(params), x, cpu_device());
         const ConvolutionTensors depthwise(from.depthwise(), depthwise_shape(params), x, cpu_device());
         const ConvolutionTensors project(from.project(), project_shape(params), x, cpu_device());
 
-        const cpu::Kernels& kernels = cpu::select_kernels(weights_type(from));
-        const ConvolutionWeights expand_weights = expand ? expand->view() : ConvolutionWeights{};
-        const PairProduct pairs = cpu::select_pair_product(kernels, wanted);
-        const PackLayout layout = cpu::choose_pairs(pairs, kernels, params, expand_weights, project.view());
+        const PackLayout& layout = cpu::select_kernels(weights_type(from)).layout;
         Tensor packed = allocate_packed(from.op, packed_bytes(params, layout), from.project_weight);
-        mnv2::pack_block(params, expand_weights, depthwise.view(), project.view(), layout, packed.mutable_data_ptr());
+        mnv2::pack_block(params, expand ? expand->view() : ConvolutionWeights{}, depthwise.view(), project.view(), layout,
+                         packed.mutable_data_ptr());
         return packed;
     }
 
@@ -124,14 +120,11 @@ struct CpuBackend {
     // --- head and pool ---
 
     static Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
-                       const OptionalTensor& bias, std::optional<ScalarType> x,
-                       std::optional<PairProduct> wanted = std::nullopt)
+                       const OptionalTensor& bias, std::optional<ScalarType> x)
     {
         const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x,
                                          cpu_device());
-        const cpu::Kernels& kernels = cpu::select_kernels(weights.type());
-        const PairProduct pairs = cpu::select_pair_product(kernels, wanted);
-        const PackLayout layout = cpu::choose_pairs(pairs, kernels, params, weights.view());
+        const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
         Tensor packed = allocate_packed(op, packed_bytes(params, layout), weight);
         mnv2::pack_head_pool(params, weights.view(), layout, packed.mutable_data_ptr());
         return packed;

@@ -75,8 +75,7 @@ Tensor apply_linear(const Tensor& x, const Tensor& weight, const Tensor& bias)
 
 // --- inverted residual ---
 
-Tensor CudaBackend::pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x,
-                         std::optional<PairProduct>)
+Tensor CudaBackend::pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x)
 {
     const Device device = device_of(from.project_weight);
     std::optional<ConvolutionTensors> expand;
@@ -132,7 +131,7 @@ Tensor CudaBackend::run(const char* op, StemParams params, const Tensor& x, cons
 // --- head and pool ---
 
 Tensor CudaBackend::pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
-                         const OptionalTensor& bias, std::optional<ScalarType> x, std::optional<PairProduct>)
+                         const OptionalTensor& bias, std::optional<ScalarType> x)
 {
     return pack_layer({op, "", weight, scale, bias}, params, {params.out_channels, params.in_channels, 1, 1}, x,
                       cuda::pack_head_pool);

@@ -10,8 +10,7 @@
 namespace mnv2::ops {
 
 struct CudaBackend {
-    static Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x,
-                       std::optional<PairProduct> wanted = std::nullopt);
+    static Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x);
     static Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const InputView& view,
                       const Tensor& packed);
 
@@ -20,8 +19,7 @@ struct CudaBackend {
     static Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed);
 
     static Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
-                       const OptionalTensor& bias, std::optional<ScalarType> x,
-                       std::optional<PairProduct> wanted = std::nullopt);
+                       const OptionalTensor& bias, std::optional<ScalarType> x);
     static Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed);
 
     static Tensor pack(const char* op, const LinearParams& params, const Tensor& weight, const OptionalTensor& bias,

@@ -47,8 +47,7 @@ struct Operators {
                              const OptionalTensor& depthwise_scale, const OptionalTensor& depthwise_bias,
                              const Tensor& project_weight, const OptionalTensor& project_scale,
                              const OptionalTensor& project_bias, int64_t stride, const Integers& padding, bool residual,
-                             const std::string& activation, const std::string& project_activation,
-                             const std::string& pair_product)
+                             const std::string& activation, const std::string& project_activation)
     {
         constexpr const char* op = "pack_block";
         const BlockArguments weights{op,
@@ -63,7 +62,7 @@ struct Operators {
                                      project_bias};
         const BlockOptions options{stride, padding, residual, activation, project_activation};
         const InvertedResidualParams params = check_block(op, block_channels(weights, std::nullopt), options);
-        return Backend::pack(weights, params, std::nullopt, check_pair_product(op, pair_product));
+        return Backend::pack(weights, params, std::nullopt);
     }
 
     static Tensor fused_block_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t expanded_channels,
@@ -119,12 +118,12 @@ struct Operators {
     }
 
     static Tensor pack_head_pool(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
-                                 const std::string& activation, const std::string& pair_product)
+                                 const std::string& activation)
     {
         constexpr const char* op = "pack_head_pool";
         check_dim({op, "weight"}, weight, 4);
         const HeadPoolParams params = check_head_pool(op, weight.size(1), weight.size(0), activation);
-        return Backend::pack(op, params, weight, scale, bias, std::nullopt, check_pair_product(op, pair_product));
+        return Backend::pack(op, params, weight, scale, bias, std::nullopt);
     }
 
     static Tensor head_pool_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels,

@@ -20,13 +20,12 @@ namespace mnv2::ops {
 #define MNV2_HEAD_WEIGHTS "Tensor weight, Tensor? scale, Tensor? bias"
 #define MNV2_HEAD_OPTIONS "str activation=\"relu6\""
 #define MNV2_LINEAR_WEIGHTS "Tensor weight, Tensor? bias"
-#define MNV2_PACK_OPTIONS "str pair_product=\"\""
 
 template <class Library>
 void define_operators(Library& m)
 {
     m.def("fused_block(Tensor x, " MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> Tensor");
-    m.def("pack_block(" MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ", " MNV2_PACK_OPTIONS ") -> Tensor");
+    m.def("pack_block(" MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> Tensor");
     m.def("fused_block_packed(Tensor x, Tensor packed, *, int in_channels, int expanded_channels, int out_channels, "
           "bool expand=True, " MNV2_BLOCK_OPTIONS ") -> Tensor");
 
@@ -35,7 +34,7 @@ void define_operators(Library& m)
     m.def("stem_packed(Tensor x, Tensor packed, *, int in_channels, int out_channels, " MNV2_STEM_OPTIONS ") -> Tensor");
 
     m.def("head_pool(Tensor x, " MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> Tensor");
-    m.def("pack_head_pool(" MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ", " MNV2_PACK_OPTIONS ") -> Tensor");
+    m.def("pack_head_pool(" MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> Tensor");
     m.def("head_pool_packed(Tensor x, Tensor packed, *, int in_channels, int out_channels, " MNV2_HEAD_OPTIONS ") -> Tensor");
 
     m.def("linear(Tensor x, " MNV2_LINEAR_WEIGHTS ") -> Tensor");
@@ -52,7 +51,7 @@ void define_operators(Library& m)
 
     // What an operator checks before its kernel runs, for kernels that are not written in C++: check_ops.cpp.
     m.def("check_fused_block(Tensor x, " MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> ()");
-    m.def("check_pack_block(" MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ", " MNV2_PACK_OPTIONS ") -> int");
+    m.def("check_pack_block(" MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> int");
     m.def("check_fused_block_packed(Tensor x, Tensor packed, int[] lengths, *, int in_channels, int expanded_channels, "
           "int out_channels, bool expand=True, " MNV2_BLOCK_OPTIONS ") -> int");
     m.def("check_stem(Tensor x, " MNV2_STEM_WEIGHTS ", *, " MNV2_STEM_OPTIONS ") -> ()");
@@ -60,7 +59,7 @@ void define_operators(Library& m)
     m.def("check_stem_packed(Tensor x, Tensor packed, int[] lengths, *, int in_channels, int out_channels, " MNV2_STEM_OPTIONS
           ") -> int");
     m.def("check_head_pool(Tensor x, " MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> ()");
-    m.def("check_pack_head_pool(" MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ", " MNV2_PACK_OPTIONS ") -> int");
+    m.def("check_pack_head_pool(" MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> int");
     m.def("check_head_pool_packed(Tensor x, Tensor packed, int[] lengths, *, int in_channels, int out_channels, "
           MNV2_HEAD_OPTIONS ") -> int");
     m.def("check_linear(Tensor x, " MNV2_LINEAR_WEIGHTS ") -> ()");

@@ -5,15 +5,15 @@ It is here to be compared with, as `mnv2 headlines` does; the package serves V2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from ..fusion import Fusion, block_fusion
-from ..layers import ConvNormActivation, Layer, read_layer
+from ..layers import ConvNormActivation, global_average_pool, read_layer
 from ..modules import NormLayer
 from ..shapes import KERNEL_SIZE, BlockShape, ClassifierShape, StemShape
-from ..units import FusedClassifier, FusedStem, FusedUnit, global_average_pool
+from ..units import FusedClassifier, FusedStem, FusedUnit
 
 STEM_CHANNELS = 32
 # Output channels and stride of each block.
@@ -67,6 +67,8 @@ def mobilenet_v1(resolution: int = 224, num_classes: int = 1000) -> V1Shape:
 class SeparableBlock(FusedUnit, nn.Sequential):
     """A depthwise and a 1x1 convolution, each normalised and activated: mnv2::fused_block in eval mode."""
 
+    eager_class = nn.Sequential
+
     def __init__(self, channels: int, out_channels: int, stride: int, norm_layer: NormLayer) -> None:
         depthwise = nn.Conv2d(channels, channels, KERNEL_SIZE, stride, 1, groups=channels, bias=False)
         pointwise = nn.Conv2d(channels, out_channels, 1, bias=False)
@@ -74,10 +76,7 @@ class SeparableBlock(FusedUnit, nn.Sequential):
 
     def fusion(self) -> Fusion:
         depthwise, pointwise = (read_layer(name, layer) for name, layer in self.named_children())
-        # block_fusion takes MobileNetV2's project, which is linear.
-        project = Layer(pointwise.name, pointwise.conv, pointwise.norm)
-        fusion = block_fusion(None, depthwise, project, residual=False)
-        return replace(fusion, options={**fusion.options, "project_activation": pointwise.activation_name})
+        return block_fusion(None, depthwise, pointwise, residual=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) to (N, out_channels, H', W')."""

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from .. import _native, gpu
 from ..modules import FusedMobileNetV2
-from ..pair_product import PAIR_PRODUCTS, PairProduct, selected
 from ..processor import forced_isa
 from ..weights import random_model
 from . import BenchError
@@ -128,17 +127,6 @@ def deployed_avx2(subject: Subject, setting: Setting) -> Function:
         raise Unsupported("no AVX2 here")
     with forced_isa("avx2"):
         return deployed(subject, setting)
-
-
-def deployed_in_pairs(subject: Subject, setting: Setting, mode: PairProduct) -> Function:
-    """Another pair_product than the machine's own."""
-    if not (_native.has_pair_product(setting.dtype) and _native.additions_are_free()):
-        raise Unsupported("no kernels for it here, or no ports for its additions")
-    if mode == selected(None, setting.dtype):
-        raise Unsupported(BY_ITSELF)
-    model = fused(subject, setting)
-    model.pair_product = mode
-    return model.deploy()
 
 
 # --- torch ---
@@ -336,10 +324,6 @@ PEERS: tuple[Peer, ...] = (
     Peer(FUSED, "fused", fused, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
     Peer("deploy", "fused, `deploy()`", deployed, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
     Peer("avx2", "fused, `deploy()`, AVX2", deployed_avx2),
-    *(
-        Peer(f"pairs-{mode}", f"fused, `deploy()`, pairs {mode}", partial(deployed_in_pairs, mode=mode))
-        for mode in PAIR_PRODUCTS
-    ),
     Peer("eager", "torch eager", eager, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
     Peer("channels_last", "torch eager, channels_last", eager_channels_last, (), TORCH_DTYPES, EVERYWHERE),
     Peer("compile", "torch.compile, freezing", torch_compile, (), TORCH_DTYPES, EVERYWHERE),

@@ -124,14 +124,10 @@ private:
     // What that layout's arithmetic may give.
     const Image& expected_of(const PackLayout& layout) const
     {
-        const Arithmetic by{layout.stored, layout.expand_in_pairs, layout.project_in_pairs};
-        if (by.expand_in_pairs || by.project_in_pairs) {
-            expected_of_pairs_ = reference(params_, x_.image(), weights_, by);
-            return *expected_of_pairs_;
-        }
-        if (by.stored == ScalarType::float32) return expected_;
+        const ScalarType stored = layout.stored;
+        if (stored == ScalarType::float32) return expected_;
         if (!expected_of_halves_)
-            expected_of_halves_ = reference(params_, x_.image(), rounded_for(params_, weights_, by.stored), by);
+            expected_of_halves_ = reference(params_, x_.image(), rounded_for(params_, weights_, stored), stored);
         return *expected_of_halves_;
     }
 
@@ -139,7 +135,6 @@ private:
     Weights weights_;
     Tensor x_;
     Image expected_;
-    mutable std::optional<Image> expected_of_pairs_;   // of the last layout
     mutable std::optional<Image> expected_of_halves_;  // of x's type, which is the only one that such kernels take
 };
 

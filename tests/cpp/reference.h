@@ -79,13 +79,6 @@ constexpr int64_t longest_half_run = 16;  // products in a row that are added up
 constexpr double half_step = 0x1p-11;     // the relative error of a rounding in float16
 constexpr double least_half = 0x1p-24;    // what it may lose by underflow
 
-// How a block or a head is computed: the type of what its pointwise layers multiply, and which of them are in pairs, a head as
-// an expand.
-struct Arithmetic {
-    ScalarType stored = ScalarType::float32;
-    bool expand_in_pairs = false, project_in_pairs = false;
-};
-
 // A sum of products whose terms may be added in any order of runs. Of numbers stored in 16 bits, bfloat16 products are added
 // in float32 without runs, and each twice as roughly as IEEE asks; float16 ones in float16.
 class Dot {
@@ -95,12 +88,11 @@ public:
         value_ += weight * x.value;
         magnitude_ += std::fabs(weight * x.value);
         error_ += std::fabs(weight) * x.error;
-        weight_squares_ += weight * weight;
-        x_squares_ += x.value * x.value;
         ++terms_;
     }
 
-    Bounded result(ScalarType stored = ScalarType::float32, bool in_pairs = false) const
+    // stored: the type of what is multiplied.
+    Bounded result(ScalarType stored = ScalarType::float32) const
     {
         const auto terms = static_cast<double>(terms_);
         if (stored == ScalarType::bfloat16)
@@ -111,17 +103,11 @@ public:
         }
         const int64_t run = terms_ < least_depth_in_runs ? terms_ : longest_run + (terms_ + longest_run - 1) / longest_run;
         const double rounding = static_cast<double>(run + 2) * float_step;
-        const double magnitude = in_pairs ? pair_magnitude() : magnitude_;
-        return {value_, error_ + rounding * (magnitude + error_) + static_cast<double>(terms_) * least_float};
+        return {value_, error_ + rounding * (magnitude_ + error_) + static_cast<double>(terms_) * least_float};
     }
 
 private:
-    // What is added up, (a1 + w2)(a2 + w1), a1 a2 and w1 w2, is at most 1.5 times the squares of all four. Of x and the weights
-    // scaled to means of squares within 2 of 1 that is 6 a term, and 12 times the product of both roots without the scales; a
-    // little more, as the weights' scale is that of their pairs.
-    double pair_magnitude() const { return 13.0 * std::sqrt(weight_squares_ * x_squares_); }
-
-    double value_ = 0.0, magnitude_ = 0.0, error_ = 0.0, weight_squares_ = 0.0, x_squares_ = 0.0;
+    double value_ = 0.0, magnitude_ = 0.0, error_ = 0.0;
     int64_t terms_ = 0;
 };
 
@@ -144,7 +130,7 @@ inline Bounded finish(const Bounded& sum, const Convolution& layer, int64_t chan
 }
 
 inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_channels, Activation activation,
-                       ScalarType stored = ScalarType::float32, bool in_pairs = false)
+                       ScalarType stored = ScalarType::float32)
 {
     Image y(x.batch, x.height, x.width, out_channels);
     const auto depth = static_cast<size_t>(x.channels);
@@ -153,7 +139,7 @@ inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_cha
             Dot dot;
             for (size_t k = 0; k < depth; ++k) dot.add(layer.weight[o * depth + k], x.at[pixel * depth + k]);
             y.at[pixel * static_cast<size_t>(out_channels) + o] =
-                finish(dot.result(stored, in_pairs), layer, static_cast<int64_t>(o), activation);
+                finish(dot.result(stored), layer, static_cast<int64_t>(o), activation);
         }
     return y;
 }
@@ -213,16 +199,14 @@ struct BlockWeights {
 };
 
 inline Image inverted_residual(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights,
-                               const Arithmetic& by)
+                               ScalarType stored)
 {
-    const Image expanded = params.has_expand ? pointwise(x, weights.expand, params.expanded_channels, params.activation,
-                                                         by.stored, by.expand_in_pairs)
-                                             : x;
+    const Image expanded =
+        params.has_expand ? pointwise(x, weights.expand, params.expanded_channels, params.activation, stored) : x;
     Image filtered = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
                               {params.stride, params.padding}, params.activation);
-    store_as(by.stored, filtered);
-    Image y =
-        pointwise(filtered, weights.project, params.out_channels, params.project_activation, by.stored, by.project_in_pairs);
+    store_as(stored, filtered);
+    Image y = pointwise(filtered, weights.project, params.out_channels, params.project_activation, stored);
     if (params.has_residual) add_shortcut(x, y);
     return y;
 }
@@ -232,9 +216,9 @@ inline Image stem(const StemParams& params, const Image& x, const Convolution& l
     return convolve(x, layer, params.out_channels, 1, {params.stride, params.padding}, params.activation);
 }
 
-inline Image head_pool(const HeadPoolParams& params, const Image& x, const Convolution& layer, const Arithmetic& by)
+inline Image head_pool(const HeadPoolParams& params, const Image& x, const Convolution& layer, ScalarType stored)
 {
-    const Image wide = pointwise(x, layer, params.out_channels, params.activation, by.stored, by.expand_in_pairs);
+    const Image wide = pointwise(x, layer, params.out_channels, params.activation, stored);
     Image y(x.batch, 1, 1, params.out_channels);
     const auto pixels = static_cast<double>(x.height * x.width);
     for (int64_t n = 0; n < x.batch; ++n)

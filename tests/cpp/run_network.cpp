@@ -1,7 +1,7 @@
 // A packed network on images, without torch: run_network PACKED IMAGES DTYPE BATCH HEIGHT WIDTH RESULT
 //
-// PACKED holds the bytes of mnv2::pack_network, made on any machine without the pair product: the weights are packed anew for
-// the instruction set that runs. IMAGES is a contiguous NCHW array of DTYPE (float32, float16 or bfloat16); the result is
+// PACKED holds the bytes of mnv2::pack_network, made on any machine: the weights are packed anew for the instruction set that
+// runs. IMAGES is a contiguous NCHW array of DTYPE (float32, float16 or bfloat16); the result is
 // written in the same type. Prints the name of the instruction set.
 #include <algorithm>
 #include <cstdint>
@@ -113,9 +113,6 @@ Bytes repack(const Bytes& packed, const PackLayout& layout)
     if (!mismatch.empty()) throw std::runtime_error(mismatch);
     const PackLayout from = packed_layout(packed.data());
     if (from.stored != ScalarType::float32) throw std::runtime_error("expected weights packed for float32 arithmetic");
-    for (const NetworkLayer& layer : layers)
-        if (packed_layout(layer.packed).pair_product != PairProduct::off)
-            throw std::runtime_error("expected weights packed without the pair product");
     const Repacker repacker(from, layout);
     std::vector<Bytes> buffers;
     for (const NetworkLayer& layer : layers) {

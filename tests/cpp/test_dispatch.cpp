@@ -9,7 +9,6 @@
 #include "cpu/dispatch.h"
 #include "cpu/peak.h"
 #include "isas.h"
-#include "pairings.h"
 
 namespace mnv2::test {
 namespace {
@@ -179,18 +178,6 @@ TEST(the_peak_is_measured_on_multiply_adds)
         CHECK_EQUAL(kernels.layout.vector_width % register_width, 0);
         CHECK_EQUAL(values[2], 24.0f);
         CHECK(cpu::measure_fma_peak() > 0.0);
-    });
-}
-
-// The same, and twelve chains that start at 0 to 11 and gain 1 a round.
-TEST(additions_are_measured_beside_multiply_adds)
-{
-    for_each_pair_isa(ScalarType::float32, [](const cpu::Kernels& kernels) {
-        float values[] = {0.5f, 1.0f, 0.0f};
-        CHECK_EQUAL(kernels.fma_and_add_burst(100, values), 3.0 * 12 * kernels.layout.vector_width * 100);
-        CHECK_EQUAL(values[2], 24.0f + 12 * 100 + 66);
-        const double cost = cpu::measure_cost_of_additions(kernels);
-        CHECK(cost > 0.8 && cost < 4.0);
     });
 }
 

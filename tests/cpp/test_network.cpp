@@ -12,7 +12,6 @@
 #include "cpu/launch.h"
 #include "isas.h"
 #include "operators.h"
-#include "pairings.h"
 #include "threads.h"
 
 namespace mnv2::test {
@@ -196,17 +195,6 @@ TEST(every_size_and_layout)
 Description wide_network()
 {
     return {"wide", {some_block(3, 192, 160), with_residual(some_block(160, 320, 0)), head_of(160, 200)}};
-}
-
-TEST(networks_in_pairs)
-{
-    for (const ScalarType dtype : {ScalarType::float32, ScalarType::bfloat16})
-        for_each_pairing(dtype, [&](const cpu::Kernels& kernels) {
-            for (const Description& one : networks())
-                check_packed_network(one, kernels.layout, image_of(dtype, Layout::nchw, 3, {33, 30}), 3, {33, 30});
-            const Size size{3, 3};
-            check_packed_network(wide_network(), kernels.layout, image_of(dtype, Layout::nchw, 1, size), 1, size);
-        });
 }
 
 TEST(blocks_that_threads_split_by_channels)

@@ -8,46 +8,8 @@ namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Stored = float;  // the type of blocked activations
-// At 7 x 7 Emerald Rapids then takes 23 to 27 % less; Zen 4, in a prototype, 1.5 to 3 % of the network.
+// At 7 x 7 Emerald Rapids then takes 23 to 27 % less; Zen 4 2 % of the network.
 constexpr FetchAhead fetch_ahead = FetchAhead::always;
-
-// The pair product's: sums of a vector and a float in memory, neighbouring lanes exchanged, lanes added up.
-#define MNV2_HAS_PAIR_PRODUCT
-MNV2_INLINE Vec add_broadcast(Vec w, const float* x)
-{
-    Vec sum;
-    __asm__("vaddps %2%{1to16%}, %1, %0" : "=v"(sum) : "v"(w), "m"(*x));
-    return sum;
-}
-// w - x[0]
-MNV2_INLINE Vec sub_broadcast(Vec w, const float* x)
-{
-    Vec difference;
-    __asm__("vsubps %2%{1to16%}, %1, %0" : "=v"(difference) : "v"(w), "m"(*x));
-    return difference;
-}
-MNV2_INLINE Vec load_first(const float* p, int64_t count)
-{
-    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1u), p);
-}
-MNV2_INLINE Vec swap_neighbours(Vec v)
-{
-    return _mm512_permute_ps(v, 0xb1);
-}
-// Lane i: the sum of row i, its lanes added up in the same order for each.
-MNV2_INLINE Vec sum_rows(const float (&rows)[lanes][lanes])
-{
-    Vec fours[4];  // of four rows: four sums of every fourth part of a row
-    MNV2_UNROLL
-    for (int i = 0; i < 4; ++i) {
-        const Vec a = load(rows[4 * i]), b = load(rows[4 * i + 1]), c = load(rows[4 * i + 2]), d = load(rows[4 * i + 3]);
-        const __m512d ab = _mm512_castps_pd(add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
-        const __m512d cd = _mm512_castps_pd(add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
-        fours[i] = add(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
-    }
-    const auto add_parts = [](Vec x, Vec y) { return add(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd)); };
-    return add_parts(add_parts(fours[0], fours[1]), add_parts(fours[2], fours[3]));
-}
 
 // Tiles of panels of two depths, one and three vectors wide. Fourteen chains hide every latency; for a ninth row of three
 // vectors GCC runs out of registers.
