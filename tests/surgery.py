@@ -400,6 +400,8 @@ def _dilation_of_one_tap(patient: Patient) -> Words:
 
 def _padding_mode(patient: Patient) -> Words:
     name, conv = patient.pick_depthwise()
+    if conv.padding != (1, 1):
+        raise NotApplicable
     conv.padding_mode = "reflect"
     conv._reversed_padding_repeated_twice = [1, 1, 1, 1]
     return [name]
