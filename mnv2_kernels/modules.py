@@ -104,10 +104,14 @@ class FusedMobileNetV2(nn.Module):
     Raises ValueError or TypeError for what cannot be honoured.
 
     In train mode it is the eager network. In eval mode it runs fused, with the parameters and buffers as they
-    are at that moment (only a write to single weights past torch's version, through ``.data`` or NumPy, may
-    go unnoticed). It runs eagerly, with gradients, where the input requires one, and module by module where a
-    change leaves no kernel; ``fusion_obstacles`` says which and why. A backward through a fused module to its
-    parameters is an error; the classifier trains on fused features.
+    are at that moment. It runs eagerly, with gradients, where the input requires one, and module by module
+    where a change leaves no kernel; ``fusion_obstacles`` says which and why. A backward through a fused
+    module to its parameters is an error; the classifier trains on fused features.
+
+    torch does not count writes through ``.data`` or NumPy. On the CPU the next call sees them where they
+    change a vector (BatchNorm's, a bias), a weight of at most 64 KiB, or every element of an output or input
+    channel of a larger weight. Other writes to a larger weight, to single elements say, are seen by one of
+    the next 200 calls. On other devices no such write is seen.
 
     Under torch.compile it is fused where no parameter can expect a gradient (``torch.no_grad``), but packs
     its weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
