@@ -111,9 +111,13 @@ class FusedMobileNetV2(HasEager):
     Raises ValueError or TypeError for what cannot be honoured.
 
     In train mode it is the eager network. In eval mode it runs fused, with the parameters and buffers as they
-    are at that moment (only a write to single weights past torch's version, through ``.data`` or NumPy, may
-    go unnoticed), and module by module where a change leaves no kernel; ``fusion_obstacles`` says which and
-    why.
+    are at that moment, and module by module where a change leaves no kernel; ``fusion_obstacles`` says which
+    and why.
+
+    torch does not count writes through ``.data`` or NumPy. On the CPU the next call sees them where they
+    change a vector (BatchNorm's, a bias), a weight of at most 64 KiB, or every element of an output or input
+    channel of a larger weight. Other writes to a larger weight, to single elements say, are seen by one of
+    the next 200 calls. On other devices no such write is seen.
 
     Gradients in eval mode, of parameters and inputs and also of higher order, are torch's: the forward runs
     fused, and the backward runs the layers once more, on the values and settings of the forward. A change in

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import io
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given, settings
 from models import calls, eager, packs, small
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
+from mnv2_kernels.snapshot import ROUNDS, WHOLE_BYTES, Snapshot
+from mnv2_kernels.weights import random_model
 
 # One of every kind of tensor in every kind of unit.
 TENSORS = (
@@ -152,6 +158,157 @@ def test_channels_cut_off_through_data_are_followed() -> None:
             if tensor.dim() > 0:
                 tensor.data = tensor.data[:keep]
         torch.testing.assert_close(block(x), before[:, :keep])
+
+
+@pytest.mark.parametrize(
+    "name", ["features.5.conv.0.0.weight", "features.17.conv.2.weight", "classifier.1.weight"]
+)
+def test_a_pruned_channel_of_a_large_weight_is_followed(name: str, x: Tensor) -> None:
+    model = random_model()
+    with torch.no_grad():
+        before = model(x)
+    model.state_dict(keep_vars=True)[name].data[3] = 0
+    assert_follows(model, x, before)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: each for name, each in model.named_parameters() if each.dim() > 1}
+
+
+@contextmanager
+def seen(snapshot: Snapshot, tensor: Tensor, what: str) -> Iterator[None]:
+    """The write in this context is seen by the next look, and so is its end."""
+    before = tensor.data.clone()
+    yield
+    assert not snapshot.holds(), what
+    tensor.data.copy_(before)
+    assert snapshot.holds(), what
+
+
+@pytest.fixture(scope="module", params=[0.35, 1.0])
+def watched(request: pytest.FixtureRequest) -> tuple[FusedMobileNetV2, Snapshot]:
+    model = random_model(request.param)
+    return model, Snapshot(model)
+
+
+Watched = tuple[FusedMobileNetV2, Snapshot]
+
+
+def test_small_networks_are_read_whole() -> None:
+    state = Snapshot(small())._state
+    assert not state.sampled
+    assert not state.rounds
+
+
+def test_every_output_channel_is_seen(watched: Watched) -> None:
+    model, snapshot = watched
+    for name, weight in weights(model).items():
+        channels = weight.data
+        for channel in {0, 1, 3, len(channels) // 2, len(channels) - 1}:
+            with seen(snapshot, weight, f"{name}: channel {channel} zeroed"):
+                channels[channel] = 0
+            with seen(snapshot, weight, f"{name}: channel {channel} scaled"):
+                channels[channel] *= 1.001
+            with seen(snapshot, weight, f"{name}: channel {channel} written by NumPy"):
+                weight.detach().numpy()[channel] += 1
+
+
+def test_every_input_channel_is_seen(watched: Watched) -> None:
+    model, snapshot = watched
+    for name, weight in weights(model).items():
+        channels = weight.data.unbind(1)
+        for channel in {0, len(channels) // 3, len(channels) // 2, len(channels) - 1}:
+            with seen(snapshot, weight, f"{name}: input channel {channel} zeroed"):
+                channels[channel].zero_()
+
+
+def test_clamped_weights_are_seen(watched: Watched) -> None:
+    model, snapshot = watched
+    for name, weight in weights(model).items():
+        bound = weight.detach().abs().quantile(0.98).item()
+        with seen(snapshot, weight, f"{name}: largest 2 % clamped"):
+            weight.data.clamp_(-bound, bound)
+
+
+def test_another_networks_layers_are_seen(watched: Watched) -> None:
+    model, snapshot = watched
+    others = [copy.deepcopy(model) for _ in range(2)]
+    for module in others[0].modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.reset_parameters()
+    new, old = map(weights, others)
+    for name, weight in weights(model).items():
+        with seen(snapshot, weight, f"{name}: new values"):
+            weight.data.copy_(new[name])
+        with seen(snapshot, weight, f"{name}: channels in another order"):
+            weight.data.copy_(old[name].flip(0))
+
+
+def test_a_single_element_is_seen_within_all_rounds(watched: Watched) -> None:
+    model, snapshot = watched
+    for name, weight in weights(model).items():
+        elements = weight.data.view(-1)
+        # Any column of the last row but one and of a row in the middle.
+        for element in (len(elements) // 2 + 7, len(elements) - len(elements) // len(weight) - 1):
+            elements[element] += 1
+            looks = next((look for look in range(1, ROUNDS + 1) if not snapshot.holds()), None)
+            assert looks is not None, f"{name}: element {element}"
+            if weight.nbytes <= WHOLE_BYTES:
+                assert looks == 1, f"{name}: element {element}"
+            elements[element] -= 1
+
+
+def zeroed(values: Tensor, chosen: Tensor) -> None:
+    values[chosen] = 0
+
+
+def moved(values: Tensor, chosen: Tensor) -> None:
+    values[chosen] += 1
+
+
+def negated(values: Tensor, chosen: Tensor) -> None:
+    values[chosen] *= -1
+
+
+def clamped(values: Tensor, chosen: Tensor) -> None:
+    bound = float(values[chosen].abs().min())
+    values.clamp_(-bound, bound)
+
+
+def exchanged(values: Tensor, chosen: Tensor) -> None:
+    values[chosen] = values[chosen].flip(0)
+
+
+@functools.cache
+def written_models() -> list[FusedMobileNetV2]:
+    return [small(), random_model(0.35)]
+
+
+WRITES = (zeroed, moved, negated, clamped, exchanged)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_write_that_changes_a_result_is_followed(data: st.DataObject) -> None:
+    """At once where the tensor is read whole, as all of the small network's are, else within all rounds."""
+    model = copy.deepcopy(data.draw(st.sampled_from(written_models())))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model(x)
+        tensors = {name: each for name, each in model.state_dict().items() if each.is_floating_point()}
+        name = data.draw(st.sampled_from(sorted(tensors)))
+        values = tensors[name].view(-1)
+        indices = st.integers(0, len(values) - 1)
+        chosen = torch.tensor(data.draw(st.lists(indices, min_size=1, max_size=20, unique=True)))
+        data.draw(st.sampled_from(WRITES))(values, chosen)
+        if name.endswith("running_var"):
+            values.abs_()
+        expected = eager(model, x)
+        sampled = {each.data_ptr() for each in Snapshot(model)._state.sampled}
+        looks = ROUNDS if values.data_ptr() in sampled else 1
+        if not torch.allclose(expected, before, rtol=1e-4, atol=1e-4):
+            assert any(not torch.equal(model(x), before) for _ in range(looks))
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_training_is_followed(x: Tensor) -> None:
