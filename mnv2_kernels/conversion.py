@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from .layers import ConvNormActivation, Layer, layer_of, norm_obstacle, read_block
+from .layers import ConvNormActivation, EagerLayer, layer_of, norm_obstacle, read_block
 from .modules import FusedInvertedResidual, FusedMobileNetV2
 from .own_code import NotFusable, check_own_code, class_name, copy_obstacle, own_code_obstacle
 from .shapes import KERNEL_SIZE
@@ -131,7 +131,7 @@ def _classifier(classifier: nn.Module) -> nn.Module:
     return _like("classifier", classifier, FusedClassifier(*classifier))
 
 
-def _check_layer(layer: Layer, kernel_size: int) -> None:
+def _check_layer(layer: EagerLayer, kernel_size: int) -> None:
     if not isinstance(layer.conv, nn.Conv2d):
         raise NotFusable(f"{layer.name} is {class_name(layer.conv)} instead of Conv2d")
     if layer.conv.kernel_size != (kernel_size, kernel_size):

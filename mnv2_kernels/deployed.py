@@ -14,8 +14,7 @@ from .inference import check_is_tensor
 class DeployedMobileNetV2(nn.Module):
     """What ``FusedMobileNetV2.deploy()`` returns: operators and their packed weights, not to train or save.
 
-    ``network`` is one operator, mnv2::network or where CUDA kernels serve mnv2::network_layers, maybe in CUDA
-    graphs; on other GPUs an operator for each layer.
+    ``network`` is one operator, mnv2::run, maybe in CUDA graphs.
     ``classifier`` is a copy of one that no kernel computes, with its mode and hooks, else Identity: the
     network gives the logits.
 

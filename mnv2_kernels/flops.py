@@ -11,9 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from . import layer_description, packed_network
+from .layer import layer_shapes, parse_layers
 from .shapes import SYMMETRIC_PADDING, BlockShape, ClassifierShape, HeadShape, StemShape
 
 COUNTER_MODULE = "torch.utils.flop_counter"
@@ -45,22 +44,6 @@ def fused_block(
     return 2 * BlockShape(*_image_size(x), *channels, stride, tuple(padding), expand=expand).macs
 
 
-def fused_block_packed(
-    x: Shape,
-    packed: Shape,
-    *,
-    in_channels: int,
-    expanded_channels: int,
-    out_channels: int,
-    expand: bool = True,
-    stride: int = 1,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **_: Any,
-) -> int:
-    channels = (in_channels, expanded_channels, out_channels)
-    return 2 * BlockShape(*_image_size(x), *channels, stride, tuple(padding), expand=expand).macs
-
-
 def stem(
     x: Shape,
     weight: Shape,
@@ -72,66 +55,25 @@ def stem(
     return 2 * StemShape(*_image_size(x), x[1], weight[0], stride, tuple(padding)).macs
 
 
-def stem_packed(
-    x: Shape,
-    packed: Shape,
-    *,
-    in_channels: int,
-    out_channels: int,
-    stride: int = 2,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **_: Any,
-) -> int:
-    return 2 * StemShape(*_image_size(x), in_channels, out_channels, stride, tuple(padding)).macs
-
-
 def head_pool(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
     return 2 * HeadShape(*_image_size(x), x[1], weight[0]).macs
-
-
-def head_pool_packed(x: Shape, packed: Shape, *, in_channels: int, out_channels: int, **_: Any) -> int:
-    return 2 * HeadShape(*_image_size(x), in_channels, out_channels).macs
 
 
 def linear(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
     return 2 * ClassifierShape(x[0], x[1], weight[0]).macs
 
 
-def linear_packed(x: Shape, packed: Shape, *, in_features: int, out_features: int, **_: Any) -> int:
-    return 2 * ClassifierShape(x[0], in_features, out_features).macs
+def run(x: Shape, packed: Shape, *, layers: str, **_: Any) -> int:
+    image = (x[0], 1, 1) if len(x) == 2 else _image_size(x)
+    return 2 * sum(shape.macs for shape in layer_shapes(parse_layers(layers), *image))
 
 
-def network(x: Tensor, packed: Tensor, **_: Any) -> int:
-    """Reads the layers from the packed network itself, whose shape does not tell them."""
-    return 2 * sum(layer.macs for layer in packed_network.layer_shapes(packed, x))
-
-
-def network_layers(x: Shape, packed: Sequence[Shape], *, layers: str, **_: Any) -> int:
-    return 2 * sum(layer.macs for layer in layer_description.layer_shapes(layers, x))
-
-
-FORMULAS: tuple[Callable[..., int], ...] = (
-    fused_block,
-    fused_block_packed,
-    stem,
-    stem_packed,
-    head_pool,
-    head_pool_packed,
-    linear,
-    linear_packed,
-    network_layers,
-)
-
-
-def _ignoring_result(formula: Callable[..., int]) -> Callable[..., int]:
-    """A formula of raw tensors, which get the result as out_val."""
-    return lambda *tensors, out_val=None, **options: formula(*tensors, **options)
+FORMULAS: tuple[Callable[..., int], ...] = (fused_block, stem, head_pool, linear, run)
 
 
 def _register(counter: ModuleType) -> None:
     for formula in FORMULAS:
         counter.register_flop_formula(getattr(torch.ops.mnv2, formula.__name__))(formula)
-    counter.register_flop_formula(torch.ops.mnv2.network, get_raw=True)(_ignoring_result(network))
 
 
 class _CounterFinder(MetaPathFinder):

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.library import Library
-
-from .shapes import KERNEL_TAPS
 
 BACKEND_VARIABLE = "MNV2_GPU_BACKEND"
 BACKENDS = ("cuda", "triton")
@@ -26,10 +24,8 @@ CUDA_LIBRARY = Path(__file__).with_name("libmnv2_cuda.so")
 # Of torch; AMD's GPUs are "cuda", too.
 DEVICES = ("cuda", "xpu")
 
-# Operators of the CPU alone, whose packed layers are read on the host,
-CPU_ONLY = ("pack_network", "network", "network_seconds")
-# and of libmnv2_cuda alone, which does the same from a description; elsewhere it would gain little.
-CUDA_ONLY = ("network_layers", "pack_stem_block")
+# Operators of the CPU alone.
+CPU_ONLY = ("run_seconds",)
 
 
 def register(library: Library, operators: tuple[str, ...]) -> None:
@@ -40,12 +36,8 @@ def register(library: Library, operators: tuple[str, ...]) -> None:
         else:
             for name in operators:
                 library.impl(name, _kernel(name, device), device.upper())
-            for name in CUDA_ONLY:
-                library.impl(name, _refusal(name), device.upper())
         for name in CPU_ONLY:
             library.impl(name, _refusal(name), device.upper())
-    for name in CUDA_ONLY:
-        library.impl(name, _refusal(name), "CPU")
 
 
 def has_cuda_kernels() -> bool:
@@ -90,54 +82,14 @@ def triton_operators(op: str) -> Any:
     return importlib.import_module(".triton.operators", __package__)
 
 
-# --- lengths of packed weights, for the fakes; dtypes by name ---
-
-
-def packed_block_bytes(
-    device: str, channels: tuple[int, int, int], expand: bool, dtype: str, activation: str, **options: Any
-) -> int:
-    """``channels``: in, expanded, out. ``options`` are those of pack_block."""
+def packed_bytes(device: str, layers: str, dtype: str) -> int:
+    """Bytes of what mnv2::pack packs on a device for weights of a dtype, by its name; for the fake."""
     if backend(device) == "cuda":
-        return torch.ops.mnv2.cuda_block_bytes(
-            *channels, expand, activation=activation, dtype=dtype, **options
-        )
-    from .triton.packing import block_packing
+        return torch.ops.mnv2.cuda_packed_bytes(layers, dtype=dtype)
+    from .layer import parse_layers
+    from .triton.packing import chain_packing
 
-    return block_packing(*channels, expand, activation, getattr(torch, dtype)).nbytes
-
-
-def packed_stem_bytes(
-    device: str, in_channels: int, out_channels: int, dtype: str, activation: str, **options: Any
-) -> int:
-    if backend(device) == "cuda":
-        return torch.ops.mnv2.cuda_stem_bytes(
-            in_channels, out_channels, activation=activation, dtype=dtype, **options
-        )
-    return _triton_convolution_bytes(in_channels * KERNEL_TAPS, out_channels, dtype, activation)
-
-
-def packed_head_pool_bytes(
-    device: str, in_channels: int, out_channels: int, dtype: str, activation: str
-) -> int:
-    if backend(device) == "cuda":
-        return torch.ops.mnv2.cuda_head_pool_bytes(
-            in_channels, out_channels, activation=activation, dtype=dtype
-        )
-    return _triton_convolution_bytes(in_channels, out_channels, dtype, activation)
-
-
-def packed_linear_bytes(device: str, in_features: int, out_features: int, dtype: str) -> int:
-    if backend(device) == "cuda":
-        return torch.ops.mnv2.cuda_linear_bytes(in_features, out_features, dtype=dtype)
-    from .triton.packing import linear_packing
-
-    return linear_packing(in_features, out_features, getattr(torch, dtype)).nbytes
-
-
-def _triton_convolution_bytes(depth: int, out_channels: int, dtype: str, activation: str) -> int:
-    from .triton.packing import convolution_packing
-
-    return convolution_packing(depth, out_channels, activation, getattr(torch, dtype)).nbytes
+    return chain_packing(parse_layers(layers), getattr(torch, dtype)).nbytes
 
 
 # --- kernels ---
@@ -147,7 +99,7 @@ def _kernel(name: str, device_type: str) -> Callable[..., Tensor]:
     def kernel(*arguments: Any, **options: Any) -> Tensor:
         backend(device_type)
         run = getattr(triton_operators(name), name)
-        device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
+        device = next(tensor.device for tensor in _tensors(arguments))
         # Launches go to the current device and its current stream.
         with torch.accelerator.device_index(device.index):
             return run(*arguments, **options)
@@ -155,14 +107,16 @@ def _kernel(name: str, device_type: str) -> Callable[..., Tensor]:
     return kernel
 
 
-def _refusal(name: str) -> Callable[..., NoReturn]:
-    where = "on cpu" if name in CPU_ONLY else "by CUDA kernels on NVIDIA's GPUs"
+def _tensors(arguments: Any) -> Iterator[Tensor]:
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            yield argument
+        elif isinstance(argument, (list, tuple)):
+            yield from _tensors(argument)
 
+
+def _refusal(name: str) -> Callable[..., NoReturn]:
     def refuse(*arguments: Any, **options: Any) -> NoReturn:
-        raise RuntimeError(
-            f"mnv2::{name}: runs {where} alone; FusedMobileNetV2 and what its deploy() returns call "
-            "mnv2::network on cpu, mnv2::network_layers where CUDA kernels serve, else an operator a layer, "
-            "which a CUDA graph can capture"
-        )
+        raise RuntimeError(f"mnv2::{name}: runs on cpu alone")
 
     return refuse

@@ -82,8 +82,6 @@ def needs_layers(x: Tensor) -> bool:
     """
     if torch.compiler.is_compiling():
         return x.requires_grad and torch.is_grad_enabled()
-    if torch.jit.is_tracing() and x.requires_grad and torch.is_grad_enabled():
-        return True
     return forward_ad._current_level >= 0 or _is_differentiated_function(x)
 
 

@@ -123,10 +123,9 @@ def _op_backends(name: str, isa: str) -> OpBackends:
         return torch._C._dispatch_has_kernel_for_dispatch_key(name, dispatch_key)
 
     operator, backend = name.removeprefix(NAMESPACE), gpu.backend()
-    on_cpu = registered("CPU") and operator not in gpu.CUDA_ONLY
-    serves = operator not in gpu.CUDA_ONLY and _has_triton() if backend == "triton" else True
+    serves = _has_triton() if backend == "triton" else True
     on_gpu = serves and registered("CUDA") and operator not in gpu.CPU_ONLY
-    return OpBackends(name, isa if on_cpu else None, backend if on_gpu else None)
+    return OpBackends(name, isa if registered("CPU") else None, backend if on_gpu else None)
 
 
 def _has_triton() -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Layer, global_average_pool, pad_same
+from .layers import EagerLayer, global_average_pool, pad_same
 
 
 class LayerFunction(NamedTuple):
@@ -23,7 +23,7 @@ class LayerFunction(NamedTuple):
     tensors: tuple[Tensor, ...]
 
 
-def layer_function(layer: Layer) -> LayerFunction:
+def layer_function(layer: EagerLayer) -> LayerFunction:
     """Convolution, norm in eval mode and activation."""
     conv, norm = layer.conv, layer.norm
     tensors = {"weight": conv.weight, "bias": conv.bias}
@@ -50,13 +50,13 @@ def layer_function(layer: Layer) -> LayerFunction:
     return LayerFunction(function, tuple(tensors.values()))
 
 
-def block_function(layers: Sequence[Layer], residual: bool) -> LayerFunction:
+def block_function(layers: Sequence[EagerLayer], residual: bool) -> LayerFunction:
     """Layers one after another, and the shortcut around them."""
     body = chained([layer_function(layer) for layer in layers])
     return LayerFunction(partial(_add_shortcut, body.function), body.tensors) if residual else body
 
 
-def head_function(layer: Layer) -> LayerFunction:
+def head_function(layer: EagerLayer) -> LayerFunction:
     """A layer and the mean of its pixels."""
     return chained([layer_function(layer), LayerFunction(global_average_pool, ())])
 

@@ -73,7 +73,7 @@ def global_average_pool(x: Tensor) -> Tensor:
     return torch.flatten(F.adaptive_avg_pool2d(x, (1, 1)), 1)
 
 
-class Layer(NamedTuple):
+class EagerLayer(NamedTuple):
     """A convolution, named as in its unit, the norm behind it and the activation behind that, if any."""
 
     name: str
@@ -101,19 +101,19 @@ class Layer(NamedTuple):
             _check_activation(self.name, self.activation)
 
 
-def read_layer(name: str, module: nn.Module) -> Layer:
+def read_layer(name: str, module: nn.Module) -> EagerLayer:
     """A Sequential of convolution, norm and activation as a layer; NotFusable for anything else."""
     return layer_of(f"{name}.0", _sequential_children(name, module))
 
 
-def layer_of(name: str, children: list[nn.Module]) -> Layer:
+def layer_of(name: str, children: list[nn.Module]) -> EagerLayer:
     """The modules of a ConvNormActivation as a layer; NotFusable for another number of them."""
     if len(children) != 3:
         raise NotFusable(f"{name} is one of {len(children)} modules instead of convolution, norm, activation")
-    return Layer(name, *children)
+    return EagerLayer(name, *children)
 
 
-def read_block(name: str, conv: nn.Module) -> tuple[Layer | None, Layer, Layer]:
+def read_block(name: str, conv: nn.Module) -> tuple[EagerLayer | None, EagerLayer, EagerLayer]:
     """The expand (None: no expand), depthwise and project layers of an inverted residual's ``conv``."""
     children = _sequential_children(name, conv)
     if len(children) not in (3, 4):
@@ -121,7 +121,7 @@ def read_block(name: str, conv: nn.Module) -> tuple[Layer | None, Layer, Layer]:
     *activated, project, norm = children
     layers = [read_layer(f"{name}.{index}", module) for index, module in enumerate(activated)]
     expand = layers[0] if len(layers) == 2 else None
-    return expand, layers[-1], Layer(f"{name}.{len(layers)}", project, norm)
+    return expand, layers[-1], EagerLayer(f"{name}.{len(layers)}", project, norm)
 
 
 def _sequential_children(name: str, module: nn.Module) -> list[nn.Module]:

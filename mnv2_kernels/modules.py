@@ -13,9 +13,8 @@ from .channels import STRIDES, Channels
 from .cuda_graphs import GraphedNetwork
 from .deployed import DeployedMobileNetV2
 from .eager import EagerInvertedResidual, EagerMobileNetV2, HasEager
-from .fusion import Fusion, block_fusion
+from .fusion import Fusion, block_fusion, pack_chain
 from .inference import check_is_tensor, is_traced, needs_layers
-from .joining import joined
 from .layer_functions import chained
 from .layers import ConvNormActivation, SamePaddedConv2d, global_average_pool, norm_obstacle, read_block
 from .own_code import class_name, copy_obstacle, has_global_hooks, own_code_obstacle, runs_own_code
@@ -125,9 +124,9 @@ class FusedMobileNetV2(HasEager):
     with torch's layers, which train mode runs. In forward mode and under torch.func's derivatives the layers
     run from the start.
 
-    torch.jit.script and torch.onnx.export give what ``eager()`` returns. Under torch.compile it is fused
-    where no parameter can expect a gradient (``torch.no_grad``), but packs its weights in every call unless
-    they are frozen: compile or export what ``deploy()`` returns.
+    torch.jit.script, torch.jit.trace and torch.onnx.export give what ``eager()`` returns. Under
+    torch.compile it is fused where no parameter can expect a gradient (``torch.no_grad``), but packs its
+    weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
     """
 
     eager_class = EagerMobileNetV2
@@ -294,7 +293,7 @@ class FusedMobileNetV2(HasEager):
             units.append(classifier)
             classifier = None
         fusions, device = [unit.fusion() for unit in units], _device(units)
-        network = joined(fusions, device) or nn.Sequential(*(fusion.operator() for fusion in fusions))
+        network = pack_chain(fusions, device) or nn.Sequential(*(fusion.operator() for fusion in fusions))
         if cuda_graphs:
             if device is None or device.type != "cuda":
                 found = "several devices" if device is None else device
@@ -363,7 +362,9 @@ def _pack_units(units: list[nn.Module]) -> Packed:
     if not all(map(_is_own_operator, units)):
         return NOT_PACKED
     fusions = [unit.fusion() for unit in units]
-    return Packed(joined(fusions, _device(units)), chained([fusion.layers for fusion in fusions]))
+    if not fusions or fusions[-1].layer.kind not in ("head_pool", "linear"):
+        return NOT_PACKED  # what calls this expects pooled features or logits
+    return Packed(pack_chain(fusions, _device(units)), chained([fusion.function for fusion in fusions]))
 
 
 def _device(units: list[nn.Module]) -> torch.device | None:

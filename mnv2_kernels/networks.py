@@ -8,17 +8,9 @@ import torch
 from torch import nn
 
 from .eager import eager
-from .fusion import Fusion
+from .layer import layer_shapes
 from .modules import FusedMobileNetV2
-from .shapes import (
-    BlockShape,
-    ClassifierShape,
-    HeadShape,
-    NetworkShape,
-    Padding,
-    StemShape,
-    same_padding_2d,
-)
+from .shapes import ClassifierShape, NetworkShape
 
 
 @torch.inference_mode(False)
@@ -33,17 +25,10 @@ def network_shape(model: FusedMobileNetV2, size: int) -> NetworkShape:
     Raises:
         NotFusable: a part of it has no kernel.
     """
-    stem, *blocks, head = (unit.fusion() for unit in model.features)
-    stem_shape = StemShape(1, size, size, **stem.channels, **_window(stem, size))
-    size = stem_shape.out_height
-    block_shapes = []
-    for block in blocks:
-        shape = BlockShape(1, size, size, **block.channels, **{**block.options, **_window(block, size)})
-        block_shapes.append(shape)
-        size = shape.out_height
-    head_shape = HeadShape(1, size, size, **head.channels)
+    layers = [unit.fusion().layer for unit in model.features]
+    stem, *blocks, head = layer_shapes(layers, 1, size, size)
     classifier = ClassifierShape(1, model.last_channel, classes(model))
-    return NetworkShape(stem_shape, tuple(block_shapes), head_shape, classifier)
+    return NetworkShape(stem, tuple(blocks), head, classifier)
 
 
 def image_channels(model: FusedMobileNetV2) -> int:
@@ -52,9 +37,3 @@ def image_channels(model: FusedMobileNetV2) -> int:
 
 def classes(model: FusedMobileNetV2) -> int:
     return model.classifier[-1].out_features
-
-
-def _window(fusion: Fusion, size: int) -> dict[str, int | Padding]:
-    stride = fusion.options["stride"]
-    padding = fusion.options.get("padding") or same_padding_2d(size, size, stride)
-    return {"stride": stride, "padding": padding}

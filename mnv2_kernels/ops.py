@@ -17,22 +17,18 @@ from torch.library import Library, register_autograd, register_fake, register_vm
 
 from . import _native, batching, compile_cache, flops, gpu
 from .batching import Argument
-from .layer_description import result_channels
+from .layer import parse_layers
 from .shapes import SYMMETRIC_PADDING, output_size
 
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
 
-# Each with the function of reference.py that computes the same.
-UNPACKED_OPS = ("fused_block", "stem", "head_pool", "linear")
-PACKED_OPS = tuple(f"{name}_packed" for name in UNPACKED_OPS)
-PACKERS = ("pack_block", "pack_stem", "pack_head_pool", "pack_linear")
-
-# A whole network on the CPU; on NVIDIA's GPUs see gpu.CUDA_ONLY. Its packer copies packed layers;
-# network_seconds is for profiles alone.
-NETWORK_OPS = ("network", "pack_network", "network_seconds")
+# Each with the function of reference.py that computes the same: a layer on weights as they are.
+LAYER_OPS = ("fused_block", "stem", "head_pool", "linear")
+# A chain of layers on packed weights; run_seconds is for profiles alone.
+OPERATORS = (*LAYER_OPS, "pack", "run")
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
-# In the order of packed_types in csrc/torch/checks.h, whose positions the check_ operators return.
+# In the order of packed_types in csrc/torch/checks.h, whose positions check_pack and check_run return.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -92,6 +88,14 @@ def _image(
 ) -> Tensor:
     _check_input(op, x, "N", in_channels, "H", "W")
     batch, _, height, width = x.shape
+    size = (batch, channels, *_window_size(op, x, height, width, stride, padding))
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _window_size(
+    op: str, x: Tensor, height: int, width: int, stride: int, padding: Sequence[int]
+) -> tuple[int, int]:
+    """Height and width of what slides a 3x3 window over an image that x became."""
     top, left, bottom, right = padding
     out_height, out_width = output_size(height, top, bottom, stride), output_size(width, left, right, stride)
     _check(
@@ -101,17 +105,7 @@ def _image(
         f"a height and width of at least 3 with padding {tuple(padding)}",
         lambda: f"shape {tuple(x.shape)}",
     )
-    size = (batch, channels, out_height, out_width)
-    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-
-
-def _packed(like: Tensor, size: int) -> Tensor:
-    return like.new_empty(size, dtype=torch.uint8)
-
-
-def _weights_on_gpu(weight: Tensor) -> bool:
-    """Whether the packers of GPUs, whose formats are others, take the weights."""
-    return weight.device.type in gpu.DEVICES
+    return out_height, out_width
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -119,10 +113,14 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def weights_dtype(*weights: Tensor | None) -> str:
-    """The name of the 16-bit dtype that the weights have in common, else float32: their arithmetic."""
-    dtypes = {weight.dtype for weight in weights if weight is not None}
-    return dtype_name(dtypes.pop()) if dtypes in ({torch.float16}, {torch.bfloat16}) else "float32"
+def weights_dtype(weights: Sequence[Tensor | None]) -> str:
+    """The name of the dtype that the weights among these tensors have in common, else float32.
+
+    Weights have more than one dimension; scales and biases, of any dtype, have one.
+    """
+    dtypes = {weight.dtype for weight in weights if weight is not None and weight.dim() > 1}
+    common = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    return dtype_name(common if common in DTYPES else torch.float32)
 
 
 def _fused_block_fake(
@@ -145,48 +143,6 @@ def _fused_block_fake(
     return _image("fused_block", x, in_channels, project_weight.shape[0], stride, padding)
 
 
-def _pack_block_fake(
-    expand_weight: Tensor | None,
-    expand_scale: Tensor | None,
-    expand_bias: Tensor | None,
-    depthwise_weight: Tensor,
-    depthwise_scale: Tensor | None,
-    depthwise_bias: Tensor | None,
-    project_weight: Tensor,
-    project_scale: Tensor | None,
-    project_bias: Tensor | None,
-    *,
-    activation: str = "relu6",
-    **options: Any,
-) -> Tensor:
-    # int() fixes a symbolic channel count: the packed size is no formula but the C++ library's answer.
-    out_channels, expanded_channels = (int(size) for size in project_weight.shape[:2])
-    in_channels = expanded_channels if expand_weight is None else int(expand_weight.shape[1])
-    expand = expand_weight is not None
-    weights = weights_dtype(expand_weight, depthwise_weight, project_weight)
-    if _weights_on_gpu(project_weight):
-        channels = (in_channels, expanded_channels, out_channels)
-        device = project_weight.device.type
-        size = gpu.packed_block_bytes(device, channels, expand, weights, activation, **options)
-        return _packed(project_weight, size)
-    size = _native.packed_block_bytes(in_channels, expanded_channels, out_channels, expand, weights)
-    return _packed(project_weight, size)
-
-
-def _fused_block_packed_fake(
-    x: Tensor,
-    packed: Tensor,
-    *,
-    in_channels: int,
-    expanded_channels: int,
-    out_channels: int,
-    stride: int = 1,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **_: Any,
-) -> Tensor:
-    return _image("fused_block_packed", x, in_channels, out_channels, stride, padding)
-
-
 def _stem_fake(
     x: Tensor,
     weight: Tensor,
@@ -200,56 +156,9 @@ def _stem_fake(
     return _image("stem", x, weight.shape[1], weight.shape[0], stride, padding)
 
 
-def _pack_stem_fake(
-    weight: Tensor, scale: Tensor | None, bias: Tensor | None, *, activation: str = "relu6", **options: Any
-) -> Tensor:
-    out_channels, in_channels = (int(size) for size in weight.shape[:2])
-    weights = weights_dtype(weight)
-    if _weights_on_gpu(weight):
-        channels = (in_channels, out_channels)
-        size = gpu.packed_stem_bytes(weight.device.type, *channels, weights, activation, **options)
-        return _packed(weight, size)
-    return _packed(weight, _native.packed_stem_bytes(in_channels, out_channels, weights))
-
-
-def _stem_packed_fake(
-    x: Tensor,
-    packed: Tensor,
-    *,
-    in_channels: int,
-    out_channels: int,
-    stride: int = 2,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **_: Any,
-) -> Tensor:
-    return _image("stem_packed", x, in_channels, out_channels, stride, padding)
-
-
 def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
     _check_input("head_pool", x, "N", weight.shape[1], "H", "W")
     return x.new_empty((x.shape[0], weight.shape[0]))
-
-
-def _pack_head_pool_fake(
-    weight: Tensor,
-    scale: Tensor | None,
-    bias: Tensor | None,
-    *,
-    activation: str = "relu6",
-) -> Tensor:
-    out_channels, in_channels = (int(size) for size in weight.shape[:2])
-    weights = weights_dtype(weight)
-    if _weights_on_gpu(weight):
-        channels = (in_channels, out_channels)
-        return _packed(weight, gpu.packed_head_pool_bytes(weight.device.type, *channels, weights, activation))
-    return _packed(weight, _native.packed_head_pool_bytes(in_channels, out_channels, weights))
-
-
-def _head_pool_packed_fake(
-    x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int, **_: Any
-) -> Tensor:
-    _check_input("head_pool_packed", x, "N", in_channels, "H", "W")
-    return x.new_empty((x.shape[0], out_channels))
 
 
 def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -257,68 +166,38 @@ def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty((x.shape[0], weight.shape[0]))
 
 
-def _pack_linear_fake(weight: Tensor, bias: Tensor | None) -> Tensor:
-    out_features, in_features = (int(size) for size in weight.shape)
-    weights = weights_dtype(weight)
-    if _weights_on_gpu(weight):
-        return _packed(
-            weight, gpu.packed_linear_bytes(weight.device.type, in_features, out_features, weights)
-        )
-    return _packed(weight, _native.packed_linear_bytes(in_features, out_features, weights))
+def _pack_fake(weights: Sequence[Tensor | None], *, layers: str) -> Tensor:
+    first = next(weight for weight in weights if weight is not None)
+    device, dtype = first.device.type, weights_dtype(weights)
+    # The packed size is no formula but the C++ library's answer.
+    on_gpu = device in gpu.DEVICES
+    size = gpu.packed_bytes(device, layers, dtype) if on_gpu else _native.packed_bytes(layers, dtype)
+    return first.new_empty(size, dtype=torch.uint8)
 
 
-def _linear_packed_fake(x: Tensor, packed: Tensor, *, in_features: int, out_features: int) -> Tensor:
-    _check_input("linear_packed", x, "N", in_features)
-    return x.new_empty((x.shape[0], out_features))
-
-
-def _pack_network_fake(layers: Sequence[Tensor], *, same_padding: Sequence[bool]) -> Tensor:
-    return _packed(layers[0], _native.packed_network_bytes([int(layer.shape[0]) for layer in layers]))
-
-
-def _network_fake(x: Tensor, packed: Tensor, *, in_channels: int, out_channels: int) -> Tensor:
-    _check_input("network", x, "N", in_channels, "H", "W")
-    return x.new_empty((x.shape[0], out_channels))
-
-
-def _network_layers_fake(x: Tensor, packed: Sequence[Tensor], *, layers: str) -> Tensor:
-    return x.new_empty((x.shape[0], result_channels(layers)))
-
-
-def _pack_stem_block_fake(
-    stem_weight: Tensor,
-    stem_scale: Tensor | None,
-    stem_bias: Tensor | None,
-    depthwise_weight: Tensor,
-    depthwise_scale: Tensor | None,
-    depthwise_bias: Tensor | None,
-    project_weight: Tensor,
-    project_scale: Tensor | None,
-    project_bias: Tensor | None,
-    *,
-    layers: str,
-) -> Tensor:
-    weights = weights_dtype(stem_weight, depthwise_weight, project_weight)
-    return _packed(stem_weight, torch.ops.mnv2.cuda_stem_block_bytes(layers, dtype=weights))
+def _run_fake(x: Tensor, packed: Tensor, *, layers: str) -> Tensor:
+    chain = parse_layers(layers)
+    if chain[0].kind == "linear":
+        _check_input("run", x, "N", chain[0].in_channels)
+        return x.new_empty((x.shape[0], chain[0].out_channels))
+    _check_input("run", x, "N", chain[0].in_channels, "H", "W")
+    height, width = x.shape[2:]
+    for layer in chain:
+        if layer.kind not in ("stem", "block"):
+            return x.new_empty((x.shape[0], chain[-1].out_channels))
+        padding = layer.padding_for(height, width)
+        height, width = _window_size("run", x, height, width, layer.stride, padding)
+    size = (x.shape[0], chain[-1].out_channels, height, width)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 _FAKES: dict[str, Callable[..., Tensor]] = {
     "fused_block": _fused_block_fake,
-    "pack_block": _pack_block_fake,
-    "fused_block_packed": _fused_block_packed_fake,
     "stem": _stem_fake,
-    "pack_stem": _pack_stem_fake,
-    "stem_packed": _stem_packed_fake,
     "head_pool": _head_pool_fake,
-    "pack_head_pool": _pack_head_pool_fake,
-    "head_pool_packed": _head_pool_packed_fake,
     "linear": _linear_fake,
-    "pack_linear": _pack_linear_fake,
-    "linear_packed": _linear_packed_fake,
-    "pack_network": _pack_network_fake,
-    "network": _network_fake,
-    "network_layers": _network_layers_fake,
-    "pack_stem_block": _pack_stem_block_fake,
+    "pack": _pack_fake,
+    "run": _run_fake,
 }
 
 
@@ -360,13 +239,12 @@ def _register() -> Library:
         op = getattr(torch.ops.mnv2, name).default
         register_fake(op, _on_one_device(op, fake))
         register_autograd(op, _refuse_backward(name))
-        if name != "pack_network":
-            register_vmap(op, batching.rule(op, folds_first_input=not name.startswith("pack_")))
-    for name in (*UNPACKED_OPS, *PACKED_OPS, "network", "network_layers"):
+        register_vmap(op, batching.rule(op, folds_first_input=name != "pack"))
+    for name in (*LAYER_OPS, "run"):
         op = getattr(torch.ops.mnv2, name).default
         for device in AUTOCAST_DEVICES:
             library.impl(name, _autocast(op, device), f"Autocast{device.upper()}")
-    gpu.register(library, (*UNPACKED_OPS, *PACKED_OPS, *PACKERS))
+    gpu.register(library, OPERATORS)
     flops.register_on_import()
     compile_cache.add_tag()
     return library

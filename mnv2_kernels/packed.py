@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .fusion import PackedLayers, PackedOperator
+from .fusion import PackedLayers
 from .inference import run_with_backward
 from .layer_functions import LayerFunction
 from .snapshot import Snapshot, can_watch, floating_tensors
@@ -18,7 +18,7 @@ from .snapshot import Snapshot, can_watch, floating_tensors
 class Packed(NamedTuple):
     """An operator in place of a module, and what it computes in torch's functions; None: there is none."""
 
-    operator: PackedOperator | PackedLayers | None
+    operator: PackedLayers | None
     layers: LayerFunction | None = None
 
     def run(self, x: Tensor) -> Tensor:

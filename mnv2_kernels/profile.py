@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from . import _native
-from .fusion import PackedOperator
+from .fusion import PackedLayers
+from .layer import layer_shapes
 from .modules import FusedMobileNetV2
 from .networks import image_channels
 from .ops import dtype_name
-from .packed_network import layer_plans, layer_shapes
+from .packed_network import layer_plans
 from .shapes import BlockShape, ClassifierShape, HeadShape, LayerShape, StemShape, describe
 
 WARM_UP_ROUNDS = 3
@@ -77,7 +78,7 @@ def profile_network(
     Raises RuntimeError where a part of the network has no kernel.
     """
     threads = torch.get_num_threads()
-    network: PackedOperator = copy.deepcopy(model).to(dtype).deploy().network
+    network: PackedLayers = copy.deepcopy(model).to(dtype).deploy().network
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     x = torch.randn(batch, image_channels(model), size, size, generator=generator).to(dtype)
     seconds = _median_seconds(network, x, rounds)
@@ -91,26 +92,28 @@ def profile_network(
         threads=threads,
         rounds=rounds,
         peak_gflops=peak,
-        layers=tuple(_layers(network.packed, x, threads, seconds, peak)),
+        layers=tuple(_layers(network, x, threads, seconds, peak)),
     )
 
 
-def _median_seconds(network: PackedOperator, x: Tensor, rounds: int) -> list[float]:
+def _median_seconds(network: PackedLayers, x: Tensor, rounds: int) -> list[float]:
     with torch.inference_mode():
         runs = [
-            torch.ops.mnv2.network_seconds(x, network.packed, **network.options)
+            torch.ops.mnv2.run_seconds(x, network.packed, layers=network.text)
             for _ in range(WARM_UP_ROUNDS + rounds)
         ]
     return torch.stack(runs[WARM_UP_ROUNDS:]).median(0).values.tolist()
 
 
 def _layers(
-    packed: Tensor, x: Tensor, threads: int, seconds: list[float], peak: float
+    network: PackedLayers, x: Tensor, threads: int, seconds: list[float], peak: float
 ) -> Iterator[LayerProfile]:
     images, used = (x[:1], 1) if len(x) >= threads else (x, threads)
-    shapes, plans = layer_shapes(packed, images), layer_plans(packed, images, used)
+    shapes = list(layer_shapes(network.layers, len(images), *x.shape[2:]))
+    plans = layer_plans(network.packed, images, used)
     if isinstance(shapes[-1], ClassifierShape):
-        shapes[-1], plans[-1] = layer_shapes(packed, x)[-1], layer_plans(packed, x, threads)[-1]
+        shapes[-1] = network.layers[-1].shape(len(x), 1, 1)
+        plans[-1] = layer_plans(network.packed, x, threads)[-1]
     joined: list[LayerShape] = []
     scratch_bytes = 0
     for shape, plan, time in zip(shapes, plans, seconds, strict=True):

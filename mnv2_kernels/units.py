@@ -51,9 +51,9 @@ class FusedUnit(HasEager):
 
     def _traced(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
         """The same in a graph, which takes the parameters as they will be and has no backward of ours."""
-        if torch.onnx.is_in_onnx_export():
+        if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
             return eager(x)
-        for_inference = torch.compiler.is_exporting() or torch.jit.is_tracing() or not torch.is_grad_enabled()
+        for_inference = torch.compiler.is_exporting() or not torch.is_grad_enabled()
         if not for_inference and any(parameter.requires_grad for parameter in self.parameters()):
             return eager(x)
         try:
@@ -134,4 +134,4 @@ def _pack(unit: FusedUnit) -> Packed:
         fusion = unit.fusion()
     except NotFusable:
         return NOT_PACKED
-    return Packed(fusion.operator(), fusion.layers)
+    return Packed(fusion.operator(), fusion.function)

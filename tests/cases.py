@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mnv2_kernels import reference
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
+from mnv2_kernels.layer import layer_of
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape, make_divisible, mobilenet_v2
 
 Shape = BlockShape | StemShape | HeadShape
@@ -23,7 +24,6 @@ WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 MIN_POOLED_PIXELS = 2048
 
 _OPS = {BlockShape: "fused_block", StemShape: "stem", HeadShape: "head_pool"}
-_CHANNEL_OPTIONS = ("in_channels", "expanded_channels", "out_channels", "expand")
 _OPTIONS = ("stride", "padding", "residual", "activation", "project_activation")
 
 
@@ -41,27 +41,21 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        return self._fields(_OPTIONS)
+        return {name: getattr(self.shape, name) for name in _OPTIONS if hasattr(self.shape, name)}
 
     @property
-    def packed_options(self) -> dict[str, Any]:
-        return self._fields(_CHANNEL_OPTIONS + _OPTIONS)
-
-    def _fields(self, names: tuple[str, ...]) -> dict[str, Any]:
-        return {
-            field.name: getattr(self.shape, field.name) for field in fields(self.shape) if field.name in names
-        }
+    def layers(self) -> str:
+        """The text of the one layer."""
+        return str(layer_of(self.shape))
 
     def run(self, x: Tensor | None = None) -> Tensor:
         return getattr(torch.ops.mnv2, self.op)(self.x if x is None else x, *self.weights, **self.options)
 
     def pack(self) -> Tensor:
-        packer = getattr(torch.ops.mnv2, "pack_block" if self.op == "fused_block" else f"pack_{self.op}")
-        return packer(*self.weights, **self.options)
+        return torch.ops.mnv2.pack(self.weights, layers=self.layers)
 
     def run_packed(self, packed: Tensor, x: Tensor | None = None) -> Tensor:
-        op = getattr(torch.ops.mnv2, f"{self.op}_packed")
-        return op(self.x if x is None else x, packed, **self.packed_options)
+        return torch.ops.mnv2.run(self.x if x is None else x, packed, layers=self.layers)
 
     def reference(self, dtype: torch.dtype | None = None, x: Tensor | None = None) -> Tensor:
         """The plain-torch result, computed in ``dtype`` (x's own where None)."""

@@ -80,11 +80,15 @@ def layers_of(width: float, resolution: int, batch: int) -> Iterator[tuple[str, 
 
 
 def layer_results(
-    operator: Callable[[str], Callable[..., Tensor]], resolution: int, batch: int, device: str = "cpu"
+    operator: Callable[[str], Callable[..., Tensor]],
+    resolution: int,
+    batch: int,
+    device: str = "cpu",
+    dtypes: tuple[torch.dtype, ...] = DTYPES,
 ) -> Iterator[tuple[str, Tensor]]:
     for width in WIDTHS:
         for name, (op, x, weights, options) in layers_of(width, resolution, batch):
-            for dtype in DTYPES:
+            for dtype in dtypes:
                 tensors = [None if each is None else each.to(device, dtype) for each in weights]
                 yield f"{width} {dtype} {name}", operator(op)(x.to(device, dtype), *tensors, **options)
 
@@ -121,7 +125,10 @@ def on_cuda() -> Iterator[tuple[str, Tensor]]:
 def by_triton() -> Iterator[tuple[str, Tensor]]:
     from mnv2_kernels.triton import operators
 
-    for name, y in layer_results(lambda op: getattr(operators, op), SLOW_RESOLUTION, SLOW_BATCH):
+    interpreted = (torch.float32, torch.float16)  # the interpreter has no bfloat16
+    for name, y in layer_results(
+        lambda op: getattr(operators, op), SLOW_RESOLUTION, SLOW_BATCH, dtypes=interpreted
+    ):
         yield f"triton {name}", y
 
 
@@ -129,7 +136,7 @@ BACKENDS = {"cpu": on_cpu, "cuda": on_cuda, "triton": by_triton}
 
 
 def digest(y: Tensor) -> str:
-    return hashlib.sha256(y.contiguous().cpu().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(y.contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def main() -> str | None:

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mnv2_kernels
 from mnv2_kernels import FusedMobileNetV2
+from mnv2_kernels.layer import parse_layers
 
 # Every kind of block: without expand, stride 2, shortcut.
 SMALL_SETTING = [[1, 16, 1, 1], [6, 24, 2, 2], [3, 32, 1, 1]]
@@ -63,17 +64,19 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         namespace, _, name = func.name().partition("::")
         if namespace in ("mnv2", "mnv2_emulated"):
-            self._names.append(name)
+            chain = parse_layers(kwargs["layers"]) if "layers" in (kwargs or {}) else ()
+            kind = "network" if len(chain) > 1 else "".join(layer.kind for layer in chain)
+            self._names.append(f"{name} {kind}".strip())
         return func(*args, **(kwargs or {}))
 
 
 @contextmanager
 def calls() -> Iterator[list[str]]:
-    """Collects the names of the mnv2 operators that run, in order."""
+    """Collects the names of the mnv2 operators that run, in order: "run block", "run network" of many."""
     names: list[str] = []
     with _Recorder(names):
         yield names
 
 
 def packs(names: list[str]) -> int:
-    return sum(name.startswith("pack_") for name in names)
+    return sum(name.startswith("pack ") for name in names)

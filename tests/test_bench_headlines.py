@@ -54,9 +54,8 @@ def test_a_block_of_v1_is_one_operator(v1: MobileNetV1) -> None:
     block = v1.features[1]
     assert isinstance(block, SeparableBlock)
     fusion = block.fusion()
-    assert fusion.run is torch.ops.mnv2.fused_block_packed.default
-    assert not fusion.channels["expand"]
-    assert (fusion.options["activation"], fusion.options["project_activation"]) == ("relu6", "relu6")
+    assert (fusion.layer.kind, fusion.layer.expand) == ("block", False)
+    assert (fusion.layer.activation, fusion.layer.project_activation) == ("relu6", "relu6")
 
 
 def test_a_wrong_network_is_noticed(v1: MobileNetV1) -> None:

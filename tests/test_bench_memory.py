@@ -197,7 +197,7 @@ def test_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise NotImplementedError("no kernel here\nand a long explanation")
 
-    monkeypatch.setattr("mnv2_kernels.fusion.PackedOperator.forward", fails)
+    monkeypatch.setattr("mnv2_kernels.fusion.PackedLayers.forward", fails)
     with pytest.raises(MemoryUseError, match=r"^no fused block on cpu: no kernel here$"):
         measure_memory(torch.float32)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +19,7 @@ from mnv2_kernels.bench.callgrind import LINE_BYTES, Count, TrafficError, count_
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.traffic import TrafficRow, measure_traffic, parse_bytes
 from mnv2_kernels.cli import main
+from mnv2_kernels.layer import block_arguments
 from mnv2_kernels.shapes import BlockShape
 
 Capture = pytest.CaptureFixture[str]
@@ -114,13 +115,13 @@ def test_a_program_that_fails() -> None:
         ({"fused": False, "channel_parts": 2}, "channel_parts: expected a fused block"),
         ({"channel_parts": -1}, "channel_parts: expected at least 0"),
         ({"l2_bytes": 0}, "l2_bytes: expected at least 1"),
-        ({"height": 0}, "output height: expected at least 1"),
-        ({"residual": True, "in_channels": 8, "out_channels": 960}, "residual: expected stride 1"),
+        ({"height": 0}, "expected an image that fills the window"),
+        ({"layer": "stem in_channels=3 out_channels=8"}, "layer: expected a block"),
     ],
 )
 def test_no_such_run(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _native.BlockRun(**{**asdict(BLOCK), **arguments})
+        _native.BlockRun(**{**block_arguments(BLOCK), **arguments})
 
 
 # --- what is run under callgrind ---
@@ -188,12 +189,12 @@ def test_no_plan_is_for_more_than_is_simulated(cache: int, monkeypatch: pytest.M
     monkeypatch.setattr(traffic, "_count_blocks", count)
     with pytest.raises(TrafficError):
         measure_traffic(cache, [BLOCK], eager=False)
-    assert asked == [(cache, min(_native.plan(**asdict(BLOCK))["l2_bytes"], cache // 2))]
+    assert asked == [(cache, min(_native.plan(**block_arguments(BLOCK))["l2_bytes"], cache // 2))]
 
 
 @needs_valgrind
 def test_all_that_the_floor_counts_is_cold_in_a_large_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = {**asdict(BLOCK), "fused": True, "l2_bytes": 32 << 10}
+    arguments = {**block_arguments(BLOCK), "fused": True, "l2_bytes": 32 << 10}
     plans, (fused,), (unfused,) = traffic._count_blocks([BLOCK], 4 << 20, arguments["l2_bytes"])
     floor = BLOCK.floor_bytes(torch.float32)
     # Valgrind's processor may lack what this one has.

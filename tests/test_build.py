@@ -194,27 +194,29 @@ class TestBuildInfo:
             assert part in info["summary"]
 
 
-SHAPE = {"batch": 1, "height": 7, "width": 7, "in_channels": 8, "expanded_channels": 48, "out_channels": 8}
+SHAPE = {
+    "layer": "block in_channels=8 expanded_channels=48 out_channels=8",
+    "batch": 1,
+    "height": 7,
+    "width": 7,
+}
 
 
 class TestNative:
     """The introspection functions refuse what no block has."""
 
     @pytest.mark.parametrize(
-        ("name", "value"),
+        ("name", "value", "message"),
         [
-            ("batch", 0),
-            ("height", 0),
-            ("in_channels", 0),
-            ("expanded_channels", -1),
-            ("stride", 3),
-            ("padding", (2, 1, 1, 1)),
-            ("activation", "gelu"),
-            ("threads", 0),
+            ("batch", 0, "batch: expected at least 1, got 0"),
+            ("height", 0, "expected an image that fills the window of every layer, got 0 x 7"),
+            ("layer", "linear in_channels=8", "out_channels: expected .*, got 0"),
+            ("layer", "", "layer: expected one layer, got 0"),
+            ("threads", 0, "threads: expected at least 1, got 0"),
         ],
     )
-    def test_plan_names_a_bad_argument(self, name, value):
-        with pytest.raises(ValueError, match=f"{name}: expected .*, got"):
+    def test_plan_names_a_bad_argument(self, name, value, message):
+        with pytest.raises(ValueError, match=f"^{message}$"):
             _native.plan(**{**SHAPE, name: value})
 
     def test_plan_depends_on_the_forced_isa(self, monkeypatch):
@@ -230,13 +232,10 @@ class TestNative:
             _native.selected_isa("int8")
 
     def test_packed_bytes_hold_at_least_the_weights(self):
-        assert _native.packed_block_bytes(8, 48, 16, True) >= 4 * (8 * 48 + 9 * 48 + 48 * 16)
-        assert _native.packed_stem_bytes(3, 32) >= 4 * 27 * 32
-        assert _native.packed_head_pool_bytes(320, 1280) >= 4 * 320 * 1280
-
-    def test_packed_bytes_without_expand_need_equal_channels(self):
-        with pytest.raises(ValueError, match="expanded_channels"):
-            _native.packed_block_bytes(8, 48, 16, False)
+        layers = (
+            "stem in_channels=3 out_channels=32; block in_channels=32 expanded_channels=48 out_channels=16"
+        )
+        assert _native.packed_bytes(layers) >= 4 * (27 * 32 + 32 * 48 + 9 * 48 + 48 * 8)
 
 
 class TestConfigure:

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from cli_cases import FAST, needs_data, save_photo, save_weights, write_data_folder
 from conftest import every_isa
+from models import calls
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnv2_kernels import _native
 from mnv2_kernels.accuracy import EAGER_FACTOR, MINIMUM_INPUTS
 from mnv2_kernels.cli import main
-from mnv2_kernels.fusion import PackedOperator
+from mnv2_kernels.fusion import PackedLayers
 from mnv2_kernels.verify import verify_network
 from mnv2_kernels.weights import load_network
 
@@ -86,23 +87,12 @@ def test_without_data_random_weights_are_verified(capsys: Capture) -> None:
 
 
 def test_kernels_run_and_run_what_they_should(tmp_path: Path) -> None:
-    class Calls(TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.counts: dict[str, int] = {}
-
-        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-            name = op.name()
-            self.counts[name] = self.counts.get(name, 0) + 1
-            return op(*args, **(kwargs or {}))
-
     network = load_network(str(save_weights(tmp_path)), size=32)
-    with Calls() as calls:
+    with calls() as operators:
         verify_network(network, ())
-    assert calls.counts["mnv2::stem_packed"] == MINIMUM_INPUTS
-    assert calls.counts["mnv2::fused_block_packed"] == 17 * MINIMUM_INPUTS
-    assert calls.counts["mnv2::head_pool_packed"] == MINIMUM_INPUTS
-    assert calls.counts["mnv2::network"] == MINIMUM_INPUTS
+    counts = Counter(operators)
+    assert counts["run stem"] == counts["run head_pool"] == counts["run network"] == MINIMUM_INPUTS
+    assert counts["run block"] == 17 * MINIMUM_INPUTS
 
 
 def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
@@ -116,16 +106,17 @@ def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
 def test_a_wrong_block_fails(
     wrong: float, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = PackedOperator.forward
+    forward = PackedLayers.forward
 
-    def broken(operator: PackedOperator, x: Tensor) -> Tensor:
+    def broken(operator: PackedLayers, x: Tensor) -> Tensor:
         y = forward(operator, x)
-        is_network = operator.run == torch.ops.mnv2.network.default
-        if is_network or (operator.options.get("stride") == 1 and operator.options.get("residual") is False):
+        first, *others = operator.layers
+        is_broken = first.kind == "block" and first.stride == 1 and not first.residual
+        if others or is_broken:
             y[..., -1:, -1] += wrong
         return y
 
-    monkeypatch.setattr(PackedOperator, "forward", broken)
+    monkeypatch.setattr(PackedLayers, "forward", broken)
     command = ["--weights", save_weights(tmp_path), *POOLED]
     result = verify_json(capsys, *command, code=1)
     failed = [part["name"] for part in result["parts"] if not part["passed"]]

@@ -108,11 +108,11 @@ def test_takes_over_everything(name: str, training: bool) -> None:
     torch.testing.assert_close(eager(model, x), source(x).detach())
     obstacles = ["features.3"] if name == "dilated" else []
     assert list(model.fusion_obstacles()) == obstacles
-    kernels = [operator for operator in operators if not operator.startswith("pack_")]
+    kernels = [operator for operator in operators if not operator.startswith("pack ")]
     if obstacles:
         assert len(kernels) == len(model.features) - len(obstacles) + 1  # and the classifier
     else:
-        assert kernels == ["network"]
+        assert kernels == ["run network"]
 
 
 @pytest.mark.parametrize(

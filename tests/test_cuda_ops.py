@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
-from mnv2_kernels.ops import PACKED_OPS, PACKERS, UNPACKED_OPS, dtype_name
+from mnv2_kernels.ops import OPERATORS, dtype_name
 from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
 
 # Gives stages of 16, 8, 4, 2 and 1 pixels.
@@ -33,6 +33,7 @@ BLOCK_SHAPES = (
 STEM_SHAPE = StemShape(2, 11, 14, 3, 32)
 HEAD_SHAPE = HeadShape(2, 7, 7, 56, 96)
 EVERY_OPERATOR = (*BLOCK_SHAPES, STEM_SHAPE, HEAD_SHAPE)
+LINEAR = "linear in_channels=20 out_channels=7"
 
 every_shape = pytest.mark.parametrize("shape", EVERY_OPERATOR, ids=shape_id)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
@@ -44,12 +45,11 @@ def run(case: Case, x: Tensor | None = None) -> Tensor:
 
 
 def pack(case: Case) -> Tensor:
-    name = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
-    return getattr(OPS, name)(*to_device(case.weights), **case.options)
+    return OPS.pack(to_device(case.weights), layers=case.layers)
 
 
 def run_packed(case: Case, packed: Tensor) -> Tensor:
-    return getattr(OPS, f"{case.op}_packed")(case.x.to(DEVICE), packed, **case.packed_options).cpu()
+    return OPS.run(case.x.to(DEVICE), packed, layers=case.layers).cpu()
 
 
 # --- accuracy ---
@@ -192,34 +192,27 @@ def test_cuda_linear_is_torchs_own(dtype: torch.dtype, has_bias: bool) -> None:
     bias = torch.randn(7).to(dtype) if has_bias else None
     x, weight, bias = to_device((x, weight, bias))
     expected = torch.nn.functional.linear(x, weight, bias)
-    packed = OPS.pack_linear(weight, bias)
+    packed = OPS.pack([weight, bias], layers=LINEAR)
     torch.testing.assert_close(OPS.linear(x, weight, bias), expected)
-    torch.testing.assert_close(OPS.linear_packed(x, packed, in_features=20, out_features=7), expected)
+    torch.testing.assert_close(OPS.run(x, packed, layers=LINEAR), expected)
 
 
 # --- packed weights and their lengths ---
 
 
-@every_dtype
-def test_cuda_lengths_tell_formats_and_dtypes_apart(dtype: torch.dtype) -> None:
-    name = dtype_name(dtype)
-    lengths = [
-        OPS.cuda_block_bytes(24, 144, 24, True, stride, [1, 1, 1, 1], False, activation, "none", dtype=name)
-        for stride, activation in ((1, "relu6"), (2, "relu6"), (1, "none"))
-    ]
-    assert len(set(lengths)) == (1 if dtype == torch.float32 else 3)
+@pytest.mark.parametrize("layers", [BLOCK.layers, f"{STEM.layers}; {DIRECT.layers}", LINEAR])
+def test_cuda_lengths_tell_dtypes_apart(layers: str) -> None:
+    layers = layers.replace("out_channels=8", "out_channels=16")  # of the stem, as the block takes
+    lengths = [OPS.cuda_packed_bytes(layers, dtype=dtype_name(dtype)) for dtype in DTYPES]
+    assert len(set(lengths)) == len(DTYPES)
 
 
 @every_shape
 @every_dtype
 def test_cuda_packs_as_long_as_it_says(shape: Shape, dtype: torch.dtype) -> None:
     """The fakes ask for the lengths, and torch.compile asserts what it traced with."""
-    case, name = make_case(shape, dtype), dtype_name(dtype)
-    options = {key: value for key, value in case.packed_options.items() if not isinstance(value, tuple)}
-    op = {"fused_block": "block"}.get(case.op, case.op)
-    length = getattr(OPS, f"cuda_{op}_bytes")(
-        **{**options, **({"padding": list(shape.padding)} if hasattr(shape, "padding") else {})}, dtype=name
-    )
+    case = make_case(shape, dtype)
+    length = OPS.cuda_packed_bytes(case.layers, dtype=dtype_name(dtype))
     packed = pack(case)
     assert (packed.dtype, packed.shape) == (torch.uint8, (length,))
 
@@ -230,10 +223,10 @@ def test_cuda_weights_packed_for_others_are_refused(case: Case) -> None:
     lengths = (
         r"expected one of \(\d+, \d+, \d+\) bytes, as packed for these arguments on this device, got \d+"
     )
-    with pytest.raises(RuntimeError, match=rf"^mnv2::{case.op}_packed: packed: {lengths}$"):
+    with pytest.raises(RuntimeError, match=rf"^mnv2::run: packed: {lengths}$"):
         run_packed(case, packed[1:].clone())
     half = Case(case.shape, case.x, tuple(None if each is None else each.half() for each in case.weights))
-    message = rf"^mnv2::{case.op}_packed: x: expected dtype float16 \(the packed weights'\), got float32$"
+    message = r"^mnv2::run: x: expected dtype float16 \(the packed weights'\), got float32$"
     with pytest.raises(RuntimeError, match=message):
         run_packed(case, pack(half))
     shifted = torch.empty(packed.numel() + 1, dtype=torch.uint8, device=packed.device)[1:].copy_(packed)
@@ -245,7 +238,6 @@ def test_cuda_weights_packed_for_others_are_refused(case: Case) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=dtype_name)
 def test_cuda_fakes_are_as_long_as_what_is_packed(dtype: torch.dtype) -> None:
     for case in (BLOCK, DIRECT, STEM, HEAD):
-        name = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
         cast = Case(
             case.shape, case.x, tuple(None if each is None else each.to(dtype) for each in case.weights)
         )
@@ -254,11 +246,11 @@ def test_cuda_fakes_are_as_long_as_what_is_packed(dtype: torch.dtype) -> None:
                 None if each is None else torch.empty(each.shape, dtype=dtype, device="cuda")
                 for each in cast.weights
             ]
-            fake = getattr(torch.ops.mnv2, name)(*fakes, **case.options)
+            fake = torch.ops.mnv2.pack(fakes, layers=case.layers)
         assert (fake.device.type, fake.dtype, fake.shape) == ("cuda", torch.uint8, pack(cast).shape)
     with FakeTensorMode():
-        fake = torch.ops.mnv2.pack_linear(torch.empty(7, 20, dtype=dtype, device="cuda"), None)
-    assert fake.shape == OPS.pack_linear(torch.randn(7, 20, device=DEVICE).to(dtype), None).shape
+        fake = torch.ops.mnv2.pack([torch.empty(7, 20, dtype=dtype, device="cuda"), None], layers=LINEAR)
+    assert fake.shape == OPS.pack([torch.randn(7, 20, device=DEVICE).to(dtype), None], layers=LINEAR).shape
 
 
 # --- refusals ---
@@ -289,11 +281,11 @@ def test_cuda_refuses_what_the_cpu_refuses(
         call(case, **changed)
     assert str(refused.value) == str(expected.value)
     if set(changed) == {"x"}:
-        with pytest.raises(RuntimeError, match=rf"^mnv2::{case.op}_packed: x: expected "):
+        with pytest.raises(RuntimeError, match=r"^mnv2::run: x: expected "):
             call_packed(case, **changed)
 
 
-@pytest.mark.parametrize("name", [*UNPACKED_OPS, *PACKED_OPS, *PACKERS])
+@pytest.mark.parametrize("name", OPERATORS)
 def test_cuda_has_every_operator_of_a_layer(name: str) -> None:
     key = "CUDA" if ON_GPU else "CPU"
     library = "mnv2" if ON_GPU else "mnv2_emulated"
@@ -309,13 +301,8 @@ def test_cuda_a_network_of_its_operators(dtype: torch.dtype) -> None:
     y = x
     for unit in (*model.features, model.classifier):
         fusion = unit.fusion()
-        here = replace(
-            fusion,
-            pack=getattr(OPS, fusion.pack._schema.name.split("::")[1]),
-            run=getattr(OPS, fusion.run._schema.name.split("::")[1]),
-            weights=lambda weights=fusion.weights: to_device(weights()),
-        )
-        y = here.operator()(y.to(DEVICE))
+        packed = OPS.pack(to_device(fusion.weights()), layers=str(fusion.layer))
+        y = OPS.run(y.to(DEVICE), packed, layers=str(fusion.layer))
     truth = eager(small().double(), x.double())
     assert y.shape == (MINIMUM_INPUTS, CLASSES)
     assert_accurate(y.cpu(), eager(model, x), truth)
@@ -335,7 +322,7 @@ def test_cuda_kernels_follow_the_current_stream() -> None:
         with torch.cuda.stream(stream):
             torch.cuda._sleep(10_000_000)
             late.copy_(x)
-            y = OPS.fused_block_packed(late, packed, **case.packed_options)
+            y = OPS.run(late, packed, layers=case.layers)
         stream.synchronize()
         assert torch.equal(y.cpu(), expected)
 

@@ -13,7 +13,8 @@ import ctypes
 import sys
 import torch
 import mnv2_kernels
-torch.ops.mnv2.pack_linear(torch.ones(8, 8, dtype=getattr(torch, sys.argv[1])), None)
+weight = torch.ones(8, 8, dtype=getattr(torch, sys.argv[1]))
+torch.ops.mnv2.pack([weight, None], layers="linear in_channels=8 out_channels=8")
 states = ctypes.c_ulong()
 assert ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(states)) == 0
 print(states.value >> 18 & 1)

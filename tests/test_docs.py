@@ -21,8 +21,7 @@ def test_every_operator_is_documented() -> None:
     }
     public = {name.partition(".")[0] for name in names if not name.startswith(HELPERS)}
     named = set(re.findall(r"`(\w+)`", OPERATORS))
-    assert public - named == {"pack_stem_block"}  # network_layers' own, see docs/gpu.md
-    assert "pack_stem_block" in (ROOT / "docs" / "gpu.md").read_text()
+    assert public <= named
 
 
 def test_the_example_runs() -> None:

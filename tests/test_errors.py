@@ -6,6 +6,7 @@ import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from cases import Case, make_case
 
 from mnv2_kernels import _native
+from mnv2_kernels.layer import layer_of
 from mnv2_kernels.ops import dtype_name
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
 
@@ -34,12 +36,14 @@ def call(case: Case, **changed) -> torch.Tensor:
 
 
 def call_packed(case: Case, **changed) -> torch.Tensor:
-    arguments = {"x": case.x, "packed": case.pack(), **case.packed_options, **changed}
-    return getattr(torch.ops.mnv2, f"{case.op}_packed")(**arguments)
+    """mnv2::run, with other tensors or fields of its layer."""
+    tensors = {name: changed.pop(name) for name in ("x", "packed") if name in changed}
+    arguments = {"x": case.x, "packed": case.pack(), **tensors}
+    return torch.ops.mnv2.run(**arguments, layers=str(replace(layer_of(case.shape), **changed)))
 
 
 # Of core/packed_header.h and core/packing.h, in bytes and in numbers of 32 bits.
-HEADER_BYTES = 64
+HEADER_BYTES = LINE_BYTES = 64
 HEADER_ISA = 3
 NEON_BF16 = 5
 
@@ -62,7 +66,7 @@ def test_dtype_of_x(case, dtype):
     x = case.x.to(dtype)
     with refuses(message.format(case.op)):
         call(case, x=x)
-    with refuses(message.format(f"{case.op}_packed")):
+    with refuses(message.format("run")):
         call_packed(case, x=x)
 
 
@@ -72,7 +76,7 @@ def test_none_in_the_place_of_a_tensor(case):
     for name in ("x", weight):
         with refuses(f"mnv2::{case.op}: {name}: expected a tensor, got None"):
             call(case, **{name: None})
-    with refuses(f"mnv2::{case.op}_packed: packed: expected a tensor, got None"):
+    with refuses("mnv2::run: packed: expected a tensor, got None"):
         call_packed(case, packed=None)
 
 
@@ -81,14 +85,14 @@ def test_dimensions_of_x(case):
     shape = tuple(case.x.shape[1:])
     with refuses(f"mnv2::{case.op}: x: expected 4 dimensions, got shape {shape}"):
         call(case, x=case.x[0])
-    with refuses(f"mnv2::{case.op}_packed: x: expected 4 dimensions, got shape ()"):
+    with refuses("mnv2::run: x: expected 4 dimensions, got shape ()"):
         call_packed(case, x=torch.tensor(0.0))
 
 
 @pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
 def test_channels_of_x(case):
     channels, x = case.shape.in_channels, case.x[:, :-1]
-    with refuses(f"mnv2::{case.op}_packed: x: expected shape (N, {channels}, H, W), got {tuple(x.shape)}"):
+    with refuses(f"mnv2::run: x: expected shape (N, {channels}, H, W), got {tuple(x.shape)}"):
         call_packed(case, x=x)
     with refuses(f"mnv2::{case.op}: x: expected 1 to 1048576 channels, got 0"):
         call(case, x=case.x[:, :0])
@@ -102,7 +106,11 @@ def test_channels_of_x(case):
             {"expand_weight": zeros(96, 24, 1, 1)},
             "expand_weight: expected shape (96, 16, 1, 1), got (96, 24, 1, 1)",
         ),
-        (BLOCK, {"expand_weight": zeros(96, 16)}, "expand_weight: expected 4 dimensions, got shape (96, 16)"),
+        (
+            BLOCK,
+            {"expand_weight": zeros(96, 16)},
+            "expand_weight: expected shape (96, 16, 1, 1), got (96, 16)",
+        ),
         (BLOCK, {"expand_scale": zeros(95)}, "expand_scale: expected shape (96,), got (95,)"),
         (BLOCK, {"expand_bias": zeros(96, 1)}, "expand_bias: expected shape (96,), got (96, 1)"),
         (
@@ -110,7 +118,7 @@ def test_channels_of_x(case):
             {"depthwise_weight": zeros(96, 1, 5, 5)},
             "depthwise_weight: expected shape (96, 1, 3, 3), got (96, 1, 5, 5)",
         ),
-        (BLOCK, {"depthwise_weight": zeros(96)}, "depthwise_weight: expected 4 dimensions, got shape (96,)"),
+        (BLOCK, {"depthwise_weight": zeros(96)}, "depthwise_weight: expected shape (96, 1, 3, 3), got (96,)"),
         (BLOCK, {"depthwise_bias": zeros(16)}, "depthwise_bias: expected shape (96,), got (16,)"),
         (
             BLOCK,
@@ -120,7 +128,7 @@ def test_channels_of_x(case):
         (
             BLOCK,
             {"project_weight": zeros(16, 96, 1)},
-            "project_weight: expected 4 dimensions, got shape (16, 96, 1)",
+            "project_weight: expected shape (16, 96, 1, 1), got (16, 96, 1)",
         ),
         (BLOCK, {"project_scale": zeros()}, "project_scale: expected shape (16,), got ()"),
         (
@@ -131,15 +139,15 @@ def test_channels_of_x(case):
         (
             DIRECT,
             {"expand_scale": zeros(16)},
-            "expand_scale: expected None without expand_weight, got a tensor",
+            "expand_scale: expected None without an expand, got a tensor",
         ),
         (
             DIRECT,
             {"expand_bias": zeros(16)},
-            "expand_bias: expected None without expand_weight, got a tensor",
+            "expand_bias: expected None without an expand, got a tensor",
         ),
         (STEM, {"weight": zeros(8, 4, 3, 3)}, "weight: expected shape (8, 3, 3, 3), got (8, 4, 3, 3)"),
-        (STEM, {"weight": zeros(8, 27)}, "weight: expected 4 dimensions, got shape (8, 27)"),
+        (STEM, {"weight": zeros(8, 27)}, "weight: expected shape (8, 3, 3, 3), got (8, 27)"),
         (STEM, {"weight": zeros(0, 3, 3, 3)}, "out_channels: expected 1 to 1048576 channels, got 0"),
         (STEM, {"scale": zeros(3)}, "scale: expected shape (8,), got (3,)"),
         (HEAD, {"weight": zeros(24, 7, 1, 1)}, "weight: expected shape (24, 8, 1, 1), got (24, 7, 1, 1)"),
@@ -160,13 +168,15 @@ def test_dtypes_of_weights(name):
         call(BLOCK, x=BLOCK.x.half(), **{name: weights[name].bfloat16()})
 
 
-def test_packers_name_themselves():
-    with refuses("mnv2::pack_block: project_bias: expected shape (16,), got (1,)"):
-        torch.ops.mnv2.pack_block(*BLOCK.weights[:-1], zeros(1))
-    with refuses("mnv2::pack_stem: weight: expected shape (8, 3, 3, 3), got (8, 3, 1, 1)"):
-        torch.ops.mnv2.pack_stem(zeros(8, 3, 1, 1), None, None)
-    with refuses("mnv2::pack_head_pool: scale: expected dtype float32, float16 or bfloat16, got int64"):
-        torch.ops.mnv2.pack_head_pool(zeros(8, 3, 1, 1), zeros(8, dtype=torch.int64), None)
+def test_weights_that_do_not_fit_their_layers():
+    with refuses("mnv2::pack: project_bias: expected shape (16,), got (1,)"):
+        torch.ops.mnv2.pack([*BLOCK.weights[:-1], zeros(1)], layers=BLOCK.layers)
+    with refuses("mnv2::pack: weight: expected shape (8, 3, 3, 3), got (8, 3, 1, 1)"):
+        torch.ops.mnv2.pack([zeros(8, 3, 1, 1), None, None], layers=STEM.layers)
+    with refuses("mnv2::pack: scale: expected dtype float32, float16 or bfloat16, got int64"):
+        torch.ops.mnv2.pack([HEAD.weights[0], zeros(24, dtype=torch.int64), None], layers=HEAD.layers)
+    with refuses("mnv2::pack: expand_weight: expected a tensor, got None"):
+        torch.ops.mnv2.pack([None, *BLOCK.weights[1:]], layers=BLOCK.layers)
 
 
 @pytest.mark.parametrize(
@@ -198,20 +208,16 @@ def test_options(changed, message):
         call(BLOCK, **changed)
 
 
-def test_options_of_packed_operators():
-    with refuses("mnv2::fused_block_packed: stride: expected 1 or 2, got 4"):
+def test_fields_of_layers():
+    with refuses("mnv2::run: stride: expected 1 or 2, got 4"):
         call_packed(BLOCK, stride=4)
-    with refuses('mnv2::stem_packed: activation: expected "none", "relu" or "relu6", got "silu"'):
+    with refuses('mnv2::run: activation: expected "none", "relu" or "relu6", got "silu"'):
         call_packed(STEM, activation="silu")
-    with refuses("mnv2::head_pool_packed: out_channels: expected 1 to 1048576 channels, got -1"):
+    with refuses("mnv2::run: out_channels: expected 1 to 1048576 channels, got -1"):
         call_packed(HEAD, out_channels=-1)
-    with refuses(
-        "mnv2::fused_block_packed: expanded_channels: expected 1 to 1048576 channels, got 4611686018427387904"
-    ):
+    with refuses("mnv2::run: expanded_channels: expected 1 to 1048576 channels, got 4611686018427387904"):
         call_packed(BLOCK, expanded_channels=2**62)
-    with refuses(
-        "mnv2::fused_block_packed: expanded_channels: expected 16 (in_channels, without expand), got 17"
-    ):
+    with refuses("mnv2::run: expanded_channels: expected 16 (in_channels, without expand), got 17"):
         call_packed(DIRECT, expanded_channels=17)
 
 
@@ -224,7 +230,7 @@ def test_an_image_too_small_for_one_output(case, size, padding):
     message = f"expected a height and width of at least 3 with padding {padding}, got shape {tuple(x.shape)}"
     with refuses(f"mnv2::{case.op}: x: {message}"):
         call(case, x=x, padding=padding)
-    with refuses(f"mnv2::{case.op}_packed: x: {message}"):
+    with refuses(f"mnv2::run: x: {message}"):
         call_packed(case, x=x, padding=padding)
 
 
@@ -269,7 +275,7 @@ def address_space(spare_bytes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
 def test_what_is_not_packed_weights(case):
-    op, packed = f"mnv2::{case.op}_packed: packed", case.pack()
+    op, packed = "mnv2::run: packed", case.pack()
     with refuses(f"{op}: expected dtype uint8, got float32"):
         call_packed(case, packed=packed.float())
     with refuses(f"{op}: expected 1 dimension, got shape (1, {len(packed)})"):
@@ -282,20 +288,16 @@ def test_what_is_not_packed_weights(case):
         call_packed(case, packed=packed[:10])
     with pytest.raises(RuntimeError, match=f"^{op}: expected .*, got {len(packed) - 4}$"):
         call_packed(case, packed=packed[:-4])
-    with pytest.raises(RuntimeError, match=f"^{op}: expected packed weights, got "):
+    with pytest.raises(RuntimeError, match=f"^{op}: expected packed layers, got "):
         call_packed(case, packed=torch.zeros_like(packed))
 
 
 def test_weights_of_another_layer():
-    with pytest.raises(
-        RuntimeError, match=r"^mnv2::fused_block_packed: packed: expected .* -> 96 -> 16, got a stem "
-    ):
+    with refuses(f"mnv2::run: packed: expected weights of {BLOCK.layers}, got those of {STEM.layers}"):
         call_packed(BLOCK, packed=STEM.pack())
-    with pytest.raises(
-        RuntimeError, match=r"^mnv2::head_pool_packed: packed: expected .* 8 -> 32, got .* 8 -> 24$"
-    ):
+    with pytest.raises(RuntimeError, match=r"packed: .* out_channels=32, got .* out_channels=24$"):
         call_packed(HEAD, out_channels=32)
-    with pytest.raises(RuntimeError, match=r"^mnv2::fused_block_packed: packed: expected "):
+    with pytest.raises(RuntimeError, match=r"packed: expected weights of block .* got .* expand=0$"):
         call_packed(BLOCK, packed=DIRECT.pack())
 
 
@@ -317,19 +319,23 @@ def test_weights_stay_with_the_instruction_set_they_were_packed_for(monkeypatch)
     assert torch.equal(BLOCK.run_packed(packed), y)
 
 
-def test_weights_for_sixteen_bit_arithmetic_take_no_other_dtype():
-    """As ARM packs them: the header of any machine, its instruction set and vector width exchanged."""
-    packed = torch.ops.mnv2.pack_head_pool(torch.ones(4, 4, 1, 1), None, None)
-    header = packed[:HEADER_BYTES].clone()
-    header.view(torch.int32)[HEADER_ISA : HEADER_ISA + 2] = torch.tensor([NEON_BF16, 4], dtype=torch.int32)
-    scales_biases_and_halves = torch.zeros(4 * (4 + 4 + 2 * 4), dtype=torch.uint8)
-    foreign = torch.cat([header, scales_biases_and_halves])
-    x = torch.ones(1, 4, 2, 2)
-    with refuses("mnv2::head_pool_packed: x: expected dtype bfloat16 (the packed weights'), got float32"):
-        torch.ops.mnv2.head_pool_packed(x, foreign, in_channels=4, out_channels=4)
-    with refuses("mnv2::network: x: expected dtype bfloat16 (the packed weights'), got float16"):
-        network = torch.ops.mnv2.pack_network([foreign], same_padding=[False])
-        torch.ops.mnv2.network(x.half(), network, in_channels=4, out_channels=4)
+def test_weights_for_sixteen_bit_arithmetic_take_no_other_dtype(monkeypatch):
+    """As ARM packs them: headers of any machine, their instruction set and vector width exchanged."""
+    layers = "head_pool in_channels=4 out_channels=4"
+    monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
+    packed = torch.ops.mnv2.pack([torch.ones(4, 4, 1, 1), None, None], layers=layers)
+    # The header of all layers, a line that tells the first one's bytes, and its own header; four channels of
+    # scales, biases and halves follow.
+    layer_bytes = HEADER_BYTES + 4 * (4 + 4 + 2 * 4)
+    foreign = packed[: HEADER_BYTES + LINE_BYTES + -(-layer_bytes // LINE_BYTES) * LINE_BYTES].clone()
+    for header in (foreign, foreign[HEADER_BYTES + LINE_BYTES :]):
+        of_isa = header[4 * HEADER_ISA : 4 * (HEADER_ISA + 2)]
+        of_isa.view(torch.int32)[:] = torch.tensor([NEON_BF16, 4], dtype=torch.int32)
+    foreign[HEADER_BYTES : HEADER_BYTES + 8].view(torch.int64)[:] = layer_bytes
+    for dtype in (torch.float32, torch.float16):
+        name = dtype_name(dtype)
+        with refuses(f"mnv2::run: x: expected dtype bfloat16 (the packed weights'), got {name}"):
+            torch.ops.mnv2.run(torch.ones(1, 4, 2, 2, dtype=dtype), foreign, layers=layers)
 
 
 # --- devices ---
@@ -341,6 +347,6 @@ def test_a_tensor_on_another_device():
     weights = [weight.to("meta") for weight in BLOCK.weights]
     with refuses("mnv2::fused_block: expand_weight: expected a tensor on cpu, got one on meta"):
         torch.ops.mnv2.fused_block.default.redispatch(cpu, BLOCK.x, *weights)
-    with refuses("mnv2::fused_block_packed: packed: expected a tensor on cpu, got one on meta"):
-        op = torch.ops.mnv2.fused_block_packed.default
-        op.redispatch(cpu, BLOCK.x, BLOCK.pack().to("meta"), **BLOCK.packed_options)
+    with refuses("mnv2::run: packed: expected a tensor on cpu, got one on meta"):
+        op = torch.ops.mnv2.run.default
+        op.redispatch(cpu, BLOCK.x, BLOCK.pack().to("meta"), layers=BLOCK.layers)

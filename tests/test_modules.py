@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -24,6 +25,7 @@ from torchvision.models.detection.backbone_utils import _mobilenet_extractor
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
+from mnv2_kernels.layer import Layer
 from mnv2_kernels.layers import SamePaddedConv2d
 from mnv2_kernels.shapes import MAX_CHANNELS, same_padding_2d
 from mnv2_kernels.units import FusedClassifier, FusedHead
@@ -36,7 +38,7 @@ def fused_small(x: Tensor, model: FusedMobileNetV2) -> Tensor:
     """The model's result, which has to come from kernels alone."""
     with torch.no_grad(), calls() as operators:
         y = model(x)
-    assert [name for name in operators if not name.startswith("pack_")] == ["network"]
+    assert [name for name in operators if not name.startswith("pack ")] == ["run network"]
     return y
 
 
@@ -99,7 +101,7 @@ def test_detection_backbones_are_torchvisions() -> None:
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad(), calls() as operators:
         maps, expected = (backbone(x) for backbone in backbones)
-    assert operators.count("fused_block_packed") == len(BLOCKS)
+    assert operators.count("run block") == len(BLOCKS)
     assert list(maps) == list(expected)
     for name, each in expected.items():
         torch.testing.assert_close(maps[name], each, rtol=1e-3, atol=1e-4 * each.abs().max().item())
@@ -297,9 +299,11 @@ def test_parameters_left_on_meta_are_an_error_as_in_torch() -> None:
 
 
 def test_the_most_channels_are_the_operators():
-    torch.ops.mnv2.pack_linear(torch.zeros(MAX_CHANNELS, 1), None)
-    with pytest.raises(RuntimeError, match=str(MAX_CHANNELS)):
-        torch.ops.mnv2.pack_linear(torch.zeros(MAX_CHANNELS + 1, 1), None)
+    for channels in (MAX_CHANNELS, MAX_CHANNELS + 1):
+        weights, layer = [torch.zeros(channels, 1), None], Layer("linear", 1, channels)
+        refused = pytest.raises(RuntimeError, match=str(MAX_CHANNELS))
+        with nullcontext() if channels == MAX_CHANNELS else refused:
+            torch.ops.mnv2.pack(weights, layers=str(layer))
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -379,7 +383,7 @@ def test_a_hook_inside_a_block_makes_that_block_run_its_layers() -> None:
     with torch.no_grad(), calls() as operators:
         torch.testing.assert_close(model(x), plain, rtol=1e-4, atol=1e-4)
     assert len(taps) == 1
-    assert operators.count("fused_block_packed") == len(model.features) - 3
+    assert operators.count("run block") == len(model.features) - 3
     assert "hooks" in model.fusion_obstacles()["features.3"]
     handle.remove()
     assert torch.equal(fused_small(x, model), plain)

@@ -1,4 +1,4 @@
-"""mnv2::network and mnv2::linear: the bits of the layers one after the other, and what torch has to know."""
+"""mnv2::run of many layers, and mnv2::linear: bits of the layers one by one, and what torch has to know."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnv2_kernels import FusedMobileNetV2, _native, ops, packed_network, reference, shapes
+from mnv2_kernels import FusedMobileNetV2, reference, shapes
+from mnv2_kernels.fusion import Fusion, pack_layers
+from mnv2_kernels.layer import layer_shapes
+from mnv2_kernels.packed_network import layer_plans
 
-network = torch.ops.mnv2.network
-NETWORK = {"in_channels": 3, "out_channels": 10}
+run = torch.ops.mnv2.run
+
+# That of small().
+NETWORK = {"layers": small().deploy().network.text}
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def layers_of(model: FusedMobileNetV2) -> list[nn.Module]:
-    return [unit.fusion().operator() for unit in (*model.features, model.classifier)]
+def fusions_of(model: FusedMobileNetV2) -> list[Fusion]:
+    return [unit.fusion() for unit in (*model.features, model.classifier)]
 
 
-def pack(model: FusedMobileNetV2, same_padding: bool = False) -> Tensor:
-    packed = [layer.packed for layer in layers_of(model)]
-    return torch.ops.mnv2.pack_network(packed, same_padding=[same_padding] * len(packed))
+def weights_of(model: FusedMobileNetV2) -> list[Tensor | None]:
+    return [weight for fusion in fusions_of(model) for weight in fusion.weights()]
+
+
+def pack(model: FusedMobileNetV2) -> Tensor:
+    return pack_layers(fusions_of(model)).packed
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +63,33 @@ def x() -> Tensor:
 @pytest.mark.parametrize("padding", ["torch", "same"])
 def test_bits_of_the_layers_one_after_the_other(isa, dtype, padding, x):
     model = small(padding=padding)
-    y = x.to(dtype)
-    for layer in layers_of(model):
-        y = layer(y)
-    assert torch.equal(network(x.to(dtype), pack(model, padding == "same"), **NETWORK), y)
+    fusions = fusions_of(model)
+    results = [x.to(dtype)]
+    for fusion in fusions:
+        results.append(fusion.operator()(results[-1]))
+    assert torch.equal(pack_layers(fusions)(x.to(dtype)), results[-1])
+    # Any part of a network is a chain.
+    for first, last in (
+        (0, 2),
+        (1, 3),
+        (1, len(fusions) - 1),
+        (2, len(fusions)),
+        (len(fusions) - 2, len(fusions)),
+    ):
+        y = pack_layers(fusions[first:last])(results[first])
+        assert torch.equal(y, results[last])
+        assert y.stride() == results[last].stride()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_bits_do_not_depend_on_batch_or_threads(threads, packed):
     x = torch.randn(7, 3, 40, 33)
-    expected = torch.cat([network(image, packed, **NETWORK) for image in x.split(1)])
+    expected = torch.cat([run(image, packed, **NETWORK) for image in x.split(1)])
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         for batch in (1, 2, 4, 7):
-            assert torch.equal(network(x[:batch], packed, **NETWORK), expected[:batch])
+            assert torch.equal(run(x[:batch], packed, **NETWORK), expected[:batch])
     finally:
         torch.set_num_threads(before)
 
@@ -81,7 +101,7 @@ def test_a_watched_network_gives_the_same_bits(hooked, model, x):
         expected = model(x)
         with calls() as operators:
             model(x)
-        assert operators == ["network"]
+        assert operators == ["run network"]
         handle = model.get_submodule(hooked).register_forward_hook(lambda *arguments: seen.append(arguments))
         try:
             with calls() as operators:
@@ -89,7 +109,7 @@ def test_a_watched_network_gives_the_same_bits(hooked, model, x):
         finally:
             handle.remove()
     assert len(seen) == 1
-    assert "network" not in operators or hooked == "classifier"
+    assert "run network" not in operators or hooked == "classifier"
     if hooked == "features":
         # The pool is torch's own, in another order.
         torch.testing.assert_close(y, expected)
@@ -110,7 +130,7 @@ def test_a_classifier_of_ones_own(x):
     model.classifier.requires_grad_(True)
     with calls() as operators:
         y = model(x)
-    assert operators[-1] == "network"
+    assert operators[-1] == "run network"
     y.sum().backward()
     assert model.classifier[0].weight.grad is not None
 
@@ -226,16 +246,15 @@ def test_linear_takes_any_strides():
 
 def linear_calls(dtype: torch.dtype = torch.float32):
     x, weight, bias = torch.randn(4, 9).to(dtype), torch.randn(5, 9).to(dtype), torch.randn(5).to(dtype)
-    packed = torch.ops.mnv2.pack_linear(weight, bias)
+    layers = {"layers": "linear in_channels=9 out_channels=5"}
     yield torch.ops.mnv2.linear.default, (x, weight, bias), {}
-    yield torch.ops.mnv2.pack_linear.default, (weight, bias), {}
-    yield torch.ops.mnv2.linear_packed.default, (x, packed), {"in_features": 9, "out_features": 5}
+    yield torch.ops.mnv2.pack.default, ([weight, bias],), layers
+    yield run.default, (x, torch.ops.mnv2.pack([weight, bias], **layers)), layers
 
 
 def network_calls(model: FusedMobileNetV2, x: Tensor):
-    layers = [layer.packed for layer in layers_of(model)]
-    yield torch.ops.mnv2.pack_network.default, (layers,), {"same_padding": [False] * len(layers)}
-    yield network.default, (x, pack(model)), NETWORK
+    yield torch.ops.mnv2.pack.default, (weights_of(model),), NETWORK
+    yield run.default, (x, pack(model)), NETWORK
 
 
 @every_float32_isa
@@ -268,19 +287,19 @@ def test_export_of_a_deployed_network(model, x):
 
 def test_vmap_folds_the_images_into_the_batch(packed):
     x = torch.randn(2, 3, 3, 20, 20)
-    y = torch.vmap(lambda images: network(images, packed, **NETWORK))(x)
-    assert torch.equal(y, network(x.flatten(0, 1), packed, **NETWORK).unflatten(0, (2, 3)))
+    y = torch.vmap(lambda images: run(images, packed, **NETWORK))(x)
+    assert torch.equal(y, run(x.flatten(0, 1), packed, **NETWORK).unflatten(0, (2, 3)))
 
 
 def test_autocast_computes_in_its_dtype(packed, x):
     with torch.autocast("cpu", torch.bfloat16):
-        y = network(x, packed, **NETWORK)
-    assert torch.equal(y, network(x.bfloat16(), packed, **NETWORK))
+        y = run(x, packed, **NETWORK)
+    assert torch.equal(y, run(x.bfloat16(), packed, **NETWORK))
 
 
 def test_a_backward_is_refused(packed, x):
-    y = network(x.requires_grad_(), packed, **NETWORK)
-    with pytest.raises(RuntimeError, match=r"^mnv2::network has no backward"):
+    y = run(x.requires_grad_(), packed, **NETWORK)
+    with pytest.raises(RuntimeError, match=r"^mnv2::run has no backward"):
         y.sum().backward()
 
 
@@ -313,15 +332,15 @@ def test_counters_of_torch_s_operators_count_the_traced_network():
     assert counter.macs == shapes.mobilenet_v2(resolution=64, batch=2).macs
 
 
-def test_layer_shapes_are_those_of_the_published_network():
+def test_layers_are_those_of_the_published_network():
     expected = shapes.mobilenet_v2(1.0, 224, 2)
-    model = FusedMobileNetV2().eval()
-    got = packed_network.layer_shapes(pack(model), torch.empty(2, 3, 224, 224))
+    network = FusedMobileNetV2().eval().deploy().network
+    got = list(layer_shapes(network.layers, 2, 224, 224))
     assert got == [expected.stem, *expected.blocks, expected.head, expected.classifier]
 
 
 def test_seconds_of_every_layer(packed, x):
-    seconds = torch.ops.mnv2.network_seconds(x, packed, **NETWORK)
+    seconds = torch.ops.mnv2.run_seconds(x, packed, **NETWORK)
     assert seconds.dtype == torch.float64
     assert seconds[0] == 0  # the stem runs inside the block behind it
     assert (seconds[1:] > 0).all()
@@ -334,56 +353,65 @@ def refuses(message: str):
     return pytest.raises(RuntimeError, match="^" + message)
 
 
+LINEAR = "linear in_channels=3 out_channels=2"
+HEAD_AND_LINEAR = f"head_pool in_channels=3 out_channels=3; {LINEAR}"
+
 ERRORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
     "dimensions": (
-        lambda x, packed: network(x[0], packed, **NETWORK),
-        r"mnv2::network: x: expected 4 dimensions, got shape \(3, 37, 30\)",
+        lambda x, packed: run(x[0], packed, **NETWORK),
+        r"mnv2::run: x: expected 4 dimensions, got shape \(3, 37, 30\)",
     ),
     "channels of x": (
-        lambda x, packed: network(x[:, :2], packed, **NETWORK),
-        r"mnv2::network: x: expected shape \(N, 3, H, W\), got \(3, 2, 37, 30\)",
+        lambda x, packed: run(x[:, :2], packed, **NETWORK),
+        r"mnv2::run: x: expected shape \(N, 3, H, W\), got \(3, 2, 37, 30\)",
     ),
     "channels": (
-        lambda x, packed: network(x, packed, in_channels=3, out_channels=11),
-        r"mnv2::network: packed: expected a network with channels 3 -> 11, got one with 3 -> 10",
+        lambda x, packed: run(
+            x, packed, layers=NETWORK["layers"].replace("out_channels=10", "out_channels=11")
+        ),
+        r"mnv2::run: packed: expected weights of .* out_channels=11, got those of .* out_channels=10",
     ),
     "no pixels": (
-        lambda x, packed: network(x[:, :, :0], packed, **NETWORK),
-        r"mnv2::network: x: expected an image that fills .* every layer, got shape \(3, 3, 0, 30\)",
+        lambda x, packed: run(x[:, :, :0], packed, **NETWORK),
+        r"mnv2::run: x: expected an image that fills .* every layer, got shape \(3, 3, 0, 30\)",
     ),
     "too many pixels": (
-        lambda x, packed: network(x[:, :, :1, :1].expand(3, 3, 2**17, 2**16), packed, **NETWORK),
-        r"mnv2::network: x: expected at most 4294967296 pixels an image, got shape \(3, 3, 131072, 65536\)",
+        lambda x, packed: run(x[:, :, :1, :1].expand(3, 3, 2**17, 2**16), packed, **NETWORK),
+        r"mnv2::run: x: expected at most 4294967296 pixels an image, got shape \(3, 3, 131072, 65536\)",
     ),
     "dtype": (
-        lambda x, packed: network(x.double(), packed, **NETWORK),
-        r"mnv2::network: x: expected dtype float32, float16 or bfloat16, got float64",
+        lambda x, packed: run(x.double(), packed, **NETWORK),
+        r"mnv2::run: x: expected dtype float32, float16 or bfloat16, got float64",
     ),
     "other bytes": (
-        lambda x, packed: network(x, torch.zeros_like(packed), **NETWORK),
-        r"mnv2::network: packed: expected a packed network, got bytes of another format",
+        lambda x, packed: run(x, torch.zeros_like(packed), **NETWORK),
+        r"mnv2::run: packed: expected packed layers, got bytes of another format",
     ),
     "fewer bytes": (
-        lambda x, packed: network(x, packed[:-64], **NETWORK),
-        r"mnv2::network: packed: expected all of a network's bytes, got \d+",
+        lambda x, packed: run(x, packed[:-64], **NETWORK),
+        r"mnv2::run: packed: expected all bytes of packed layers, got \d+",
     ),
-    "no head": (
-        lambda x, packed: torch.ops.mnv2.pack_network(
-            [torch.ops.mnv2.pack_stem(torch.randn(8, 3, 3, 3), None, None)], same_padding=[False]
+    "no layers": (
+        lambda x, packed: run(x, packed, layers=""),
+        r"mnv2::run: layers: expected any of a stem, blocks, .* got nothing",
+    ),
+    "no chain": (
+        lambda x, packed: run(x, packed, layers=f"{LINEAR}; {LINEAR}"),
+        r"mnv2::run: layers\[1\]: expected any of .*, got a linear layer behind a linear layer",
+    ),
+    "other channels": (
+        lambda x, packed: run(x, packed, layers=f"head_pool in_channels=8 out_channels=8; {LINEAR}"),
+        r"mnv2::run: layers\[1\]: expected 8 input channels, got 3",
+    ),
+    "too few weights": (
+        lambda x, packed: torch.ops.mnv2.pack([torch.ones(2, 3)], layers=LINEAR),
+        r"mnv2::pack: weights: expected 2 tensors or None, .*, got 1",
+    ),
+    "weights of one of many": (
+        lambda x, packed: torch.ops.mnv2.pack(
+            [None, None, None, torch.ones(2, 3), None], layers=HEAD_AND_LINEAR
         ),
-        r"mnv2::pack_network: layers: expected an optional stem, .* got no head",
-    ),
-    "a network as a layer": (
-        lambda x, packed: torch.ops.mnv2.pack_network([packed], same_padding=[False]),
-        r"mnv2::pack_network: layers: layer 0: expected packed weights of a layer, got",
-    ),
-    "paddings": (
-        lambda x, packed: torch.ops.mnv2.pack_network([packed], same_padding=[]),
-        r"mnv2::pack_network: same_padding: expected 1 values, one a layer, got 0",
-    ),
-    "a layer's dtype": (
-        lambda x, packed: torch.ops.mnv2.pack_network([packed.float()], same_padding=[False]),
-        r"mnv2::pack_network: layers\[0\]: expected dtype uint8, got float32",
+        r"mnv2::pack: layers\[0\]: weight: expected a tensor, got None",
     ),
     "linear dimensions": (
         lambda x, packed: torch.ops.mnv2.linear(x, torch.randn(2, 3), None),
@@ -394,17 +422,14 @@ ERRORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
         r"mnv2::linear: weight: expected shape \(2, 4\), got \(2, 3\)",
     ),
     "linear bias": (
-        lambda x, packed: torch.ops.mnv2.pack_linear(torch.randn(2, 3), torch.randn(3)),
-        r"mnv2::pack_linear: bias: expected shape \(2,\), got \(3,\)",
+        lambda x, packed: torch.ops.mnv2.pack([torch.randn(2, 3), torch.randn(3)], layers=LINEAR),
+        r"mnv2::pack: bias: expected shape \(2,\), got \(3,\)",
     ),
     "packed features": (
-        lambda x, packed: torch.ops.mnv2.linear_packed(
-            torch.randn(2, 4),
-            torch.ops.mnv2.pack_linear(torch.randn(2, 3), None),
-            in_features=3,
-            out_features=2,
+        lambda x, packed: run(
+            torch.randn(2, 4), torch.ops.mnv2.pack([torch.randn(2, 3), None], layers=LINEAR), layers=LINEAR
         ),
-        r"mnv2::linear_packed: x: expected shape \(N, 3\), got \(2, 4\)",
+        r"mnv2::run: x: expected shape \(N, 3\), got \(2, 4\)",
     ),
 }
 
@@ -416,34 +441,17 @@ def test_errors(name, packed, x):
         call(x, packed)
 
 
-def test_layer_shapes_of_what_cannot_be_read(packed, x):
+def test_plans_of_what_cannot_be_read(packed, x):
     for other in (packed.to("meta"), packed.float(), nn.Parameter(packed, requires_grad=False)):
         with pytest.raises(ValueError, match=r"^packed: expected a plain uint8 tensor on cpu"):
-            packed_network.layer_shapes(other, x)
-    with pytest.raises(ValueError, match=r"^packed: expected a packed network, got"):
-        packed_network.layer_shapes(torch.zeros_like(packed), x)
-
-
-def test_every_network_operator_is_tested_here(model, x):
-    tested = {op.name() for op, _, _ in (*linear_calls(), *network_calls(model, x))}
-    named = {f"mnv2::{name}" for name in (*ops.NETWORK_OPS, "linear", "linear_packed", "pack_linear")}
-    assert named - tested == {"mnv2::network_seconds"}
+            layer_plans(other, x, 1)
+    with pytest.raises(ValueError, match=r"^packed: expected packed layers, got"):
+        layer_plans(torch.zeros_like(packed), x, 1)
 
 
 def test_a_network_stays_with_the_instruction_set_it_was_packed_for(monkeypatch, model, x):
     monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
     packed = pack(model)
-    expected = network(x, packed, **NETWORK)
+    expected = run(x, packed, **NETWORK)
     monkeypatch.delenv("MNV2_FORCE_ISA")
-    assert torch.equal(network(x, packed, **NETWORK), expected)
-
-
-def test_layers_of_two_instruction_sets_are_no_network(monkeypatch, model):
-    if _native.selected_isa() == "scalar":
-        pytest.skip("this machine has one instruction set only")
-    layers = [layer.packed for layer in layers_of(model)]
-    monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
-    layers[-1] = model.classifier.fusion().packed_weights()
-    monkeypatch.delenv("MNV2_FORCE_ISA")
-    with refuses(r"mnv2::pack_network: layers: layer \d+: expected the first layer's instruction set"):
-        torch.ops.mnv2.pack_network(layers, same_padding=[False] * len(layers))
+    assert torch.equal(run(x, packed, **NETWORK), expected)

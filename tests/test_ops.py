@@ -10,6 +10,7 @@ import torch
 from cases import LAYOUTS, Case, make_case, shape_id
 from conftest import every_isa
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnv2_kernels import ops
@@ -44,27 +45,24 @@ class Packed(nn.Module):
     def __init__(self, case: Case) -> None:
         super().__init__()
         self.register_buffer("packed", case.pack())
-        self.op = getattr(torch.ops.mnv2, f"{case.op}_packed")
-        self.options = case.packed_options
+        self.layers = case.layers
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x, self.packed, **self.options)
+        return torch.ops.mnv2.run(x, self.packed, layers=self.layers)
 
 
 def overloads(case: Case):
     """(op, args, kwargs) of the three operators of a case."""
-    packer = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
+    layers = {"layers": case.layers}
     yield getattr(torch.ops.mnv2, case.op).default, (case.x, *case.weights), case.options
-    yield getattr(torch.ops.mnv2, packer).default, case.weights, case.options
-    yield getattr(torch.ops.mnv2, f"{case.op}_packed").default, (case.x, case.pack()), case.packed_options
+    yield torch.ops.mnv2.pack.default, (list(case.weights),), layers
+    yield torch.ops.mnv2.run.default, (case.x, case.pack()), layers
 
 
 def test_every_operator_is_covered():
     tested = {op.name() for case in CASES for op, _, _ in overloads(case)}
-    named = {f"mnv2::{name}" for name in ops.UNPACKED_OPS + ops.PACKED_OPS + ops.PACKERS}
-    # The others of NETWORK_OPS and these are tested in test_network.py.
-    assert named - tested == {"mnv2::linear", "mnv2::linear_packed", "mnv2::pack_linear"}
-    assert tested <= named
+    # The linear layer is tested in test_network.py.
+    assert tested | {"mnv2::linear"} == {f"mnv2::{name}" for name in ops.OPERATORS}
 
 
 # --- opcheck and fakes ---
@@ -96,13 +94,13 @@ def test_opcheck_of_every_layout(case, layout):
 @every_case
 def test_fakes_have_the_strides_of_the_result(case):
     for op, args, kwargs in overloads(case):
-        on_meta = [arg.to("meta") if isinstance(arg, Tensor) else arg for arg in args]
-        fake, real = op(*on_meta, **kwargs), op(*args, **kwargs)
+        fake, real = op(*on_meta(args), **kwargs), op(*args, **kwargs)
         assert (fake.shape, fake.stride(), fake.dtype) == (real.shape, real.stride(), real.dtype)
 
 
-def on_meta(tensors):
-    return [tensor if tensor is None else tensor.to("meta") for tensor in tensors]
+def on_meta(arguments):
+    """Arguments whose tensors, in lists too, are on meta."""
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), list(arguments))
 
 
 def test_a_fake_refuses_an_image_too_small_for_one_output():
@@ -137,8 +135,9 @@ def test_a_tensor_beside_one_on_meta_is_refused(case):
     for op, (*args, last), kwargs in overloads(case):
         argument = op._schema.arguments[len(args)].name
         message = f"{op.name()}: {argument}: expected a tensor on cpu, got one on meta"
+        moved = [*last[:-1], last[-1].to("meta")] if isinstance(last, list) else last.to("meta")
         with pytest.raises(RuntimeError, match=f"^{message}$"):
-            op(*args, last.to("meta"), **kwargs)
+            op(*args, moved, **kwargs)
 
 
 # --- compile and export ---
@@ -333,7 +332,7 @@ if {first!r} == "mnv2_kernels":
 import torch
 import torch.utils.flop_counter as counter
 assert torch.ops.mnv2.fused_block in counter.flop_registry
-assert torch.ops.mnv2.head_pool_packed in counter.flop_registry
+assert torch.ops.mnv2.run in counter.flop_registry
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -352,7 +351,7 @@ def test_backward_is_refused_with_advice(case):
     with pytest.raises(RuntimeError, match=f"mnv2::{case.op} has no backward"):
         Case(case.shape, case.x, weights).run().sum().backward()
     y = case.run_packed(case.pack(), case.x.clone().requires_grad_())
-    with pytest.raises(RuntimeError, match=f"mnv2::{case.op}_packed has no backward"):
+    with pytest.raises(RuntimeError, match="mnv2::run has no backward"):
         y.sum().backward()
 
 

@@ -12,9 +12,11 @@ from itertools import product
 import pytest
 import torch
 from cases import LAYOUTS, Case, make_case, measured_case, network_blocks, shape_id
+from models import small
 from tolerances import assert_accurate, assert_within_rounding, max_error
 
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
+from mnv2_kernels.layer import join_layers, layer_of
 from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -51,10 +53,8 @@ def run(case: Case, x: torch.Tensor | None = None) -> torch.Tensor:
 
 def run_packed(case: Case) -> torch.Tensor:
     weights = [None if weight is None else weight.to(DEVICE) for weight in case.weights]
-    pack = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
-    packed = getattr(operators, pack)(*weights, **case.options)
-    run_it = getattr(operators, f"{case.op}_packed")
-    return run_it(case.x.to(DEVICE), packed, **case.packed_options).cpu()
+    packed = operators.pack(weights, layers=case.layers)
+    return operators.run(case.x.to(DEVICE), packed, layers=case.layers).cpu()
 
 
 def run_configured(case: Case, config: Config, shift: int = 0) -> torch.Tensor:
@@ -260,8 +260,8 @@ def test_triton_results_are_channels_last_and_empty_batches_work(shape):
 
 def test_triton_float32_weights_serve_images_of_16_bits():
     case = make_case(BlockShape(MINIMUM_INPUTS, 5, 4, 16, 32, 16), torch.float16)
-    packed = operators.pack_block(*(weight.float().to(DEVICE) for weight in case.weights))
-    y = operators.fused_block_packed(case.x.to(DEVICE), packed, **case.packed_options).cpu()
+    packed = operators.pack([weight.float().to(DEVICE) for weight in case.weights], layers=case.layers)
+    y = operators.run(case.x.to(DEVICE), packed, layers=case.layers).cpu()
     truth = case.reference(torch.float64)
     assert max_error(y, truth) <= 2 * max_error(case.reference(), truth)
 
@@ -269,10 +269,11 @@ def test_triton_float32_weights_serve_images_of_16_bits():
 def test_triton_linear_is_torchs_own():
     x, weight, bias = torch.randn(3, 20), torch.randn(7, 20), torch.randn(7)
     expected = torch.nn.functional.linear(x, weight, bias)
-    packed = operators.pack_linear(weight, bias)
+    layers = "linear in_channels=20 out_channels=7"
+    packed = operators.pack([weight, bias], layers=layers)
     for y in (
         operators.linear(x, weight, bias),
-        operators.linear_packed(x, packed, in_features=20, out_features=7),
+        operators.run(x, packed, layers=layers),
     ):
         torch.testing.assert_close(y, expected)
 
@@ -285,15 +286,28 @@ def test_triton_linear_is_torchs_own():
     [BlockShape(1, 4, 4, 8, 16, 8), StemShape(1, 4, 4, 3, 8), HeadShape(1, 4, 4, 8, 8)],
     ids=shape_id,
 )
-def test_triton_packed_operators_refuse_as_the_cpu_does(shape, changed):
+def test_triton_refuses_layers_as_the_cpu_does(shape, changed):
     case = make_case(shape)
-    options = {**case.packed_options, **changed}
-    name = f"{case.op}_packed"
-    packed = torch.zeros(64, dtype=torch.uint8)
+    layers, packed = str(replace(layer_of(shape), **changed)), torch.zeros(64, dtype=torch.uint8)
     for x in (case.x, case.x[0]):
         messages = []
-        for run_packed in (getattr(torch.ops.mnv2, name), getattr(operators, name)):
+        for run_it in (torch.ops.mnv2.run, operators.run):
             with pytest.raises(RuntimeError) as raised:
-                run_packed(x, packed, **options)
+                run_it(x, packed, layers=layers)
             messages.append(str(raised.value))
         assert messages[0] == messages[1]
+
+
+def test_triton_chains_have_the_bits_of_their_layers():
+    model = small().half()
+    fusions = [unit.fusion() for unit in (*model.features, model.classifier)]
+    results = [torch.randn(2, 3, 19, 14).half().to(DEVICE)]
+    weights = [[None if each is None else each.to(DEVICE) for each in fusion.weights()] for fusion in fusions]
+    for fusion, given in zip(fusions, weights, strict=True):
+        layers = str(fusion.layer)
+        results.append(operators.run(results[-1], operators.pack(given, layers=layers), layers=layers))
+    end = len(fusions)
+    for first, last in ((0, end), (1, 3), (end - 2, end)):
+        layers = join_layers(fusion.layer for fusion in fusions[first:last])
+        packed = operators.pack([each for given in weights[first:last] for each in given], layers=layers)
+        assert torch.equal(operators.run(results[first], packed, layers=layers), results[last])

@@ -13,15 +13,16 @@ from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
 from torch._subclasses import FakeTensorMode
 
 from mnv2_kernels import gpu
-from mnv2_kernels.ops import PACKED_OPS, PACKERS, UNPACKED_OPS, dtype_name
+from mnv2_kernels.ops import OPERATORS, dtype_name
 from mnv2_kernels.shapes import BlockShape
-
-KERNELS = (*UNPACKED_OPS, *PACKED_OPS, *PACKERS)
 
 needs_triton = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import triton"], capture_output=True).returncode != 0,
     reason="Triton is not installed",
 )
+
+
+LINEAR = "linear in_channels=20 out_channels=7"
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def by_triton(monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["CUDA", "XPU"])
-@pytest.mark.parametrize("name", [*KERNELS, *gpu.CPU_ONLY, *gpu.CUDA_ONLY])
+@pytest.mark.parametrize("name", [*OPERATORS, *gpu.CPU_ONLY])
 def test_triton_or_cuda_serves_every_operator(name, key):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"mnv2::{name}", key)
 
@@ -75,7 +76,7 @@ def test_triton_does_not_stand_in_for_missing_cuda_kernels(monkeypatch, cuda, la
 
 @pytest.mark.parametrize("name", gpu.CPU_ONLY)
 def test_triton_has_no_operator_for_whole_networks(name):
-    with pytest.raises(RuntimeError, match=f"^mnv2::{name}: runs on cpu alone; .* else an operator a layer"):
+    with pytest.raises(RuntimeError, match=f"^mnv2::{name}: runs on cpu alone$"):
         gpu._refusal(name)(torch.zeros(1))
 
 
@@ -88,16 +89,19 @@ def refusal(function, *arguments, **options) -> str:
     return str(raised.value)
 
 
-def check(case, **changed):
-    """The check of the case's operator by name of its arguments, some of them changed."""
-    name = f"check_{case.op}"
+def by_triton_s_checks(case, **changed):
+    """The case's operator as Triton's does it, up to its kernel."""
+    from mnv2_kernels.triton import operators
+
     parts = ("weight", "scale", "bias")
     layers = ("expand_", "depthwise_", "project_") if case.op == "fused_block" else ("",)
     names = [f"{layer}{part}" for layer in layers for part in parts]
     arguments = {"x": case.x, **dict(zip(names, case.weights, strict=True)), **case.options, **changed}
-    return getattr(torch.ops.mnv2, name)(**arguments)
+    x, *weights = (arguments.pop(name) for name in ("x", *names))
+    return getattr(operators, case.op)(x, *weights, **arguments)
 
 
+@needs_triton
 @pytest.mark.parametrize(
     ("case", "changed"),
     [
@@ -117,35 +121,33 @@ def check(case, **changed):
     ids=lambda value: "-".join(value) if isinstance(value, dict) else value.op,
 )
 def test_triton_checks_are_those_of_the_cpu(case, changed):
-    assert refusal(check, case, **changed) == refusal(call, case, **changed)
+    assert refusal(by_triton_s_checks, case, **changed) == refusal(call, case, **changed)
 
 
 @pytest.mark.parametrize("case", [BLOCK, STEM, HEAD], ids=lambda case: case.op)
 def test_triton_checks_of_packed_weights(case):
-    checked = getattr(torch.ops.mnv2, f"check_{case.op}_packed")
-    packed = torch.zeros(100, dtype=torch.uint8)
-    lengths = [100, 116, 132]
-    options = case.packed_options
-    assert checked(case.x, packed, lengths, **options) == 0
-    message = refusal(checked, case.x, packed[1:], lengths, **options)
-    assert message == (
-        f"mnv2::{case.op}_packed: packed: expected one of (100, 116, 132) bytes, as packed for these "
-        "arguments on this device, got 99"
+    packed, lengths = torch.zeros(100, dtype=torch.uint8), [100, 116, 132]
+
+    def checked(x=case.x, packed=packed) -> int:
+        return torch.ops.mnv2.check_run(x, packed, lengths, layers=case.layers)
+
+    assert checked() == 0
+    assert refusal(checked, packed=packed[1:]) == (
+        "mnv2::run: packed: expected one of (100, 116, 132) bytes, as packed for these arguments on this "
+        "device, got 99"
     )
-    message = refusal(checked, case.x, torch.zeros(116, dtype=torch.uint8), lengths, **options)
-    assert message == f"mnv2::{case.op}_packed: x: expected dtype float16 (the packed weights'), got float32"
+    message = refusal(checked, packed=torch.zeros(116, dtype=torch.uint8))
+    assert message == "mnv2::run: x: expected dtype float16 (the packed weights'), got float32"
     x = case.x[:, :-1]
-    assert refusal(checked, x, packed, lengths, **options) == refusal(call_packed, case, x=x)
-    message = refusal(checked, case.x, packed.float(), lengths, **options)
-    assert message == f"mnv2::{case.op}_packed: packed: expected dtype uint8, got float32"
+    assert refusal(checked, x=x) == refusal(call_packed, case, x=x)
+    assert refusal(checked, packed=packed.float()) == "mnv2::run: packed: expected dtype uint8, got float32"
 
 
 def test_triton_packers_take_the_dtype_that_all_weights_share():
     weights = BLOCK.weights
     halves = [weight.bfloat16() for weight in weights]
-    assert torch.ops.mnv2.check_pack_block(*weights) == 0
-    assert torch.ops.mnv2.check_pack_block(*halves) == 2
-    assert torch.ops.mnv2.check_pack_block(weights[0], *halves[1:]) == 0
+    for given, position in ((weights, 0), (halves, 2), ([weights[0], *halves[1:]], 0)):
+        assert torch.ops.mnv2.check_pack(given, layers=BLOCK.layers) == position
 
 
 # --- packed format and tuned choices ---
@@ -170,16 +172,15 @@ def test_triton_packs_as_long_as_its_fake_says(by_triton, case, dtype):
     """torch.compile asserts the sizes that it traced with."""
     from mnv2_kernels.triton import operators
 
-    name = "pack_block" if case.op == "fused_block" else f"pack_{case.op}"
     weights = [None if weight is None else weight.to(dtype) for weight in case.weights]
     with FakeTensorMode():
         fakes = [
             None if weight is None else torch.empty(weight.shape, dtype=dtype, device="cuda")
             for weight in weights
         ]
-        fake = getattr(torch.ops.mnv2, name)(*fakes, **case.options)
+        fake = torch.ops.mnv2.pack(fakes, layers=case.layers)
     assert (fake.device.type, fake.dtype) == ("cuda", torch.uint8)
-    assert fake.shape == getattr(operators, name)(*weights, **case.options).shape
+    assert fake.shape == operators.pack(weights, layers=case.layers).shape
 
 
 @needs_triton
@@ -187,8 +188,8 @@ def test_triton_packs_a_linear_layer_as_long_as_its_fake_says(by_triton):
     from mnv2_kernels.triton import operators
 
     with FakeTensorMode():
-        fake = torch.ops.mnv2.pack_linear(torch.empty(7, 20, device="cuda"), None)
-    assert fake.shape == operators.pack_linear(torch.randn(7, 20), None).shape
+        fake = torch.ops.mnv2.pack([torch.empty(7, 20, device="cuda"), None], layers=LINEAR)
+    assert fake.shape == operators.pack([torch.randn(7, 20), None], layers=LINEAR).shape
 
 
 @needs_triton

@@ -75,6 +75,8 @@ constexpr Clamp clamp_of(Activation activation)
 // Rows and columns of zeros around an image, 0 or 1 on each side.
 struct Padding {
     int32_t top = 1, left = 1, bottom = 1, right = 1;
+
+    bool operator==(const Padding&) const = default;
 };
 
 // Limits channel counts so that a product of two of them, nine taps and an element's bytes fits 64 bits.

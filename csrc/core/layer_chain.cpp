@@ -1,11 +1,13 @@
 #include "core/layer_chain.h"
 
 #include <algorithm>
+#include <iterator>
+#include <span>
 
 namespace mnv2 {
 namespace {
 
-constexpr const char* expected_layers = "an optional stem, blocks, a head and an optional linear layer";
+constexpr const char* expected_layers = "any of a stem, blocks, a head and a linear layer behind it, or a linear layer alone";
 
 constexpr const char* kind_names[] = {"a stem", "a block", "a head", "a linear layer"};  // in LayerParams' order
 static_assert(std::variant_size_v<LayerParams> == std::size(kind_names));
@@ -16,7 +18,98 @@ bool holds(const NetworkLayer& layer)
     return std::holds_alternative<Params>(layer.params);
 }
 
+bool may_follow(const NetworkLayer& before, const NetworkLayer& layer)
+{
+    if (holds<LinearParams>(layer)) return holds<HeadPoolParams>(before);
+    const bool is_behind_image = holds<StemParams>(before) || holds<InvertedResidualParams>(before);
+    return is_behind_image && !holds<StemParams>(layer);
+}
+
+LayerParams params_of(const Layer& layer)
+{
+    switch (layer.kind) {
+        case LayerKind::stem: {
+            StemParams params{};
+            params.in_channels = layer.in_channels;
+            params.out_channels = layer.out_channels;
+            params.stride = layer.stride;
+            params.padding = layer.padding;
+            params.activation = layer.activation;
+            return params;
+        }
+        case LayerKind::block: {
+            InvertedResidualParams params{};
+            params.in_channels = layer.in_channels;
+            params.expanded_channels = layer.expanded_channels;
+            params.out_channels = layer.out_channels;
+            params.stride = layer.stride;
+            params.padding = layer.padding;
+            params.activation = layer.activation;
+            params.project_activation = layer.project_activation;
+            params.has_expand = layer.has_expand;
+            params.has_residual = layer.has_residual;
+            return params;
+        }
+        case LayerKind::head_pool: {
+            HeadPoolParams params{};
+            params.in_channels = layer.in_channels;
+            params.out_channels = layer.out_channels;
+            params.activation = layer.activation;
+            return params;
+        }
+        case LayerKind::linear: break;
+    }
+    return LinearParams{0, layer.in_channels, layer.out_channels};
+}
+
+// The fields that several kinds have.
+template <class Params>
+Layer layer_of(const Params& params)
+{
+    Layer layer;
+    layer.in_channels = params.in_channels;
+    layer.out_channels = params.out_channels;
+    layer.activation = params.activation;
+    if constexpr (requires { params.padding; }) {
+        layer.stride = params.stride;
+        layer.padding = params.padding;
+    }
+    return layer;
+}
+
+Layer layer_of(const LinearParams& params)
+{
+    Layer layer;
+    layer.in_channels = params.in_features;
+    layer.out_channels = params.out_features;
+    return layer;
+}
+
+constexpr LayerKind kinds[] = {LayerKind::stem, LayerKind::block, LayerKind::head_pool,
+                               LayerKind::linear};  // LayerParams' order
+static_assert(std::variant_size_v<LayerParams> == std::size(kinds));
+
 }  // namespace
+
+NetworkLayer to_network_layer(const Layer& layer, const void* packed)
+{
+    return {params_of(layer), layer.is_same_padded, packed};
+}
+
+Layer to_layer(const NetworkLayer& from)
+{
+    Layer layer = std::visit([](const auto& params) { return layer_of(params); }, from.params);
+    layer.kind = kinds[from.params.index()];
+    layer.is_same_padded = from.same_padding;
+    if (layer.is_same_padded) layer.padding = {};
+    if (const auto* block = std::get_if<InvertedResidualParams>(&from.params)) {
+        layer.expanded_channels = block->expanded_channels;
+        layer.project_activation = block->project_activation;
+        layer.has_expand = block->has_expand;
+        layer.has_residual = block->has_residual;
+    }
+    return layer;
+}
 
 Channels channels_of(const LayerParams& params)
 {
@@ -31,25 +124,47 @@ Channels channels_of(const LayerParams& params)
 
 std::optional<ChainMismatch> chain_mismatch(const std::vector<NetworkLayer>& layers)
 {
-    const auto head = std::find_if(layers.begin(), layers.end(), holds<HeadPoolParams>);
-    if (head == layers.end()) return ChainMismatch{std::nullopt, std::string("expected ") + expected_layers + ", got no head"};
-    const size_t head_index = static_cast<size_t>(head - layers.begin());
-    for (size_t index = 0; index < layers.size(); ++index) {
-        const NetworkLayer& layer = layers[index];
-        const bool in_place = holds<StemParams>(layer)               ? index == 0
-                              : holds<InvertedResidualParams>(layer) ? index < head_index
-                              : holds<HeadPoolParams>(layer)         ? index == head_index
-                                                                     : index == head_index + 1;
-        if (!in_place)
+    if (layers.empty()) return ChainMismatch{std::nullopt, std::string("expected ") + expected_layers + ", got nothing"};
+    for (size_t index = 1; index < layers.size(); ++index) {
+        const NetworkLayer &before = layers[index - 1], &layer = layers[index];
+        if (!may_follow(before, layer))
+            return ChainMismatch{index, std::string("expected ") + expected_layers + ", got " +
+                                            kind_names[layer.params.index()] + " behind " + kind_names[before.params.index()]};
+        const int64_t channels = channels_of(layer.params).in, brought = channels_of(before.params).out;
+        if (channels != brought)
             return ChainMismatch{index,
-                                 std::string("expected ") + expected_layers + ", got " + kind_names[layer.params.index()]};
-        if (index == 0) continue;
-        const int64_t before = channels_of(layers[index - 1].params).out, channels = channels_of(layer.params).in;
-        if (channels != before)
-            return ChainMismatch{index,
-                                 "expected " + std::to_string(before) + " input channels, got " + std::to_string(channels)};
+                                 "expected " + std::to_string(brought) + " input channels, got " + std::to_string(channels)};
     }
     return std::nullopt;
+}
+
+bool ends_in_image(const std::vector<NetworkLayer>& layers)
+{
+    return holds<StemParams>(layers.back()) || holds<InvertedResidualParams>(layers.back());
+}
+
+ImageSize result_size(const NetworkLayer& layer)
+{
+    const auto size = [](const auto& params) -> ImageSize {
+        if constexpr (requires { params.padding; })
+            return {params.out_height(), params.out_width()};
+        else
+            return {1, 1};
+    };
+    return std::visit(size, layer.params);
+}
+
+bool are_same(const std::vector<NetworkLayer>& layers, const std::vector<NetworkLayer>& others)
+{
+    return std::equal(layers.begin(), layers.end(), others.begin(), others.end(),
+                      [](const NetworkLayer& layer, const NetworkLayer& other) { return to_layer(layer) == to_layer(other); });
+}
+
+std::string text_of(const std::vector<NetworkLayer>& layers)
+{
+    std::vector<Layer> described;
+    std::transform(layers.begin(), layers.end(), std::back_inserter(described), to_layer);
+    return text_of(std::span<const Layer>(described));
 }
 
 bool set_image(std::vector<NetworkLayer>& layers, int64_t batch, int64_t height, int64_t width)

@@ -1,6 +1,6 @@
 // The layers of a network as parameters: their order, channels and sizes, whatever format their weights have.
 //
-// A network is a chain: an optional stem, blocks, a head with its pool, and an optional linear layer.
+// A chain is any run of a network's layers: a stem, blocks, a head with its pool and a linear layer, or a part of that.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/block.h"
+#include "core/layer.h"
 
 namespace mnv2 {
 
@@ -22,6 +23,10 @@ struct NetworkLayer {
     const void* packed;
 };
 
+// A layer that find_error accepts, without an image's size, and back.
+NetworkLayer to_network_layer(const Layer& layer, const void* packed = nullptr);
+Layer to_layer(const NetworkLayer& layer);
+
 struct Channels {
     int64_t in, out;
 };
@@ -29,13 +34,26 @@ struct Channels {
 Channels channels_of(const LayerParams& params);
 
 // What keeps layers that are valid each by itself from being a chain: "expected ..., got ...", and of which layer; of none
-// where something is missing.
+// where there are no layers.
 struct ChainMismatch {
     std::optional<size_t> layer;
     std::string text;
 };
 
 std::optional<ChainMismatch> chain_mismatch(const std::vector<NetworkLayer>& layers);
+
+// Whether a chain's result is (N, C, H, W), not (N, C), and its height and width, of layers completed by set_image.
+bool ends_in_image(const std::vector<NetworkLayer>& layers);
+
+struct ImageSize {
+    int64_t height, width;
+};
+
+ImageSize result_size(const NetworkLayer& layer);
+
+// Whether both are the same layers, whatever their images and weights; and their text.
+bool are_same(const std::vector<NetworkLayer>& layers, const std::vector<NetworkLayer>& others);
+std::string text_of(const std::vector<NetworkLayer>& layers);
 
 // Sets batch, sizes and SAME padding of every layer; false where an image does not fill some layer's window.
 bool set_image(std::vector<NetworkLayer>& layers, int64_t batch, int64_t height, int64_t width);

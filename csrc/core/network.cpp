@@ -21,79 +21,41 @@ bool is_activation(int8_t value)
     return value >= static_cast<int8_t>(Activation::none) && value <= static_cast<int8_t>(Activation::relu6);
 }
 
-bool is_channels(int64_t value)
+std::optional<LayerKind> layer_kind(PackedKind kind)
 {
-    return value >= 1 && value <= max_channels;
-}
-
-bool is_side(int8_t value)
-{
-    return value == 0 || value == 1;
-}
-
-bool are_plausible(const PackedOptions& options)
-{
-    return (options.stride == 1 || options.stride == 2) && is_side(options.padding_top) && is_side(options.padding_left) &&
-           is_side(options.padding_bottom) && is_side(options.padding_right);
-}
-
-template <class Params>
-void take_window(const PackedOptions& options, Params& params)
-{
-    params.stride = options.stride;
-    params.padding = {options.padding_top, options.padding_left, options.padding_bottom, options.padding_right};
-    params.activation = static_cast<Activation>(options.activation);
-}
-
-StemParams stem_of(const PackedHeader& header)
-{
-    StemParams params{};
-    params.in_channels = header.in_channels;
-    params.out_channels = header.out_channels;
-    take_window(header.options, params);
-    return params;
-}
-
-InvertedResidualParams block_of(const PackedHeader& header)
-{
-    InvertedResidualParams params{};
-    params.in_channels = header.in_channels;
-    params.expanded_channels = header.expanded_channels;
-    params.out_channels = header.out_channels;
-    take_window(header.options, params);
-    params.project_activation = static_cast<Activation>(header.options.project_activation);
-    params.has_expand = header.options.has_expand;
-    params.has_residual = header.options.has_residual;
-    return params;
-}
-
-// Nothing where no packer wrote such a header.
-std::optional<LayerParams> layer_of(const PackedHeader& header)
-{
-    const PackedOptions& options = header.options;
-    if (!is_plausible(header) || !is_channels(header.in_channels) || !is_channels(header.out_channels) ||
-        !is_activation(options.activation) || !is_activation(options.project_activation))
-        return std::nullopt;
-    switch (header.kind) {
-        case PackedKind::stem: return are_plausible(options) ? std::optional<LayerParams>(stem_of(header)) : std::nullopt;
-        case PackedKind::block: {
-            const InvertedResidualParams params = block_of(header);
-            const bool valid = are_plausible(options) && is_channels(params.expanded_channels) &&
-                               (params.has_expand || params.expanded_channels == params.in_channels) &&
-                               (!params.has_residual || allows_residual(params));
-            return valid ? std::optional<LayerParams>(params) : std::nullopt;
-        }
-        case PackedKind::head_pool: {
-            HeadPoolParams params{};
-            params.in_channels = header.in_channels;
-            params.out_channels = header.out_channels;
-            params.activation = static_cast<Activation>(options.activation);
-            return params;
-        }
-        case PackedKind::linear: return LinearParams{0, header.in_channels, header.out_channels};
+    switch (kind) {
+        case PackedKind::stem: return LayerKind::stem;
+        case PackedKind::block: return LayerKind::block;
+        case PackedKind::head_pool: return LayerKind::head_pool;
+        case PackedKind::linear: return LayerKind::linear;
         case PackedKind::network: break;
     }
     return std::nullopt;
+}
+
+// Nothing where no packer wrote such a header.
+std::optional<Layer> layer_of(const PackedHeader& header)
+{
+    const PackedOptions& options = header.options;
+    const std::optional<LayerKind> kind = layer_kind(header.kind);
+    if (!kind || !is_plausible(header) || !is_activation(options.activation) || !is_activation(options.project_activation))
+        return std::nullopt;
+    Layer layer;
+    layer.kind = *kind;
+    layer.in_channels = header.in_channels;
+    layer.expanded_channels = header.expanded_channels;
+    layer.out_channels = header.out_channels;
+    layer.activation = static_cast<Activation>(options.activation);
+    if (layer.kind == LayerKind::stem || layer.kind == LayerKind::block) {
+        layer.stride = options.stride;
+        layer.padding = {options.padding_top, options.padding_left, options.padding_bottom, options.padding_right};
+    }
+    if (layer.kind == LayerKind::block) {
+        layer.project_activation = static_cast<Activation>(options.project_activation);
+        layer.has_expand = options.has_expand;
+        layer.has_residual = options.has_residual;
+    }
+    return find_error(layer) ? std::nullopt : std::optional(layer);
 }
 
 std::string of_layer(size_t index, const std::string& text)
@@ -115,14 +77,16 @@ std::string add_layer(const PackedLayer& layer, std::vector<NetworkLayer>& layer
     const auto named = [&](const std::string& text) { return of_layer(layers.size(), text); };
     if (layer.bytes < header_bytes) return named("expected packed weights, got " + std::to_string(layer.bytes) + " bytes");
     const PackedHeader header = read_header(layer.data);
-    const std::optional<LayerParams> params = layer_of(header);
-    if (!params) return named("expected packed weights of a layer, got bytes of another format");
+    std::optional<Layer> read = layer_of(header);
+    if (!read) return named("expected packed weights of a layer, got bytes of another format");
+    read->is_same_padded = layer.same_padding;
+    const NetworkLayer found = to_network_layer(*read, layer.data);
     const std::string mismatch =
-        std::visit([&](const auto& each) { return packed_mismatch(layer.data, layer.bytes, each); }, *params);
+        std::visit([&](const auto& params) { return packed_mismatch(layer.data, layer.bytes, params); }, found.params);
     if (!mismatch.empty()) return named(mismatch);
     if (!layers.empty() && header.isa != packed_isa(layers.front().packed))
         return named("expected the first layer's instruction set, got another one");
-    layers.push_back({*params, layer.same_padding, layer.data});
+    layers.push_back(found);
     return {};
 }
 
@@ -176,10 +140,10 @@ void pack_network(std::span<const PackedLayer> layers, void* packed)
 std::string read_network(const void* packed, int64_t bytes, std::vector<NetworkLayer>& layers)
 {
     layers.clear();
-    if (bytes < header_bytes) return "expected a packed network, got " + std::to_string(bytes) + " bytes";
+    if (bytes < header_bytes) return "expected packed layers, got " + std::to_string(bytes) + " bytes";
     const PackedHeader header = read_header(packed);
-    if (!is_plausible(header)) return "expected a packed network, got bytes of another format";
-    if (header.kind != PackedKind::network) return "expected a packed network, got " + describe(header);
+    if (!is_plausible(header)) return "expected packed layers, got bytes of another format";
+    if (header.kind != PackedKind::network) return "expected packed layers, got " + describe(header);
     const auto* from = static_cast<const char*>(packed);
     int64_t offset = header_bytes;
     layers.reserve(static_cast<size_t>(std::clamp<int64_t>(header.expanded_channels, 0, bytes / (line_bytes + header_bytes))));
@@ -194,7 +158,7 @@ std::string read_network(const void* packed, int64_t bytes, std::vector<NetworkL
     }
     if (offset != bytes || static_cast<int64_t>(layers.size()) != header.expanded_channels ||
         (!layers.empty() && packed_isa(layers.front().packed) != header.isa))
-        return "expected all of a network's bytes, got " + std::to_string(bytes);
+        return "expected all bytes of packed layers, got " + std::to_string(bytes);
     return chain_text(layers);
 }
 

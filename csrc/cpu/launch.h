@@ -1,4 +1,4 @@
-// Entry points of the CPU path. No torch, no allocation visible to the caller; scratch belongs to the threads. All throw
+// The entry point of the CPU path. No torch, no allocation visible to the caller; scratch belongs to the threads. Throws
 // std::bad_alloc where there is no memory for it.
 #pragma once
 
@@ -9,19 +9,6 @@
 #include "core/parallel.h"
 
 namespace mnv2::cpu {
-
-// packed: made by pack_block for kernels that this machine runs (see packed_mismatch). y: x's dtype, NHWC, contiguous.
-void inverted_residual(const InvertedResidualParams& params, const InputView& x, const void* packed, void* y,
-                       const Parallel& parallel);
-
-// y: x's dtype, NHWC, contiguous.
-void stem(const StemParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel);
-
-// y: x's dtype, (N, out_channels), contiguous.
-void head_pool(const HeadPoolParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel);
-
-// x: (N, in_features, 1, 1). y: x's dtype, (N, out_features), contiguous.
-void linear(const LinearParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel);
 
 // layers: what read_network read, with their images' sizes. y: x's dtype, (N, channels of the last layer), contiguous.
 // The same bits as layer by layer. layer_seconds: null, or a number for each layer, to which the time is added that it takes,

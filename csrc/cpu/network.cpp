@@ -64,27 +64,27 @@ public:
           has_linear_(std::holds_alternative<LinearParams>(layers.back().params)),
           dtype_(x.dtype),
           x_(view_of(x, kernels_)),
-          y_(nhwc_result(y, x.dtype, 1, channels_of(layers.back().params).out, kernels_))
+          y_(nhwc_result(y, x.dtype, pixels_of(layers.back()), channels_of(layers.back().params).out, kernels_))
     {
     }
 
     void run(const Parallel& parallel)
     {
-        const size_t head = layers_.size() - (has_linear_ ? 2 : 1);
-        const int64_t pooled_vectors = vectors(channels_of(layers_[head].params).out);
+        const size_t body = layers_.size() - (has_linear_ ? 1 : 0);  // layers of images
+        if (body == 0) return run_linear_on(vectors_as_rows(x_), parallel);
         // The batch's means are the pixels of one image.
         BlockedImages pooled{nullptr, stored(), batch_, lanes_, batch_ * lanes_};
-        if (has_linear_) pooled.data = scratch_or_throw(Scratch::pooled, floats_for(pooled_vectors * pooled.plane));
-        const ResultView features = has_linear_ ? pooled.to_write(dtype_, lanes_) : y_;
+        if (has_linear_) {
+            const int64_t pooled_vectors = vectors(channels_of(layers_[body - 1].params).out);
+            pooled.data = scratch_or_throw(Scratch::pooled, floats_for(pooled_vectors * pooled.plane));
+        }
+        const ResultView result = has_linear_ ? pooled.to_write(dtype_, lanes_) : y_;
 
         // As many images as the threads can share out whole, the rest in parts.
         const int64_t whole = batch_ / parallel.threads * parallel.threads;
-        run_whole_images(whole, head, features, parallel);
-        if (whole < batch_) run_images(whole, batch_ - whole, head, features, parallel);
-        if (!has_linear_) return;
-        const NetworkLayer& linear = layers_.back();
-        const Stopwatch stopwatch(seconds_of(layers_.size() - 1, 0));
-        run_linear(kernels_, std::get<LinearParams>(linear.params), pooled.to_read(lanes_), linear.packed, y_, parallel);
+        run_whole_images(whole, body, result, parallel);
+        if (whole < batch_) run_images(whole, batch_ - whole, body, result, parallel);
+        if (has_linear_) run_linear_on(pooled.to_read(lanes_), parallel);
     }
 
 private:
@@ -97,49 +97,68 @@ private:
         return layer_seconds_ && first_image == 0 ? layer_seconds_ + layer : nullptr;
     }
 
-    // Images [0, count), each by one thread from the first layer to the head.
-    void run_whole_images(int64_t count, size_t head, const ResultView& features, const Parallel& parallel) const
+    static int64_t pixels_of(const NetworkLayer& layer)
+    {
+        const ImageSize size = result_size(layer);
+        return size.height * size.width;
+    }
+
+    // (N, C) vectors as the rows of one image.
+    static ImageView vectors_as_rows(ImageView x)
+    {
+        x.stride_h = x.stride_n;
+        return x;
+    }
+
+    void run_linear_on(const ImageView& x, const Parallel& parallel) const
+    {
+        const NetworkLayer& linear = layers_.back();
+        const Stopwatch stopwatch(seconds_of(layers_.size() - 1, 0));
+        run_linear(kernels_, std::get<LinearParams>(linear.params), x, linear.packed, y_, parallel);
+    }
+
+    // Images [0, count), each by one thread through all `body` layers of images.
+    void run_whole_images(int64_t count, size_t body, const ResultView& result, const Parallel& parallel) const
     {
         struct Context {
             const NetworkRun& run;
-            size_t head;
-            const ResultView& features;
+            size_t body;
+            const ResultView& result;
             std::atomic<bool> out_of_memory;
-        } context{*this, head, features, false};
-        const auto body = [](void* opaque, int64_t begin, int64_t end) {
+        } context{*this, body, result, false};
+        const auto run_range = [](void* opaque, int64_t begin, int64_t end) {
             auto& shared = *static_cast<Context*>(opaque);
             try {
-                for (int64_t n = begin; n < end; ++n) shared.run.run_images(n, 1, shared.head, shared.features, {});
+                for (int64_t n = begin; n < end; ++n) shared.run.run_images(n, 1, shared.body, shared.result, {});
             } catch (const std::bad_alloc&) {
                 shared.out_of_memory = true;
             }
         };
-        parallel.run(count, body, &context);
+        parallel.run(count, run_range, &context);
         if (context.out_of_memory) throw std::bad_alloc();
     }
 
-    // Images [first, first + count) through all layers up to the head.
-    void run_images(int64_t first, int64_t count, size_t head, const ResultView& features, const Parallel& parallel) const
+    // Images [first, first + count) through the first `body` layers.
+    void run_images(int64_t first, int64_t count, size_t body, const ResultView& result, const Parallel& parallel) const
     {
         float* halves[] = {nullptr, nullptr};
-        allocate(count, head, halves);
+        allocate(count, body, halves);
         ImageView x = image_of(x_, first);
-        for (size_t layer = 0, step = 0; layer < head; layer += layers_in_step(layer), ++step) {
-            const Stopwatch stopwatch(seconds_of(last_of_step(layer), first));
-            const BlockedImages result = result_of(last_of_step(layer), halves[step % 2]);
-            run_step(layer, count, x, result.to_write(dtype_, lanes_), parallel);
-            x = result.to_read(lanes_);
+        for (size_t layer = 0, step = 0; layer < body; layer += layers_in_step(layer), ++step) {
+            const size_t last = last_of_step(layer);
+            const Stopwatch stopwatch(seconds_of(last, first));
+            if (last + 1 == body) return run_step(layer, count, x, image_of(result, first), parallel);
+            const BlockedImages between = result_of(last, halves[step % 2]);
+            run_step(layer, count, x, between.to_write(dtype_, lanes_), parallel);
+            x = between.to_read(lanes_);
         }
-        const Stopwatch stopwatch(seconds_of(head, first));
-        run_head_pool(kernels_, of_batch<HeadPoolParams>(layers_[head], count), x, layers_[head].packed,
-                      image_of(features, first), parallel);
     }
 
-    // Two areas that results of consecutive steps take turns in.
-    void allocate(int64_t count, size_t head, float* (&halves)[2]) const
+    // Two areas that results of consecutive steps take turns in; the last step has a result of its own.
+    void allocate(int64_t count, size_t body, float* (&halves)[2]) const
     {
         int64_t floats[] = {0, 0};
-        for (size_t layer = 0, step = 0; layer < head; layer += layers_in_step(layer), ++step) {
+        for (size_t layer = 0, step = 0; last_of_step(layer) + 1 < body; layer += layers_in_step(layer), ++step) {
             const int64_t needed = floats_for(count * result_of(last_of_step(layer), nullptr).stride_n);
             floats[step % 2] = std::max(floats[step % 2], needed);
         }
@@ -150,7 +169,7 @@ private:
     // A stem's results go straight into a block that takes them as they come.
     bool is_stem_with_block(size_t layer) const
     {
-        if (!std::holds_alternative<StemParams>(layers_[layer].params)) return false;
+        if (!std::holds_alternative<StemParams>(layers_[layer].params) || layer + 1 == layers_.size()) return false;
         const auto* block = std::get_if<InvertedResidualParams>(&layers_[layer + 1].params);
         return block && !block->has_expand && !block->has_residual;
     }
@@ -174,6 +193,8 @@ private:
         const NetworkLayer& layer = layers_[index];
         if (std::holds_alternative<InvertedResidualParams>(layer.params))
             return run_block(kernels_, of_batch<InvertedResidualParams>(layer, count), x, layer.packed, y, parallel);
+        if (std::holds_alternative<HeadPoolParams>(layer.params))
+            return run_head_pool(kernels_, of_batch<HeadPoolParams>(layer, count), x, layer.packed, y, parallel);
         const StemParams stem = of_batch<StemParams>(layer, count);
         if (!is_stem_with_block(index)) return run_stem(kernels_, stem, x, layer.packed, y, parallel);
         const NetworkLayer& block = layers_[index + 1];

@@ -3,15 +3,14 @@
 #include <stdexcept>
 
 #include "cuda/launch.h"
-#include "cuda/packed_length.h"
 
 namespace mnv2::cuda {
 
 int64_t inverted_residual_bytes(const InvertedResidualParams& params, ScalarType type)
 {
-    if (const int64_t bytes = register_block_bytes(params, type)) return packed_length(bytes, Format::register_block, type);
-    if (const int64_t bytes = tile_block_bytes(params, type)) return packed_length(bytes, Format::tile_block, type);
-    return packed_length(general_block_bytes(params, type), Format::general_block, type);
+    if (const int64_t bytes = register_block_bytes(params, type)) return bytes;
+    if (const int64_t bytes = tile_block_bytes(params, type)) return bytes;
+    return general_block_bytes(params, type);
 }
 
 void pack_inverted_residual(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,

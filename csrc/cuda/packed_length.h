@@ -1,4 +1,4 @@
-// The length of packed weights tells their format, so that no launch has to read them first.
+// The length of packed weights tells their type, so that no launch has to read them first.
 #pragma once
 
 #include <cstdint>
@@ -7,14 +7,11 @@
 
 namespace mnv2::cuda {
 
-enum class Format : int32_t { general_block, register_block, tile_block, stem, stem_block, head_pool, linear };
-
-// Room for that many bytes, and an odd number of bytes more for each format and type.
-constexpr int64_t packed_length(int64_t bytes, Format format, ScalarType type)
+// Room for that many bytes, and an odd number of bytes more for each type.
+constexpr int64_t packed_length(int64_t bytes, ScalarType type)
 {
-    constexpr int64_t unit = 256, types = 3;
-    const int64_t tag = static_cast<int64_t>(format) * types + static_cast<int64_t>(type);
-    return (bytes + unit - 1) / unit * unit + 2 * tag + 1;
+    constexpr int64_t unit = 256;
+    return (bytes + unit - 1) / unit * unit + 2 * static_cast<int64_t>(type) + 1;
 }
 
 }  // namespace mnv2::cuda

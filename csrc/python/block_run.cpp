@@ -7,7 +7,7 @@
 
 #include "cpu/block_run.h"
 #include "cpu/dispatch.h"
-#include "python/block_params.h"
+#include "python/layers.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -15,22 +15,21 @@ using mnv2::cpu::BlockRun;
 
 namespace {
 
-std::unique_ptr<BlockRun> make_block_run(int64_t batch, int64_t height, int64_t width, int64_t in_channels,
-                                         int64_t expanded_channels, int64_t out_channels, int32_t stride,
-                                         const PaddingSides& padding, const std::string& activation,
-                                         const std::string& project_activation, bool residual, bool expand, bool fused,
+std::unique_ptr<BlockRun> make_block_run(const std::string& layer, int64_t batch, int64_t height, int64_t width, bool fused,
                                          int64_t channel_parts, std::optional<int64_t> l2_bytes)
 {
-    const auto params = block_params(batch, height, width, in_channels, expanded_channels, out_channels, stride, padding,
-                                     activation, project_activation, residual, expand);
+    const mnv2::NetworkLayer read = one_layer(layer, batch, height, width);
+    const auto* const block = std::get_if<mnv2::InvertedResidualParams>(&read.params);
+    if (!block) throw py::value_error("layer: expected a block, got \"" + layer + '"');
     require_at_least(0, "channel_parts", channel_parts);
-    if (channel_parts && (!fused || !expand)) throw py::value_error("channel_parts: expected a fused block with an expand");
+    if (channel_parts && (!fused || !block->has_expand))
+        throw py::value_error("channel_parts: expected a fused block with an expand");
     mnv2::cpu::CacheSizes caches = mnv2::cpu::cache_sizes();
     if (l2_bytes) {
         require_at_least(1, "l2_bytes", *l2_bytes);
         caches.l2 = *l2_bytes;
     }
-    return std::make_unique<BlockRun>(params, mnv2::cpu::select_kernels(), caches, mnv2::cpu::BlockWay{fused, channel_parts});
+    return std::make_unique<BlockRun>(*block, mnv2::cpu::select_kernels(), caches, mnv2::cpu::BlockWay{fused, channel_parts});
 }
 
 void count(const BlockRun& run, int64_t cache_bytes)
@@ -49,10 +48,8 @@ void bind_block_run(py::module_& module)
         "buffers of its own. Arguments as plan's; fused=False runs the three convolutions one after another, "
         "channel_parts cuts the expanded channels in that many parts instead of as planned, l2_bytes plans for "
         "another second-level cache than this machine's. ValueError names a bad argument.")
-        .def(py::init(&make_block_run), py::kw_only(), "batch"_a, "height"_a, "width"_a, "in_channels"_a, "expanded_channels"_a,
-             "out_channels"_a, "stride"_a = 1, "padding"_a = PaddingSides{1, 1, 1, 1}, "activation"_a = "relu6",
-             "project_activation"_a = "none", "residual"_a = false, "expand"_a = true, "fused"_a = true, "channel_parts"_a = 0,
-             "l2_bytes"_a = py::none())
+        .def(py::init(&make_block_run), "layer"_a, py::kw_only(), "batch"_a, "height"_a, "width"_a, "fused"_a = true,
+             "channel_parts"_a = 0, "l2_bytes"_a = py::none())
         .def(
             "run", [](const BlockRun& run) { run.run(); }, "One pass.")
         .def(

@@ -15,8 +15,8 @@
 #include "cpu/dispatch.h"
 #include "cpu/peak.h"
 #include "cpu/plan.h"
-#include "python/block_params.h"
 #include "python/block_run.h"
+#include "python/layers.h"
 #include "python/snapshot.h"
 
 namespace py = pybind11;
@@ -40,22 +40,15 @@ const mnv2::cpu::Kernels& kernels_of(const std::string& weights)
     return mnv2::cpu::select_kernels(*type);
 }
 
-int64_t packed_block_bytes(int64_t in_channels, int64_t expanded_channels, int64_t out_channels, bool expand,
-                           const std::string& weights)
+int64_t packed_bytes(const std::string& layers, const std::string& weights)
 {
-    const auto params = block_channels(in_channels, expanded_channels, out_channels, expand);
-    return mnv2::packed_bytes(params, kernels_of(weights).layout);
-}
-
-template <typename Params>
-int64_t packed_layer_bytes(int64_t in_channels, int64_t out_channels, const std::string& weights)
-{
-    require_at_least(1, "in_channels", in_channels);
-    require_at_least(1, "out_channels", out_channels);
-    Params params{};
-    params.in_channels = in_channels;
-    params.out_channels = out_channels;
-    return mnv2::packed_bytes(params, kernels_of(weights).layout);
+    const mnv2::PackLayout& layout = kernels_of(weights).layout;
+    std::vector<mnv2::PackedLayer> parts;
+    for (const mnv2::Layer& layer : read_layers(layers)) {
+        const auto bytes = [&](const auto& params) { return mnv2::packed_bytes(params, layout); };
+        parts.push_back({nullptr, std::visit(bytes, mnv2::to_network_layer(layer).params), false});
+    }
+    return mnv2::packed_network_bytes(parts);
 }
 
 py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::cpu::Kernels& kernels,
@@ -93,98 +86,41 @@ py::dict describe_plan(const mnv2::LinearParams& params, const mnv2::cpu::Kernel
                     "scratch_bytes"_a = plan.scratch_bytes);
 }
 
-py::dict plan(int64_t batch, int64_t height, int64_t width, int64_t in_channels, int64_t expanded_channels,
-              int64_t out_channels, int32_t stride, const PaddingSides& padding, const std::string& activation,
-              const std::string& project_activation, bool residual, bool expand, int64_t threads)
+py::dict plan(const std::string& layer, int64_t batch, int64_t height, int64_t width, int64_t threads)
 {
     require_at_least(1, "threads", threads);
-    const auto params = block_params(batch, height, width, in_channels, expanded_channels, out_channels, stride, padding,
-                                     activation, project_activation, residual, expand);
     const mnv2::cpu::Kernels& kernels = mnv2::cpu::select_kernels();
-    return describe_plan(params, kernels, kernels.layout, threads);
+    const auto describe = [&](const auto& params) { return describe_plan(params, kernels, kernels.layout, threads); };
+    return std::visit(describe, one_layer(layer, batch, height, width).params);
 }
 
-py::tuple sides_of(const mnv2::Padding& padding)
-{
-    return py::make_tuple(padding.top, padding.left, padding.bottom, padding.right);
-}
-
-// Keyword arguments of the classes of shapes.py.
-py::dict describe(const mnv2::StemParams& stem)
-{
-    return py::dict("kind"_a = "stem", "batch"_a = stem.batch, "height"_a = stem.height, "width"_a = stem.width,
-                    "in_channels"_a = stem.in_channels, "out_channels"_a = stem.out_channels, "stride"_a = stem.stride,
-                    "padding"_a = sides_of(stem.padding), "activation"_a = mnv2::activation_name(stem.activation));
-}
-
-py::dict describe(const mnv2::InvertedResidualParams& block)
-{
-    return py::dict("kind"_a = "block", "batch"_a = block.batch, "height"_a = block.height, "width"_a = block.width,
-                    "in_channels"_a = block.in_channels, "expanded_channels"_a = block.expanded_channels,
-                    "out_channels"_a = block.out_channels, "stride"_a = block.stride, "padding"_a = sides_of(block.padding),
-                    "activation"_a = mnv2::activation_name(block.activation),
-                    "project_activation"_a = mnv2::activation_name(block.project_activation), "residual"_a = block.has_residual,
-                    "expand"_a = block.has_expand);
-}
-
-py::dict describe(const mnv2::HeadPoolParams& head)
-{
-    return py::dict("kind"_a = "head_pool", "batch"_a = head.batch, "height"_a = head.height, "width"_a = head.width,
-                    "in_channels"_a = head.in_channels, "out_channels"_a = head.out_channels,
-                    "activation"_a = mnv2::activation_name(head.activation));
-}
-
-py::dict describe(const mnv2::LinearParams& linear)
-{
-    return py::dict("kind"_a = "linear", "batch"_a = linear.batch, "in_features"_a = linear.in_features,
-                    "out_features"_a = linear.out_features);
-}
-
-// Layers of the packed network at an address, for images of this size.
-std::vector<mnv2::NetworkLayer> read_layers(uintptr_t address, int64_t bytes, int64_t batch, int64_t height, int64_t width)
+// Layers of the packed network at an address.
+std::vector<mnv2::NetworkLayer> read_network(uintptr_t address, int64_t bytes)
 {
     std::vector<mnv2::NetworkLayer> layers;
     const std::string mismatch = mnv2::read_network(reinterpret_cast<const void*>(address), bytes, layers);
     if (!mismatch.empty()) throw py::value_error("packed: " + mismatch);
-    if (height < 1 || width < 1 || !mnv2::set_image(layers, batch, height, width))
-        throw py::value_error("expected an image that fills the window of every layer, got " + std::to_string(height) + " x " +
-                              std::to_string(width));
     return layers;
 }
 
-py::list network_layers(uintptr_t address, int64_t bytes, int64_t batch, int64_t height, int64_t width)
+std::string canonical_layers(const std::string& layers)
 {
-    py::list described;
-    for (const mnv2::NetworkLayer& layer : read_layers(address, bytes, batch, height, width))
-        described.append(std::visit([](const auto& params) { return describe(params); }, layer.params));
-    return described;
+    return mnv2::text_of(read_layers(layers));
 }
 
 py::list network_plans(uintptr_t address, int64_t bytes, int64_t batch, int64_t height, int64_t width, int64_t threads)
 {
     require_at_least(1, "threads", threads);
     py::list plans;
-    for (const mnv2::NetworkLayer& layer : read_layers(address, bytes, batch, height, width)) {
+    std::vector<mnv2::NetworkLayer> layers = read_network(address, bytes);
+    complete_by_image(layers, batch, height, width);
+    for (const mnv2::NetworkLayer& layer : layers) {
         const mnv2::PackLayout layout = mnv2::packed_layout(layer.packed);
         const mnv2::cpu::Kernels& kernels = mnv2::cpu::kernels_for(layout.isa);
         plans.append(
             std::visit([&](const auto& params) { return describe_plan(params, kernels, layout, threads); }, layer.params));
     }
     return plans;
-}
-
-int64_t packed_network_bytes(const std::vector<int64_t>& layers)
-{
-    std::vector<mnv2::PackedLayer> parts;
-    for (const int64_t bytes : layers) parts.push_back({nullptr, bytes, false});
-    return mnv2::packed_network_bytes(parts);
-}
-
-int64_t packed_linear_bytes(int64_t in_features, int64_t out_features, const std::string& weights)
-{
-    require_at_least(1, "in_features", in_features);
-    require_at_least(1, "out_features", out_features);
-    return mnv2::packed_bytes(mnv2::LinearParams{0, in_features, out_features}, kernels_of(weights).layout);
 }
 
 py::list isas()
@@ -218,30 +154,21 @@ PYBIND11_MODULE(_native, module)
         "selected_isa", [](const std::string& weights) { return kernels_of(weights).name; }, "weights"_a = "float32",
         "Name of the instruction set that packing uses now for weights of that dtype; RuntimeError where MNV2_FORCE_ISA names "
         "one that cannot run.");
-    module.def("packed_block_bytes", &packed_block_bytes, "in_channels"_a, "expanded_channels"_a, "out_channels"_a,
-               "expand"_a = true, "weights"_a = "float32",
-               "Bytes that pack_block returns for weights of that dtype and the instruction set selected for them.");
-    module.def("packed_stem_bytes", &packed_layer_bytes<mnv2::StemParams>, "in_channels"_a, "out_channels"_a,
-               "weights"_a = "float32", "Bytes that pack_stem returns, see packed_block_bytes.");
-    module.def("packed_head_pool_bytes", &packed_layer_bytes<mnv2::HeadPoolParams>, "in_channels"_a, "out_channels"_a,
-               "weights"_a = "float32", "Bytes that pack_head_pool returns, see packed_block_bytes.");
-    module.def("packed_linear_bytes", &packed_linear_bytes, "in_features"_a, "out_features"_a, "weights"_a = "float32",
-               "Bytes that pack_linear returns, see packed_block_bytes.");
-    module.def("packed_network_bytes", &packed_network_bytes, "layers"_a,
-               "Bytes that pack_network returns for layers of so many bytes.");
-    module.def("network_layers", &network_layers, "address"_a, "bytes"_a, "batch"_a, "height"_a, "width"_a,
-               "The layers of the packed network at an address, for images of this size: kind (stem, block, head_pool, linear) "
-               "and the fields of its class in shapes.py. ValueError where the bytes are no packed network.");
-    module.def("network_plans", &network_plans, "address"_a, "bytes"_a, "batch"_a, "height"_a, "width"_a, "threads"_a = 1,
-               "How each of these layers is cut (see plan), with scratch_bytes, a thread's.");
+    module.def("packed_bytes", &packed_bytes, "layers"_a, "weights"_a = "float32",
+               "Bytes that mnv2::pack returns for layers (their text, see layer.py), for weights of that dtype and the "
+               "instruction set selected for them.");
+    module.def("canonical_layers", &canonical_layers, "layers"_a,
+               "Layers read from their text and written again. ValueError names what is no layer.");
     module.def(
-        "plan", &plan, py::kw_only(), "batch"_a, "height"_a, "width"_a, "in_channels"_a, "expanded_channels"_a,
-        "out_channels"_a, "stride"_a = 1, "padding"_a = PaddingSides{1, 1, 1, 1}, "activation"_a = "relu6",
-        "project_activation"_a = "none", "residual"_a = false, "expand"_a = true, "threads"_a = 1,
-        "How the selected instruction set (isa) cuts a block: strip_rows (output rows), ring_rows (expanded rows held, "
-        "shared by strips where shares_rows), chunk_channels, segments (parts of an image for threads: of its channels where "
-        "splits_channels, else of its rows), scratch_bytes "
-        "(a thread's), and the caches it assumes. ValueError names a bad argument.");
+        "network_plans", &network_plans, "address"_a, "bytes"_a, "batch"_a, "height"_a, "width"_a, "threads"_a = 1,
+        "How each of the packed layers at an address is cut (see plan), by the instruction set that they are packed for. "
+        "ValueError where the bytes are none, or an image of this size does not fill the window of every layer.");
+    module.def(
+        "plan", &plan, "layer"_a, py::kw_only(), "batch"_a, "height"_a, "width"_a, "threads"_a = 1,
+        "How the selected instruction set (isa) cuts a layer (its text, see layer.py) for images of this size: segments, the "
+        "parts of an image for threads, and scratch_bytes, a thread's. Of a block, strip_rows (output rows), ring_rows "
+        "(expanded rows held, shared by strips where shares_rows), chunk_channels, and the caches it assumes; segments are of "
+        "its channels where splits_channels, else of its rows. ValueError names a bad argument.");
     module.def("build_info", &build_info,
                "What was built: version, compiler, build_type, torch_target, isas, cuda, cuda_archs, cuda_compiler, and the "
                "build's summary line.");

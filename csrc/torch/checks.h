@@ -26,25 +26,9 @@ constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
 // it does not overflow 64 bits.
 constexpr int64_t max_pixels = int64_t{1} << 32;
 
-inline Activation check_activation(const Argument& argument, const std::string& name)
+inline void refuse_if(const char* op, const std::optional<LayerError>& error)
 {
-    if (const std::optional<Activation> activation = activation_named(name)) return *activation;
-    refuse(argument, expected_activations, '"' + name + '"');
-}
-
-inline Padding check_padding(const Argument& argument, const std::vector<int64_t>& padding)
-{
-    const bool valid =
-        padding.size() == 4 && std::all_of(padding.begin(), padding.end(), [](int64_t side) { return side == 0 || side == 1; });
-    if (!valid) refuse(argument, "(top, left, bottom, right), each 0 or 1", tuple_text(padding));
-    const auto side = [&](int index) { return static_cast<int32_t>(padding[index]); };
-    return {side(0), side(1), side(2), side(3)};
-}
-
-inline int32_t check_stride(const Argument& argument, int64_t stride)
-{
-    if (stride != 1 && stride != 2) refuse(argument, "1 or 2", std::to_string(stride));
-    return static_cast<int32_t>(stride);
+    if (error) refuse({op, error->argument}, error->reason);
 }
 
 inline int64_t check_channels(const Argument& argument, int64_t channels)
@@ -160,77 +144,6 @@ inline void check_input_channels(const Argument& argument, const Tensor& x, int6
     if (x.size(1) != channels) refuse(argument, "shape (N, " + std::to_string(channels) + ", H, W)", shape_text(x));
 }
 
-// The options that fused_block, pack_block and fused_block_packed share.
-struct BlockOptions {
-    int64_t stride;
-    const std::vector<int64_t>& padding;
-    bool residual;
-    const std::string& activation;
-    const std::string& project_activation;
-};
-
-struct BlockChannels {
-    int64_t in, expanded, out;
-    bool expand;
-};
-
-// Parameters of a block whose image is not known yet.
-inline InvertedResidualParams check_block(const char* op, const BlockChannels& channels, const BlockOptions& options)
-{
-    InvertedResidualParams params{};
-    params.in_channels = check_channels({op, "in_channels"}, channels.in);
-    params.expanded_channels = check_channels({op, "expanded_channels"}, channels.expanded);
-    params.out_channels = check_channels({op, "out_channels"}, channels.out);
-    params.stride = check_stride({op, "stride"}, options.stride);
-    params.padding = check_padding({op, "padding"}, options.padding);
-    params.activation = check_activation({op, "activation"}, options.activation);
-    params.project_activation = check_activation({op, "project_activation"}, options.project_activation);
-    params.has_expand = channels.expand;
-    params.has_residual = options.residual;
-    if (!channels.expand && channels.expanded != channels.in)
-        refuse({op, "expanded_channels"}, std::to_string(channels.in) + " (in_channels, without expand)",
-               std::to_string(channels.expanded));
-    if (!options.residual || allows_residual(params)) return params;
-
-    const Argument residual{op, "residual"};
-    if (params.stride != 1) refuse(residual, "stride 1", std::to_string(params.stride));
-    if (channels.in != channels.out)
-        refuse(residual, "equal input and output channels",
-               std::to_string(channels.in) + " and " + std::to_string(channels.out));
-    refuse(residual, "padding (1, 1, 1, 1)", tuple_text(options.padding));
-}
-
-struct StemOptions {
-    int64_t stride;
-    const std::vector<int64_t>& padding;
-    const std::string& activation;
-};
-
-inline StemParams check_stem(const char* op, int64_t in_channels, int64_t out_channels, const StemOptions& options)
-{
-    StemParams params{};
-    params.in_channels = check_channels({op, "in_channels"}, in_channels);
-    params.out_channels = check_channels({op, "out_channels"}, out_channels);
-    params.stride = check_stride({op, "stride"}, options.stride);
-    params.padding = check_padding({op, "padding"}, options.padding);
-    params.activation = check_activation({op, "activation"}, options.activation);
-    return params;
-}
-
-inline HeadPoolParams check_head_pool(const char* op, int64_t in_channels, int64_t out_channels, const std::string& activation)
-{
-    HeadPoolParams params{};
-    params.in_channels = check_channels({op, "in_channels"}, in_channels);
-    params.out_channels = check_channels({op, "out_channels"}, out_channels);
-    params.activation = check_activation({op, "activation"}, activation);
-    return params;
-}
-
-inline LinearParams check_linear(const char* op, int64_t in_features, int64_t out_features)
-{
-    return {0, check_channels({op, "in_features"}, in_features), check_channels({op, "out_features"}, out_features)};
-}
-
 // x of a linear layer: (N, in_features), as images of one pixel.
 inline InputView check_vectors(const Argument& argument, const Tensor& x)
 {
@@ -241,53 +154,43 @@ inline InputView check_vectors(const Argument& argument, const Tensor& x)
     return {x.const_data_ptr(), type, x.stride(0), x.stride(1), 0, 0};
 }
 
-// Completes params by the image's size.
+// Whether x is large enough for one output of a single layer.
 template <typename Params>
-void set_image(Params& params, const Argument& argument, const Tensor& x)
+void check_output(const Argument& argument, const Params& params, const Tensor& x)
 {
-    check_input_channels(argument, x, params.in_channels);
-    params.batch = x.size(0);
-    params.height = x.size(2);
-    params.width = x.size(3);
+    if constexpr (requires { params.padding; }) {
+        if (params.out_height() > 0 && params.out_width() > 0) return;
+        const Padding& padding = params.padding;
+        const std::vector<int64_t> sides{padding.top, padding.left, padding.bottom, padding.right};
+        refuse(argument, "a height and width of at least 3 with padding " + tuple_text(sides), "shape " + shape_text(x));
+    } else {
+        if (x.size(2) < 1 || x.size(3) < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
+    }
 }
 
-template <typename Params>
-void check_image_fills_a_window(const Argument& argument, const Params& params, const Tensor& x)
+// x of a layer or a chain: vectors for a linear layer, else images.
+inline InputView check_x(const Argument& argument, const std::vector<NetworkLayer>& layers, const Tensor& x)
 {
-    if (params.out_height() > 0 && params.out_width() > 0) return;
-    const Padding& padding = params.padding;
-    const std::vector<int64_t> sides{padding.top, padding.left, padding.bottom, padding.right};
-    refuse(argument, "a height and width of at least 3 with padding " + tuple_text(sides), "shape " + shape_text(x));
+    const bool takes_vectors = std::holds_alternative<LinearParams>(layers.front().params);
+    return takes_vectors ? check_vectors(argument, x) : check_input(argument, x);
 }
 
-// Completes params by the image, which has an output.
-template <typename Params>
-void check_image(const Argument& argument, Params& params, const Tensor& x)
+// Completes layers by x, which fills the window of each.
+inline void complete_by(const Argument& argument, const Tensor& x, std::vector<NetworkLayer>& layers)
 {
-    set_image(params, argument, x);
-    check_image_fills_a_window(argument, params, x);
-}
-
-inline void check_image(const Argument& argument, HeadPoolParams& params, const Tensor& x)
-{
-    set_image(params, argument, x);
-    if (params.height < 1 || params.width < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
-}
-
-// Completes a network's layers by the image, which fills them all.
-inline void check_image(const Argument& argument, std::vector<NetworkLayer>& layers, const Tensor& x)
-{
-    check_input_channels(argument, x, channels_of(layers.front().params).in);
+    const int64_t channels = channels_of(layers.front().params).in;
+    if (auto* linear = std::get_if<LinearParams>(&layers.front().params)) {
+        if (x.size(1) != channels) refuse(argument, "shape (N, " + std::to_string(channels) + ")", shape_text(x));
+        linear->batch = x.size(0);
+        return;
+    }
+    check_input_channels(argument, x, channels);
     const int64_t height = x.size(2), width = x.size(3);
-    if (height * width > max_pixels)
+    if (layers.size() > 1 && height * width > max_pixels)
         refuse(argument, "at most " + std::to_string(max_pixels) + " pixels an image", "shape " + shape_text(x));
-    if (height < 1 || width < 1 || !mnv2::set_image(layers, x.size(0), height, width))
-        refuse(argument, "an image that fills the window of every layer", "shape " + shape_text(x));
-}
-
-inline void check_features(const Argument& argument, const Tensor& x, int64_t features)
-{
-    if (x.size(1) != features) refuse(argument, "shape (N, " + std::to_string(features) + ")", shape_text(x));
+    const bool fills = mnv2::set_image(layers, x.size(0), height, width) && height > 0 && width > 0;
+    if (layers.size() == 1) return std::visit([&](const auto& params) { check_output(argument, params, x); }, layers[0].params);
+    if (!fills) refuse(argument, "an image that fills the window of every layer", "shape " + shape_text(x));
 }
 
 }  // namespace mnv2::ops

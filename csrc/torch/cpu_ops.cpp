@@ -56,177 +56,120 @@ const void* packed_data(const Argument& argument, const Tensor& packed)
     return data;
 }
 
-// The bytes of a packed buffer that was made for params and serves x.
-template <typename Params>
-const void* check_packed(const char* op, const Tensor& packed, const Params& params, const InputView& x)
+// The layers of a packed buffer, which have to be `layers` and serve x.
+Layers read_packed(const char* op, const Tensor& packed, const Layers& layers, ScalarType x)
 {
     const Argument argument{op, "packed"};
     const void* data = packed_data(argument, packed);
-    const std::string mismatch = packed_mismatch(data, packed.numel(), params);
+    Layers found;
+    const std::string mismatch = read_network(data, packed.numel(), found);
     if (!mismatch.empty()) refuse(argument, mismatch);
-    check_arithmetic({op, "x"}, x.dtype, stored_type(packed_isa(data)));
-    return data;
+    if (!are_same(layers, found)) refuse(argument, "weights of " + text_of(layers), "those of " + text_of(found));
+    check_arithmetic({op, "x"}, x, stored_type(packed_isa(data)));
+    return found;
 }
 
-struct CpuBackend {
-    // --- inverted residual ---
-
-    static Tensor pack(const BlockArguments& from, const InvertedResidualParams& params, std::optional<ScalarType> x)
-    {
-        std::optional<ConvolutionTensors> expand;
-        if (params.has_expand) expand.emplace(from.expand(), expand_shape(params), x, cpu_device());
-        const ConvolutionTensors depthwise(from.depthwise(), depthwise_shape(params), x, cpu_device());
-        const ConvolutionTensors project(from.project(), project_shape(params), x, cpu_device());
-
-        const PackLayout& layout = cpu::select_kernels(weights_type(from)).layout;
-        Tensor packed = allocate_packed(from.op, packed_bytes(params, layout), from.project_weight);
-        mnv2::pack_block(params, expand ? expand->view() : ConvolutionWeights{}, depthwise.view(), project.view(), layout,
-                         packed.mutable_data_ptr());
-        return packed;
-    }
-
-    static Tensor run(const char* op, InvertedResidualParams params, const Tensor& x, const InputView& view,
-                      const Tensor& packed)
-    {
-        check_image({op, "x"}, params, x);
-        const void* weights = check_packed(op, packed, params, view);
-        Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
-        launch(op, x, [&] { cpu::inverted_residual(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
-        return y;
-    }
-
-    // --- stem ---
-
-    static Tensor pack(const char* op, const StemParams& params, const Tensor& weight, const OptionalTensor& scale,
-                       const OptionalTensor& bias, std::optional<ScalarType> x)
-    {
-        const ConvolutionTensors weights({op, "", weight, scale, bias},
-                                         {params.out_channels, params.in_channels, kernel_size, kernel_size}, x, cpu_device());
-        const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
-        Tensor packed = allocate_packed(op, packed_bytes(params, layout), weight);
-        mnv2::pack_stem(params, weights.view(), layout, packed.mutable_data_ptr());
-        return packed;
-    }
-
-    static Tensor run(const char* op, StemParams params, const Tensor& x, const InputView& view, const Tensor& packed)
-    {
-        check_image({op, "x"}, params, x);
-        const void* weights = check_packed(op, packed, params, view);
-        Tensor y = allocate_image(op, x, params.out_channels, params.out_height(), params.out_width());
-        launch(op, x, [&] { cpu::stem(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
-        return y;
-    }
-
-    // --- head and pool ---
-
-    static Tensor pack(const char* op, const HeadPoolParams& params, const Tensor& weight, const OptionalTensor& scale,
-                       const OptionalTensor& bias, std::optional<ScalarType> x)
-    {
-        const ConvolutionTensors weights({op, "", weight, scale, bias}, {params.out_channels, params.in_channels, 1, 1}, x,
-                                         cpu_device());
-        const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
-        Tensor packed = allocate_packed(op, packed_bytes(params, layout), weight);
-        mnv2::pack_head_pool(params, weights.view(), layout, packed.mutable_data_ptr());
-        return packed;
-    }
-
-    static Tensor run(const char* op, HeadPoolParams params, const Tensor& x, const InputView& view, const Tensor& packed)
-    {
-        check_image({op, "x"}, params, x);
-        const void* weights = check_packed(op, packed, params, view);
-        Tensor y = allocate(op, {params.batch, params.out_channels}, x.scalar_type(), x);
-        launch(op, x, [&] { cpu::head_pool(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
-        return y;
-    }
-
-    // --- linear ---
-
-    static Tensor pack(const char* op, const LinearParams& params, const Tensor& weight, const OptionalTensor& bias,
-                       std::optional<ScalarType> x)
-    {
-        const ConvolutionTensors weights({op, "", weight, std::nullopt, bias}, {params.out_features, params.in_features}, x,
-                                         cpu_device());
-        const PackLayout& layout = cpu::select_kernels(weights.type()).layout;
-        Tensor packed = allocate_packed(op, packed_bytes(params, layout), weight);
-        mnv2::pack_linear(params, weights.view(), layout, packed.mutable_data_ptr());
-        return packed;
-    }
-
-    static Tensor run(const char* op, LinearParams params, const Tensor& x, const InputView& view, const Tensor& packed)
-    {
-        check_features({op, "x"}, x, params.in_features);
-        params.batch = x.size(0);
-        const void* weights = check_packed(op, packed, params, view);
-        Tensor y = allocate(op, {params.batch, params.out_features}, x.scalar_type(), x);
-        launch(op, x, [&] { cpu::linear(params, view, weights, y.mutable_data_ptr(), torch_threads()); });
-        return y;
-    }
-};
-
-// --- network ---
-
-Tensor pack_network(const std::vector<Tensor>& layers, const std::vector<bool>& same_padding)
+Tensor allocate_result(const char* op, const Layers& layers, const Tensor& x)
 {
-    constexpr const char* op = "pack_network";
-    if (same_padding.size() != layers.size())
-        refuse({op, "same_padding"}, std::to_string(layers.size()) + " values, one a layer",
-               std::to_string(same_padding.size()));
-    std::vector<PackedLayer> parts;
-    for (size_t i = 0; i < layers.size(); ++i) {
-        const void* data = packed_data({op, "layers[" + std::to_string(i) + "]"}, layers[i]);
-        parts.push_back({data, layers[i].numel(), same_padding[i]});
-    }
-    const std::string mismatch = network_mismatch(parts);
-    if (!mismatch.empty()) refuse({op, "layers"}, mismatch);
-    Tensor packed = allocate_packed(op, packed_network_bytes(parts), layers.front());
-    prefer_huge_pages(packed.mutable_data_ptr(), packed.numel());
-    mnv2::pack_network(parts, packed.mutable_data_ptr());
-    return packed;
-}
-
-// The layers of a packed network, for x.
-std::vector<NetworkLayer> check_network(const char* op, const Tensor& x, const Tensor& packed, int64_t in_channels,
-                                        int64_t out_channels)
-{
-    check_channels({op, "in_channels"}, in_channels);
-    check_channels({op, "out_channels"}, out_channels);
-    const Argument image{op, "x"}, weights{op, "packed"};
-    const void* data = packed_data(weights, packed);
-    std::vector<NetworkLayer> layers;
-    const std::string mismatch = read_network(data, packed.numel(), layers);
-    if (!mismatch.empty()) refuse(weights, mismatch);
-    const Channels found{channels_of(layers.front().params).in, channels_of(layers.back().params).out};
-    if (found.in != in_channels || found.out != out_channels)
-        refuse(weights, "a network with channels " + std::to_string(in_channels) + " -> " + std::to_string(out_channels),
-               "one with " + std::to_string(found.in) + " -> " + std::to_string(found.out));
-    check_arithmetic(image, check_scalar_type(image, x), stored_type(packed_isa(data)));
-    check_image(image, layers, x);
-    return layers;
+    const int64_t channels = channels_of(layers.back().params).out;
+    if (!ends_in_image(layers)) return allocate(op, {x.size(0), channels}, x.scalar_type(), x);
+    const ImageSize size = result_size(layers.back());
+    return allocate_image(op, x, channels, size.height, size.width);
 }
 
 // layer_seconds: null, or is set to the time of each layer.
-Tensor run_network(const char* op, const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels,
-                   std::vector<double>* layer_seconds)
+Tensor run_layers(const char* op, Layers layers, const Tensor& x, const InputView& view, const Tensor& packed,
+                  std::vector<double>* layer_seconds)
 {
-    const InputView view = check_input({op, "x"}, x);
-    const std::vector<NetworkLayer> layers = check_network(op, x, packed, in_channels, out_channels);
-    if (layer_seconds) layer_seconds->assign(layers.size(), 0.0);
-    double* seconds = layer_seconds ? layer_seconds->data() : nullptr;
-    Tensor y = allocate(op, {x.size(0), out_channels}, x.scalar_type(), x);
+    const Layers found = read_packed(op, packed, layers, view.dtype);
+    for (size_t index = 0; index < layers.size(); ++index) layers[index].packed = found[index].packed;
+    double* seconds = nullptr;
+    if (layer_seconds) {
+        layer_seconds->assign(layers.size(), 0.0);
+        seconds = layer_seconds->data();
+    }
+    Tensor y = allocate_result(op, layers, x);
     launch(op, x, [&] { cpu::network(layers, view, y.mutable_data_ptr(), torch_threads(), seconds); });
     return y;
 }
 
-Tensor network(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels)
-{
-    return run_network("network", x, packed, in_channels, out_channels, nullptr);
-}
+// Packs one layer into bytes of its own.
+class LayerPacker {
+public:
+    LayerPacker(const LayerArguments& arguments, const PackLayout& layout) : layout_(layout)
+    {
+        for (const ConvolutionArguments& convolution : arguments.convolutions) tensors_.emplace_back(convolution);
+    }
 
-Tensor network_seconds(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels)
+    std::vector<char> operator()(const InvertedResidualParams& params) const
+    {
+        const size_t last = tensors_.size() - 1;
+        const ConvolutionWeights expand = params.has_expand ? tensors_[0].view() : ConvolutionWeights{};
+        return packed_by(params, [&](void* to) {
+            pack_block(params, expand, tensors_[last - 1].view(), tensors_[last].view(), layout_, to);
+        });
+    }
+    std::vector<char> operator()(const StemParams& params) const
+    {
+        return packed_by(params, [&](void* to) { pack_stem(params, tensors_[0].view(), layout_, to); });
+    }
+    std::vector<char> operator()(const HeadPoolParams& params) const
+    {
+        return packed_by(params, [&](void* to) { pack_head_pool(params, tensors_[0].view(), layout_, to); });
+    }
+    std::vector<char> operator()(const LinearParams& params) const
+    {
+        return packed_by(params, [&](void* to) { pack_linear(params, tensors_[0].view(), layout_, to); });
+    }
+
+private:
+    template <typename Params, typename Pack>
+    std::vector<char> packed_by(const Params& params, const Pack& pack) const
+    {
+        std::vector<char> bytes(static_cast<size_t>(packed_bytes(params, layout_)));
+        pack(bytes.data());
+        return bytes;
+    }
+
+    const PackLayout& layout_;
+    std::vector<ConvolutionTensors> tensors_;
+};
+
+struct CpuBackend {
+    static Device device(const Tensor&) { return cpu_device(); }
+
+    static Tensor pack(const char* op, const Layers& layers, const std::vector<LayerArguments>& arguments,
+                       std::optional<ScalarType>)
+    {
+        const PackLayout& layout = cpu::select_kernels(weights_type(arguments)).layout;
+        std::vector<std::vector<char>> buffers;
+        std::vector<PackedLayer> parts;
+        for (size_t index = 0; index < layers.size(); ++index) {
+            buffers.push_back(std::visit(LayerPacker(arguments[index], layout), layers[index].params));
+            const std::vector<char>& bytes = buffers.back();
+            parts.push_back({bytes.data(), static_cast<int64_t>(bytes.size()), layers[index].same_padding});
+        }
+        Tensor packed = allocate_packed(op, packed_network_bytes(parts), *arguments[0].convolutions[0].weight);
+        prefer_huge_pages(packed.mutable_data_ptr(), packed.numel());
+        pack_network(parts, packed.mutable_data_ptr());
+        return packed;
+    }
+
+    static Tensor run(const char* op, const std::string&, const Layers& layers, const Tensor& x, const InputView& view,
+                      const Tensor& packed)
+    {
+        return run_layers(op, layers, x, view, packed, nullptr);
+    }
+};
+
+Tensor run_seconds(const Tensor& x, const Tensor& packed, const std::string& text)
 {
-    constexpr const char* op = "network_seconds";
+    constexpr const char* op = "run_seconds";
+    Layers layers = *known_layers(op, text);
+    const InputView view = check_x({op, "x"}, layers, x);
+    complete_by({op, "x"}, x, layers);
     std::vector<double> seconds;
-    run_network(op, x, packed, in_channels, out_channels, &seconds);
+    run_layers(op, layers, x, view, packed, &seconds);
     Tensor result = allocate(op, {static_cast<int64_t>(seconds.size())}, torch::headeronly::ScalarType::Double, x);
     std::copy(seconds.begin(), seconds.end(), static_cast<double*>(result.mutable_data_ptr()));
     return result;
@@ -238,7 +181,5 @@ Tensor network_seconds(const Tensor& x, const Tensor& packed, int64_t in_channel
 STABLE_TORCH_LIBRARY_IMPL(mnv2, CPU, m)
 {
     mnv2::ops::Operators<mnv2::ops::CpuBackend>::implement(m);
-    m.impl("pack_network", TORCH_BOX(&mnv2::ops::pack_network));
-    m.impl("network", TORCH_BOX(&mnv2::ops::network));
-    m.impl("network_seconds", TORCH_BOX(&mnv2::ops::network_seconds));
+    m.impl("run_seconds", TORCH_BOX(&mnv2::ops::run_seconds));
 }

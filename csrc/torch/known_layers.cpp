@@ -1,38 +1,43 @@
 #include "torch/known_layers.h"
 
 #include <mutex>
+#include <optional>
 #include <unordered_map>
-#include <variant>
+
+#include "core/layer.h"
+#include "torch/checks.h"
 
 namespace mnv2::ops {
 namespace {
 
-KnownLayers read(const char* op, const std::string& layers)
+Layers read(const char* op, const std::string& text)
 {
-    KnownLayers known{read_network_layers(op, layers), {}};
-    const DescribedLayers& described = known.described;
-    if (described.is_joined) known.lengths.push_back(lengths_of(joined_layers(described.layers)));
-    for (size_t index = described.is_joined ? 2 : 0; index < described.layers.size(); ++index)
-        known.lengths.push_back(
-            std::visit([](const auto& params) { return lengths_of(params); }, described.layers[index].params));
-    return known;
+    std::vector<Layer> layers;
+    refuse_if(op, read_layers(text, layers));
+    Layers network;
+    for (const Layer& layer : layers) network.push_back(to_network_layer(layer));
+    if (const std::optional<ChainMismatch> mismatch = chain_mismatch(network)) {
+        const std::string name = mismatch->layer ? "layers[" + std::to_string(*mismatch->layer) + "]" : "layers";
+        refuse({op, name}, mismatch->text);
+    }
+    return network;
 }
 
 }  // namespace
 
-std::shared_ptr<const KnownLayers> known_layers(const char* op, const std::string& layers)
+std::shared_ptr<const Layers> known_layers(const char* op, const std::string& text)
 {
     constexpr size_t most_kept = 64;  // of 3 KB and as much again
     static std::mutex mutex;
-    static std::unordered_map<std::string, std::shared_ptr<const KnownLayers>> kept;
+    static std::unordered_map<std::string, std::shared_ptr<const Layers>> kept;
     {
         const std::lock_guard lock(mutex);
-        if (const auto found = kept.find(layers); found != kept.end()) return found->second;
+        if (const auto found = kept.find(text); found != kept.end()) return found->second;
     }
-    auto known = std::make_shared<const KnownLayers>(read(op, layers));
+    auto known = std::make_shared<const Layers>(read(op, text));
     const std::lock_guard lock(mutex);
     if (kept.size() >= most_kept) kept.clear();
-    kept.emplace(layers, known);
+    kept.emplace(text, known);
     return known;
 }
 

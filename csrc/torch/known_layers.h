@@ -1,21 +1,18 @@
-// What a network's description says, read once for each description.
+// The layers of a text, read once for each text.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "torch/cuda_weights.h"
-#include "torch/layer_description.h"
+#include "core/layer_chain.h"
 
 namespace mnv2::ops {
 
-struct KnownLayers {
-    DescribedLayers described;           // without an image's size
-    std::vector<PackedLengths> lengths;  // of each tensor of packed weights; joined layers have one for both
-};
+using Layers = std::vector<NetworkLayer>;
 
-// All of it follows from the description, so that it stays right for as long as it is kept. Any threads may ask.
-std::shared_ptr<const KnownLayers> known_layers(const char* op, const std::string& layers);
+// A chain, without an image's size. It stays right for as long as it is kept; any threads may ask. A string and not integers
+// tells an operator its layers: torch takes half a microsecond to pass on each of those.
+std::shared_ptr<const Layers> known_layers(const char* op, const std::string& text);
 
 }  // namespace mnv2::ops

@@ -1,4 +1,4 @@
-// The operators of any device whose kernels are C++: arguments checked into plain parameters, for a backend.
+// The operators of any device whose kernels are C++: arguments checked into layers, for a backend.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -7,16 +7,41 @@
 #include <optional>
 #include <string>
 
+#include "core/layer.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
+#include "torch/known_layers.h"
 
 namespace mnv2::ops {
 
-// Backend has pack(...) and run(op, params, x, view, packed) for the four kinds of layers. x: of packers, the dtype of the
-// tensor that the weights will serve; none where only weights are packed.
+inline int64_t first_size(const Tensor& weight)
+{
+    return weight.dim() > 0 ? weight.size(0) : 0;
+}
+
+// Backend has pack(op, layers, arguments, x) for checked arguments, x being the dtype of the tensor that the weights will
+// serve, none where only weights are packed; and run(op, text, layers, x, view, packed) for layers completed by x, and their
+// text.
 template <class Backend>
 struct Operators {
-    // --- inverted residual ---
+    static Tensor pack(const OptionalTensors& weights, const std::string& text)
+    {
+        constexpr const char* op = "pack";
+        const std::shared_ptr<const Layers> layers = known_layers(op, text);
+        const OptionalTensors given = without_undefined(weights);
+        const std::vector<LayerArguments> arguments = layer_arguments(op, *layers, given);
+        check_weights(arguments, std::nullopt, Backend::device(first_weight(op, given)));
+        return Backend::pack(op, *layers, arguments, std::nullopt);
+    }
+
+    static Tensor run(const Tensor& x, const Tensor& packed, const std::string& text)
+    {
+        constexpr const char* op = "run";
+        Layers layers = *known_layers(op, text);
+        const InputView view = check_x({op, "x"}, layers, x);
+        complete_by({op, "x"}, x, layers);
+        return Backend::run(op, text, layers, x, view, packed);
+    }
 
     static Tensor fused_block(const Tensor& x, const OptionalTensor& expand_weight, const OptionalTensor& expand_scale,
                               const OptionalTensor& expand_bias, const Tensor& depthwise_weight,
@@ -27,153 +52,90 @@ struct Operators {
     {
         constexpr const char* op = "fused_block";
         const InputView view = check_input({op, "x"}, x);
-        const BlockArguments weights{op,
-                                     expand_weight,
-                                     expand_scale,
-                                     expand_bias,
-                                     depthwise_weight,
-                                     depthwise_scale,
-                                     depthwise_bias,
-                                     project_weight,
-                                     project_scale,
-                                     project_bias};
-        const BlockOptions options{stride, padding, residual, activation, project_activation};
-        const InvertedResidualParams params = check_block(op, block_channels(weights, x.size(1)), options);
-        return Backend::run(op, params, x, view, Backend::pack(weights, params, view.dtype));
+        check_given({op, "depthwise_weight"}, depthwise_weight);
+        check_given({op, "project_weight"}, project_weight);
+        Layer layer;
+        layer.in_channels = x.size(1);
+        layer.expanded_channels = expand_weight ? first_size(depthwise_weight) : x.size(1);
+        layer.out_channels = first_size(project_weight);
+        layer.has_expand = expand_weight.has_value();
+        layer.has_residual = residual;
+        set_window(op, stride, padding, layer);
+        refuse_if(op, set_activation(activation, layer.activation, "activation"));
+        refuse_if(op, set_activation(project_activation, layer.project_activation, "project_activation"));
+        return run_unpacked(op, x, view, layer,
+                            {expand_weight, expand_scale, expand_bias, depthwise_weight, depthwise_scale, depthwise_bias,
+                             project_weight, project_scale, project_bias});
     }
-
-    static Tensor pack_block(const OptionalTensor& expand_weight, const OptionalTensor& expand_scale,
-                             const OptionalTensor& expand_bias, const Tensor& depthwise_weight,
-                             const OptionalTensor& depthwise_scale, const OptionalTensor& depthwise_bias,
-                             const Tensor& project_weight, const OptionalTensor& project_scale,
-                             const OptionalTensor& project_bias, int64_t stride, const Integers& padding, bool residual,
-                             const std::string& activation, const std::string& project_activation)
-    {
-        constexpr const char* op = "pack_block";
-        const BlockArguments weights{op,
-                                     expand_weight,
-                                     expand_scale,
-                                     expand_bias,
-                                     depthwise_weight,
-                                     depthwise_scale,
-                                     depthwise_bias,
-                                     project_weight,
-                                     project_scale,
-                                     project_bias};
-        const BlockOptions options{stride, padding, residual, activation, project_activation};
-        const InvertedResidualParams params = check_block(op, block_channels(weights, std::nullopt), options);
-        return Backend::pack(weights, params, std::nullopt);
-    }
-
-    static Tensor fused_block_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t expanded_channels,
-                                     int64_t out_channels, bool expand, int64_t stride, const Integers& padding, bool residual,
-                                     const std::string& activation, const std::string& project_activation)
-    {
-        constexpr const char* op = "fused_block_packed";
-        const InputView view = check_input({op, "x"}, x);
-        const BlockOptions options{stride, padding, residual, activation, project_activation};
-        return Backend::run(op, check_block(op, {in_channels, expanded_channels, out_channels, expand}, options), x, view,
-                            packed);
-    }
-
-    // --- stem ---
 
     static Tensor stem(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
                        int64_t stride, const Integers& padding, const std::string& activation)
     {
         constexpr const char* op = "stem";
         const InputView view = check_input({op, "x"}, x);
-        check_dim({op, "weight"}, weight, 4);
-        const StemParams params = check_stem(op, x.size(1), weight.size(0), {stride, padding, activation});
-        return Backend::run(op, params, x, view, Backend::pack(op, params, weight, scale, bias, view.dtype));
+        Layer layer = dense_layer(op, LayerKind::stem, x, weight);
+        set_window(op, stride, padding, layer);
+        refuse_if(op, set_activation(activation, layer.activation, "activation"));
+        return run_unpacked(op, x, view, layer, {weight, scale, bias});
     }
-
-    static Tensor pack_stem(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias, int64_t stride,
-                            const Integers& padding, const std::string& activation)
-    {
-        constexpr const char* op = "pack_stem";
-        check_dim({op, "weight"}, weight, 4);
-        const StemParams params = check_stem(op, weight.size(1), weight.size(0), {stride, padding, activation});
-        return Backend::pack(op, params, weight, scale, bias, std::nullopt);
-    }
-
-    static Tensor stem_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels, int64_t stride,
-                              const Integers& padding, const std::string& activation)
-    {
-        constexpr const char* op = "stem_packed";
-        const InputView view = check_input({op, "x"}, x);
-        return Backend::run(op, check_stem(op, in_channels, out_channels, {stride, padding, activation}), x, view, packed);
-    }
-
-    // --- head and pool ---
 
     static Tensor head_pool(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
                             const std::string& activation)
     {
         constexpr const char* op = "head_pool";
         const InputView view = check_input({op, "x"}, x);
-        check_dim({op, "weight"}, weight, 4);
-        const HeadPoolParams params = check_head_pool(op, x.size(1), weight.size(0), activation);
-        return Backend::run(op, params, x, view, Backend::pack(op, params, weight, scale, bias, view.dtype));
+        Layer layer = dense_layer(op, LayerKind::head_pool, x, weight);
+        refuse_if(op, set_activation(activation, layer.activation, "activation"));
+        return run_unpacked(op, x, view, layer, {weight, scale, bias});
     }
-
-    static Tensor pack_head_pool(const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
-                                 const std::string& activation)
-    {
-        constexpr const char* op = "pack_head_pool";
-        check_dim({op, "weight"}, weight, 4);
-        const HeadPoolParams params = check_head_pool(op, weight.size(1), weight.size(0), activation);
-        return Backend::pack(op, params, weight, scale, bias, std::nullopt);
-    }
-
-    static Tensor head_pool_packed(const Tensor& x, const Tensor& packed, int64_t in_channels, int64_t out_channels,
-                                   const std::string& activation)
-    {
-        constexpr const char* op = "head_pool_packed";
-        const InputView view = check_input({op, "x"}, x);
-        return Backend::run(op, check_head_pool(op, in_channels, out_channels, activation), x, view, packed);
-    }
-
-    // --- linear ---
 
     static Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias)
     {
         constexpr const char* op = "linear";
         const InputView view = check_vectors({op, "x"}, x);
-        check_dim({op, "weight"}, weight, 2);
-        const LinearParams params = check_linear(op, x.size(1), weight.size(0));
-        return Backend::run(op, params, x, view, Backend::pack(op, params, weight, bias, view.dtype));
-    }
-
-    static Tensor pack_linear(const Tensor& weight, const OptionalTensor& bias)
-    {
-        constexpr const char* op = "pack_linear";
-        check_dim({op, "weight"}, weight, 2);
-        return Backend::pack(op, check_linear(op, weight.size(1), weight.size(0)), weight, bias, std::nullopt);
-    }
-
-    static Tensor linear_packed(const Tensor& x, const Tensor& packed, int64_t in_features, int64_t out_features)
-    {
-        constexpr const char* op = "linear_packed";
-        const InputView view = check_vectors({op, "x"}, x);
-        return Backend::run(op, check_linear(op, in_features, out_features), x, view, packed);
+        return run_unpacked(op, x, view, dense_layer(op, LayerKind::linear, x, weight), {weight, bias});
     }
 
     template <class Library>
     static void implement(Library& m)
     {
         m.impl("fused_block", TORCH_BOX(&Operators::fused_block));
-        m.impl("pack_block", TORCH_BOX(&Operators::pack_block));
-        m.impl("fused_block_packed", TORCH_BOX(&Operators::fused_block_packed));
         m.impl("stem", TORCH_BOX(&Operators::stem));
-        m.impl("pack_stem", TORCH_BOX(&Operators::pack_stem));
-        m.impl("stem_packed", TORCH_BOX(&Operators::stem_packed));
         m.impl("head_pool", TORCH_BOX(&Operators::head_pool));
-        m.impl("pack_head_pool", TORCH_BOX(&Operators::pack_head_pool));
-        m.impl("head_pool_packed", TORCH_BOX(&Operators::head_pool_packed));
         m.impl("linear", TORCH_BOX(&Operators::linear));
-        m.impl("pack_linear", TORCH_BOX(&Operators::pack_linear));
-        m.impl("linear_packed", TORCH_BOX(&Operators::linear_packed));
+        m.impl("pack", TORCH_BOX(&Operators::pack));
+        m.impl("run", TORCH_BOX(&Operators::run));
+    }
+
+private:
+    static void set_window(const char* op, int64_t stride, const Integers& padding, Layer& layer)
+    {
+        refuse_if(op, set_stride(stride, layer.stride));
+        refuse_if(op, set_padding(padding, layer.padding));
+    }
+
+    static Layer dense_layer(const char* op, LayerKind kind, const Tensor& x, const Tensor& weight)
+    {
+        check_given({op, "weight"}, weight);
+        Layer layer;
+        layer.kind = kind;
+        layer.in_channels = x.size(1);
+        layer.out_channels = first_size(weight);
+        return layer;
+    }
+
+    // A layer on weights that are packed for this call.
+    static Tensor run_unpacked(const char* op, const Tensor& x, const InputView& view, const Layer& layer,
+                               const OptionalTensors& weights)
+    {
+        const OptionalTensors given = without_undefined(weights);
+        refuse_if(op, find_error(layer));
+        Layers layers{to_network_layer(layer)};
+        const std::vector<LayerArguments> arguments = layer_arguments(op, layers, given);
+        check_weights(arguments, view.dtype, Backend::device(x));
+        complete_by({op, "x"}, x, layers);
+        const Tensor packed = Backend::pack(op, layers, arguments, view.dtype);
+        return Backend::run(op, text_of(layer), layers, x, view, packed);
     }
 };
 

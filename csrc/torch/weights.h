@@ -1,4 +1,4 @@
-// Convolution weights as the packers read them: checked, contiguous, float32.
+// Convolution weights as the packers read them: contiguous, float32.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -17,17 +17,12 @@ namespace mnv2::ops {
 // Owns the float32 tensors that a ConvolutionWeights points to.
 class ConvolutionTensors {
 public:
-    ConvolutionTensors(const ConvolutionArguments& from, const std::vector<int64_t>& weight_shape,
-                       const std::optional<ScalarType>& x, const Device& device)
+    // from: checked.
+    explicit ConvolutionTensors(const ConvolutionArguments& from) : weight_(to_float32(*from.weight))
     {
-        check_convolution(from, weight_shape, x, device);
-        type_ = check_scalar_type(from.argument("weight"), from.weight);
-        weight_ = to_float32(from.weight);
         if (from.scale) scale_ = to_float32(*from.scale);
         if (from.bias) bias_ = to_float32(*from.bias);
     }
-
-    ScalarType type() const { return type_; }
 
     ConvolutionWeights view() const
     {
@@ -43,7 +38,6 @@ private:
         return torch::stable::contiguous(torch::stable::to(tensor, torch::headeronly::ScalarType::Float));
     }
 
-    ScalarType type_;  // the weight's, as it came
     std::optional<Tensor> weight_, scale_, bias_;
 };
 

@@ -18,7 +18,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from .. import FusedMobileNetV2, _native, shapes
+from ..layer import block_arguments
 from ..networks import eager_copy
 from ..ops import dtype_name
 from ..packed_network import layer_plans
@@ -185,7 +186,7 @@ def measure_splits(rounds: int) -> Iterator[SplitRow]:
     repeats = Counter(block for block in shapes.mobilenet_v2().blocks if block.expand)
     for shape, blocks in repeats.items():
         runs = {
-            parts: _native.BlockRun(**asdict(shape), channel_parts=parts)
+            parts: _native.BlockRun(**block_arguments(shape), channel_parts=parts)
             for parts in range(LONGEST_SPLIT + 1)
         }
         times = interleaved_times({str(parts): run.run for parts, run in runs.items()}, rounds)

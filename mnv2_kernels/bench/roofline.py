@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
 
 import torch
 
 from .. import _native, shapes
+from ..layer import block_arguments
 from ..timing import interleaved_times
 from .setting import torch_threads
 
@@ -60,11 +61,13 @@ class RooflineRow:
 def measure_roofline(rounds: int) -> Iterator[RooflineRow]:
     """A row for each different block of MobileNetV2 1.0 at 224 x 224, batch 1: fused and unfused in turn."""
     repeats = Counter(shapes.mobilenet_v2().blocks)
-    l2_bytes = _native.plan(**asdict(next(iter(repeats))))["l2_bytes"]
+    l2_bytes = _native.plan(**block_arguments(next(iter(repeats))))["l2_bytes"]
     peak, copied = _native.measure_fma_peak(), _copy_gb_per_s(COPIED_CACHES * l2_bytes, rounds)
     for shape, blocks in repeats.items():
         ways = {"fused": True, "unfused": False}
-        functions = {name: _native.BlockRun(**asdict(shape), fused=way).run for name, way in ways.items()}
+        functions = {
+            name: _native.BlockRun(**block_arguments(shape), fused=way).run for name, way in ways.items()
+        }
         times = interleaved_times(functions, rounds)
         yield RooflineRow(
             block=shapes.describe(shape),

@@ -22,13 +22,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from .. import _native, shapes
+from ..layer import block_arguments
 from ..profile import describe_plan
 from . import count_blocks
 from .callgrind import Count, TrafficError, check_cache, count_misses
@@ -160,7 +161,7 @@ def measure_traffic(
     repeats = Counter(network if blocks is None else blocks)
     distinct = list(repeats)
     if l2_bytes is None:
-        l2_bytes = min(_native.plan(**asdict(distinct[0]))["l2_bytes"], cache_bytes // 2)
+        l2_bytes = min(_native.plan(**block_arguments(distinct[0]))["l2_bytes"], cache_bytes // 2)
     plans, fused, unfused = _count_blocks(distinct, cache_bytes, l2_bytes)
     eager_counts = _count_eager([network.index(shape) for shape in distinct], cache_bytes) if eager else {}
     rows = []
@@ -192,7 +193,9 @@ def _count_blocks(
 ) -> tuple[list[dict[str, Any]], list[Count], list[Count]]:
     """Plans, and counts of the fused and the unfused blocks."""
     arguments = [
-        {**asdict(shape), "fused": fused, "l2_bytes": l2_bytes} for fused in (True, False) for shape in blocks
+        {**block_arguments(shape), "fused": fused, "l2_bytes": l2_bytes}
+        for fused in (True, False)
+        for shape in blocks
     ]
     program = [str(Path(count_blocks.__file__)), _native.__file__]
     counts, plans = count_misses(

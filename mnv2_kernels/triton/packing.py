@@ -8,12 +8,14 @@ order. Nothing on a GPU can be read without waiting for it, so the length tells 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import torch
 from torch import Tensor
 
+from ..layer import TENSORS, Layer
 from ..ops import DTYPES
 from ..shapes import ACTIVATIONS, KERNEL_TAPS
 
@@ -229,3 +231,56 @@ def _padded(tensor: Tensor, *shape: int) -> Tensor:
     padded = tensor.new_zeros(shape)
     padded[tuple(map(slice, tensor.shape))] = tensor
     return padded
+
+
+# --- chains ---
+
+
+@dataclass(frozen=True)
+class ChainPacking:
+    """The packed layers of a chain, one after the other in one tensor."""
+
+    packings: tuple[Packing, ...]
+
+    @cached_property
+    def nbytes(self) -> int:
+        return sum(packing.nbytes for packing in self.packings)
+
+    def parts(self, packed: Tensor) -> tuple[Tensor, ...]:
+        """Each layer's own packed tensor, a view."""
+        return packed.split([packing.nbytes for packing in self.packings])
+
+
+@cache
+def chain_packing(layers: tuple[Layer, ...], dtype: torch.dtype) -> ChainPacking:
+    return ChainPacking(tuple(_layer_packing(layer, dtype) for layer in layers))
+
+
+def pack_chain(packing: ChainPacking, layers: Sequence[Layer], weights: Sequence[Tensor | None]) -> Tensor:
+    """Weights as mnv2::pack takes them: those of each layer, one layer after the other."""
+    packed, left = [], list(weights)
+    for layer, each in zip(layers, packing.packings, strict=True):
+        count = TENSORS[layer.kind]
+        packed.append(_pack_layer(layer, each, left[:count]))
+        del left[:count]
+    return torch.cat(packed)
+
+
+def _layer_packing(layer: Layer, dtype: torch.dtype) -> Packing:
+    channels = (layer.in_channels, layer.out_channels)
+    if layer.kind == "block":
+        expanded = (layer.in_channels, layer.expanded_channels, layer.out_channels)
+        return block_packing(*expanded, layer.expand, layer.activation, dtype)
+    if layer.kind == "linear":
+        return linear_packing(*channels, dtype)
+    depth = layer.in_channels * KERNEL_TAPS if layer.kind == "stem" else layer.in_channels
+    return convolution_packing(depth, layer.out_channels, layer.activation, dtype)
+
+
+def _pack_layer(layer: Layer, packing: Packing, weights: Sequence[Tensor | None]) -> Tensor:
+    if layer.kind == "block":
+        expand = tuple(weights[:3]) if layer.expand else None
+        return pack_block_weights(packing, expand, tuple(weights[3:6]), tuple(weights[6:]))
+    if layer.kind == "linear":
+        return pack_linear_weights(packing, *weights)
+    return pack_convolution(packing, tuple(weights))

@@ -11,8 +11,8 @@
 #include "core/block.h"
 #include "core/packing.h"
 #include "core/parallel.h"
+#include "cpu/dispatch.h"
 #include "cpu/kernels.h"
-#include "cpu/launch.h"
 #include "cpu/layers.h"
 #include "cpu/plan.h"
 #include "guarded.h"
@@ -95,7 +95,10 @@ inline Image reference(const InvertedResidualParams& params, const Image& x, con
 inline void launch(const InvertedResidualParams& params, const InputView& x, const void* packed, void* y,
                    const Parallel& parallel)
 {
-    cpu::inverted_residual(params, x, packed, y, parallel);
+    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
+    const int64_t pixels = params.out_height() * params.out_width();
+    cpu::run_block(kernels, params, cpu::view_of(x, kernels), packed,
+                   cpu::nhwc_result(y, x.dtype, pixels, params.out_channels, kernels), parallel);
 }
 
 inline cpu::BlockPlan plan_for(const InvertedResidualParams& params, const PackLayout& layout)
@@ -155,7 +158,10 @@ inline Image reference(const StemParams& params, const Image& x, const Convoluti
 
 inline void launch(const StemParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
 {
-    cpu::stem(params, x, packed, y, parallel);
+    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
+    const int64_t pixels = params.out_height() * params.out_width();
+    cpu::run_stem(kernels, params, cpu::view_of(x, kernels), packed,
+                  cpu::nhwc_result(y, x.dtype, pixels, params.out_channels, kernels), parallel);
 }
 
 inline cpu::StemPlan plan_for(const StemParams& params, const PackLayout& layout)
@@ -212,7 +218,19 @@ inline Image reference(const HeadPoolParams& params, const Image& x, const Convo
 
 inline void launch(const HeadPoolParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
 {
-    cpu::head_pool(params, x, packed, y, parallel);
+    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
+    cpu::run_head_pool(kernels, params, cpu::view_of(x, kernels), packed,
+                       cpu::nhwc_result(y, x.dtype, 1, params.out_channels, kernels), parallel);
+}
+
+// x: (N, in_features, 1, 1).
+inline void launch(const LinearParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
+{
+    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
+    InputView rows = x;  // a batch's vectors are the rows of one image
+    rows.stride_h = x.stride_n;
+    cpu::run_linear(kernels, params, cpu::view_of(rows, kernels), packed,
+                    cpu::nhwc_result(y, x.dtype, 1, params.out_features, kernels), parallel);
 }
 
 inline cpu::HeadPoolPlan plan_for(const HeadPoolParams& params, const PackLayout& layout)

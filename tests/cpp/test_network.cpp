@@ -124,7 +124,7 @@ Bytes layer_by_layer(const PackedNetwork& packed, const std::vector<NetworkLayer
             y.assign(static_cast<size_t>(params.batch * height * width * channels * scalar_bytes(x.dtype())), dead_byte);
             const Bytes& weights = packed.layers[i];
             if constexpr (requires { params.in_features; })
-                cpu::linear(params, view, weights.data(), y.data(), {});
+                launch(params, view, weights.data(), y.data(), {});
             else
                 launch(params, view, weights.data(), y.data(), {});
             values = y;
@@ -293,7 +293,7 @@ TEST(a_linear_layer_is_a_head_of_one_pixel)
                         launch(head, x.view(image.data()), pack(head, weights, kernels.layout).data(), expected.data(), {});
                         for (const Parallel& parallel : thread_counts()) {
                             const GuardedBuffer y(Bytes(bytes, dead_byte), Placement::ends_at_guard);
-                            cpu::linear(linear, x.view(image.data()), packed.data(), y.data(), parallel);
+                            launch(linear, x.view(image.data()), packed.data(), y.data(), parallel);
                             CHECK(std::memcmp(y.data(), expected.data(), bytes) == 0);
                         }
                     });
@@ -312,12 +312,13 @@ std::string mismatch_of(const std::vector<LayerParams>& layers)
 
 TEST(layers_that_are_no_network)
 {
-    const std::string chain = "expected an optional stem, blocks, a head and an optional linear layer, got ";
-    CHECK_EQUAL(mismatch_of({}), chain + "no head");
-    CHECK_EQUAL(mismatch_of({stem_to(8)}), chain + "no head");
-    CHECK_EQUAL(mismatch_of({stem_to(8), stem_to(8), head_of(8, 8)}), "layer 1: " + chain + "a stem");
-    CHECK_EQUAL(mismatch_of({head_of(3, 8), some_block(8, 8, 8)}), "layer 1: " + chain + "a block");
-    CHECK_EQUAL(mismatch_of({LinearParams{0, 3, 3}, head_of(3, 8)}), "layer 0: " + chain + "a linear layer");
+    const std::string chain =
+        "expected any of a stem, blocks, a head and a linear layer behind it, or a linear layer alone, got ";
+    CHECK_EQUAL(mismatch_of({}), chain + "nothing");
+    CHECK_EQUAL(mismatch_of({stem_to(8)}), "");
+    CHECK_EQUAL(mismatch_of({stem_to(8), stem_to(8), head_of(8, 8)}), "layer 1: " + chain + "a stem behind a stem");
+    CHECK_EQUAL(mismatch_of({head_of(3, 8), some_block(8, 8, 8)}), "layer 1: " + chain + "a block behind a head");
+    CHECK_EQUAL(mismatch_of({LinearParams{0, 3, 3}, head_of(3, 8)}), "layer 1: " + chain + "a head behind a linear layer");
     CHECK_EQUAL(mismatch_of({stem_to(8), head_of(9, 8)}), "layer 1: expected 8 input channels, got 9");
 }
 
@@ -350,8 +351,8 @@ TEST(a_shortened_network)
     const PackedNetwork packed({"short", {stem_to(8), head_of(8, 8)}}, cpu::select_kernels().layout);
     for (size_t bytes = 0; bytes < packed.whole.size(); ++bytes)
         CHECK(!reading(Bytes(packed.whole.begin(), packed.whole.begin() + static_cast<int64_t>(bytes))).empty());
-    CHECK_EQUAL(reading(packed.layers[0]), "expected a packed network, got a stem with channels 3 -> 8");
-    CHECK_EQUAL(reading(Bytes(1000, 0x3f)), "expected a packed network, got bytes of another format");
+    CHECK_EQUAL(reading(packed.layers[0]), "expected packed layers, got a stem with channels 3 -> 8");
+    CHECK_EQUAL(reading(Bytes(1000, 0x3f)), "expected packed layers, got bytes of another format");
 }
 
 // A damaged header is refused, or describes another network of as many bytes: strides, paddings and activations are no one's

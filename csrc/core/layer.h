@@ -1,0 +1,71 @@
+// One layer of a network: what it computes, whatever its image, its weights' format and its device. Its text form crosses from
+// Python to the operators; mnv2_kernels/layer.py has the same fields, names and text.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/block.h"
+
+namespace mnv2 {
+
+enum class LayerKind : int32_t { stem, block, head_pool, linear };
+
+constexpr const char* layer_kind_name(LayerKind kind)
+{
+    switch (kind) {
+        case LayerKind::stem: return "stem";
+        case LayerKind::block: return "block";
+        case LayerKind::head_pool: return "head_pool";
+        case LayerKind::linear: break;
+    }
+    return "linear";
+}
+
+constexpr const char* expected_kinds = "a stem, block, head_pool or linear";
+
+// Fields that a kind does not have keep their defaults. expanded_channels is 0 but in blocks; without an expand it equals
+// in_channels. With is_same_padded a strided convolution is padded by TensorFlow's SAME rule for the image that it meets.
+struct Layer {
+    LayerKind kind = LayerKind::block;
+    int64_t in_channels = 0, expanded_channels = 0, out_channels = 0;
+    int32_t stride = 1;
+    Padding padding;
+    bool is_same_padded = false;
+    Activation activation = Activation::relu6;
+    Activation project_activation = Activation::none;
+    bool has_expand = true;
+    bool has_residual = false;
+
+    bool operator==(const Layer&) const = default;
+};
+
+// What is wrong with one argument: the reason is "expected ..., got ...".
+struct LayerError {
+    std::string argument, reason;
+};
+
+LayerError layer_error(std::string argument, const std::string& expected, const std::string& got);
+
+// The first field that no kernel takes.
+std::optional<LayerError> find_error(const Layer& layer);
+
+// Reads one option of a layer's text or an operator into its field; the value has to be of its type, not in range.
+std::optional<LayerError> set_activation(std::string_view name, Activation& activation, const char* argument);
+std::optional<LayerError> set_padding(std::span<const int64_t> sides, Padding& padding);
+std::optional<LayerError> set_stride(int64_t value, int32_t& stride);
+
+// "block in_channels=24 expanded_channels=144 out_channels=32 stride=2 padding=same activation=relu6": a layer's kind and its
+// options by name, in the order of Layer's fields, those at their defaults left out; flags are 0 or 1, a padding is
+// top,left,bottom,right or same.
+std::string text_of(const Layer& layer);
+
+// Layers, separated by "; ". Errors' arguments are "layers[2]: stride" or "layers[2]", of a single layer "stride" or "layers".
+std::string text_of(std::span<const Layer> layers);
+std::optional<LayerError> read_layers(std::string_view text, std::vector<Layer>& layers);
+
+}  // namespace mnv2

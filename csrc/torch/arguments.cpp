@@ -1,0 +1,138 @@
+#include "torch/arguments.h"
+
+#include <algorithm>
+#include <variant>
+
+namespace mnv2::ops {
+namespace {
+
+const OptionalTensor none;
+
+void check_weight(const Argument& argument, const Tensor& tensor, const Integers& shape, const std::optional<ScalarType>& x,
+                  const Device& device)
+{
+    check_device(argument, tensor, device);
+    const ScalarType type = check_scalar_type(argument, tensor);
+    if (x && type != ScalarType::float32 && type != *x)
+        refuse(argument, std::string("dtype float32 or ") + scalar_type_name(*x) + " (x's)", scalar_type_name(type));
+    check_shape(argument, tensor, shape);
+}
+
+size_t tensors_of(const NetworkLayer& layer)
+{
+    if (std::holds_alternative<InvertedResidualParams>(layer.params)) return 9;
+    return std::holds_alternative<LinearParams>(layer.params) ? 2 : 3;
+}
+
+// The tensors of one layer, from the first on.
+class LayerReader {
+public:
+    LayerReader(const char* op, std::string prefix, const OptionalTensor* tensors)
+        : op_(op), prefix_(std::move(prefix)), tensors_(tensors)
+    {
+    }
+
+    LayerArguments operator()(const StemParams& params) const
+    {
+        return {{convolution("", 0, {params.out_channels, params.in_channels, kernel_size, kernel_size})}};
+    }
+
+    LayerArguments operator()(const InvertedResidualParams& params) const
+    {
+        LayerArguments arguments;
+        if (params.has_expand)
+            arguments.convolutions.push_back(convolution("expand_", 0, {params.expanded_channels, params.in_channels, 1, 1}));
+        else
+            check_no_expand();
+        arguments.convolutions.push_back(convolution("depthwise_", 3, {params.expanded_channels, 1, kernel_size, kernel_size}));
+        arguments.convolutions.push_back(convolution("project_", 6, {params.out_channels, params.expanded_channels, 1, 1}));
+        return arguments;
+    }
+
+    LayerArguments operator()(const HeadPoolParams& params) const
+    {
+        return {{convolution("", 0, {params.out_channels, params.in_channels, 1, 1})}};
+    }
+
+    LayerArguments operator()(const LinearParams& params) const
+    {
+        return {{{op_, prefix_, tensors_[0], none, tensors_[1], {params.out_features, params.in_features}}}};
+    }
+
+private:
+    ConvolutionArguments convolution(const char* name, int first, const Integers& shape) const
+    {
+        return {op_, prefix_ + name, tensors_[first], tensors_[first + 1], tensors_[first + 2], shape};
+    }
+
+    void check_no_expand() const
+    {
+        constexpr const char* names[] = {"expand_weight", "expand_scale", "expand_bias"};
+        for (int i = 0; i < 3; ++i)
+            if (tensors_[i]) refuse({op_, prefix_ + names[i]}, "None without an expand", "a tensor");
+    }
+
+    const char* op_;
+    std::string prefix_;
+    const OptionalTensor* tensors_;
+};
+
+}  // namespace
+
+OptionalTensors without_undefined(OptionalTensors tensors)
+{
+    for (OptionalTensor& tensor : tensors)
+        if (tensor && !tensor->defined()) tensor.reset();
+    return tensors;
+}
+
+std::vector<LayerArguments> layer_arguments(const char* op, const std::vector<NetworkLayer>& layers,
+                                            const OptionalTensors& weights)
+{
+    size_t wanted = 0;
+    for (const NetworkLayer& layer : layers) wanted += tensors_of(layer);
+    if (weights.size() != wanted)
+        refuse({op, "weights"}, std::to_string(wanted) + " tensors or None, nine of a block, two of a linear layer, else three",
+               std::to_string(weights.size()));
+    std::vector<LayerArguments> arguments;
+    const OptionalTensor* next = weights.data();
+    for (size_t index = 0; index < layers.size(); next += tensors_of(layers[index++])) {
+        const std::string prefix = layers.size() > 1 ? "layers[" + std::to_string(index) + "]: " : "";
+        arguments.push_back(std::visit(LayerReader(op, prefix, next), layers[index].params));
+    }
+    return arguments;
+}
+
+void check_convolution(const ConvolutionArguments& from, const std::optional<ScalarType>& x, const Device& device)
+{
+    if (!from.weight) refuse(from.argument("weight"), "a tensor", "None");
+    const Integers per_channel{from.shape[0]};
+    check_weight(from.argument("weight"), *from.weight, from.shape, x, device);
+    if (from.scale) check_weight(from.argument("scale"), *from.scale, per_channel, x, device);
+    if (from.bias) check_weight(from.argument("bias"), *from.bias, per_channel, x, device);
+}
+
+void check_weights(const std::vector<LayerArguments>& arguments, const std::optional<ScalarType>& x, const Device& device)
+{
+    for (const LayerArguments& layer : arguments)
+        for (const ConvolutionArguments& convolution : layer.convolutions) check_convolution(convolution, x, device);
+}
+
+ScalarType weights_type(const std::vector<LayerArguments>& arguments)
+{
+    const ConvolutionArguments& first = arguments.front().convolutions.front();
+    const ScalarType type = check_scalar_type(first.argument("weight"), *first.weight);
+    for (const LayerArguments& layer : arguments)
+        for (const ConvolutionArguments& convolution : layer.convolutions)
+            if (scalar_type(dtype_of(*convolution.weight)) != type) return ScalarType::float32;
+    return type;
+}
+
+const Tensor& first_weight(const char* op, const OptionalTensors& weights)
+{
+    const auto given = std::find_if(weights.begin(), weights.end(), [](const OptionalTensor& each) { return each; });
+    if (given == weights.end()) refuse({op, "weights"}, "at least one tensor", "none");
+    return **given;
+}
+
+}  // namespace mnv2::ops

@@ -1,0 +1,171 @@
+"""One layer of a network: what it computes, whatever its image, its weights' format and its device.
+
+``str(layer)`` is the text that crosses to the operators; ``csrc/core/layer.h`` has the same fields, names and
+text, and the checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+from .shapes import (
+    SYMMETRIC_PADDING,
+    BlockShape,
+    ClassifierShape,
+    HeadShape,
+    LayerShape,
+    Padding,
+    StemShape,
+    same_padding_2d,
+)
+
+LayerKind = Literal["stem", "block", "head_pool", "linear"]
+KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
+# Tensors that mnv2::pack takes for a layer: weight, scale and bias of each convolution; a linear layer has
+# no scale.
+TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
+
+SAME = "same"  # a padding
+SEPARATOR = "; "
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Fields that a kind does not have keep their defaults.
+
+    ``expanded_channels`` is 0 but in blocks; without ``expand`` it equals ``in_channels``. ``padding`` is
+    (top, left, bottom, right), each 0 or 1, or "same": TensorFlow's SAME, which depends on the image.
+    """
+
+    kind: LayerKind
+    in_channels: int
+    out_channels: int
+    expanded_channels: int = 0
+    stride: int = 1
+    padding: Padding | Literal["same"] = SYMMETRIC_PADDING
+    activation: str = "relu6"
+    project_activation: str = "none"
+    expand: bool = True
+    residual: bool = False
+
+    def __str__(self) -> str:
+        return " ".join([self.kind, *(f"{name}={_text(value)}" for name, value in self._options())])
+
+    def _options(self) -> Iterator[tuple[str, Any]]:
+        """What the text says: the channels, and what differs from its default, in the order of the text."""
+        yield "in_channels", self.in_channels
+        if self.kind == "block":
+            yield "expanded_channels", self.expanded_channels
+        yield "out_channels", self.out_channels
+        for name, default in _OPTIONS.items():
+            value = getattr(self, name)
+            if value != default:
+                yield name, value
+
+    @classmethod
+    def parse(cls, text: str) -> Layer:
+        """The layer of a text that ``str`` or the C++ library wrote."""
+        kind, *options = text.split()
+        return cls(kind, **{name: _value(value) for name, value in (each.split("=") for each in options)})
+
+    def shape(self, batch: int, height: int, width: int) -> LayerShape:
+        """The layer on images of height x width."""
+        image = (batch, height, width)
+        if self.kind == "linear":
+            return ClassifierShape(batch, self.in_channels, self.out_channels)
+        if self.kind == "head_pool":
+            return HeadShape(*image, self.in_channels, self.out_channels, self.activation)
+        window = {
+            "stride": self.stride,
+            "padding": self.padding_for(height, width),
+            "activation": self.activation,
+        }
+        if self.kind == "stem":
+            return StemShape(*image, self.in_channels, self.out_channels, **window)
+        return BlockShape(
+            *image,
+            self.in_channels,
+            self.expanded_channels,
+            self.out_channels,
+            **window,
+            project_activation=self.project_activation,
+            residual=self.residual,
+            expand=self.expand,
+        )
+
+    def padding_for(self, height: int, width: int) -> Padding:
+        """(top, left, bottom, right) of the 3x3 convolution on images of height x width."""
+        return same_padding_2d(height, width, self.stride) if self.padding == SAME else self.padding
+
+
+# What is no channel count, with its default. Made here, as torch.compile traces no dataclasses.fields.
+_OPTIONS = {field.name: field.default for field in fields(Layer)[4:]}
+
+
+def layer_of(shape: LayerShape) -> Layer:
+    """The layer of a shape, without its image."""
+    if isinstance(shape, ClassifierShape):
+        return Layer("linear", shape.in_features, shape.out_features)
+    kind: LayerKind = {StemShape: "stem", BlockShape: "block", HeadShape: "head_pool"}[type(shape)]
+    names = ("in_channels", "out_channels", "expanded_channels", *_OPTIONS)
+    return Layer(kind, **{name: getattr(shape, name) for name in names if hasattr(shape, name)})
+
+
+def block_arguments(shape: BlockShape) -> dict[str, Any]:
+    """What ``_native.plan`` and ``_native.BlockRun`` take for a block."""
+    image = {"batch": shape.batch, "height": shape.height, "width": shape.width}
+    return {"layer": str(layer_of(shape)), **image}
+
+
+def is_chain(layers: Sequence[Layer]) -> bool:
+    """Whether kernels compute these layers in one call: a stem, blocks, a head, a linear layer, or a part."""
+    return len(layers) > 0 and all(map(_may_follow, layers, layers[1:]))
+
+
+def _may_follow(before: Layer, layer: Layer) -> bool:
+    behind = {
+        "stem": (),
+        "block": ("stem", "block"),
+        "head_pool": ("stem", "block"),
+        "linear": ("head_pool",),
+    }
+    return before.kind in behind[layer.kind] and before.out_channels == layer.in_channels
+
+
+def join_layers(layers: Iterable[Layer]) -> str:
+    """The text of a network's layers, first to last."""
+    return SEPARATOR.join(map(str, layers))
+
+
+@lru_cache(maxsize=64)
+def parse_layers(text: str) -> tuple[Layer, ...]:
+    return tuple(map(Layer.parse, text.split(SEPARATOR)))
+
+
+def layer_shapes(layers: Sequence[Layer], batch: int, height: int, width: int) -> Iterator[LayerShape]:
+    """Layers one after the other, for images of height x width.
+
+    Raises ValueError where an image does not fill the window of every layer.
+    """
+    for layer in layers:
+        if height < 1 or width < 1:
+            raise ValueError("expected an image that fills the window of every layer")
+        shape = layer.shape(batch, height, width)
+        yield shape
+        if not isinstance(shape, ClassifierShape):
+            height, width = shape.out_height, shape.out_width
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return ",".join(str(int(each)) for each in value) if isinstance(value, Sequence) else str(int(value))
+
+
+def _value(text: str) -> Any:
+    if "," in text:
+        return tuple(map(int, text.split(",")))
+    return int(text) if text.isdecimal() else text

@@ -1,0 +1,154 @@
+"""A layer has the same fields, text and checks in Python and C++."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnv2_kernels import _native
+from mnv2_kernels.layer import KINDS, SAME, Layer, join_layers, layer_of, layer_shapes, parse_layers
+from mnv2_kernels.shapes import ACTIVATIONS, MAX_CHANNELS, SYMMETRIC_PADDING, mobilenet_v2
+
+HEADER = Path(__file__).parent.parent / "csrc/core/layer.h"
+
+# Python's names of C++'s fields, where they differ.
+RENAMED = {"is_same_padded": "padding", "has_expand": "expand", "has_residual": "residual"}
+
+paddings = st.one_of(st.just(SAME), st.tuples(*[st.integers(0, 1)] * 4))
+channels = st.integers(1, MAX_CHANNELS)
+activations = st.sampled_from(ACTIVATIONS)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Layer:
+    """Any layer that a kernel takes."""
+    kind = draw(st.sampled_from(KINDS))
+    options = {}
+    if kind != "linear":
+        options["activation"] = draw(activations)
+    if kind in ("stem", "block"):
+        options |= {"stride": draw(st.sampled_from((1, 2))), "padding": draw(paddings)}
+    inp, out = draw(channels), draw(channels)
+    if kind == "block":
+        options |= {"expand": draw(st.booleans()), "project_activation": draw(activations)}
+        options["expanded_channels"] = draw(channels) if options["expand"] else inp
+        keeps_size = options["stride"] == 1 and options["padding"] in (SAME, SYMMETRIC_PADDING)
+        options["residual"] = keeps_size and draw(st.booleans())
+        out = inp if options["residual"] else out
+    return Layer(kind, inp, out, **options)
+
+
+def test_both_languages_have_the_same_fields():
+    struct = re.search(r"struct Layer \{(.*?)bool operator==", HEADER.read_text(), re.DOTALL).group(1)
+    declarations = re.findall(r"^ {4}[\w:]+ ([^;]+);", struct, re.MULTILINE)
+    names = [each.split("=")[0].strip() for declared in declarations for each in declared.split(",")]
+    assert {RENAMED.get(name, name) for name in names} == {field.name for field in fields(Layer)}
+
+
+@given(layers())
+def test_both_languages_write_the_same_text(layer):
+    assert _native.canonical_layers(str(layer)) == str(layer)
+    assert Layer.parse(str(layer)) == layer
+
+
+@given(st.lists(layers(), min_size=1, max_size=4))
+def test_a_list_of_layers(chain):
+    text = join_layers(chain)
+    assert _native.canonical_layers(text) == text
+    assert parse_layers(text) == tuple(chain)
+
+
+def test_options_come_in_any_order_and_spacing():
+    text = " block residual=1 out_channels=8  expanded_channels=9 in_channels=8;"
+    text += "linear  out_channels=2 in_channels=1"
+    block = "block in_channels=8 expanded_channels=9 out_channels=8 residual=1"
+    written = f"{block}; linear in_channels=1 out_channels=2"
+    assert _native.canonical_layers(text) == written
+
+
+KINDS_EXPECTED = "expected a stem, block, head_pool or linear"
+CHANNELS_EXPECTED = "expected 1 to 1048576 channels"
+LINEAR = "linear in_channels=8"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("conv in_channels=1", f'layers: {KINDS_EXPECTED}, got "conv"'),
+        (
+            "stem in_channels=3 out_channels=8; ",
+            'layers[1]: expected a stem, block, head_pool or linear, got ""',
+        ),
+        (
+            "linear in_channels=0 out_channels=8",
+            "in_channels: expected 1 to 1048576 channels, got 0",
+        ),
+        ("linear in_channels=8", "out_channels: expected 1 to 1048576 channels, got 0"),
+        ("linear in_channels=8 out_channels=1.5", 'out_channels: expected a number, got "1.5"'),
+        (
+            "linear in_channels=8 out_channels=8 stride=1",
+            'layers: expected an option of a linear, got "stride"',
+        ),
+        ("stem in_channels=3 out_channels=8 stride=3", "stride: expected 1 or 2, got 3"),
+        (
+            "stem in_channels=3 out_channels=8 padding=1,1,1,2",
+            "padding: expected (top, left, bottom, right), each 0 or 1, got (1, 1, 1, 2)",
+        ),
+        (
+            "stem in_channels=3 out_channels=8 padding=1",
+            "padding: expected (top, left, bottom, right), each 0 or 1, got (1,)",
+        ),
+        (
+            "stem in_channels=3 out_channels=8 activation=gelu",
+            'activation: expected "none", "relu" or "relu6", got "gelu"',
+        ),
+        (
+            "block in_channels=8 expanded_channels=9 out_channels=8 expand=0",
+            "expanded_channels: expected 8 (in_channels, without expand), got 9",
+        ),
+        (
+            "block in_channels=8 expanded_channels=48 out_channels=8 residual=2",
+            'residual: expected 0 or 1, got "2"',
+        ),
+        (
+            "block in_channels=8 expanded_channels=48 out_channels=8 residual=1 stride=2",
+            "residual: expected stride 1, got 2",
+        ),
+        (
+            "block in_channels=8 expanded_channels=48 out_channels=16 residual=1",
+            "residual: expected equal input and output channels, got 8 and 16",
+        ),
+        (
+            "block in_channels=8 expanded_channels=48 out_channels=8 residual=1 padding=0,1,1,1",
+            "residual: expected padding (1, 1, 1, 1), got (0, 1, 1, 1)",
+        ),
+    ],
+)
+def test_what_no_kernel_takes_is_refused(text, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        _native.canonical_layers(text)
+
+
+@pytest.mark.parametrize("padding", ["torch", "same"])
+def test_layers_of_a_network_give_its_shapes(padding):
+    network = mobilenet_v2(1.0, 225, 2, padding)
+    shapes = [network.stem, *network.blocks, network.head, network.classifier]
+    chain = [layer_of(shape) for shape in shapes]
+    assert list(layer_shapes(chain, 2, 225, 225)) == shapes
+    if padding == "same":
+        same = [
+            Layer(**{**vars(layer), "padding": SAME}) if layer.kind in ("stem", "block") else layer
+            for layer in chain
+        ]
+        assert list(layer_shapes(same, 2, 225, 225)) == shapes
+
+
+def test_an_image_that_does_not_fill_a_window():
+    chain = [Layer("stem", 3, 8, padding=(0, 0, 0, 0)), Layer("head_pool", 8, 8)]
+    with pytest.raises(ValueError, match=r"^expected an image that fills the window of every layer$"):
+        list(layer_shapes(chain, 1, 2, 9))
