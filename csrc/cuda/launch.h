@@ -38,7 +38,7 @@ void pack_inverted_residual(const InvertedResidualParams& params, ScalarType pac
 void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
                        const void* packed, void* y, const Gpu& gpu, Stream stream);
 
-// The inverted residual with the expanded tensor in registers (register_block.cuh), for float16 and bfloat16 and the blocks
+// The inverted residual with the expanded tensor in registers (register_block), for float16 and bfloat16 and the blocks
 // of MobileNetV2 1.0 with 16 to 32 input channels, activated by relu6 or relu. All three return false, or 0, for any other
 // block; what serves a block does not depend on its image.
 
@@ -51,7 +51,7 @@ bool pack_register_block(const InvertedResidualParams& params, ScalarType type, 
 bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                     const Gpu& gpu, Stream stream);
 
-// The inverted residual of any shape in float32 arithmetic (general_block.cuh). packed_type is x_type or float32: the weights
+// The inverted residual of any shape in float32 arithmetic (general_block). packed_type is x_type or float32: the weights
 // are packed as they are given, in float, for either.
 
 int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType packed_type);
@@ -62,7 +62,7 @@ void pack_general_block(const InvertedResidualParams& params, ScalarType packed_
 void general_block(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
                    const void* packed, void* y, const Gpu& gpu, Stream stream);
 
-// The inverted residual with the expanded tensor in shared memory (tile_block.cuh), for float16 and bfloat16, channels in
+// The inverted residual with the expanded tensor in shared memory (tile_block), for float16 and bfloat16, channels in
 // multiples of 8 and any number of expanded ones, activated by relu6 or relu. All three return false, or 0, for any other
 // block and where shared memory is too small for its weights; what serves a block does not depend on its image, the packed
 // weights neither.
@@ -79,7 +79,7 @@ bool tile_block(const InvertedResidualParams& params, ScalarType type, const voi
 // How many thread blocks tile_block launches, 0 where it does not serve the block.
 int64_t tile_block_grid(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
 
-// tile_block for few images (cluster_block.cuh): from its packed weights and to its bits, by clusters of thread blocks.
+// tile_block for few images (cluster_block): from its packed weights and to its bits, by clusters of thread blocks.
 
 // Whether it is the better choice: the GPU has clusters, and tile_block leaves most of its multiprocessors idle.
 bool prefers_cluster_block(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
@@ -89,7 +89,7 @@ bool prefers_cluster_block(const InvertedResidualParams& params, ScalarType type
 bool cluster_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                    const Gpu& gpu, Stream stream);
 
-// The stem (stem.cuh): any channels, strides and types; y is of x's type. Weights packed for float16 or bfloat16 are rounded
+// The stem (stem): any channels, strides and types; y is of x's type. Weights packed for float16 or bfloat16 are rounded
 // to it with their scales, and multiplied on tensor cores, where the input has three channels and the output a multiple of
 // eight; all others are float32.
 
@@ -101,7 +101,7 @@ void pack_stem(const StemParams& params, ScalarType packed_type, const Convoluti
 void stem(const StemParams& params, ScalarType packed_type, const InputView& x, const void* packed, void* y, const Gpu& gpu,
           Stream stream);
 
-// The head with its pool (head_pool.cuh): any channels, image sizes and types; y is (N, out_channels) of x's type. Weights
+// The head with its pool (head_pool): any channels, image sizes and types; y is (N, out_channels) of x's type. Weights
 // packed for float16 or bfloat16 are rounded to it with their scales, and multiplied on tensor cores, where both numbers of
 // channels are multiples of eight; all others are float32.
 
@@ -113,7 +113,7 @@ void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const 
 void head_pool(const HeadPoolParams& params, ScalarType x_type, ScalarType packed_type, const void* x, const void* packed,
                void* y, const Gpu& gpu, Stream stream);
 
-// The stem and block 0 in one kernel (stem_block.cuh), for float16 and bfloat16: 3 -> 32 channels, then a depthwise
+// The stem and block 0 in one kernel (stem_block), for float16 and bfloat16: 3 -> 32 channels, then a depthwise
 // convolution of stride 1 without expand, and 32 -> 16 channels; activated by relu6, the depthwise one by relu6 or relu. All
 // three return false, or 0, for anything else; what serves does not depend on the image. block's image is the stem's output.
 

@@ -8,7 +8,7 @@
 
 #include "core/layer_chain.h"
 #include "cuda/launch.h"
-#include "cuda/packed_length.h"
+#include "cuda/common/packed_length.h"
 #include "torch/arguments.h"
 #include "torch/cuda_launch.h"
 

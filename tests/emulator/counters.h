@@ -40,11 +40,11 @@ struct Place {
     explicit Place(const std::source_location& at) : file(at.file_name()), line(at.line()), column(at.column()) {}
     auto operator<=>(const Place&) const = default;
 
-    // As tile_block.cuh:375.
+    // Such as tile_block/expand.cuh:75.
     std::string name() const
     {
         const std::string_view path = file;
-        return std::string(path.substr(path.rfind('/') + 1)) + ":" + std::to_string(line);
+        return std::string(path.substr(path.rfind('/', path.rfind('/') - 1) + 1)) + ":" + std::to_string(line);
     }
 };
 

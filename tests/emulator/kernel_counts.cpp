@@ -1,7 +1,7 @@
 // Prints as JSON what the CUDA kernels of MobileNetV2 1.0 ask of a GPU at each stage, an image, as the emulator counts it:
 // what gpu_floors.py reads.
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
 
 #include <cinttypes>
 #include <cstdio>

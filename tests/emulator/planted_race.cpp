@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <string_view>
 
-#include "cuda/ptx.cuh"
+#include "cuda/common/ptx.cuh"
 
 namespace {
 

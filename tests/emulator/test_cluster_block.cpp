@@ -1,7 +1,7 @@
-// The kernel of cluster_block.cu against those of tile_block.cu, on the host or, compiled by nvcc, on a GPU, which may have no
-// clusters: the kernel then has to refuse.
+// The kernel of csrc/cuda/cluster_block against those of tile_block, on the host or, compiled by nvcc, on a GPU, which may have
+// no clusters: the kernel then has to refuse.
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
 #include "emulator/block_cases.h"
 #include "emulator/tile_stages.h"
 

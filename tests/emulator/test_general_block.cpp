@@ -1,6 +1,6 @@
-// The kernel of general_block.cu, on the host or, compiled by nvcc, on a GPU, against the block by its definition: no further
-// from it than float32 arithmetic in short runs may end, and rounded once to the tensors' type.
-#include "cuda/general_block.cu"  // for its choices
+// The kernel of csrc/cuda/general_block, on the host or, compiled by nvcc, on a GPU, against the block by its definition: no
+// further from it than float32 arithmetic in short runs may end, and rounded once to the tensors' type.
+#include "cuda/general_block/launch.cu"  // for its choices
 
 #include "emulator/block_cases.h"
 

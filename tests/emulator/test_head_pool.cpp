@@ -1,9 +1,9 @@
-// The kernels of head_pool.cu, on the host or, compiled by nvcc, on a GPU.
+// The kernels of csrc/cuda/head_pool, on the host or, compiled by nvcc, on a GPU.
 #include <stdexcept>
 #include <string>
 
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
 #include "emulator/layer_cases.h"
 
 namespace mnv2::test {

@@ -1,12 +1,13 @@
-// With a fault in a kernel (MNV2_PLANTED_FAULT in tile_block.cuh and cluster_block.cuh), the results have to show it; without,
+// With a fault in a kernel (MNV2_PLANTED_FAULT in tile_block and cluster_block), the results have to show it; without,
 // not. Here the fault is a variable, so that one program tries all of them.
 namespace mnv2::test {
 inline int planted_fault = 0;
 }
 #define MNV2_PLANTED_FAULT (mnv2::test::planted_fault)
 
-#include "cuda/cluster_plan.h"
-#include "cuda/tile_words.cuh"
+#include "cuda/cluster_block/launch.cuh"
+#include "cuda/tile_block/launch.cuh"
+#include "cuda/tile_block/pack.cuh"
 #include "emulator/block_cases.h"
 
 namespace mnv2::test {

@@ -1,0 +1,13 @@
+// Sizes that the kernels' host code computes with.
+#pragma once
+
+#include <cstdint>
+
+#include "core/sizes.h"
+
+namespace mnv2::cuda {
+
+constexpr int quad_channels = 4;                 // channels that are loaded together
+constexpr int64_t max_shared_bytes = 160 << 10;  // of a thread block on sm_80, with room to spare
+
+}  // namespace mnv2::cuda

@@ -1,0 +1,75 @@
+// The forms of general_block's kernel, the sizes of its packed weights, and what a launch tells it.
+#pragma once
+
+#include <cstdint>
+
+#include "core/block.h"
+#include "cuda/common/sizes.h"
+
+namespace mnv2::cuda {
+
+constexpr int chunk_channels = 32;               // a warp's lanes
+constexpr int slab_depth = 32;                   // input channels that are streamed together
+constexpr int tile_stride = chunk_channels + 4;  // odd in 16 bytes: eight pixels' quads lie in different banks
+constexpr int pixel_lanes = 8;                   // of a warp in both products; the other four have other channels
+constexpr int thread_quads = 2;                  // of a thread in 32 channels
+constexpr int constant_rows = 2;                 // scale and bias
+constexpr int depthwise_rows = kernel_taps + constant_rows;
+
+// A warp projects 8 * pixels output pixels with all columns of a slice. Or the work is spread: for launches of few tiles,
+// warps share several chunks at a time, and their sums are added up in shared memory, in the same order.
+template <int warp_count, int thread_pixels, int column_count, int blocks, bool is_spread = false>
+struct GeneralBlock {
+    static constexpr bool spread = is_spread;
+    static constexpr int warps = warp_count, threads = 32 * warps, blocks_per_sm = blocks;
+    static constexpr int pixels = thread_pixels, warp_pixels = pixel_lanes * pixels, tile_pixels = warps * warp_pixels;
+    static constexpr int columns = column_count, parts = columns / chunk_channels;
+};
+
+// What a thread block works on; in shared memory, as registers are short.
+struct GeneralTile {
+    int64_t first_image;
+    int images, out_y, out_x;
+    int top, left, bottom, right;  // the part of the input inside the image
+    int pixels;                    // in that part, of all images
+    int first_channel, channels;   // of the output
+};
+
+// Where things lie in shared memory, in floats; the tile first.
+struct GeneralBlockLayout {
+    int sources, places, expand_constants, expand_weights, expand_slab, depthwise, project, input, input_slab, input_stride;
+    int hidden, hidden_plane, filtered, filtered_plane;  // a plane: of each chunk that is worked on
+    int partials, partial_plane, totals, row;            // where the work is spread; row: of both, a pixel's channels
+    int floats;
+};
+
+struct GeneralBlockArguments {
+    ScalarType type;  // of the tensors; a template's parameter would compile everything three times for few loads and stores
+    const void* input;
+    void* output;
+    const float* packed;
+    int64_t batch, blocks;  // blocks: tiles times slices
+    int in_channels, expanded_channels, out_channels;
+    int height, width, out_height, out_width, padding_top, padding_left, stride;
+    int images, tile_height, tile_width, halo_height, halo_width;
+    int tile_rows, tile_columns;  // of an image
+    int slices, slice_channels;
+    int slabs, depth;  // depth: of a slab, the last one may be shorter
+    int planes;        // chunks at a time
+    GeneralBlockLayout layout;
+    Clamp clamp, project_clamp;
+    bool has_expand, residual;
+};
+
+constexpr int64_t expand_floats(int in_channels, bool has_expand)
+{
+    return has_expand ? (constant_rows + round_up(in_channels, quad_channels)) * int64_t{chunk_channels} : 0;
+}
+
+constexpr int64_t chunk_floats(int in_channels, int out_channels, bool has_expand)
+{
+    return expand_floats(in_channels, has_expand) + depthwise_rows * chunk_channels +
+           int64_t{chunk_channels} * round_up(out_channels, quad_channels);
+}
+
+}  // namespace mnv2::cuda
