@@ -27,24 +27,6 @@
 
 namespace mnv2::cuda {
 
-// Faults of this kernel that tests must find, besides 2 and 4 of tile_block: 7 no cluster barrier before the projection,
-// 8 none before the first store to another block, 9 fragments to the wrong block, 10 a block that ends before the barrier,
-// 11 no wait for the project layer's weights, 12 no barrier between expansion and convolution, 13 a share that starts with
-// its neighbour's last chunk.
-
-// A block's chunks.
-struct Share {
-    int first, chunks;
-};
-
-__device__ __forceinline__ Share share_of(const TileArguments& p, int rank)
-{
-    const int first = p.chunks * rank / cluster_blocks;
-    const int end = p.chunks * (rank + 1) / cluster_blocks;
-    if (MNV2_PLANTED_FAULT == 13 && first > 0) return {first - 1, end - first};
-    return {first, end - first};
-}
-
 // The weights of one of a share's chunks in shared memory, but the project layer's.
 class ShareWeights {
 public:
@@ -172,8 +154,7 @@ __device__ __forceinline__ void store_to_projecting_blocks(const ClusterArgument
 {
     uint8_t* const place = shared + fragment_place(p, lane, row_tile % p.part_tiles, depth);
     for (int part = 0; part < p.column_parts; ++part) {
-        int rank = part * p.row_parts + row_tile / p.part_tiles;
-        if (MNV2_PLANTED_FAULT == 9) rank = (rank + 1) % cluster_blocks;
+        const int rank = part * p.row_parts + row_tile / p.part_tiles;
         ptx::store_cluster(place, static_cast<uint32_t>(rank), uint4{a[0], a[1], a[2], a[3]});
     }
 }
@@ -234,7 +215,7 @@ __device__ __forceinline__ void project_part(const ClusterArguments& p, const La
     load_fragments(p, lane, part, columns, 0, shared, now);
 #pragma unroll 2
     for (int chunk = 0; chunk < chunks; ++chunk) {
-        if (MNV2_PLANTED_FAULT != 11) ptx::cp_async_wait<prefetched - 2>();
+        ptx::cp_async_wait<prefetched - 2>();
         if (chunk + 1 < chunks) load_fragments(p, lane, part, columns, chunk + 1, shared, next);
         __syncwarp();
 #pragma unroll
@@ -254,11 +235,11 @@ __global__ void __launch_bounds__(32 * Tile::most_warps, 1) cluster_block_kernel
 {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
     MNV2_DYNAMIC_SHARED(shared);
-    if (MNV2_PLANTED_FAULT != 8) ptx::cluster_arrive_relaxed();
+    ptx::cluster_arrive_relaxed();
     const int thread = threadIdx.x, rank = static_cast<int>(ptx::cluster_rank());
     const Lane lane{thread / 32, thread % 32, thread % 32 / 4, thread % 4};
     const Region region = region_of<Tile>(p.tile, blockIdx.x / cluster_blocks);
-    const Share share = share_of(p.tile, rank);
+    const Share share = Tile::share_of(p.tile.chunks, rank);
     const ClusterPart part = cluster_part_of(p, lane, rank);
     const ColumnWeights<Tile> columns(p, lane, part, shared);
     const uint32_t high = ptx::pack2<typename Tile::T>(p.tile.high, p.tile.high);
@@ -272,14 +253,11 @@ __global__ void __launch_bounds__(32 * Tile::most_warps, 1) cluster_block_kernel
     ptx::cp_async_wait<Tile::prefetched_chunks>();
     ptx::block_barrier();
     expand_share<Tile>(p.tile, lane, input, share, high, shared);
-    if (MNV2_PLANTED_FAULT != 12) ptx::block_barrier();
-    if (MNV2_PLANTED_FAULT != 8) ptx::cluster_wait();  // all blocks have started
+    ptx::block_barrier();
+    ptx::cluster_wait();  // all blocks have started
     convolve_share<Tile>(p, lane, share, high, shared);
-    if (MNV2_PLANTED_FAULT == 10 && rank == 0) return;
-    if (MNV2_PLANTED_FAULT != 7) {
-        ptx::cluster_arrive();
-        ptx::cluster_wait();
-    }
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
     if (!part.exists) return;
     ProjectSums<Tile> sum[most_part_tiles] = {};
     project_part<Tile>(p, lane, part, columns, shared, sum);

@@ -6,13 +6,6 @@
 #include "core/block.h"
 #include "cuda/common/sizes.h"
 
-// MNV2_PLANTED_FAULT plants an error that tests must find: 1 no barriers between steps, 2 a halo one column short, 3 no wait
-// for the weights, 4 the image's border not zeroed, 5 every other barrier only, 6 the next weights fetched before the
-// barrier.
-#ifndef MNV2_PLANTED_FAULT
-#define MNV2_PLANTED_FAULT 0
-#endif
-
 namespace mnv2::cuda {
 
 constexpr int chunk_channels = 32;

@@ -11,7 +11,6 @@ namespace mnv2::cuda {
 // The first `tiles` hidden tiles.
 __device__ __forceinline__ void zero_hidden(const TileArguments& p, uint8_t* shared, int tiles)
 {
-    if (MNV2_PLANTED_FAULT == 4) return;
     for (int at = threadIdx.x * 16; at < tiles * p.hidden_bytes; at += blockDim.x * 16)
         ptx::store_shared(shared + at, uint4{0, 0, 0, 0});
 }

@@ -42,10 +42,9 @@ __device__ __forceinline__ void for_each_step(const TileArguments& p, uint8_t* s
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
         const StepWeights<Tile> weights(p, shared, step), next(p, shared, step + 1);
-        if (MNV2_PLANTED_FAULT != 3) ptx::cp_async_wait<0>();
-        if (MNV2_PLANTED_FAULT == 6 && step + 1 < steps) next.fetch(p, step + 1);
-        if (step == 0 || (MNV2_PLANTED_FAULT != 1 && (MNV2_PLANTED_FAULT != 5 || step % 2 == 0))) ptx::block_barrier();
-        if (Tile::weight_buffers > 1 && MNV2_PLANTED_FAULT != 6 && step + 1 < steps) next.fetch(p, step + 1);
+        ptx::cp_async_wait<0>();
+        ptx::block_barrier();
+        if (Tile::weight_buffers > 1 && step + 1 < steps) next.fetch(p, step + 1);
         body(step, weights);
         if (Tile::weight_buffers == 1 && step + 1 < steps) {
             ptx::block_barrier();

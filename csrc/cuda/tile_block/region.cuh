@@ -57,7 +57,7 @@ __device__ __forceinline__ Region region_of(const TileArguments& p, int64_t tile
     r.y = max(r.hidden_y, 0);
     r.x = max(r.hidden_x, 0);
     r.rows = min(r.hidden_y + p.rows, p.height) - r.y;
-    r.columns = min(r.hidden_x + p.columns - (MNV2_PLANTED_FAULT == 2), p.width) - r.x;
+    r.columns = min(r.hidden_x + p.columns, p.width) - r.x;
     r.pixels = static_cast<int>(min(static_cast<int64_t>(p.images), p.batch - r.image)) * r.rows * r.columns;
     return r;
 }
