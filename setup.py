@@ -35,7 +35,11 @@ def require_modules() -> None:
         sys.exit(f"mnv2_kernels needs a newer setuptools than {setuptools.__version__}. Run: {COMMAND}")
     for module in ("torch", "pybind11"):
         if importlib.util.find_spec(module) is None:
-            sys.exit(f"mnv2_kernels needs {module} to build; {sys.executable} has none. Run: {COMMAND}")
+            sys.exit(
+                f"mnv2_kernels needs {module} to build; {sys.executable} finds none here. pip builds in an"
+                " isolated environment, without what yours has, unless it is told --no-build-isolation. Run:"
+                f" {COMMAND}"
+            )
 
 
 class CheckedMetadata(dist_info):

@@ -103,7 +103,9 @@ def classify_photos(network: Network, photos: Sequence[Path]) -> Classification:
 
     Raises:
         PhotoError: a photograph cannot be read.
+        WeightsError: the network's images are no photographs.
     """
+    network.check_takes_photos()
     settings = network.settings
     eager = eager_copy(network.model)
     images = [_input(photo, settings) for photo in photos]

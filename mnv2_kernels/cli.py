@@ -45,7 +45,7 @@ Weights = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="imagenet or dogs (in the folder MNV2_DATA), torchvision (downloads once), random, or a file: "
-        "safetensors, a torch state dict, a Keras .h5. By default imagenet where its folder is.",
+        "safetensors, a torch checkpoint, a Keras model or its weights. By default imagenet, if there.",
     ),
 ]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="One label a line, line 1 for class 0.")]
@@ -73,7 +73,7 @@ def front(
         _check_variables()
 
 
-@app.command()
+@app.command(help="Classify photographs with the fused and the eager network, side by side.")
 def classify(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Image files.", show_default=False)],
     weights: Weights = None,
@@ -84,7 +84,6 @@ def classify(
     eps: Eps = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify photographs with the fused and the eager network, side by side."""
     weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
     network = load_network(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
     result = classify_photos(network, photos)
@@ -92,7 +91,7 @@ def classify(
     _finish(result.passed)
 
 
-@app.command()
+@app.command(help="Verify every block of a network, fused against eager and float64.")
 def verify(
     photos: Annotated[
         list[Path] | None,
@@ -109,15 +108,17 @@ def verify(
     batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Images a call.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Verify every block of a network, fused against eager and float64."""
     weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
     network = load_network(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
-    result = verify_network(network, photos or network.photos or data_photos(), dtype, batch)
+    at_hand = (network.photos or data_photos()) if network.takes_photos else ()
+    result = verify_network(network, photos or at_hand, dtype, batch)
     show(result.as_json() if as_json else tables.verification(result))
     _finish(result.passed)
 
 
-@app.command()
+@app.command(
+    help="Time every layer of the deployed network on random images, beside its plan and the machine's peak."
+)
 def profile(
     weights: Weights = None,
     size: Size = None,
@@ -127,7 +128,6 @@ def profile(
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Time every layer of the deployed network on random images, beside its plan and the machine's peak."""
     network = load_network(weights or RANDOM, size=size)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -137,16 +137,14 @@ def profile(
     show(result.as_json() if as_json else tables.profile(result))
 
 
-@app.command()
+@app.command(help="Show versions, what was built, and which instruction set runs and why.")
 def info(as_json: AsJson = False) -> None:
-    """Show versions, what was built, and which instruction set runs and why."""
     result = gather_info()
     show(result.as_json() if as_json else tables.installation(result))
 
 
-@app.command()
+@app.command(help="Classify photographs and verify the network; downloads both where MNV2_DATA is absent.")
 def demo() -> None:
-    """Classify photographs and verify the network; downloads both where MNV2_DATA is absent."""
     passed = True
     for network in demo_networks():
         classification = classify_photos(network, network.photos)

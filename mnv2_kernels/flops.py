@@ -157,7 +157,9 @@ class _CounterFinder(MetaPathFinder):
 def register_on_import() -> None:
     """Registers the formulas as soon as torch.utils.flop_counter is imported, but does not import it.
 
-    That module imports Triton where it is installed, which a process that counts nothing need not pay for.
+    That module imports Triton where it is installed: 85 ms and 77 MB beside torch's 1.3 s and 520 MB, and
+    TRITON_INTERPRET would be read before a program sets it. FlopCounterMode copies the formulas when it is
+    made, so that the first call of an operator would be too late.
     """
     if COUNTER_MODULE in sys.modules:
         _register(sys.modules[COUNTER_MODULE])

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx, nn
 
+from .channels import STRIDES, Channels
 from .cuda_graphs import GraphedNetwork
 from .deployed import DeployedMobileNetV2
 from .fusion import Fusion, PackedLayers, PackedOperator, block_fusion
@@ -23,6 +24,8 @@ PaddingRule = Literal["torch", "same"]
 NormLayer = Callable[[int], nn.Module]
 
 IMAGE_CHANNELS = 3
+STEM_STRIDE = 2
+DROPOUT = 0.2
 
 
 class FusedInvertedResidual(FusedUnit):
@@ -51,15 +54,9 @@ class FusedInvertedResidual(FusedUnit):
         if stride not in (1, 2):
             raise ValueError(f"stride should be 1 or 2 instead of {stride}")
         norm_layer = nn.BatchNorm2d if norm_layer is None else norm_layer
-        hidden = round(inp * expand_ratio)
-        layers: list[nn.Module] = []
-        if expand_ratio != 1:
-            layers.append(_activated(ConvNormActivation, nn.Conv2d(inp, hidden, 1, bias=False), norm_layer))
-        layers.append(
-            _activated(ConvNormActivation, _conv3x3(hidden, hidden, stride, padding, hidden), norm_layer)
-        )
-        layers += [nn.Conv2d(hidden, oup, 1, bias=False), _norm(norm_layer, oup)]
-        self._hold(nn.Sequential(*layers), stride, use_res_connect=stride == 1 and inp == oup)
+        hidden = None if expand_ratio == 1 else round(inp * expand_ratio)
+        conv = _block_layers(inp, hidden, oup, stride, norm_layer, padding)
+        self._hold(conv, stride, use_res_connect=stride == 1 and inp == oup)
 
     @classmethod
     def assemble(cls, conv: nn.Sequential, stride: int, use_res_connect: bool) -> FusedInvertedResidual:
@@ -95,6 +92,7 @@ class FusedMobileNetV2(nn.Module):
 
     Args:
         num_classes, width_mult, inverted_residual_setting, round_nearest, dropout: as torchvision has them.
+        in_channels: of the images.
         block: FusedInvertedResidual or a subclass.
         norm_layer: makes a BatchNorm2d for a number of channels.
         padding: "torch" (1 on every side) or "same" (TensorFlow's, as weights from there need it).
@@ -119,7 +117,8 @@ class FusedMobileNetV2(nn.Module):
         round_nearest: int = 8,
         block: type[FusedInvertedResidual] | None = None,
         norm_layer: NormLayer | None = None,
-        dropout: float = 0.2,
+        dropout: float = DROPOUT,
+        in_channels: int = IMAGE_CHANNELS,
         padding: PaddingRule = "torch",
     ) -> None:
         super().__init__()
@@ -135,9 +134,11 @@ class FusedMobileNetV2(nn.Module):
                 "inverted_residual_setting: expected rows of expansion, channels, repeats and stride, "
                 f"got {setting}"
             )
+        if in_channels < 1:
+            raise ValueError(f"in_channels: expected at least 1, got {in_channels}")
 
         channels = make_divisible(STEM_CHANNELS * width_mult, round_nearest)
-        stem = _conv3x3(IMAGE_CHANNELS, channels, 2, padding)
+        stem = _conv3x3(in_channels, channels, STEM_STRIDE, padding)
         features: list[nn.Module] = [_activated(FusedStem, stem, norm_layer)]
         for expansion, base_channels, repeats, first_stride in setting:
             out_channels = make_divisible(base_channels * width_mult, round_nearest)
@@ -170,13 +171,33 @@ class FusedMobileNetV2(nn.Module):
 
     @classmethod
     def from_keras(cls, path: str | PathLike[str]) -> FusedMobileNetV2:
-        """A Keras MobileNetV2 with its Dense classifier from an .h5 file, in eval mode; it returns logits.
+        """A Keras MobileNetV2 with its Dense classifier, in eval mode; it returns logits.
 
-        Needs h5py. Raises FileNotFoundError, or ValueError where the file is no such network.
+        ``path`` is a .keras, .weights.h5 or .h5 file of Keras 2 or 3. Needs h5py. Images go in as [-1, 1],
+        also where the file's network scales them itself. Raises FileNotFoundError, or ValueError where the
+        file is no such network or has layers that the kernels do not compute.
         """
         from .keras import load_keras
 
         return load_keras(path)
+
+    @classmethod
+    def of_channels(
+        cls, channels: Channels, norm_layer: NormLayer = nn.BatchNorm2d, padding: PaddingRule = "torch"
+    ) -> FusedMobileNetV2:
+        """The network whose layers have these channels, with weights to be loaded: they are not initialised
+        as the constructor's are.
+        """
+        stem = _conv3x3(channels.image, channels.stem, STEM_STRIDE, padding)
+        features: list[nn.Module] = [_activated(FusedStem, stem, norm_layer)]
+        inp = channels.stem
+        for block, stride in zip(channels.blocks, STRIDES, strict=True):
+            conv = _block_layers(inp, block.expanded, block.out, stride, norm_layer, padding)
+            features.append(FusedInvertedResidual.assemble(conv, stride, stride == 1 and inp == block.out))
+            inp = block.out
+        features.append(_activated(FusedHead, nn.Conv2d(inp, channels.head, 1, bias=False), norm_layer))
+        classifier = FusedClassifier(nn.Dropout(DROPOUT), nn.Linear(channels.head, channels.classes))
+        return cls.assemble(nn.Sequential(*features), classifier, channels.head)
 
     @classmethod
     def assemble(cls, features: nn.Sequential, classifier: nn.Module, last_channel: int) -> FusedMobileNetV2:
@@ -191,7 +212,7 @@ class FusedMobileNetV2(nn.Module):
         return model
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) images to (N, num_classes) logits."""
+        """(N, in_channels, H, W) images to (N, num_classes) logits."""
         classifier = self.classifier
         joins = type(classifier) is FusedClassifier and not classifier.may_train()
         if joins and self._may_skip_module_calls(x):
@@ -305,6 +326,20 @@ def _is_own_operator(unit: nn.Module) -> bool:
         and "forward" not in vars(unit)
         and unit.fusion_obstacle() is None
     )
+
+
+def _block_layers(
+    inp: int, hidden: int | None, oup: int, stride: int, norm_layer: NormLayer, padding: PaddingRule
+) -> nn.Sequential:
+    """Expand, depthwise and project of a block; ``hidden`` is None where it has no expand."""
+    layers: list[nn.Module] = []
+    if hidden is not None:
+        layers.append(_activated(ConvNormActivation, nn.Conv2d(inp, hidden, 1, bias=False), norm_layer))
+    hidden = inp if hidden is None else hidden
+    layers.append(
+        _activated(ConvNormActivation, _conv3x3(hidden, hidden, stride, padding, hidden), norm_layer)
+    )
+    return nn.Sequential(*layers, nn.Conv2d(hidden, oup, 1, bias=False), _norm(norm_layer, oup))
 
 
 def _conv3x3(inp: int, oup: int, stride: int, padding: PaddingRule, groups: int = 1) -> nn.Conv2d:

@@ -54,6 +54,10 @@ def network_shape(model: FusedMobileNetV2, size: int) -> NetworkShape:
     return NetworkShape(stem_shape, tuple(block_shapes), head_shape, classifier)
 
 
+def image_channels(model: FusedMobileNetV2) -> int:
+    return model.features[0][0].in_channels
+
+
 def classes(model: FusedMobileNetV2) -> int:
     return model.classifier[-1].out_features
 

@@ -4,6 +4,9 @@ Two recipes. `tf` is that of the TensorFlow and Keras networks: straight to the 
 `torchvision` is that of torchvision's ImageNet weights: shorter side to 256/224 of the size, centre crop,
 ImageNet's mean and deviation. Both resize with Pillow's bilinear filter, which widens when it shrinks and
 rounds back to 8 bits; another resize moves logits by more than any kernel does.
+
+Pictures of more than 8 bits are cut to their upper 8, as Pillow itself does with 16-bit colours. Its own
+conversion of grey ones clips at 255 instead, which leaves white.
 """
 
 from __future__ import annotations
@@ -22,6 +25,16 @@ TORCHVISION_RESIZE = 256 / 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
+# A strip one pixel wide would be resized to gigabytes before the crop. This is 96 MiB, which at size 224 a
+# picture reaches that is 512 times as long as wide.
+MAX_RESIZED_PIXELS = 2**25
+
+DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+# Formats whose grey values Pillow gives in 0 to 65535. TIFF has any range and says which.
+FORMATS_OF_16_BITS = ("PNG", "PPM", "JPEG2000")
+TIFF_BITS_PER_SAMPLE, TIFF_SAMPLE_FORMAT, TIFF_PHOTOMETRIC = 258, 339, 262
+UNSIGNED, WHITE_IS_ZERO = 1, 0
+
 
 class PhotoError(ValueError):
     """A photograph is missing or cannot be decoded; the message names it."""
@@ -31,7 +44,8 @@ def load_photo(path: str | PathLike[str], size: int, preprocess: Preprocess = "t
     """Reads one photograph.
 
     Args:
-        path: any image file that Pillow decodes; taken as 8-bit RGB, turned upright where EXIF says how.
+        path: any image file that Pillow decodes, whose pixels have a known range; taken as 8-bit RGB, without
+            transparency, turned upright where EXIF says how.
         size: height and width of the result, in pixels.
         preprocess: `tf` or `torchvision`, see above.
 
@@ -39,7 +53,8 @@ def load_photo(path: str | PathLike[str], size: int, preprocess: Preprocess = "t
         A float32 tensor (3, size, size), contiguous.
 
     Raises:
-        PhotoError: no such file, or not an image.
+        PhotoError: no such file, not an image, or one of floating-point numbers or signed or 32-bit integers,
+            of which no file says what is white.
         ValueError: size below 1, or an unknown recipe.
     """
     if size < 1:
@@ -64,14 +79,53 @@ def load_photos(
 def _decode(path: str | PathLike[str]) -> Image.Image:
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if image.mode in DEEP_GREY or image.mode == "F":
+                upright = _upper_8_bits(upright, path, _grey_bits(image), _tiff_tag(image, TIFF_PHOTOMETRIC))
+            return upright.convert("RGB")
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such photo") from None
     except UnidentifiedImageError:
         raise PhotoError(f"{path}: not an image that Pillow can read") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except PhotoError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PhotoError(f"{path}: cannot be read as an image ({reason})") from error
+
+
+def _grey_bits(image: Image.Image) -> int | None:
+    """Bits of the unsigned integers that the file's pixels are; None where they are others."""
+    if image.mode in DEEP_GREY and image.format in FORMATS_OF_16_BITS:
+        return 16
+    # Pillow's mode I is signed, so that 32 unsigned bits overflow.
+    if image.mode == "I" or _tiff_tag(image, TIFF_SAMPLE_FORMAT) not in (None, UNSIGNED):
+        return None
+    return _tiff_tag(image, TIFF_BITS_PER_SAMPLE)
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> int | None:
+    """A TIFF file's tag, the first value where it has several; None where it, or the file, is none."""
+    value = image.tag_v2.get(tag) if image.format == "TIFF" else None
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _upper_8_bits(
+    image: Image.Image, path: str | PathLike[str], bits: int | None, photometric: int | None
+) -> Image.Image:
+    if bits is None:
+        numbers = "floating-point numbers" if image.mode == "F" else "integers of an unknown range"
+        raise PhotoError(
+            f"{path}: its pixels are {numbers} (Pillow's mode {image.mode}), so nothing says what is white; "
+            "save it with 8 or 16 bits a channel"
+        )
+    dtype = torch.int32 if image.mode == "I" else torch.uint16
+    native = "I" if image.mode == "I" else "I;16N"
+    pixels = torch.frombuffer(bytearray(image.tobytes("raw", native)), dtype=dtype).int()
+    pixels = pixels >> (bits - 8)
+    upper = bytearray(pixels.numel())
+    torch.frombuffer(upper, dtype=torch.uint8).copy_(255 - pixels if photometric == WHITE_IS_ZERO else pixels)
+    return Image.frombytes("L", image.size, bytes(upper))
 
 
 def _tf(image: Image.Image, size: int) -> torch.Tensor:
@@ -81,9 +135,16 @@ def _tf(image: Image.Image, size: int) -> torch.Tensor:
 def _torchvision(image: Image.Image, size: int) -> torch.Tensor:
     shorter = int(size * TORCHVISION_RESIZE)
     width, height = (int(shorter * side / min(image.size)) for side in image.size)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (round((side - size) / 2) for side in resized.size)
-    pixels = _channels_first(resized.crop((left, top, left + size, top + size))) / 255
+    left, top = (round((side - size) / 2) for side in (width, height))
+    region = left, top, left + size, top + size
+    if width * height <= MAX_RESIZED_PIXELS:
+        cropped = image.resize((width, height), Image.Resampling.BILINEAR).crop(region)
+    else:
+        # The same but for roundings: Pillow takes the borders of a box in float32.
+        scales = (image.width / width, image.height / height) * 2
+        box = tuple(edge * scale for edge, scale in zip(region, scales, strict=True))
+        cropped = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    pixels = _channels_first(cropped) / 255
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
     return (pixels - mean) / deviation
 

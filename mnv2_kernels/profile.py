@@ -13,6 +13,7 @@ from torch import Tensor
 from . import _native
 from .fusion import PackedOperator
 from .modules import FusedMobileNetV2
+from .networks import image_channels
 from .ops import dtype_name
 from .packed_network import layer_plans, layer_shapes
 from .shapes import BlockShape, ClassifierShape, HeadShape, LayerShape, StemShape, describe
@@ -78,7 +79,7 @@ def profile_network(
     threads = torch.get_num_threads()
     network: PackedOperator = copy.deepcopy(model).to(dtype).deploy().network
     generator = torch.Generator().manual_seed(RANDOM_SEED)
-    x = torch.randn(batch, 3, size, size, generator=generator).to(dtype)
+    x = torch.randn(batch, image_channels(model), size, size, generator=generator).to(dtype)
     seconds = _median_seconds(network, x, rounds)
     peak = _native.measure_fma_peak()
     return Profile(

@@ -16,7 +16,7 @@ from torch import Tensor
 from . import _native
 from .accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
 from .modules import FusedMobileNetV2
-from .networks import eager_copy, network_shape
+from .networks import eager_copy, image_channels, network_shape
 from .photos import load_photos
 from .shapes import describe
 from .weights import Network
@@ -86,6 +86,7 @@ def verify_network(
 
     Raises:
         PhotoError: a photograph cannot be read.
+        WeightsError: there are photographs, and the network's images are none.
         NotFusable: a part of the network has no kernel.
     """
     images = _images(network, photos, batch).to(getattr(torch, dtype))
@@ -104,11 +105,14 @@ def verify_network(
 
 
 def _images(network: Network, photos: Sequence[Path], batch: int) -> Tensor:
+    if photos:
+        network.check_takes_photos()
     settings = network.settings
     inputs = -(-max(len(photos), MINIMUM_INPUTS) // batch) * batch
     generator = torch.Generator().manual_seed(RANDOM_SEED)
-    noise = torch.randn(inputs - len(photos), 3, settings.size, settings.size, generator=generator)
-    return torch.cat([load_photos(photos, settings.size, settings.preprocess), noise])
+    shape = inputs - len(photos), image_channels(network.model), settings.size, settings.size
+    noise = torch.randn(shape, generator=generator)
+    return torch.cat([load_photos(photos, settings.size, settings.preprocess), noise]) if photos else noise
 
 
 def compare_parts(model: FusedMobileNetV2, batches: Sequence[Tensor]) -> Iterator[PartResult]:

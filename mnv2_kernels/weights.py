@@ -17,8 +17,8 @@ from torch import nn
 
 from .checkpoints import WeightsError, build_network, read_state_dict
 from .expected import FILE_NAME, Expected, read_expected
-from .modules import FusedMobileNetV2, NormLayer, PaddingRule
-from .networks import classes
+from .modules import IMAGE_CHANNELS, FusedMobileNetV2, NormLayer, PaddingRule
+from .networks import classes, image_channels
 from .photos import Preprocess
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -30,7 +30,7 @@ TORCHVISION = "torchvision"
 RANDOM = "random"
 RANDOM_SEED = 0
 RANDOM_SHAPE = (8, 3, 96, 96)
-KERAS_SUFFIXES = (".h5", ".hdf5")
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 # A host that does not answer should become a message, not a hanging terminal.
 DOWNLOAD_TIMEOUT_S = 20.0
@@ -68,6 +68,19 @@ class Network:
     photos: tuple[Path, ...] = ()
     expected: Expected | None = None
 
+    @property
+    def takes_photos(self) -> bool:
+        """Whether its images have a photograph's channels."""
+        return image_channels(self.model) == IMAGE_CHANNELS
+
+    def check_takes_photos(self) -> None:
+        """Raises WeightsError where its images have other channels than a photograph."""
+        if not self.takes_photos:
+            raise WeightsError(
+                f"{self.name}: its images have {image_channels(self.model)} channels and photographs "
+                f"{IMAGE_CHANNELS}; `mnv2 verify` without photographs checks it, and Python runs it"
+            )
+
 
 def data_folder() -> Path:
     """The folder with the networks that go by name: MNV2_DATA, by default ../shared/data."""
@@ -100,7 +113,7 @@ def load_network(
 
     Args:
         weights: `imagenet` or `dogs` (from the data folder), `torchvision` (downloaded once), `random`
-            (untrained), or a file: safetensors, a torch state dict, or a Keras .h5.
+            (untrained), or a file: safetensors, a torch state dict or checkpoint, a .keras or a Keras .h5.
         labels: a text file, one label a line, line 1 for class 0; by default what comes with the weights.
         padding, preprocess, size, eps: what the weights say, where None.
 

@@ -42,6 +42,8 @@ ISA_FLAGS = {
     "isa_neon_fp16.cpp": {"-march=armv8.2-a+fp16"},
     "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }
+SOURCE_FOLDERS = ("csrc", "cmake", "mnv2_kernels")
+SOURCE_SUFFIXES = {".cpp", ".h", ".cu", ".cuh", ".cmake", ".in", ".py", ".html", ".css"}
 # What needs neither torch nor any Python.
 CORE_ONLY = ("-DMNV2_BUILD_OPS=OFF", "-DMNV2_BUILD_NATIVE=OFF", "-DMNV2_BUILD_TESTS=ON")
 
@@ -315,7 +317,9 @@ class TestInstall:
         done = run_setup(module)
         assert done.returncode != 0
         assert re.fullmatch(
-            rf"mnv2_kernels needs {module} to build; .* Run: pip install torch .*\n", done.stderr
+            rf"mnv2_kernels needs {module} to build; .* isolated environment, .* unless it is told"
+            r" --no-build-isolation\. Run: pip install torch .*\n",
+            done.stderr,
         )
 
     def test_with_an_old_setuptools_one_line_says_what_to_run(self):
@@ -334,6 +338,28 @@ class TestInstall:
         code = "import mnv2_kernels; print(mnv2_kernels.__file__, mnv2_kernels.__version__)"
         printed = succeed(sys.executable, "-c", code, cwd=tmp_path).split()
         assert printed == [mnv2_kernels.__file__, importlib.metadata.version("mnv2-kernels")]
+
+    def test_source_distribution_holds_what_a_build_needs_and_no_tests(self, tmp_path):
+        checkout, made = tmp_path / "checkout", tmp_path / "made"
+        leave_out = shutil.ignore_patterns("*.so", "__pycache__")
+        for folder in (*SOURCE_FOLDERS, "tests"):
+            shutil.copytree(ROOT / folder, checkout / folder, ignore=leave_out)
+        for path in ROOT.iterdir():
+            if path.is_file():
+                shutil.copy(path, checkout)
+        code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+        succeed(sys.executable, "-c", code, made, cwd=checkout)
+        (archive,) = made.iterdir()
+        shutil.unpack_archive(archive, made)
+        (source,) = [path for path in made.iterdir() if path.is_dir()]
+        held = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+        assert not {name for name in held if name.startswith("tests/")}
+        for folder in SOURCE_FOLDERS:
+            sources = (ROOT / folder).rglob("*")
+            wanted = {str(path.relative_to(ROOT)) for path in sources if path.suffix in SOURCE_SUFFIXES}
+            assert wanted <= held, folder
+        options = [option for option in CORE_ONLY if "TESTS" not in option]
+        succeed("cmake", "-S", source, "-B", tmp_path / "build", "-G", "Ninja", "-DMNV2_CUDA=off", *options)
 
     def test_wheel_holds_the_package_and_runs_elsewhere(self, tmp_path):
         succeed(

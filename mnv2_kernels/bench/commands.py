@@ -44,7 +44,10 @@ Rounds = Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls of ea
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a results file.")]
 
 
-@app.command()
+@app.command(
+    help="Time the whole network beside every other engine that is installed, each verified first.\n\n"
+    "--batch and --threads may be repeated. With neither and no --dtype, the settings are the README's."
+)
 def bench(
     context: typer.Context,
     batch: Annotated[
@@ -62,10 +65,6 @@ def bench(
     ] = False,
     json_file: Json = None,
 ) -> None:
-    """Time the whole network beside every other engine that is installed, each verified first.
-
-    --batch and --threads may be repeated. With neither and no --dtype, the settings are the README's.
-    """
     _check_file(json_file)
     if device == "cuda" and not torch.cuda.is_available():
         raise BenchError("torch sees no GPU")
@@ -89,7 +88,9 @@ def bench(
         raise typer.Exit(WRONG_RESULT)
 
 
-@app.command()
+@app.command(
+    help="Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."
+)
 def traffic(
     context: typer.Context,
     cache: Annotated[
@@ -104,7 +105,6 @@ def traffic(
     eager: Annotated[bool, typer.Option(help="Count torch's layers, too: takes some minutes.")] = True,
     json_file: Json = None,
 ) -> None:
-    """Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."""
     _check_file(json_file)
     l2_bytes = None if l2 is None else parse_bytes(l2)
     rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes)
@@ -112,7 +112,7 @@ def traffic(
     _write(json_file, collect(rows, 1, context.obj))
 
 
-@app.command()
+@app.command(help="Show the memory of a forward pass by resolution: fused, eager, and the paper's table 3.")
 def memory(
     context: typer.Context,
     dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float16",
@@ -123,7 +123,6 @@ def memory(
     rounds: Rounds = 50,
     json_file: Json = None,
 ) -> None:
-    """Show the memory of a forward pass by resolution: fused, eager, and the paper's table 3."""
     _check_file(json_file)
     if split:
         _refuse_options(context, ("dtype", "device"), "--split times float32 blocks on a CPU")
@@ -137,41 +136,39 @@ def memory(
     _write(json_file, collect(rows, 1, context.obj))
 
 
-@app.command()
+@app.command(help="Time MobileNetV1 1.0, V2 1.0 and V2 1.4, eager and fused, beside the paper's figures.")
 def headlines(context: typer.Context, rounds: Rounds = 30, json_file: Json = None) -> None:
-    """Time MobileNetV1 1.0, V2 1.0 and V2 1.4, eager and fused, beside the paper's figures."""
     _check_file(json_file)
     rows = measure_headlines(rounds)
     show(tables.headlines(rows))
     _write(json_file, collect(rows, rounds, context.obj))
 
 
-@app.command()
+@app.command(help="Time the fused network by batch, resolution, width and number of threads.")
 def scaling(context: typer.Context, rounds: Rounds = 20, json_file: Json = None) -> None:
-    """Time the fused network by batch, resolution, width and number of threads."""
     _check_file(json_file)
     rows = list(measure_scaling(rounds, torch.get_num_threads()))
     show(tables.scaling(rows))
     _write(json_file, collect(rows, rounds, context.obj))
 
 
-@app.command()
+@app.command(
+    help="Time every block, fused and unfused, beside the multiply-add peak and the speed of a copy."
+)
 def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None) -> None:
-    """Time every block, fused and unfused, beside the multiply-add peak and the speed of a copy."""
     _check_file(json_file)
     rows = list(measure_roofline(rounds))
     show(tables.roofline(rows))
     _write(json_file, collect(rows, rounds, context.obj))
 
 
-@app.command()
+@app.command(help="Write one page, to be opened in a browser, of all results files.")
 def report(
     results: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where the other commands' --json files lie.")
     ] = DEFAULT_RESULTS,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
 ) -> None:
-    """Write one page, to be opened in a browser, of all results files."""
     write_report(results, out)
     print(f"{out}: open it in a browser")
 

@@ -87,9 +87,9 @@ inline BlockWeights rounded_for(const InvertedResidualParams&, const BlockWeight
     return {rounded(weights.expand, stored), weights.depthwise, rounded(weights.project, stored)};
 }
 
-inline Image reference(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights, const Arithmetic& by)
+inline Image reference(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights, ScalarType stored)
 {
-    return inverted_residual(params, x, weights, by);
+    return inverted_residual(params, x, weights, stored);
 }
 
 inline void launch(const InvertedResidualParams& params, const InputView& x, const void* packed, void* y,
@@ -148,7 +148,7 @@ inline Convolution rounded_for(const StemParams&, const Convolution& weights, Sc
     return weights;
 }
 
-inline Image reference(const StemParams& params, const Image& x, const Convolution& weights, const Arithmetic&)
+inline Image reference(const StemParams& params, const Image& x, const Convolution& weights, ScalarType)
 {
     return stem(params, x, weights);
 }
@@ -205,9 +205,9 @@ inline Convolution rounded_for(const HeadPoolParams&, const Convolution& weights
     return rounded(weights, stored);
 }
 
-inline Image reference(const HeadPoolParams& params, const Image& x, const Convolution& weights, const Arithmetic& by)
+inline Image reference(const HeadPoolParams& params, const Image& x, const Convolution& weights, ScalarType stored)
 {
-    return head_pool(params, x, weights, by);
+    return head_pool(params, x, weights, stored);
 }
 
 inline void launch(const HeadPoolParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)

@@ -43,7 +43,8 @@ Bytes run_same_type(const InvertedResidualParams& params, ScalarType type, const
 void check_agreement(const InvertedResidualParams& params, const Setting& by, const Weights& weights, const Image& x)
 {
     const Bytes got = run_kernel(params, by, weights, x);
-    const Image expected = inverted_residual(params, x, {weights.expand, weights.depthwise, weights.project}, Arithmetic{});
+    const Image expected =
+        inverted_residual(params, x, {weights.expand, weights.depthwise, weights.project}, ScalarType::float32);
     for (size_t i = 0; i < expected.at.size(); ++i)
         CHECK(agrees(load_number(by.type, got.data(), static_cast<int64_t>(i)), expected.at[i], by.type));
 }
