@@ -129,7 +129,7 @@ BACKENDS = {"cpu": on_cpu, "cuda": on_cuda, "triton": by_triton}
 
 
 def digest(y: Tensor) -> str:
-    return hashlib.sha256(y.contiguous().cpu().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(y.contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def main() -> str | None:
