@@ -18,7 +18,7 @@ LAYERS = {
     "core": {"core"},
     "cpu": {"core", "cpu"},
     "cuda": {"core", "cuda"},
-    "python": {"core", "cpu", "python"},
+    "python": {"core", "cpu", "cuda", "python"},
     "torch": {"core", "cpu", "cuda", "torch"},
 }
 

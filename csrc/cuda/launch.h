@@ -5,25 +5,15 @@
 
 #include "core/block.h"
 #include "core/packing.h"
-
-struct CUstream_st;
+#include "cuda/gpu.h"
+#include "cuda/stream.h"
 
 namespace mnv2::cuda {
-
-using Stream = CUstream_st*;  // cudaStream_t
 
 // Writes the first capacity compiled architectures (80 is compute capability 8.0) to archs and returns how many there are.
 extern "C" __attribute__((visibility("default"))) int32_t mnv2_cuda_compiled_archs(int32_t* archs, int32_t capacity);
 
-// What launches ask of a GPU.
-struct Gpu {
-    int32_t sm_count;
-    int32_t capability;         // 80 is 8.0
-    int64_t shared_bytes;       // that a thread block can have
-    int32_t code = capability;  // for which what it runs was compiled: newer GPUs may run PTX of older ones; 0: nothing runs
-};
-
-// Of the current device.
+// The current device.
 Gpu query_gpu();
 
 // Of every kernel below: packed weights serve tensors of the type that they were packed for, and those packed for float32
@@ -76,13 +66,7 @@ bool pack_tile_block(const InvertedResidualParams& params, ScalarType type, cons
 bool tile_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                 const Gpu& gpu, Stream stream);
 
-// How many thread blocks tile_block launches, 0 where it does not serve the block.
-int64_t tile_block_grid(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
-
 // tile_block for few images (cluster_block): from its packed weights and to its bits, by clusters of thread blocks.
-
-// Whether it is the better choice: the GPU has clusters, and tile_block leaves most of its multiprocessors idle.
-bool prefers_cluster_block(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
 
 // Returns false for blocks that tile_block has no tile for, on GPUs without clusters, and where shared memory is too small for
 // a tile.

@@ -17,6 +17,7 @@
 #include "cpu/plan.h"
 #include "python/block_params.h"
 #include "python/block_run.h"
+#include "python/cuda_selection.h"
 #include "python/snapshot.h"
 
 namespace py = pybind11;
@@ -248,5 +249,6 @@ PYBIND11_MODULE(_native, module)
     module.def("measure_fma_peak", &mnv2::cpu::measure_fma_peak,
                "GFLOP/s of independent float32 multiply-adds on one core with the selected instruction set, measured now.");
     bind_block_run(module);
+    bind_cuda_selection(module);
     bind_snapshot(module);
 }

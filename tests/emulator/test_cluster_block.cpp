@@ -2,6 +2,7 @@
 // no clusters: the kernel then has to refuse.
 #include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
+#include "cuda/select_block.h"
 #include "emulator/block_cases.h"
 #include "emulator/tile_stages.h"
 
@@ -173,15 +174,18 @@ TEST(clusters_are_preferred_where_tiles_leave_most_multiprocessors_idle)
 {
     constexpr ScalarType type = ScalarType::float16;
     constexpr cuda::Gpu ampere{108, 80, 163 << 10};
+    const auto has = [](const Stage& stage, int64_t batch, const cuda::Gpu& gpu) {
+        return cuda::select_block(at_batch(stage, batch), type, gpu).kernel == cuda::BlockKernel::cluster_block;
+    };
     for (const Stage& stage : late_stages) {
         Scope scope(stage.params.in_channels, " -> ", stage.params.out_channels);
-        for (const int64_t batch : {1, 2, 8}) CHECK(cuda::prefers_cluster_block(at_batch(stage, batch), type, hopper));
-        for (const int64_t batch : {64, 256}) CHECK(!cuda::prefers_cluster_block(at_batch(stage, batch), type, hopper));
-        CHECK(!cuda::prefers_cluster_block(at_batch(stage, 1), type, ampere));
+        for (const int64_t batch : {1, 2, 8}) CHECK(has(stage, batch, hopper));
+        for (const int64_t batch : {64, 256}) CHECK(!has(stage, batch, hopper));
+        CHECK(!has(stage, 1, ampere));
     }
-    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[0], 1), type, hopper), 7);
-    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[4], 8), type, hopper), 16);
-    CHECK(!cuda::prefers_cluster_block(at_batch(late_stages[0], 10), type, hopper));  // 70 of 132
+    CHECK_EQUAL(cuda::plan_tiles(at_batch(late_stages[0], 1), type, hopper).blocks, 7);
+    CHECK_EQUAL(cuda::plan_tiles(at_batch(late_stages[4], 8), type, hopper).blocks, 16);
+    CHECK(!has(late_stages[0], 10, hopper));  // 70 of 132
 }
 
 // No images: no launch, but a plan.

@@ -24,7 +24,7 @@ constexpr NamedFault border_not_zeroed = {"the image's border is not zeroed", []
 
 constexpr int tile_chunks = 4;
 
-template <class Tile>
+template <cuda::TileShape shape>
 constexpr NamedFault tile_faults[] = {
     {"no barriers between steps",
      [](const Issue& issue) { return !issue.is(Instruction::block_barrier) || issue.before == 0; }},
@@ -33,7 +33,7 @@ constexpr NamedFault tile_faults[] = {
     {"no wait for the weights", [](const Issue& issue) { return !issue.is(Instruction::copy_wait); }},
     border_not_zeroed,
     {"the next weights fetched before the barrier", [](const Issue& issue) {
-         constexpr int steps = tile_chunks + Tile::project_lag;  // no fetch follows the last one's barrier
+         constexpr int steps = tile_chunks + shape.project_lag();  // no fetch follows the last one's barrier
          if (issue.is(Instruction::copy_commit) && issue.before > 0) __syncthreads();
          return !issue.is(Instruction::block_barrier) || issue.before == steps - 1;
      }}};
@@ -65,6 +65,8 @@ constexpr NamedFault cluster_faults[] = {
     {"no barrier between expansion and convolution",
      [](const Issue& issue) { return !(issue.is(Instruction::block_barrier) && issue.before == 1); }}};
 
+constexpr cuda::ClusterShape cluster_shape{.stride = 1};
+
 // The first chunk of a block's share is the last one of its neighbour.
 template <class Tile>
 struct OverlappingShares : Tile {
@@ -91,7 +93,7 @@ bool shows_fault(int64_t chunks, emu::Fault fault, const Launch& launch)
     const double allowed = 2.0 * largest_error(encode_image(separate_block(params, weights, x, type), type), exact, type);
 
     const DeviceConvolution expand(weights.expand), depthwise(weights.depthwise), project(weights.project);
-    const DeviceBuffer packed(static_cast<size_t>(cuda::packed_bytes(params))), input(encode_image(x, type));
+    const DeviceBuffer packed(static_cast<size_t>(cuda::tile_packed_bytes(params))), input(encode_image(x, type));
     cuda::pack_tiles<__half>(params, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr);
     for (const uint64_t schedule : schedules) {
         set_schedule(schedule);
@@ -120,31 +122,31 @@ void check_faults(int64_t chunks, const Faults& faults, const Launch& launch)
 }
 
 // Launches tiles whose halo may lack columns.
-template <class Tile>
+template <cuda::TileShape shape>
 auto tile_launch(int missing_columns)
 {
     return [missing_columns](const InvertedResidualParams& params, const void* x, const void* packed, void* y) {
-        cuda::Plan plan = cuda::best_plan<Tile>(params, one_multiprocessor);
+        cuda::TilePlan plan = cuda::best_tile_plan(shape, params, one_multiprocessor);
         plan.arguments.columns -= missing_columns;
-        cuda::launch_tiles<Tile>(plan, x, packed, y, nullptr);
+        cuda::launch_tiles<cuda::TileBlock<__half, shape>>(plan, x, packed, y, nullptr);
     };
 }
 
-template <class Tile>
+template <cuda::TileShape shape>
 void check_tile_faults()
 {
-    check_faults(tile_chunks, tile_faults<Tile>, tile_launch<Tile>(0));
-    CHECK(shows_fault(tile_chunks, no_fault, tile_launch<Tile>(1)));
+    check_faults(tile_chunks, tile_faults<shape>, tile_launch<shape>(0));
+    CHECK(shows_fault(tile_chunks, no_fault, tile_launch<shape>(1)));
 }
 
 TEST(a_planted_fault_shows_in_the_direct_form)
 {
-    check_tile_faults<cuda::TileBlock<__half, 0, 0, 1, true, false, 1, 2, 1, 2, 8>>();
+    check_tile_faults<cuda::TileShape{.direct = true, .column_pairs = 1, .most_warps = 8}>();
 }
 
 TEST(a_planted_fault_shows_in_the_shared_form)
 {
-    check_tile_faults<cuda::TileBlock<__half, 0, 0, 1, false, false, 1, 2, 1, 2, 8>>();
+    check_tile_faults<cuda::TileShape{.column_pairs = 1, .most_warps = 8}>();
 }
 
 // Launches clusters whose halo may lack columns.
@@ -152,7 +154,7 @@ template <class Tile>
 auto cluster_launch(int missing_columns)
 {
     return [missing_columns](const InvertedResidualParams& params, const void* x, const void* packed, void* y) {
-        cuda::ClusterPlan plan = cuda::best_cluster_plan<Tile>(params, one_cluster);
+        cuda::ClusterPlan plan = cuda::best_cluster_plan(cluster_shape, params, one_cluster);
         plan.arguments.tile.columns -= missing_columns;
         cuda::launch_cluster_plan<Tile>(plan, x, packed, y, nullptr);
     };
@@ -160,7 +162,7 @@ auto cluster_launch(int missing_columns)
 
 TEST(a_planted_fault_shows_in_clusters)
 {
-    using Tile = cuda::ClusterTile<__half, 1>;
+    using Tile = cuda::ClusterTile<__half, cluster_shape>;
     constexpr int64_t chunks = cuda::cluster_blocks + 1;  // so that one block has two of them
     check_faults(chunks, cluster_faults<Tile>, cluster_launch<Tile>(0));
     CHECK(shows_fault(chunks, no_fault, cluster_launch<Tile>(1)));

@@ -13,12 +13,26 @@ struct Share {
     int first, chunks;
 };
 
-// A warp expands one row tile at a time, as there are fewer of them than warps. It fetches the project layer's weights
-// prefetched chunks ahead; L2 answers within the time of some four.
-template <class T, int stride, int prefetched = 8>
-struct ClusterTile : TileBlock<T, 0, 0, stride, false, false, 1, 1, 1, 1, 12> {
-    static constexpr int unrolled_depths = 2;  // V2 1.0 has 4, 6 and 10
-    static constexpr int prefetched_chunks = prefetched;
+// A warp fetches the project layer's weights prefetched_chunks ahead; L2 answers within the time of some four.
+struct ClusterShape {
+    int stride = 1, prefetched_chunks = 8;
+
+    bool operator==(const ClusterShape&) const = default;
+
+    // A warp expands one row tile at a time, as there are fewer of them than warps. Blocks of V2 1.0 have 4, 6 and 10 depths.
+    constexpr TileShape tile() const
+    {
+        return {.stride = stride, .row_tiles = 1, .column_pairs = 1, .unit_tiles = 1, .unrolled_depths = 2};
+    }
+};
+
+// The last one serves where shared memory is too small for eight chunks of the project layer's weights, as for MobileNetV2
+// 1.4's last block; no block of stride 2 is so wide.
+constexpr ClusterShape cluster_shapes[] = {{.stride = 2}, {.stride = 1}, {.stride = 1, .prefetched_chunks = 6}};
+
+template <class T, ClusterShape shape>
+struct ClusterTile : TileBlock<T, shape.tile()> {
+    static constexpr int prefetched_chunks = shape.prefetched_chunks;
 
     static constexpr Share share_of(int chunks, int rank)
     {

@@ -1,43 +1,44 @@
 #include "cuda/cluster_block/launch.cuh"
 
+#include <cstddef>
+#include <iterator>
+#include <utility>
+
 #include "cuda/cluster_block/plan.h"
 #include "cuda/launch.h"
+#include "cuda/tile_block/plan.h"
 
 namespace mnv2::cuda {
 namespace {
 
-constexpr int32_t least_code = 90;  // that has clusters; the kernel is empty for older GPUs
-
-// Where shared memory is too small for eight chunks of the project layer's weights, as for MobileNetV2 1.4's last block;
-// none of stride 2 is so wide.
-template <class T>
-using WideClusterTile = ClusterTile<T, 1, 6>;
-
-template <class Tile>
-bool run(const InvertedResidualParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
+// Launches the kernel of the plan's form.
+template <class T, size_t... i>
+void launch_form(const ClusterPlan& plan, const void* x, const void* packed, void* y, Stream stream, std::index_sequence<i...>)
 {
-    const ClusterPlan plan = best_cluster_plan<Tile>(params, gpu);
-    if (plan.fits) launch_cluster_plan<Tile>(plan, x, packed, y, stream);
-    return plan.fits;
+    ((plan.shape == cluster_shapes[i] &&
+      (launch_cluster_plan<ClusterTile<T, cluster_shapes[i]>>(plan, x, packed, y, stream), true)) ||
+     ...);
 }
 
 }  // namespace
 
-bool prefers_cluster_block(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu)
+void launch_plan(const ClusterPlan& plan, ScalarType type, const void* x, const void* packed, void* y, const Gpu&,
+                 Stream stream)
 {
-    return gpu.code >= least_code && 2 * tile_block_grid(params, type, gpu) < gpu.sm_count;
+    constexpr auto forms = std::make_index_sequence<std::size(cluster_shapes)>{};
+    if (type == ScalarType::float16)
+        launch_form<__half>(plan, x, packed, y, stream, forms);
+    else
+        launch_form<__nv_bfloat16>(plan, x, packed, y, stream, forms);
 }
 
 bool cluster_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                    const Gpu& gpu, Stream stream)
 {
-    if (gpu.code < least_code || tile_block_bytes(params, type) == 0) return false;
-    const auto run_type = [&]<class T>(T) {
-        if (params.stride == 2) return run<ClusterTile<T, 2>>(params, x, packed, y, gpu, stream);
-        return run<ClusterTile<T, 1>>(params, x, packed, y, gpu, stream) ||
-               run<WideClusterTile<T>>(params, x, packed, y, gpu, stream);
-    };
-    return type == ScalarType::float16 ? run_type(__half{}) : run_type(__nv_bfloat16{});
+    if (!has_clusters(gpu) || why_not_tiles(params, type)) return false;
+    const ClusterPlan plan = plan_clusters(params, gpu);
+    if (plan.fits) launch_plan(plan, type, x, packed, y, gpu, stream);
+    return plan.fits;
 }
 
 }  // namespace mnv2::cuda

@@ -1,95 +1,33 @@
 // How cluster_block's kernel covers images with clusters, and what each of a cluster's blocks does.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
+#include "core/block.h"
 #include "cuda/cluster_block/config.h"
-#include "cuda/tile_block/plan.h"
+#include "cuda/gpu.h"
+#include "cuda/stream.h"
 
 namespace mnv2::cuda {
 
-// Clusters that take no more than three quarters of the multiprocessors are expected to run at once: a cluster's blocks are
-// neighbours in a graphics processing cluster, of which an H100's have 18 multiprocessors or fewer.
-constexpr int64_t resident_parts = 3, all_parts = 4;
-
-// What a row tile's fragments cost beside the weights of a pair of column tiles, which are as long: between multiprocessors an
-// H100 moves some 14 bytes a clock for each, from L2 some 40 (published measurements).
-constexpr int remote_cost = 3;
-
 // A tile by its strips; `fits` is false where the kernel cannot make it.
 struct ClusterPlan {
+    ClusterShape shape;
     ClusterArguments arguments{};
     bool fits = false;
     int64_t clusters = 0;
 };
 
-// Lays a cluster's blocks over row tiles and pairs of column tiles, so that the bytes that a block takes in cost the least.
-// Returns false where its warps cannot make so large a part.
-template <class Tile>
-bool split_output(ClusterArguments& a)
-{
-    int least = 0;
-    for (int row_parts = cluster_blocks; row_parts >= 1; row_parts /= 2) {
-        const int part_tiles = divide_up(a.tile.strips * strip_tiles, row_parts);
-        const int part_pairs = divide_up(a.tile.pairs, cluster_blocks / row_parts);
-        if (part_tiles > most_part_tiles || part_pairs > Tile::most_warps) continue;
-        const int cost = remote_cost * part_tiles + part_pairs;
-        if (least != 0 && cost >= least) continue;
-        least = cost;
-        a.row_parts = row_parts;
-        a.part_tiles = part_tiles;
-        a.part_pairs = part_pairs;
-        a.column_parts = divide_up(a.tile.pairs, part_pairs);
-    }
-    return least != 0;
-}
+// Whether the GPU runs code with clusters; the kernel is empty for older GPUs.
+bool has_clusters(const Gpu& gpu);
 
-template <class Tile>
-void set_cluster_memory(ClusterArguments& a)
-{
-    TileArguments& tile = a.tile;
-    const int input_bytes = tile.units * Tile::unit_tiles * tile.depths * fragment_bytes;
-    const int place_bytes = tile.units * Tile::unit_tiles * tile_pixels * static_cast<int>(sizeof(uint16_t));
-    tile.hidden_bytes = round_up(tile.rows * tile.pitch * hidden_row * 2, 16);
-    tile.input_at = a.most_chunks * tile.hidden_bytes;
-    tile.place_at = tile.input_at + input_bytes;
-    tile.weights_at = tile.place_at + place_bytes;
-    tile.exchange_at = tile.weights_at + a.most_chunks * (expand_bytes(tile.depths) + depthwise_bytes);
-    tile.exchange_bytes = a.part_tiles * tile.chunks * chunk_depths * fragment_bytes;
-    a.columns_at = tile.exchange_at + tile.exchange_bytes;
-    tile.shared_bytes = a.columns_at + a.part_pairs * Tile::prefetched_chunks * chunk_depths * fragment_bytes;
-}
+// Tiles that all run at once, as large as that allows; where not even the largest tiles do, those.
+ClusterPlan best_cluster_plan(const ClusterShape& shape, const InvertedResidualParams& params, const Gpu& gpu);
 
-template <class Tile>
-ClusterPlan cluster_plan_of(const InvertedResidualParams& params, int strips, int64_t shared_bytes)
-{
-    ClusterPlan plan;
-    ClusterArguments& a = plan.arguments;
-    set_shape(params, a.tile);
-    set_tile<Tile>(params, strips, 1, a.tile);
-    a.most_chunks = divide_up(a.tile.chunks, cluster_blocks);
-    if (!split_output<Tile>(a)) return plan;
-    set_cluster_memory<Tile>(a);
-    plan.fits = a.tile.shared_bytes <= shared_bytes;
-    plan.clusters = params.batch * a.tile.tile_rows * a.tile.tile_columns;
-    return plan;
-}
+// The plan of the first form that fits, for a block that tile_block serves.
+ClusterPlan plan_clusters(const InvertedResidualParams& params, const Gpu& gpu);
 
-// As many tiles as run at once; where not even the largest do, those.
-template <class Tile>
-ClusterPlan best_cluster_plan(const InvertedResidualParams& params, const Gpu& gpu)
-{
-    ClusterPlan best;
-    const int strip_height = is_narrow(params) ? 2 * patch_size : patch_size;
-    const auto most_strips = static_cast<int>(divide_up(params.out_height(), int64_t{strip_height}));
-    for (int strips = 1; strips <= most_strips; ++strips) {
-        const ClusterPlan plan = cluster_plan_of<Tile>(params, strips, gpu.shared_bytes);
-        if (!plan.fits) break;
-        best = plan;
-        if (plan.clusters * cluster_blocks * all_parts <= gpu.sm_count * resident_parts) break;
-    }
-    return best;
-}
+void launch_plan(const ClusterPlan& plan, ScalarType type, const void* x, const void* packed, void* y, const Gpu& gpu,
+                 Stream stream);
 
 }  // namespace mnv2::cuda

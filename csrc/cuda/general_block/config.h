@@ -8,7 +8,6 @@
 
 namespace mnv2::cuda {
 
-constexpr int chunk_channels = 32;               // a warp's lanes
 constexpr int slab_depth = 32;                   // input channels that are streamed together
 constexpr int tile_stride = chunk_channels + 4;  // odd in 16 bytes: eight pixels' quads lie in different banks
 constexpr int pixel_lanes = 8;                   // of a warp in both products; the other four have other channels
@@ -16,14 +15,35 @@ constexpr int thread_quads = 2;                  // of a thread in 32 channels
 constexpr int constant_rows = 2;                 // scale and bias
 constexpr int depthwise_rows = kernel_taps + constant_rows;
 
-// A warp projects 8 * pixels output pixels with all columns of a slice. Or the work is spread: for launches of few tiles,
-// warps share several chunks at a time, and their sums are added up in shared memory, in the same order.
-template <int warp_count, int thread_pixels, int column_count, int blocks, bool is_spread = false>
+// The form of a kernel. A warp projects 8 * pixels output pixels with all columns of a slice. Or the work is spread: for
+// launches of few tiles, warps share several chunks at a time, and their sums are added up in shared memory, in the same order.
+struct GeneralShape {
+    int warps, pixels, columns, blocks_per_sm;
+    bool spread = false;
+
+    bool operator==(const GeneralShape&) const = default;
+
+    constexpr int threads() const { return 32 * warps; }
+    constexpr int warp_pixels() const { return pixel_lanes * pixels; }
+    constexpr int tile_pixels() const { return warps * warp_pixels(); }
+};
+
+// A thread block of four warps makes 128 pixels, half an image of 14x14 or two of 7x7; with more columns the totals fill the
+// registers, which leaves room for fewer thread blocks.
+constexpr GeneralShape general_shapes[] = {
+    {.warps = 8, .pixels = 4, .columns = 32, .blocks_per_sm = 2},   // a tile of 14x14, whose halo is 256 pixels
+    {.warps = 4, .pixels = 4, .columns = 32, .blocks_per_sm = 4},   // stride 2, few pixels, and small images
+    {.warps = 4, .pixels = 4, .columns = 64, .blocks_per_sm = 3},   //
+    {.warps = 4, .pixels = 4, .columns = 96, .blocks_per_sm = 2},   //
+    {.warps = 4, .pixels = 4, .columns = 160, .blocks_per_sm = 2},  // more channels come in slices
+    {.warps = 8, .pixels = 2, .columns = 160, .blocks_per_sm = 1, .spread = true}};  // fewer tiles than multiprocessors
+
+template <GeneralShape shape>
 struct GeneralBlock {
-    static constexpr bool spread = is_spread;
-    static constexpr int warps = warp_count, threads = 32 * warps, blocks_per_sm = blocks;
-    static constexpr int pixels = thread_pixels, warp_pixels = pixel_lanes * pixels, tile_pixels = warps * warp_pixels;
-    static constexpr int columns = column_count, parts = columns / chunk_channels;
+    static constexpr bool spread = shape.spread;
+    static constexpr int warps = shape.warps, threads = shape.threads(), blocks_per_sm = shape.blocks_per_sm;
+    static constexpr int pixels = shape.pixels, warp_pixels = shape.warp_pixels();
+    static constexpr int columns = shape.columns, parts = columns / chunk_channels;
 };
 
 // What a thread block works on; in shared memory, as registers are short.

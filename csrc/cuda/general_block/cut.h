@@ -8,6 +8,7 @@
 #include "core/sums.h"
 #include "cuda/common/sizes.h"
 #include "cuda/general_block/config.h"
+#include "cuda/general_block/plan.h"
 
 namespace mnv2::cuda {
 
@@ -25,13 +26,6 @@ inline int64_t chunk_floats(const InvertedResidualParams& params)
 {
     return cuda::chunk_floats(static_cast<int>(params.in_channels), static_cast<int>(params.out_channels), params.has_expand);
 }
-
-// How the work is cut.
-struct Cut {
-    int64_t images, tile_height, tile_width, slice_channels, planes;
-
-    int64_t pixels() const { return images * tile_height * tile_width; }
-};
 
 struct Halo {
     int64_t height, width;
@@ -92,8 +86,7 @@ inline int64_t input_stride(int64_t depth)
     return depth / quad_channels % 2 != 0 ? depth : depth + quad_channels;
 }
 
-template <class Block>
-GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cut)
+inline GeneralBlockLayout layout_of(const GeneralShape& shape, const InvertedResidualParams& params, const Cut& cut)
 {
     GeneralBlockLayout layout{};
     int64_t floats = 0;
@@ -117,12 +110,12 @@ GeneralBlockLayout layout_of(const InvertedResidualParams& params, const Cut& cu
         layout.input = place(buffers * layout.input_slab);
     }
     layout.depthwise = place(cut.planes * depthwise_rows * chunk_channels);
-    layout.project = place(cut.planes * chunk_channels * (Block::spread ? cut.slice_channels : Block::columns));
+    layout.project = place(cut.planes * chunk_channels * (shape.spread ? cut.slice_channels : shape.columns));
     layout.hidden_plane = static_cast<int>(halo.pixels * tile_stride);
     layout.hidden = place(cut.planes * layout.hidden_plane);
     layout.filtered_plane = static_cast<int>(cut.pixels() * tile_stride);
     layout.filtered = place(cut.planes * layout.filtered_plane);
-    if (Block::spread) {
+    if (shape.spread) {
         layout.row = static_cast<int>(cut.slice_channels + quad_channels);  // odd in 16 bytes
         layout.partial_plane = static_cast<int>(cut.pixels() * layout.row);
         layout.partials = place(cut.planes * layout.partial_plane);

@@ -1,11 +1,11 @@
-#include "cuda/general_block/kernel.cuh"
-
 #include <algorithm>
-#include <array>
-#include <map>
+#include <cstddef>
+#include <iterator>
 #include <stdexcept>
-#include <tuple>
+#include <utility>
 
+#include "cuda/general_block/cut.h"
+#include "cuda/general_block/kernel.cuh"
 #include "cuda/general_block/pack.cuh"
 #include "cuda/general_block/plan.h"
 #include "cuda/launch.h"
@@ -13,21 +13,10 @@
 namespace mnv2::cuda {
 namespace {
 
-// Warps, pixels of a thread, output channels and thread blocks of a multiprocessor. A block of four warps makes 128 pixels,
-// half an image of 14x14 or two of 7x7; with more channels the totals fill the registers, which leaves room for fewer
-// blocks.
-using GeneralBlocks = std::tuple<GeneralBlock<8, 4, 32, 2>,          // a tile of 14x14, whose halo is 256 pixels
-                                 GeneralBlock<4, 4, 32, 4>,          // stride 2, few pixels, and small images
-                                 GeneralBlock<4, 4, 64, 3>,          //
-                                 GeneralBlock<4, 4, 96, 2>,          //
-                                 GeneralBlock<4, 4, 160, 2>,         // more channels come in slices
-                                 GeneralBlock<8, 2, 160, 1, true>>;  // fewer tiles than multiprocessors
-
-template <class Block>
-void launch(const InvertedResidualParams& params, ScalarType type, const Plan& plan, const void* x, const void* packed, void* y,
-            const Gpu& gpu, Stream stream)
+GeneralBlockArguments arguments_of(const GeneralPlan& plan, ScalarType type, const void* x, const void* packed, void* y)
 {
     const auto number = [](int64_t value) { return static_cast<int>(value); };
+    const InvertedResidualParams& params = plan.params;
     const Cut& cut = plan.cut;
     const Halo halo = halo_of(params, cut);
     GeneralBlockArguments arguments{};
@@ -64,58 +53,30 @@ void launch(const InvertedResidualParams& params, ScalarType type, const Plan& p
     arguments.project_clamp = clamp_of(params.project_activation);
     arguments.has_expand = params.has_expand;
     arguments.residual = params.has_residual;
-
-    const int64_t most_blocks = int64_t{gpu.sm_count} * Block::blocks_per_sm;
-    launch_kernel(general_block_kernel<Block>, dim3(static_cast<unsigned>(std::min(most_blocks, arguments.blocks))),
-                  dim3(Block::threads), static_cast<size_t>(plan.layout.floats) * sizeof(float), stream, arguments);
+    return arguments;
 }
 
-// Calls visit(Block) for the kernels with the right number of columns.
-template <class Visit>
-void visit_blocks(const InvertedResidualParams& params, const Visit& visit)
+// Launches the kernel of the plan's form.
+template <size_t... i>
+void launch_form(const GeneralShape& shape, dim3 grid, Stream stream, const GeneralBlockArguments& arguments,
+                 std::index_sequence<i...>)
 {
-    std::apply([&](auto... blocks) { ((has_columns<decltype(blocks)>(params) ? visit(blocks) : void()), ...); },
-               GeneralBlocks{});
-}
-
-struct Choice {
-    Plan plan;
-    decltype(&launch<std::tuple_element_t<0, GeneralBlocks>>) launch;
-};
-
-Choice choose(const InvertedResidualParams& params, const Gpu& gpu)
-{
-    Choice best{};
-    visit_blocks(params, [&](auto block) {
-        using Block = decltype(block);
-        const Plan plan = plan_of<Block>(params, gpu);
-        if (plan.cycles < best.plan.cycles) best = {plan, &launch<Block>};
-    });
-    if (!best.launch) throw std::runtime_error("the GPU has too little shared memory for any tile of this block");
-    return best;
-}
-
-// Looked up, since to choose anew takes some 20 us, more than the launch.
-const Choice& choice_of(const InvertedResidualParams& params, const Gpu& gpu)
-{
-    constexpr size_t most_choices = 256;
-    using Key = std::array<int64_t, 14>;
-    thread_local std::map<Key, Choice> choices;
-    const Padding& padding = params.padding;
-    const Key key = {params.batch,        params.height,     params.width, params.in_channels, params.expanded_channels,
-                     params.out_channels, params.stride,     padding.top,  padding.left,       padding.bottom,
-                     padding.right,       params.has_expand, gpu.sm_count, gpu.shared_bytes};
-    const auto found = choices.find(key);
-    if (found != choices.end()) return found->second;
-    if (choices.size() >= most_choices) choices.clear();
-    return choices.emplace(key, choose(params, gpu)).first->second;
+    const size_t shared_bytes = static_cast<size_t>(arguments.layout.floats) * sizeof(float);
+    ((shape == general_shapes[i] && (launch_kernel(general_block_kernel<GeneralBlock<general_shapes[i]>>, grid,
+                                                   dim3(shape.threads()), shared_bytes, stream, arguments),
+                                     true)) ||
+     ...);
 }
 
 }  // namespace
 
-int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType)
+void launch_plan(const GeneralPlan& plan, ScalarType type, const void* x, const void* packed, void* y, const Gpu& gpu,
+                 Stream stream)
 {
-    return (constants_floats(params) + chunk_count(params) * chunk_floats(params)) * static_cast<int64_t>(sizeof(float));
+    const GeneralBlockArguments arguments = arguments_of(plan, type, x, packed, y);
+    const int64_t most_blocks = int64_t{gpu.sm_count} * plan.shape.blocks_per_sm;
+    launch_form(plan.shape, dim3(static_cast<unsigned>(std::min(most_blocks, arguments.blocks))), stream, arguments,
+                std::make_index_sequence<std::size(general_shapes)>{});
 }
 
 void pack_general_block(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
@@ -137,8 +98,9 @@ void general_block(const InvertedResidualParams& params, ScalarType x_type, Scal
                    void* y, const Gpu& gpu, Stream stream)
 {
     if (params.batch == 0 || params.out_height() == 0 || params.out_width() == 0) return;
-    const Choice& choice = choice_of(params, gpu);
-    choice.launch(params, x_type, choice.plan, x, packed, y, gpu, stream);
+    const GeneralPlan plan = plan_general(params, gpu);
+    if (!plan.fits()) throw std::runtime_error(no_general_tile);
+    launch_plan(plan, x_type, x, packed, y, gpu, stream);
 }
 
 }  // namespace mnv2::cuda

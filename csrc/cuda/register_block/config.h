@@ -22,27 +22,60 @@ struct alignas(16) HalfConstants {
     T depthwise_bias[2];
     T unused[12];
 };
-static_assert(sizeof(HalfConstants<uint16_t>) == 80);
+constexpr int half_constants_bytes = 80;
+static_assert(sizeof(HalfConstants<uint16_t>) == half_constants_bytes);
 
-template <class Element, int in, int out, int block_stride, int height, int width, int warp_count, int blocks>
+// The form of a kernel: the block's channels and stride, the patch of output pixels that a group of lanes makes, and how many
+// warps a thread block has and thread blocks a multiprocessor.
+struct RegisterShape {
+    int in_channels, out_channels, stride = 1;
+    int patch_height, patch_width = 2;
+    int warps = 4, blocks_per_sm = 2;
+
+    bool operator==(const RegisterShape&) const = default;
+
+    constexpr int depth16() const { return in_channels / 16; }
+    constexpr bool depth8() const { return in_channels % 16 != 0; }  // eight channels more
+    constexpr int column_tiles() const { return out_channels / 8; }
+
+    constexpr int bias_bytes() const { return out_channels * 4; }
+    constexpr int expand_bytes() const { return depth16() * fragment16_bytes + depth8() * fragment8_bytes; }
+    constexpr int half_bytes() const { return expand_bytes() + 4 * half_constants_bytes; }
+    constexpr int step_bytes() const { return 2 * half_bytes() + column_tiles() * fragment16_bytes; }
+
+    constexpr bool is_valid() const
+    {
+        return in_channels % 8 == 0 && out_channels % 8 == 0 && patch_height * patch_width % 2 == 0;
+    }
+};
+
+// Patch, warps and blocks per SM: what was fastest on an H100 at batch 256 among those that spill nowhere
+// (benchmarks/NOTES.md). Larger patches expand fewer halo pixels, but their fragments fill the registers.
+constexpr RegisterShape register_shapes[] = {
+    {.in_channels = 16, .out_channels = 24, .stride = 2, .patch_height = 3},
+    {.in_channels = 24, .out_channels = 24, .patch_height = 4},
+    {.in_channels = 24, .out_channels = 32, .stride = 2, .patch_height = 2},
+    {.in_channels = 32, .out_channels = 32, .patch_height = 2},
+    {.in_channels = 32, .out_channels = 64, .stride = 2, .patch_height = 2, .patch_width = 1, .blocks_per_sm = 3}};
+
+template <class Element, RegisterShape shape>
 struct RegisterBlock {
     using T = Element;
-    static constexpr int in_channels = in, out_channels = out, stride = block_stride;
-    static constexpr int patch_height = height, patch_width = width, warps = warp_count, blocks_per_sm = blocks;
+    static constexpr int in_channels = shape.in_channels, out_channels = shape.out_channels, stride = shape.stride;
+    static constexpr int patch_height = shape.patch_height, patch_width = shape.patch_width;
+    static constexpr int warps = shape.warps, threads = 32 * warps, blocks_per_sm = shape.blocks_per_sm;
 
     static constexpr int hidden_height = (patch_height - 1) * stride + 3, hidden_width = (patch_width - 1) * stride + 3;
     static constexpr int hidden = hidden_height * hidden_width, hidden_tiles = (hidden + 1) / 2;
-    static constexpr int outputs = patch_height * patch_width, output_tiles = outputs / 2, column_tiles = out_channels / 8;
-    static constexpr int depth16 = in_channels / 16;
-    static constexpr bool depth8 = in_channels % 16 != 0;  // eight channels more
+    static constexpr int outputs = patch_height * patch_width, output_tiles = outputs / 2, column_tiles = shape.column_tiles();
+    static constexpr int depth16 = shape.depth16();
+    static constexpr bool depth8 = shape.depth8();
     static constexpr int fragment_registers = depth16 * 4 + depth8 * 2;
 
-    static constexpr int bias_bytes = out_channels * 4;
-    static constexpr int expand_bytes = depth16 * fragment16_bytes + depth8 * fragment8_bytes;
-    static constexpr int half_bytes = expand_bytes + 4 * static_cast<int>(sizeof(HalfConstants<T>));
-    static constexpr int step_bytes = 2 * half_bytes + column_tiles * fragment16_bytes;
+    static constexpr int bias_bytes = shape.bias_bytes(), expand_bytes = shape.expand_bytes();
+    static constexpr int half_bytes = shape.half_bytes(), step_bytes = shape.step_bytes();
 
-    static_assert(in_channels % 8 == 0 && out_channels % 8 == 0 && outputs % 2 == 0);
+    static_assert(shape.is_valid());
 };
 
 struct RegisterBlockArguments {

@@ -1,66 +1,70 @@
-#include "cuda/register_block/kernel.cuh"
+#include <cstddef>
+#include <iterator>
+#include <utility>
 
-#include <algorithm>
-
-#include "cuda/common/sizes.h"
 #include "cuda/launch.h"
+#include "cuda/register_block/kernel.cuh"
 #include "cuda/register_block/pack.cuh"
 #include "cuda/register_block/plan.h"
 
 namespace mnv2::cuda {
 namespace {
 
-template <class Block>
-void run(const InvertedResidualParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
-{
-    RegisterBlockArguments arguments{};
-    arguments.input = x;
-    arguments.output = y;
-    arguments.packed = static_cast<const uint8_t*>(packed);
-    arguments.steps = static_cast<int>(step_count(params));
-    arguments.height = static_cast<int>(params.height);
-    arguments.width = static_cast<int>(params.width);
-    arguments.out_height = static_cast<int>(params.out_height());
-    arguments.out_width = static_cast<int>(params.out_width());
-    arguments.padding_top = params.padding.top;
-    arguments.padding_left = params.padding.left;
-    arguments.patch_rows = static_cast<int>(divide_up(params.out_height(), Block::patch_height));
-    arguments.patch_columns = static_cast<int>(divide_up(params.out_width(), Block::patch_width));
-    arguments.patches = params.batch * arguments.patch_rows * static_cast<int64_t>(arguments.patch_columns);
-    arguments.high = clamp_of(params.activation).high;
-    arguments.residual = params.has_residual;
+constexpr auto every_form = std::make_index_sequence<std::size(register_shapes)>{};
 
-    const int64_t full = static_cast<int64_t>(gpu.sm_count) * Block::blocks_per_sm;
-    const int64_t needed = divide_up(arguments.patches, Block::warps * patches_per_warp);
-    const auto blocks = static_cast<unsigned>(std::min(full, needed));
-    if (blocks == 0) return;
-    launch_kernel(register_block_kernel<Block>, dim3(blocks), dim3(32 * Block::warps), arguments.steps * Block::step_bytes,
-                  stream, arguments);
+// Calls visit(Block) for the kernel of a form.
+template <class T, class Visit, size_t... i>
+void visit_form(const RegisterShape& shape, const Visit& visit, std::index_sequence<i...>)
+{
+    ((shape == register_shapes[i] && (visit(RegisterBlock<T, register_shapes[i]>{}), true)) || ...);
+}
+
+template <class Visit>
+void visit_form(const RegisterShape& shape, ScalarType type, const Visit& visit)
+{
+    if (type == ScalarType::float16)
+        visit_form<__half>(shape, visit, every_form);
+    else
+        visit_form<__nv_bfloat16>(shape, visit, every_form);
 }
 
 }  // namespace
 
-int64_t register_block_bytes(const InvertedResidualParams& params, ScalarType type)
+void launch_plan(const RegisterPlan& plan, ScalarType type, const void* x, const void* packed, void* y, const Gpu&,
+                 Stream stream)
 {
-    int64_t bytes = 0;
-    visit_block(params, type, [&](auto block) { bytes = packed_bytes<decltype(block)>(params); });
-    return bytes;
+    if (plan.blocks == 0) return;
+    RegisterBlockArguments arguments = plan.arguments;
+    arguments.input = x;
+    arguments.output = y;
+    arguments.packed = static_cast<const uint8_t*>(packed);
+    visit_form(plan.shape, type, [&](auto block) {
+        using Block = decltype(block);
+        launch_kernel(register_block_kernel<Block>, dim3(static_cast<unsigned>(plan.blocks)), dim3(Block::threads),
+                      plan.shared_bytes, stream, arguments);
+    });
 }
 
 bool pack_register_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
                          const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream)
 {
-    return visit_block(params, type, [&](auto block) {
-        using Block = decltype(block);
-        const int64_t words = packed_bytes<Block>(params) / static_cast<int64_t>(sizeof(uint32_t));
-        pack_words(RegisterBlockWords<Block>{params.expanded_channels, expand, depthwise, project}, words, packed, stream);
+    const RegisterShape* const shape = register_shape(params, type);
+    if (!shape) return false;
+    const int64_t words = register_block_bytes(params, type) / static_cast<int64_t>(sizeof(uint32_t));
+    visit_form(*shape, type, [&](auto block) {
+        pack_words(RegisterBlockWords<decltype(block)>{params.expanded_channels, expand, depthwise, project}, words, packed,
+                   stream);
     });
+    return true;
 }
 
 bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                     const Gpu& gpu, Stream stream)
 {
-    return visit_block(params, type, [&](auto block) { run<decltype(block)>(params, x, packed, y, gpu, stream); });
+    const RegisterShape* const shape = register_shape(params, type);
+    if (!shape) return false;
+    launch_plan(plan_patches(*shape, params, gpu), type, x, packed, y, gpu, stream);
+    return true;
 }
 
 }  // namespace mnv2::cuda

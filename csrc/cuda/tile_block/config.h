@@ -1,6 +1,7 @@
 // The forms of tile_block's kernels, the sizes of what they exchange and pack, and what a launch tells them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "core/block.h"
@@ -8,7 +9,6 @@
 
 namespace mnv2::cuda {
 
-constexpr int chunk_channels = 32;
 constexpr int chunk_depths = chunk_channels / 16;  // of the projection, in mma's
 constexpr int chunk_pairs = chunk_channels / 16;   // of the expand layer's column tiles
 constexpr int patch_size = 2;
@@ -38,26 +38,102 @@ constexpr int chunk_bytes(int depths, int pairs)
     return expand_bytes(depths) + depthwise_bytes + project_bytes(pairs);
 }
 
-// in and out 0: at run time. A warp convolves stacked strips at a time, whose patches touch, so that taps and common rows are
-// read once; it projects tiles row tiles and at most pairs pairs of column tiles, and expands pixels row tiles of input pixels
-// at a time.
-template <class Element, int in, int out, int block_stride, bool is_direct, bool is_held, int stacked, int tiles, int pairs,
-          int pixels, int warps>
+// The form of a kernel. 0 channels: any number, known at run time.
+struct TileShape {
+    int in_channels = 0, out_channels = 0, stride = 1;
+    bool direct = false;      // a warp projects what it has convolved; else convolved pixels go through shared memory
+    bool held = false;        // warps that only expand hold the input pixels in registers, else these lie in shared memory
+    int stack = 1;            // strips that a warp convolves at a time: patches touch, so common rows are read once
+    int row_tiles = 2;        // that a warp projects
+    int column_pairs = 5;     // the most pairs of column tiles that a warp projects
+    int unit_tiles = 2;       // row tiles of input pixels that a warp expands at a time
+    int most_warps = 12;      // of a thread block
+    int weight_buffers = 2;   // of a step's weights; with one, the next step's weights come after the step
+    int unrolled_depths = 1;  // of the expand layer
+
+    bool operator==(const TileShape&) const = default;
+
+    constexpr int project_lag() const { return direct ? 1 : 2; }  // steps from a chunk's expansion to its projection
+
+    constexpr bool is_valid() const
+    {
+        if ((in_channels == 0) != (out_channels == 0) || (held && in_channels == 0)) return false;
+        if (in_channels % 8 != 0 || out_channels % 8 != 0) return false;
+        if (divide_up(out_channels, 16) % column_pairs != 0) return false;
+        return !direct || row_tiles == stack * strip_tiles;
+    }
+};
+
+template <class Element, TileShape shape>
 struct TileBlock {
     using T = Element;
-    static constexpr int in_channels = in, out_channels = out, stride = block_stride;
-    static constexpr bool direct = is_direct, held = is_held;
-    static constexpr int stack = stacked, stack_tiles = stacked * strip_tiles;
-    static constexpr int row_tiles = tiles, column_pairs = pairs, unit_tiles = pixels, most_warps = warps;
-    static constexpr int project_lag = direct ? 1 : 2;  // steps from a chunk's expansion
-    static constexpr int known_depths = divide_up(in, 16), known_pairs = divide_up(out, 16);
-    static constexpr int unrolled_depths = in > 0 ? 16 : 1;  // of the expand layer
-    static constexpr int weight_buffers = 2;                 // of a step's weights; with one, the next step's come after it
+    static constexpr int in_channels = shape.in_channels, out_channels = shape.out_channels, stride = shape.stride;
+    static constexpr bool direct = shape.direct, held = shape.held;
+    static constexpr int stack = shape.stack, stack_tiles = shape.stack * strip_tiles;
+    static constexpr int row_tiles = shape.row_tiles, column_pairs = shape.column_pairs, unit_tiles = shape.unit_tiles;
+    static constexpr int most_warps = shape.most_warps, weight_buffers = shape.weight_buffers;
+    static constexpr int project_lag = shape.project_lag(), unrolled_depths = shape.unrolled_depths;
+    static constexpr int known_depths = divide_up(in_channels, 16), known_pairs = divide_up(out_channels, 16);
 
-    static_assert((in == 0) == (out == 0) && in % 8 == 0 && out % 8 == 0 && known_pairs % column_pairs == 0);
-    static_assert(!direct || row_tiles == stack_tiles);
-    static_assert(!held || in > 0);
+    static_assert(shape.is_valid());
 };
+
+// Blocks of MobileNetV2 1.0, in the form and tile with the fewest wavefronts of shared memory among those that spill nowhere
+// (benchmarks/NOTES.md): direct as long as one warp's accumulators take all output channels, input pixels in registers as
+// long as all warps' fit beside each other. 160-960-320 reads each fragment for four row tiles instead. At 7x7 bfloat16,
+// which convolves in float, has no registers for a stack of two.
+constexpr std::array<TileShape, 6> stage_shapes(ScalarType type)
+{
+    const int stack = type == ScalarType::float16 ? 2 : 1;
+    std::array<TileShape, 6> shapes = {{
+        {.in_channels = 64,
+         .out_channels = 64,
+         .direct = true,
+         .held = true,
+         .column_pairs = 4,
+         .unit_tiles = 4,
+         .most_warps = 11},
+        {.in_channels = 64,
+         .out_channels = 96,
+         .direct = true,
+         .held = true,
+         .column_pairs = 6,
+         .unit_tiles = 4,
+         .most_warps = 11},
+        {.in_channels = 96, .out_channels = 96, .direct = true, .held = true, .column_pairs = 6, .unit_tiles = 3},
+        {.in_channels = 96, .out_channels = 160, .stride = 2, .held = true, .stack = 2, .unit_tiles = 4, .most_warps = 8},
+        {.in_channels = 160, .out_channels = 160, .held = true, .stack = stack},
+        {.in_channels = 160, .out_channels = 320, .stack = stack, .row_tiles = 4, .most_warps = 8},
+    }};
+    for (TileShape& shape : shapes) shape.unrolled_depths = 16;
+    return shapes;
+}
+
+// All other channels, and all small batches.
+constexpr TileShape direct_shape(int stride)
+{
+    return {.stride = stride, .direct = true, .column_pairs = 6, .most_warps = 8};
+}
+
+constexpr TileShape shared_shape(int stride)
+{
+    return {.stride = stride};
+}
+
+// Where a GPU has too little shared memory for two steps' weights, such as 99 KiB for MobileNetV2 1.4's last block. Input
+// pixels in single row tiles fill up less than in twos.
+constexpr TileShape small_shape(int stride)
+{
+    return {.stride = stride, .unit_tiles = 1, .weight_buffers = 1};
+}
+
+// Every form that is compiled.
+constexpr std::array<TileShape, 12> tile_shapes(ScalarType type)
+{
+    const std::array<TileShape, 6> stage = stage_shapes(type);
+    return {stage[0],        stage[1],        stage[2],       stage[3],        stage[4],        stage[5],
+            direct_shape(1), shared_shape(1), small_shape(1), direct_shape(2), shared_shape(2), small_shape(2)};
+}
 
 struct TileArguments {
     const void* input;

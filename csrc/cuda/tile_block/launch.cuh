@@ -8,7 +8,7 @@
 namespace mnv2::cuda {
 
 template <class Tile>
-void launch_tiles(const Plan& plan, const void* x, const void* packed, void* y, Stream stream)
+void launch_tiles(const TilePlan& plan, const void* x, const void* packed, void* y, Stream stream)
 {
     TileArguments arguments = plan.arguments;
     arguments.input = x;

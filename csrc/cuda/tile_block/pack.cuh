@@ -81,16 +81,17 @@ void pack_tiles(const InvertedResidualParams& params, const ConvolutionWeights& 
                 const ConvolutionWeights& project, void* packed, Stream stream)
 {
     constexpr int word = TileBlockWords<T>::word;
-    const int depths = depths_of(params), pairs = pairs_of(params);
+    TileArguments sizes{};
+    set_shape(params, sizes);
     const TileBlockWords<T> words{params,
                                   expand,
                                   depthwise,
                                   project,
-                                  bias_bytes(params) / word,
-                                  chunk_bytes(depths, pairs) / word,
-                                  expand_bytes(depths) / word,
-                                  pairs};
-    pack_words(words, packed_bytes(params) / word, packed, stream);
+                                  tile_bias_bytes(params) / word,
+                                  chunk_bytes(sizes.depths, sizes.pairs) / word,
+                                  expand_bytes(sizes.depths) / word,
+                                  sizes.pairs};
+    pack_words(words, tile_packed_bytes(params) / word, packed, stream);
 }
 
 }  // namespace mnv2::cuda

@@ -1,0 +1,53 @@
+// Which kernel serves a block, in which packed format, by which plan, and why. Host code: it needs neither a GPU nor CUDA.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <variant>
+
+#include "core/block.h"
+#include "cuda/cluster_block/plan.h"
+#include "cuda/common/packed_length.h"
+#include "cuda/general_block/plan.h"
+#include "cuda/gpu.h"
+#include "cuda/register_block/plan.h"
+#include "cuda/tile_block/plan.h"
+
+namespace mnv2::cuda {
+
+enum class BlockKernel : int32_t { register_block, tile_block, cluster_block, general_block };
+
+const char* block_kernel_name(BlockKernel kernel);
+
+struct BlockReason {
+    BlockKernel kernel;
+    const char* text;
+};
+
+// Every reason for which select_block chooses a kernel; docs/gpu.md lists them.
+std::span<const BlockReason> block_reasons();
+
+// A block's packed weights. They depend on the layer and their type alone, so that images of every size share them.
+struct BlockFormat {
+    Format format;
+    int64_t packed_bytes;  // of which the length tells the format (packed_length.h)
+    const char* reason;
+};
+
+BlockFormat select_format(const InvertedResidualParams& params, ScalarType packed_type);
+
+// What a launch for images of one size takes. Where several kernels read the format, the GPU and the number of images decide.
+struct BlockChoice {
+    BlockFormat format;
+    BlockKernel kernel;
+    const char* reason;
+    std::variant<std::monostate, RegisterPlan, TilePlan, ClusterPlan, GeneralPlan> plan;  // monostate: there is no output
+};
+
+// Throws std::runtime_error where the GPU has too little shared memory.
+BlockChoice select_block(const InvertedResidualParams& params, ScalarType packed_type, const Gpu& gpu);
+
+// The same, looked up where this thread has asked before: plans take some 20 us, more than a launch.
+const BlockChoice& find_block(const InvertedResidualParams& params, ScalarType packed_type, const Gpu& gpu);
+
+}  // namespace mnv2::cuda

@@ -1,0 +1,57 @@
+#include "python/cuda_selection.h"
+
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda/select_block.h"
+#include "python/block_params.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace {
+
+mnv2::ScalarType type_named(const std::string& dtype)
+{
+    if (const std::optional<mnv2::ScalarType> type = mnv2::scalar_type_named(dtype)) return *type;
+    throw py::value_error("dtype: expected \"float32\", \"float16\" or \"bfloat16\", got \"" + dtype + "\"");
+}
+
+py::dict select_cuda_block(int64_t batch, int64_t height, int64_t width, int64_t in_channels, int64_t expanded_channels,
+                           int64_t out_channels, int32_t stride, const PaddingSides& padding, const std::string& activation,
+                           const std::string& project_activation, bool residual, bool expand, const std::string& dtype,
+                           int32_t multiprocessors, int32_t capability, int64_t shared_bytes)
+{
+    const auto params = block_params(batch, height, width, in_channels, expanded_channels, out_channels, stride, padding,
+                                     activation, project_activation, residual, expand);
+    const mnv2::cuda::Gpu gpu{multiprocessors, capability, shared_bytes};
+    const mnv2::cuda::BlockChoice choice = mnv2::cuda::select_block(params, type_named(dtype), gpu);
+    return py::dict("kernel"_a = mnv2::cuda::block_kernel_name(choice.kernel), "reason"_a = choice.reason,
+                    "packed_bytes"_a = choice.format.packed_bytes);
+}
+
+std::vector<std::pair<std::string, std::string>> cuda_block_reasons()
+{
+    std::vector<std::pair<std::string, std::string>> reasons;
+    for (const mnv2::cuda::BlockReason& reason : mnv2::cuda::block_reasons())
+        reasons.emplace_back(mnv2::cuda::block_kernel_name(reason.kernel), reason.text);
+    return reasons;
+}
+
+}  // namespace
+
+void bind_cuda_selection(py::module_& module)
+{
+    module.def("select_cuda_block", &select_cuda_block, py::kw_only(), "batch"_a, "height"_a, "width"_a, "in_channels"_a,
+               "expanded_channels"_a, "out_channels"_a, "stride"_a = 1, "padding"_a = PaddingSides{1, 1, 1, 1},
+               "activation"_a = "relu6", "project_activation"_a = "none", "residual"_a = false, "expand"_a = true,
+               "dtype"_a = "float16", "multiprocessors"_a, "capability"_a, "shared_bytes"_a,
+               "The CUDA kernel that serves a block with weights packed for a dtype on a GPU (capability 90 is 9.0; "
+               "shared_bytes are the most that a thread block can have): kernel, reason and packed_bytes. ValueError names a "
+               "bad argument, RuntimeError says that the GPU has too little shared memory.");
+    module.def("cuda_block_reasons", &cuda_block_reasons, "Every kernel and reason that select_cuda_block gives.");
+}
