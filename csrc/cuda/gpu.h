@@ -9,7 +9,7 @@ struct Gpu {
     int32_t sm_count;
     int32_t capability;         // 80 is 8.0
     int64_t shared_bytes;       // the most that a thread block can have
-    int32_t code = capability;  // what it runs was compiled for this: newer GPUs may run older ones' PTX; 0: nothing runs
+    int32_t code = capability;  // capability that its code was compiled for: newer GPUs may run older PTX; 0: no code runs
 };
 
 }  // namespace mnv2::cuda

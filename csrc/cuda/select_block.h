@@ -30,13 +30,13 @@ std::span<const BlockReason> block_reasons();
 // A block's packed weights. They depend on the layer and their type alone, so that images of every size share them.
 struct BlockFormat {
     Format format;
-    int64_t packed_bytes;  // of which the length tells the format (packed_length.h)
+    int64_t packed_bytes;  // tell the format (packed_length.h)
     const char* reason;
 };
 
 BlockFormat select_format(const InvertedResidualParams& params, ScalarType packed_type);
 
-// What a launch for images of one size takes. Where several kernels read the format, the GPU and the number of images decide.
+// The launch for images of one size. Where several kernels read the format, the GPU and the number of images decide.
 struct BlockChoice {
     BlockFormat format;
     BlockKernel kernel;
@@ -47,7 +47,7 @@ struct BlockChoice {
 // Throws std::runtime_error where the GPU has too little shared memory.
 BlockChoice select_block(const InvertedResidualParams& params, ScalarType packed_type, const Gpu& gpu);
 
-// The same, looked up where this thread has asked before: plans take some 20 us, more than a launch.
+// The same, kept for each thread: a plan may take 20 us, more than a launch. The reference holds until the thread's next call.
 const BlockChoice& find_block(const InvertedResidualParams& params, ScalarType packed_type, const Gpu& gpu);
 
 }  // namespace mnv2::cuda

@@ -60,7 +60,7 @@ struct Error : std::runtime_error {
 
 struct Options {
     uint64_t seed = 1;          // 0: threads in order, no shuffling
-    int priority_period = 200;  // a warp's priority is redrawn about every so many resumptions
+    int priority_period = 200;  // resumptions after which a warp's priority is redrawn, on average
     size_t stack_bytes = 128 << 10;
 };
 
@@ -371,7 +371,7 @@ inline void meet_in_cluster()
     barrier.waiting.clear();
 }
 
-// What the thread did before is ordered before what others do after their wait, if it releases.
+// If `releases`, what the thread did before is ordered before what others do after their wait.
 inline void cluster_arrive(bool releases)
 {
     SplitBarrier& barrier = machine.cluster_barrier;
@@ -518,7 +518,7 @@ struct StackPool {  // kept between blocks and launches
 };
 inline StackPool stacks;
 
-// The race detector's side of a thread, kept likewise: it takes longer to set up than a small kernel to run. Blocks run one
+// The race detector's side of a thread is kept, too: setting it up takes longer than a small kernel. Blocks run one
 // after the other and are ordered by the launch's token, so that what an earlier thread has seen hides no race.
 struct RaceFiberPool {
     std::vector<void*> free;

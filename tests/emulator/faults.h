@@ -12,13 +12,13 @@ namespace emu {
 // An instruction that a thread is about to execute.
 struct Issue {
     Instruction instruction;
-    int before;         // how often the thread has come to this kind of instruction already
+    int before;         // instructions of this kind that the thread has issued before
     uint32_t& operand;  // copy_wait: the groups that may be pending; store_cluster: the rank, which a fault may change
     std::source_location here;
 
     bool is(Instruction kind) const { return instruction == kind; }
 
-    // Whether it is in a function of this name.
+    // Whether a function of this name issues it.
     bool is_in(std::string_view function) const
     {
         return std::string_view(here.function_name()).find(function) != std::string_view::npos;

@@ -20,7 +20,7 @@ template <class T>
 constexpr bool is_half = std::is_same_v<T, __half>;
 
 using emu::count, emu::count_access, emu::Counts, emu::executes, emu::Instruction, emu::Space;
-using Here = std::source_location;  // of a call, by default arguments
+using Here = std::source_location;  // the call's place, as a default argument
 
 inline void check_aligned(const void* address, size_t bytes)
 {

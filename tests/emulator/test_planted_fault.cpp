@@ -1,5 +1,5 @@
-// With a fault planted in a kernel the results have to show it; without, not. A fault is what the emulator makes of an
-// instruction (emulator/faults.h), or what a launch is told.
+// Faults planted in a kernel have to show in its results; without a fault the results are right. A fault is what the emulator
+// makes of an instruction (emulator/faults.h), or what a launch is told.
 #include "cuda/cluster_block/launch.cuh"
 #include "cuda/tile_block/launch.cuh"
 #include "cuda/tile_block/pack.cuh"

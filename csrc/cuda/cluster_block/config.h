@@ -6,14 +6,14 @@
 namespace mnv2::cuda {
 
 constexpr int cluster_blocks = 8;   // the most that every GPU with clusters can launch
-constexpr int most_part_tiles = 2;  // row tiles that a warp projects, each with sums of its own
+constexpr int most_part_tiles = 2;  // row tiles that a warp projects; each has its own sums
 
-// A block's chunks.
+// The chunks of one thread block.
 struct Share {
     int first, chunks;
 };
 
-// A warp fetches the project layer's weights prefetched_chunks ahead; L2 answers within the time of some four.
+// A warp fetches the project layer's weights prefetched_chunks ahead; L2 answers within the time of about four chunks.
 struct ClusterShape {
     int stride = 1, prefetched_chunks = 8;
 
@@ -43,10 +43,10 @@ struct ClusterTile : TileBlock<T, shape.tile()> {
 
 struct ClusterArguments {
     TileArguments tile;
-    int most_chunks;               // of a block's share
-    int row_parts, part_tiles;     // of the projection: blocks beside each other over the row tiles, a block's row tiles
-    int column_parts, part_pairs;  // the same over pairs of column tiles
-    int columns_at;                // of the project layer's weights in shared memory
+    int most_chunks;               // the most chunks that a thread block expands
+    int row_parts, part_tiles;     // thread blocks that share the row tiles, and the row tiles that each projects
+    int column_parts, part_pairs;  // thread blocks that share the column tiles, and the pairs that each projects
+    int columns_at;                // where the project layer's weights start in shared memory
 };
 
 }  // namespace mnv2::cuda

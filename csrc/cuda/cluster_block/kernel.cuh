@@ -6,12 +6,12 @@
 //     fragments, in the shared memory of the blocks that multiply by them;
 //   - after the cluster's barrier projects its part of the output, some row tiles by some pairs of column tiles, over all
 //     chunks in order. A warp takes a pair of column tiles.
-// So a cluster reads the expand layer's weights once, the project layer's once for each part of its row tiles. Blocks only
-// store to one another: nobody waits for another multiprocessor's memory but at the barrier, and none has to stay for others
-// to read from.
+// So a cluster reads the expand layer's weights once, the project layer's once for each part of its row tiles. Thread blocks
+// store to one another and never load: they wait for another multiprocessor's memory at the barrier only, and none has to
+// stay for others to read from.
 //
-// All that does not depend on other blocks starts early: the share's weights at once, and the project layer's first chunks
-// before the barrier.
+// What does not depend on other thread blocks starts early: the share's weights at once, and the project layer's first
+// chunks before the barrier.
 #pragma once
 
 #pragma once
@@ -27,7 +27,7 @@
 
 namespace mnv2::cuda {
 
-// The weights of one of a share's chunks in shared memory, but the project layer's.
+// The expand and depthwise layers' weights of one chunk, in shared memory.
 class ShareWeights {
 public:
     __device__ __forceinline__ ShareWeights(const TileArguments& p, uint8_t* shared, int chunk)
@@ -57,7 +57,7 @@ __device__ __forceinline__ void fetch_share(const TileArguments& p, const Share&
     ptx::cp_async_commit();
 }
 
-// What a warp projects: row tiles from `row_tile` on, of its block's part, and a pair of column tiles, if there is one.
+// What a warp projects: `tiles` row tiles from `row_tile` on, and a pair of column tiles. Some warps have no pair.
 struct ClusterPart {
     int row_tile, tiles, pair;
     bool exists;
@@ -73,8 +73,8 @@ __device__ __forceinline__ ClusterPart cluster_part_of(const ClusterArguments& p
     return {row_tile, tiles, pair, tiles > 0 && lane.warp < p.part_pairs && pair < p.tile.pairs};
 }
 
-// The project layer's weights of a warp's pair of column tiles, some chunks ahead of their use. Each lane copies what it
-// multiplies by, so that it waits for no other.
+// The project layer's weights of a warp's pair of column tiles, fetched some chunks ahead of their use. Each lane copies what
+// it multiplies by, so that it waits for no other lane.
 template <class Tile>
 class ColumnWeights {
 public:
@@ -90,7 +90,7 @@ public:
     {
     }
 
-    // A group of copies, empty beyond the last chunk.
+    // Commits a group of copies; it is empty beyond the last chunk.
     __device__ __forceinline__ void fetch(int chunk) const
     {
         if (chunk < chunks_)
@@ -113,7 +113,7 @@ private:
     int chunk_stride_, depth_stride_, chunks_;
 };
 
-// A warp takes some depths of each row tile, as there are fewer row tiles than warps, and loads from L2 take long.
+// A warp loads some depths of each row tile: there are fewer row tiles than warps, and loads from L2 take long.
 template <class Tile>
 __device__ __forceinline__ void fill_input(const TileArguments& p, const Region& r, const Lane& lane,
                                            const InputUnits<Tile>& input)
@@ -225,7 +225,7 @@ __device__ __forceinline__ void project_part(const ClusterArguments& p, const La
                 if (!part.has(m)) break;
                 mma_pair<typename Tile::T>(sum[m][0][0], sum[m][0][1], now.a[k][m], now.b[k]);
             }
-        columns.fetch(chunk + prefetched);  // over this chunk's, which the products have in registers
+        columns.fetch(chunk + prefetched);  // in the place of this chunk, which registers hold by now
         now = next;
     }
 }

@@ -10,15 +10,15 @@ namespace {
 constexpr int32_t least_code = 90;  // has clusters
 
 // Clusters that take no more than three quarters of the multiprocessors are expected to run at once: a cluster's blocks are
-// neighbours in a graphics processing cluster, of which an H100's have 18 multiprocessors or fewer.
+// neighbours in a graphics processing cluster, which has at most 18 multiprocessors on an H100.
 constexpr int64_t resident_parts = 3, all_parts = 4;
 
-// What a row tile's fragments cost beside the weights of a pair of column tiles, which are as long: between multiprocessors an
-// H100 moves some 14 bytes a clock for each, from L2 some 40 (published measurements).
+// Cost of a row tile's fragments over the cost of the equally long weights of a pair of column tiles: an H100 moves about 14
+// bytes a clock and multiprocessor between multiprocessors, and about 40 from L2 (published measurements).
 constexpr int remote_cost = 3;
 
-// Lays a cluster's blocks over row tiles and pairs of column tiles, so that the bytes that a block takes in cost the least.
-// Returns false where its warps cannot make so large a part.
+// Lays a cluster's blocks over row tiles and pairs of column tiles, so that the bytes that a block reads cost the least.
+// Returns false where the warps of a block are too few for its part.
 bool split_output(const TileShape& shape, ClusterArguments& a)
 {
     int least = 0;

@@ -21,7 +21,7 @@ struct ClusterPlan {
 // Whether the GPU runs code with clusters; the kernel is empty for older GPUs.
 bool has_clusters(const Gpu& gpu);
 
-// Tiles that all run at once, as large as that allows; where not even the largest tiles do, those.
+// The smallest tiles whose clusters all run at once; the largest tiles that fit where none do.
 ClusterPlan best_cluster_plan(const ClusterShape& shape, const InvertedResidualParams& params, const Gpu& gpu);
 
 // The plan of the first form that fits, for a block that tile_block serves.

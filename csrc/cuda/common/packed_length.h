@@ -9,7 +9,7 @@ namespace mnv2::cuda {
 
 enum class Format : int32_t { general_block, register_block, tile_block, stem, stem_block, head_pool, linear };
 
-// Room for that many bytes, and an odd number of bytes more for each format and type.
+// At least `bytes`, and a number of bytes that no other format and type has.
 constexpr int64_t packed_length(int64_t bytes, Format format, ScalarType type)
 {
     constexpr int64_t unit = 256, types = 3;

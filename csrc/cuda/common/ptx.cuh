@@ -161,7 +161,7 @@ __device__ __forceinline__ uint32_t max2(uint32_t a, uint32_t b)
     return d;
 }
 
-// The same of floats, of which low bounds the value first.
+// The same for floats; low bounds the value first.
 __device__ __forceinline__ float clamp(float value, float low, float high)
 {
     asm("max.NaN.f32 %0, %0, %1;" : "+f"(value) : "f"(low));
@@ -169,7 +169,7 @@ __device__ __forceinline__ float clamp(float value, float low, float high)
     return value;
 }
 
-// The value that the lane whose number differs in mask's bits has. All 32 lanes must call it together.
+// The value of the lane whose number differs in the bits of `mask`. All 32 lanes must call it together.
 __device__ __forceinline__ float shuffle_xor(float value, int mask)
 {
     return __shfl_xor_sync(0xffffffffu, value, mask);
@@ -189,7 +189,7 @@ __device__ __forceinline__ uint32_t load_global32(const void* from)
     return value;
 }
 
-// Accesses that tests count: of shared memory by wavefronts, of global memory by bytes.
+// Accesses that tests count, in shared memory by wavefronts, in global memory by bytes.
 template <class V>
 __device__ __forceinline__ V load_shared(const void* from)
 {
@@ -208,7 +208,7 @@ __device__ __forceinline__ V load_global(const void* from)
     return __ldg(static_cast<const V*>(from));
 }
 
-// A load that the compiler leaves in its place behind earlier stores, so that registers hold the value no longer than written.
+// A load that the compiler leaves in its place behind earlier stores, so that registers do not hold the value for longer.
 template <class V>
 __device__ __forceinline__ V load_global_in_place(const void* from)
 {
@@ -227,7 +227,7 @@ __device__ __forceinline__ void keep_in_register(uint32_t& value)
     asm volatile("" : "+r"(value));
 }
 
-// Thread block clusters exist from compute capability 9.0 on: whoever calls these compiles for nothing older.
+// Thread block clusters exist from compute capability 9.0 on: code that calls these is compiled for nothing older.
 
 // The thread block's number in its cluster.
 __device__ __forceinline__ uint32_t cluster_rank()
@@ -243,7 +243,7 @@ __device__ __forceinline__ void cluster_arrive()
     asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
 
-// The same for a barrier that only says that all blocks have come so far.
+// The same for a barrier that orders no memory: all blocks have come so far.
 __device__ __forceinline__ void cluster_arrive_relaxed()
 {
     asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
@@ -254,7 +254,7 @@ __device__ __forceinline__ void cluster_wait()
     asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
-// Stores to the place that `shared` is in this block's shared memory in that of the cluster's block `rank`. Both blocks must
+// Stores to block `rank` of the cluster, at the place in its shared memory that `shared` has in this block's. Both blocks must
 // have started and not ended.
 __device__ __forceinline__ void store_cluster(void* shared, uint32_t rank, uint4 value)
 {
@@ -277,8 +277,8 @@ inline void check_launch(cudaError_t error)
     throw std::runtime_error(cudaGetErrorString(error));
 }
 
-// Dynamic shared memory beyond what every kernel gets is a thing to ask for. All that the GPU has is asked for, whatever the
-// launch takes: the limit is the kernel's, and a smaller one would fail launches of other threads and of the same graph.
+// Allows a kernel more dynamic shared memory than every kernel gets: all that the GPU has, whatever the launch takes. The limit
+// belongs to the kernel, and a smaller one would fail launches of other threads and of the same graph.
 template <class... Parameters>
 void allow_shared_bytes(void (*kernel)(Parameters...), size_t bytes)
 {
@@ -300,7 +300,7 @@ void launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
     check_launch(cudaGetLastError());
 }
 
-// The same with cluster_blocks thread blocks to a cluster, at most 8, neighbours in the grid.
+// The same with clusters of cluster_blocks thread blocks, at most 8, which are neighbours in the grid.
 template <class... Parameters, class... Arguments>
 void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
                      cudaStream_t stream, Arguments&&... arguments)

@@ -48,8 +48,8 @@ __device__ __forceinline__ void store_quad(T* to, const float4& values)
         ptx::store_global(to, uint2{ptx::pack2<T>(values.x, values.y), ptx::pack2<T>(values.z, values.w)});
 }
 
-// Four channels of a pixel, from a multiple of four on; zero beyond the last. Pixels have a quad_channels's alignment where
-// their channels are whole quads.
+// Four channels of a pixel, from a multiple of four on; zero beyond the last channel. Pixels are aligned to quads where their
+// channels are whole quads.
 template <class T>
 __device__ __forceinline__ float4 load_channels(const T* pixel, int channel, int channels)
 {
@@ -65,7 +65,7 @@ __device__ __forceinline__ float4 load_channels(const T* pixel, int channel, int
     return values;
 }
 
-// As many of them as there are.
+// Stores the channels of a quad that exist.
 template <class T>
 __device__ __forceinline__ void store_channels(T* pixel, int channel, int channels, const float4& values)
 {

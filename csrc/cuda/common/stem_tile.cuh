@@ -14,10 +14,10 @@
 
 namespace mnv2::cuda {
 
-constexpr int stem_channels = 3;         // of the input
-constexpr int stem_group_channels = 32;  // of the output, that a warp makes at a time
+constexpr int stem_channels = 3;         // input channels
+constexpr int stem_group_channels = 32;  // output channels that a warp makes at a time
 constexpr int stem_column_tiles = stem_group_channels / 8;
-constexpr int stem_depth_steps = 2;  // of 16
+constexpr int stem_depth_steps = 2;  // each has 16 depths
 constexpr int stem_row_depths = stem_channels * static_cast<int>(kernel_size);
 constexpr int stem_slots = 2 * stem_depth_steps;  // pairs of depths that a lane holds for a pixel
 
@@ -32,7 +32,7 @@ struct StemInput {
     StemLayout layout;
 };
 
-constexpr int stem_piece = 8;  // numbers of 16 bytes
+constexpr int stem_piece = 8;  // 16-bit numbers in 16 bytes
 
 inline StemLayout stem_layout(const StemParams& params, const InputView& x)
 {
@@ -57,14 +57,14 @@ inline StemInput stem_input(const StemParams& params, const InputView& x)
             stem_layout(params, x)};
 }
 
-// Part of an image, its halo included; what lies outside the image is zero.
+// A part of an image with its halo; it is zero outside the image.
 struct StemPart {
     int64_t image;
     int row, column, rows, columns, channel, channels;
 };
 
-// Calls put(row, column, channel, value) for the numbers of a part, which all threads of the block share out. Neighbouring
-// threads take what is likely to be neighbouring memory.
+// Calls put(row, column, channel, value) for every number of a part, each by one thread of the block. Neighbouring threads
+// take what is likely to be neighbouring memory.
 template <class X, class Put>
 __device__ __forceinline__ void read_part(const StemInput& x, const StemPart& part, int thread, int threads, const Put& put)
 {
@@ -85,10 +85,10 @@ __device__ __forceinline__ void read_part(const StemInput& x, const StemPart& pa
             read(i / part.columns % part.rows, i % part.columns, i / part.columns / part.rows);
 }
 
-// Where the pieces of a row begin: shift numbers ahead of 16 bytes, one where the row's first number that is wanted has an odd
-// index. So it ends up at an even one of the tile, and windows of stride 2 are whole words.
+// Where the pieces of a row begin: `shift` numbers before a multiple of 16 bytes. The shift is 1 where the first wanted number
+// of the row has an odd index: it then has an even index in the tile, and windows of stride 2 are whole words.
 struct StemPieces {
-    int first, shift;  // of the row that is read, which may be outside the image
+    int first, shift;  // first: an index in the row, which may be outside the image
 
     __device__ __forceinline__ explicit StemPieces(int wanted)
     {
@@ -97,12 +97,12 @@ struct StemPieces {
     }
 };
 
-// Eight numbers of a row: the one before 16 bytes and seven of them, or all eight.
+// Eight numbers of a row: the eight of 16 bytes, or with a shift the number before them and the first seven.
 template <int shift>
 struct StemPiece {
     uint32_t before, words[4];
 
-    // Those that are not inside are zero.
+    // Numbers outside the image become zero.
     template <class T>
     __device__ __forceinline__ void load(const T* aligned, bool inside, bool before_inside)
     {
@@ -111,7 +111,7 @@ struct StemPiece {
         if constexpr (shift != 0) before = before_inside ? ptx::load_global_in_place<uint16_t>(aligned - 1) : 0u;
     }
 
-    // Number i in the upper half, below it other's number j.
+    // A word with number i of `upper` in its upper half and number j of `other` in its lower half.
     __device__ __forceinline__ static uint32_t join(const StemPiece& other, int j, const StemPiece& upper, int i)
     {
         const uint32_t a = other.word(j), b = upper.word(i);
@@ -123,18 +123,18 @@ private:
     __device__ __forceinline__ uint32_t word(int i) const { return i < shift ? before : words[(i - shift) / 2]; }
 };
 
-// The inputs of tiles of rows x columns outputs, in shared memory.
+// The inputs of a tile of rows x columns outputs, in shared memory.
 template <class Element, int convolution_stride, int tile_rows, int tile_columns>
 struct StemTile {
     using T = Element;
     static constexpr int stride = convolution_stride, rows = tile_rows, columns = tile_columns;
     static constexpr int in_rows = (rows - 1) * stride + 3, in_columns = (columns - 1) * stride + 3;
 
-    // A row's pieces begin up to six numbers ahead of it.
+    // The pieces of a row begin up to six numbers before it.
     static constexpr int plane_pieces = (in_columns + 6 + stem_piece - 1) / stem_piece;
     static constexpr int pixel_pieces = (in_columns * stem_channels + 6 + stem_piece - 1) / stem_piece;
 
-    // One word more than a row's is read with stride 1. Rows are 8 or 24 banks apart, so that three lanes of a group and eight
+    // Windows of stride 1 read one word beyond a row. Rows are 8 or 24 banks apart, so that three lanes of a group and eight
     // pixels of a row find the rows' last numbers in different banks.
     static constexpr int least_words = plane_pieces * stem_piece * stem_channels / 2 + (stride == 1);
     static constexpr int row_words = (least_words + 7) / 16 * 16 + 8;
@@ -168,7 +168,7 @@ struct StemTile {
         return tile;
     }
 
-    // A lane's pairs of the window of the output at row, column.
+    // Loads the pairs that a lane holds of the window of the output at (row, column).
     __device__ __forceinline__ static void load_window(const uint8_t* tile, int row, int column, int quad,
                                                        uint32_t (&slots)[stem_slots])
     {
@@ -245,8 +245,8 @@ private:
     }
 };
 
-// Biases as mma takes them, so that they are not copied for each product: of every column tile the pair of channels of a lane's
-// quad, twice.
+// Biases as mma takes them, so that they are not copied for each product: for every column tile the lane's pair of channels,
+// twice.
 template <int column_tiles>
 struct BiasFragments {
     static constexpr int words = 4 * column_tiles * 4;
@@ -262,7 +262,7 @@ struct BiasFragments {
         }
     }
 
-    // The channel of a word; quads have 2 column_tiles neighbours.
+    // The channel of a word; a quad of lanes has 2 column_tiles neighbouring channels.
     __host__ __device__ static constexpr int channel_of(int word)
     {
         return word / (column_tiles * 4) * column_tiles * 2 + word / 4 % column_tiles * 2 + word % 2;
@@ -292,7 +292,7 @@ struct StemFragments {
             }
     }
 
-    // Of two pixels' windows, the first pixel of each lane group and the second.
+    // Convolves the windows of a lane group's two pixels.
     template <class T>
     __device__ __forceinline__ void convolve(const uint32_t (&first)[stem_slots], const uint32_t (&second)[stem_slots],
                                              float (&sums)[stem_column_tiles][4]) const

@@ -10,8 +10,8 @@ namespace mnv2::cuda {
 
 constexpr int slab_depth = 32;                   // input channels that are streamed together
 constexpr int tile_stride = chunk_channels + 4;  // odd in 16 bytes: eight pixels' quads lie in different banks
-constexpr int pixel_lanes = 8;                   // of a warp in both products; the other four have other channels
-constexpr int thread_quads = 2;                  // of a thread in 32 channels
+constexpr int pixel_lanes = 8;                   // lanes that differ in their pixels; four of each have other channels
+constexpr int thread_quads = 2;                  // quads of channels that a thread has in a chunk
 constexpr int constant_rows = 2;                 // scale and bias
 constexpr int depthwise_rows = kernel_taps + constant_rows;
 
@@ -46,25 +46,25 @@ struct GeneralBlock {
     static constexpr int columns = shape.columns, parts = columns / chunk_channels;
 };
 
-// What a thread block works on; in shared memory, as registers are short.
+// What a thread block works on. It lies in shared memory, as registers are scarce.
 struct GeneralTile {
     int64_t first_image;
     int images, out_y, out_x;
     int top, left, bottom, right;  // the part of the input inside the image
-    int pixels;                    // in that part, of all images
-    int first_channel, channels;   // of the output
+    int pixels;                    // pixels of that part in all images
+    int first_channel, channels;   // output channels
 };
 
 // Where things lie in shared memory, in floats; the tile first.
 struct GeneralBlockLayout {
     int sources, places, expand_constants, expand_weights, expand_slab, depthwise, project, input, input_slab, input_stride;
-    int hidden, hidden_plane, filtered, filtered_plane;  // a plane: of each chunk that is worked on
-    int partials, partial_plane, totals, row;            // where the work is spread; row: of both, a pixel's channels
+    int hidden, hidden_plane, filtered, filtered_plane;  // each chunk under way has a plane
+    int partials, partial_plane, totals, row;            // where the work is spread; row: floats of a pixel in both
     int floats;
 };
 
 struct GeneralBlockArguments {
-    ScalarType type;  // of the tensors; a template's parameter would compile everything three times for few loads and stores
+    ScalarType type;  // the tensors'; as a template parameter it would compile everything three times for few loads and stores
     const void* input;
     void* output;
     const float* packed;
@@ -72,10 +72,10 @@ struct GeneralBlockArguments {
     int in_channels, expanded_channels, out_channels;
     int height, width, out_height, out_width, padding_top, padding_left, stride;
     int images, tile_height, tile_width, halo_height, halo_width;
-    int tile_rows, tile_columns;  // of an image
+    int tile_rows, tile_columns;  // tiles of an image
     int slices, slice_channels;
-    int slabs, depth;  // depth: of a slab, the last one may be shorter
-    int planes;        // chunks at a time
+    int slabs, depth;  // depth: input channels of a slab; the last slab may have fewer
+    int planes;        // chunks that are worked on at a time
     GeneralBlockLayout layout;
     Clamp clamp, project_clamp;
     bool has_expand, residual;

@@ -9,26 +9,26 @@
 
 namespace mnv2::cuda {
 
-// An estimate of the whole launch, in a multiprocessor's cycles: instructions of the products and the depthwise convolution,
-// four a cycle, or the products' accesses to shared memory, two cycles each; a barrier's wait; and weights that no other
-// block's work hides. A multiprocessor with few warps is taken to hide less of its latencies. No GPU has been asked about
-// the constants.
+// An estimate of the whole launch in cycles of a multiprocessor. It adds up the instructions of the products and of the
+// depthwise convolution, four a cycle, or the products' accesses to shared memory, two cycles each; the waits at barriers; and
+// the weights that no other block's work hides. A multiprocessor with few warps is taken to hide less of its latencies. The
+// constants are not measured.
 inline double cycles_of(const GeneralShape& shape, const InvertedResidualParams& params, const Cut& cut, int64_t shared_bytes,
                         const Gpu& gpu)
 {
     constexpr double schedulers = 4.0, barrier_cycles = 150.0, warps_for_half = 3.0, bytes_per_cycle = 48.0;
     constexpr double depthwise_instructions = 20.0;
     const double loads = shape.pixels / 4.0 + thread_quads;
-    const double expand_instructions = 6.0 * shape.pixels * thread_quads * quad_channels;  // beside the product
+    const double expand_instructions = 6.0 * shape.pixels * thread_quads * quad_channels;  // besides the products
     const double project_instructions = expand_instructions / 2.0;
-    const double product_cycles =
-        std::max((shape.pixels * thread_quads * quad_channels + loads) / schedulers, 2.0 * loads);  // of a warp, for one depth
-    constexpr int64_t reserved_bytes = 1 << 10;                                                     // of a block, by CUDA
+    const double product_cycles = std::max((shape.pixels * thread_quads * quad_channels + loads) / schedulers,
+                                           2.0 * loads);  // cycles that a warp takes for one depth
+    constexpr int64_t reserved_bytes = 1 << 10;           // CUDA takes them of each block
 
     const int64_t per_multiprocessor = divide_up(block_count(params, cut), gpu.sm_count);
     const int64_t fitting = (gpu.shared_bytes + reserved_bytes) / (shared_bytes + reserved_bytes);
     const int64_t resident = std::min({int64_t{shape.blocks_per_sm}, fitting, per_multiprocessor});
-    const auto turns = [&](int64_t count) {  // of a warp's tasks; a lone block leaves schedulers idle
+    const auto turns = [&](int64_t count) {  // tasks that a warp takes in turn; a lone block leaves schedulers idle
         return static_cast<double>(resident == 1 ? round_up(count, 4) : count);
     };
     const Halo halo = halo_of(params, cut);

@@ -29,11 +29,11 @@ inline int64_t chunk_floats(const InvertedResidualParams& params)
 
 struct Halo {
     int64_t height, width;
-    int64_t pixels;  // of all images
-    int64_t inputs;  // the most of them that lie inside the image
+    int64_t pixels;  // pixels of all images
+    int64_t inputs;  // the most pixels of any tile that lie inside the image
 };
 
-// The most rows of a tile, or columns, that lie inside the image: at either end, or anywhere between.
+// The most halo rows, or columns, of any tile that lie inside the image: the first, the last or any tile between has them.
 inline int64_t most_inside(int64_t tile, int64_t halo, int64_t size, int64_t out_size, int32_t stride, int32_t padding)
 {
     const int64_t last = divide_up(out_size, tile) - 1;
@@ -67,7 +67,7 @@ inline int64_t block_count(const InvertedResidualParams& params, const Cut& cut)
            divide_up(params.out_width(), cut.tile_width) * slice_count(params, cut);
 }
 
-// From 192 depths on a sum is taken in runs (general_block), which lets the input be streamed.
+// From 192 depths on sums are taken in runs (kernel.cuh), so that the input can be streamed.
 constexpr int64_t least_depth_in_slabs = long_depth;
 
 inline int64_t depth_of_slabs(const InvertedResidualParams& params)
@@ -80,7 +80,7 @@ inline int64_t slab_count(const InvertedResidualParams& params)
     return params.has_expand ? divide_up(params.in_channels, depth_of_slabs(params)) : 1;
 }
 
-// A pixel's stride is odd in 16 bytes, so that neighbours lie in different banks.
+// The stride of a pixel is an odd number of 16 bytes, so that neighbours lie in different banks.
 inline int64_t input_stride(int64_t depth)
 {
     return depth / quad_channels % 2 != 0 ? depth : depth + quad_channels;

@@ -1,5 +1,5 @@
-// The inverted residual of any shape, in float32 arithmetic whatever the tensors' type: float32's kernel, and that of every
-// block that no kernel for tensor cores serves.
+// The inverted residual of any shape, in float32 arithmetic whatever the tensors' type. It serves float32, and every block that
+// no kernel on tensor cores serves.
 //
 // A thread block makes a tile of output pixels, of one image or of several small ones, and a slice of the output channels.
 // For each chunk of 32 expanded channels it expands the tile's input pixels into shared memory, where pixels outside the
@@ -7,8 +7,8 @@
 // products are tiled in registers: a thread has `pixels` pixels, eight apart, and 8 channels in two quads.
 //
 // A sum never has more than 191 depths in a row: the projection adds a chunk's 32 to its totals; an expand of 192 input
-// channels or more adds up slabs of 32, which it streams through shared memory, while fewer stay there. Every output is so
-// added up in one order, whatever the tile.
+// channels or more adds up slabs of 32, which it streams through shared memory, while fewer stay there. So every output is
+// added up in the same order, whatever the tile.
 //
 // Packed weights, all float: the projection's scales and biases, then the chunks. Rows of a chunk have 32 channels: scale
 // and bias of the expand and its weights, by depth; nine taps, scale and bias of the depthwise convolution; then 32 rows of
@@ -25,7 +25,7 @@
 
 namespace mnv2::cuda {
 
-// A thread block's share of the work, phase by phase; barriers are the kernel's.
+// The work of a thread block, phase by phase. The kernel places the barriers.
 template <class Block>
 struct GeneralWorker {
     const GeneralBlockArguments& p;
@@ -33,8 +33,8 @@ struct GeneralWorker {
     const GeneralTile& tile;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     // Neighbours that differ in bit 0 load the same pixel, and in bit 1 the same weights: pairs of lanes that share 16
-    // bytes let shared memory serve half a warp at a time. Eight neighbours store to all the banks: four pixels at 16
-    // channels' distance.
+    // bytes let shared memory serve half a warp at a time. Eight neighbours store to all banks: four pixels, each
+    // at two places 16 channels apart.
     const int pixel_lane = lane / 2 % pixel_lanes, channel_lane = lane % 2 * 2 + lane / 16;
 
     const int chunks = divide_up(p.expanded_channels, chunk_channels);
@@ -53,7 +53,7 @@ struct GeneralWorker {
                chunk * chunk_floats(p.in_channels, p.out_channels, p.has_expand);
     }
 
-    // Which pixels of the tensor the tile takes, and where they lie in its halo; what is outside the image becomes zero.
+    // Notes which pixels of the tensor the tile takes and where they lie in its halo. Zeroes the halo outside the image.
     __device__ void lay_out() const
     {
         const int width = tile.right - tile.left, per_image = (tile.bottom - tile.top) * width;
@@ -76,7 +76,7 @@ struct GeneralWorker {
             ptx::cp_async16(to + i, from + i);
     }
 
-    // Input channels from first on, of all the tile's pixels, each to its row or to the one at its place.
+    // Fetches `depth` input channels from `first` on, for all pixels of the tile: pixel i goes to row i, or to row place[i].
     __device__ void fetch_input(float* to, int pixel_stride, int first, int depth, const int* place) const
     {
         const int quads = depth / quad_channels;
@@ -128,7 +128,7 @@ struct GeneralWorker {
         return shared + p.layout.expand_constants + plane * constant_rows * chunk_channels;
     }
 
-    // What chunks start from: without an expand the input itself.
+    // Fetches what the first step of a chunk needs: weights of the expand layer or, without one, the input itself.
     __device__ void fetch_first(int chunk, int planes) const
     {
         for (int plane = 0; plane < planes; ++plane) {
@@ -146,7 +146,7 @@ struct GeneralWorker {
         return shared + p.layout.depthwise + plane * depthwise_rows * chunk_channels;
     }
 
-    // From one depth of the projection's weights to the next.
+    // Distance from one depth of the projection's weights to the next.
     __device__ int columns() const { return Block::spread ? p.slice_channels : Block::columns; }
 
     __device__ float* project_weights(int plane) const
@@ -186,7 +186,7 @@ struct GeneralWorker {
         }
     }
 
-    // Adds a slab to what the hidden tile holds of the earlier ones; the last one completes it.
+    // Adds a slab's products to the hidden tile, which holds the sum of the earlier slabs; the last slab completes it.
     __device__ void expand_slab(int first_pixel, int plane, int slab) const
     {
         const float* rows[Block::pixels];
@@ -270,7 +270,7 @@ struct GeneralWorker {
             slide_by_two(filter, from, to);
     }
 
-    // The next rows of a column, whose loads wait for memory together.
+    // Loads the next rows of a column, so that they wait for memory together.
     template <int count>
     __device__ void load_rows(float (&rows)[count][kernel_size], const float*& from) const
     {
@@ -331,7 +331,7 @@ struct GeneralWorker {
     using Sum = float[Block::pixels][thread_quads * quad_channels];
     using Totals = Sum[Block::parts];
 
-    // Of 32 output channels, over the depths of one chunk.
+    // The sums of 32 output channels over the depths of one chunk.
     __device__ void project_part(Sum& sum, int first_pixel, int part, int chunk, int plane) const
     {
         const float* rows[Block::pixels];
@@ -360,7 +360,7 @@ struct GeneralWorker {
         }
     }
 
-    // Every chunk's sums to its own plane, then the planes to the totals, one after another.
+    // Stores the sums of every chunk in its own plane, then adds the planes to the totals, one after another.
     __device__ void project_spread(int chunk, int planes) const
     {
         const int parts = (tile.channels + chunk_channels - 1) / chunk_channels, pixels = output_pixels();
@@ -403,14 +403,14 @@ struct GeneralWorker {
 
     static constexpr int row_quads = chunk_channels / quad_channels, rows_per_warp = 32 / row_quads;
 
-    // By way of the warp's own rows of the filtered tile, so that whole rows of channels are stored together.
+    // Stores through the warp's own rows of the filtered tile, so that whole rows of channels go to memory together.
     __device__ void store(const Totals& totals) const
     {
         const int first_pixel = warp * Block::warp_pixels, end = min(first_pixel + Block::warp_pixels, output_pixels());
 #pragma unroll
         for (int part = 0; part < Block::parts; ++part) {
             if (part * chunk_channels >= tile.channels) break;
-            __syncwarp();  // what was in the rows is read
+            __syncwarp();  // the rows' earlier content is read
             put_rows(filtered(0), tile_stride, first_pixel, end, totals[part]);
             __syncwarp();
             store_part(filtered(0), tile_stride, part * chunk_channels, first_pixel, end, rows_per_warp);
@@ -424,7 +424,7 @@ struct GeneralWorker {
                        output_pixels(), Block::warps * rows_per_warp);
     }
 
-    // The warp's rows of 32 channels: some from first_pixel on, then every step pixels.
+    // Stores rows of 32 channels: the warp takes rows_per_warp pixels from first_pixel on, then as many `step` pixels further.
     __device__ void store_part(const float* rows, int stride, int first_channel, int first_pixel, int end, int step) const
     {
         const int channel = first_channel + lane % row_quads * quad_channels;
@@ -466,7 +466,7 @@ __global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) general_
     auto& tile = *reinterpret_cast<GeneralTile*>(shared);
     const GeneralWorker<Block> worker{p, reinterpret_cast<float*>(shared), tile};
     for (int64_t block = blockIdx.x; block < p.blocks; block += gridDim.x) {
-        __syncthreads();  // the last tile is done with
+        __syncthreads();  // the previous tile is done
         if (threadIdx.x == 0) tile = tile_of(p, block);
         __syncthreads();
         worker.lay_out();

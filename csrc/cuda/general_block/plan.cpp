@@ -9,7 +9,7 @@
 namespace mnv2::cuda {
 namespace {
 
-// The sizes up to most that cut a dimension into equal pieces, the largest first.
+// Calls visit(piece) for the sizes up to `most` that cut a dimension into equal pieces, the largest first.
 template <class Visit>
 void visit_pieces(int64_t size, int64_t most, const Visit& visit)
 {
@@ -19,7 +19,7 @@ void visit_pieces(int64_t size, int64_t most, const Visit& visit)
     }
 }
 
-// Whether it fits.
+// Keeps the cut in `best` if it has the least estimate so far. Returns whether it fits shared memory.
 bool consider(const InvertedResidualParams& params, const Gpu& gpu, const Cut& cut, GeneralPlan& best)
 {
     const GeneralBlockLayout layout = layout_of(best.shape, params, cut);
@@ -50,7 +50,7 @@ int64_t widest_slice(const InvertedResidualParams& params)
 // The cut with the least estimate. Small images are taken several at a time, and small tiles only where these are few.
 GeneralPlan plan_whole(const GeneralShape& shape, const InvertedResidualParams& params, const Gpu& gpu)
 {
-    constexpr int64_t most_small_tiles = 4, small_part = 4;  // of a multiprocessor, and of the pixels that a tile can have
+    constexpr int64_t most_small_tiles = 4, small_part = 4;  // tiles a multiprocessor; part of a tile's most pixels
     GeneralPlan best{shape};
     const int64_t tile_pixels = shape.tile_pixels(), height = params.out_height(), width = params.out_width(),
                   slice = widest_slice(params);

@@ -28,7 +28,7 @@ struct GeneralPlan {
     bool fits() const { return cycles < std::numeric_limits<double>::infinity(); }
 };
 
-// Whether the form is for slices of as many channels as the block has.
+// Whether the form has the right number of columns for the block's slices.
 bool has_columns(const GeneralShape& shape, const InvertedResidualParams& params);
 
 // The cut by a form with the least estimate.
@@ -40,7 +40,7 @@ constexpr const char* no_general_tile = "the GPU has too little shared memory fo
 // The cut with the least estimate of all forms. The layer has images and outputs.
 GeneralPlan plan_general(const InvertedResidualParams& params, const Gpu& gpu);
 
-// type: of the tensors.
+// `type` is the tensors'.
 void launch_plan(const GeneralPlan& plan, ScalarType type, const void* x, const void* packed, void* y, const Gpu& gpu,
                  Stream stream);
 

@@ -47,8 +47,8 @@ __device__ __forceinline__ void visit_type(ScalarType type, const Visit& visit)
     }
 }
 
-// sum += rows times weights. Rows are contiguous by depth; of the weights, one depth is weight_stride behind the other and a
-// thread's quads are neighbours.
+// sum += rows times weights. Rows are contiguous by depth. Depths of the weights are weight_stride apart, and the quads of a
+// thread are neighbours.
 template <int pixels>
 __device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * quad_channels], const float* const (&rows)[pixels],
                                          const float* weights, int weight_stride, int depth)

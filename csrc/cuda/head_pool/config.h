@@ -8,7 +8,7 @@
 
 namespace mnv2::cuda {
 
-constexpr int head_chunk_pixels = 56;  // of an image at a time: MobileNetV2's 49 in tiles of eight
+constexpr int head_chunk_pixels = 56;  // pixels of an image at a time: MobileNetV2 has 49, which are tiles of eight
 
 struct HeadPoolArguments {
     const void* x;
@@ -16,13 +16,13 @@ struct HeadPoolArguments {
     void* y;
     int64_t batch;
     int pixels, in_channels, out_channels;
-    int splits;       // parts of the channels, each a task of its own
-    int64_t tasks;    // a set of images, a part of the channels
-    int groups;       // mma: 32 channels each, of all,
-    int part_groups;  // and of a part
-    int depth;        // mma: in_channels, padded to whole steps,
-    int chunk_depth;  // of which so many are in shared memory at a time,
-    int row_bytes;    // in rows so long
+    int splits;       // parts of the channels
+    int64_t tasks;    // a task is a set of images and a part of the channels
+    int groups;       // mma: groups of 32 channels
+    int part_groups;  // mma: groups in a part of the channels
+    int depth;        // mma: in_channels, padded to whole steps
+    int chunk_depth;  // mma: depths that are in shared memory at a time
+    int row_bytes;    // mma: bytes of a pixel's row there
     Clamp clamp;
 };
 
@@ -33,16 +33,17 @@ constexpr int head_step_depth = 16;
 constexpr int head_fragment_words = 128;
 constexpr int head_step_words = head_row_tiles * head_fragment_words;
 
-// image_sets warps have the same channels of different images.
+// `sets` warps have the same channels of different images.
 template <class Element, int images_per_warp, int sets, int warp_count>
 struct HeadPoolMma {
     using T = Element;
     static constexpr int warp_images = images_per_warp, image_sets = sets, warps = warp_count;
     static constexpr int images = warp_images * image_sets, threads = 32 * warps;
-    static constexpr int groups = warps / image_sets;  // at a time
+    static constexpr int groups = warps / image_sets;  // groups of channels at a time
 };
 
-// Of pixels in shared memory: an odd number of 32 bytes, so that four pixels of a fragment are in different banks.
+// Bytes of a pixel's row in shared memory: an odd number of 32 bytes, so that four pixels of a fragment lie in different
+// banks.
 inline int head_row_bytes(int chunk_depth)
 {
     return chunk_depth * 2 + (chunk_depth / head_step_depth % 2 == 0 ? 32 : 0);
@@ -51,7 +52,7 @@ inline int head_row_bytes(int chunk_depth)
 template <class Shape>
 int head_shared_rows(int pixels)
 {
-    // The last image's tiles are read whole; their pixels that do not exist are some other row's or none's.
+    // The tiles of the last image are read whole: what they hold beyond its pixels may be anything, and is not used.
     return (Shape::images - 1) * (pixels < head_chunk_pixels ? pixels : head_chunk_pixels) + head_chunk_pixels;
 }
 
@@ -60,8 +61,8 @@ constexpr int head_scalar_images = 2;
 constexpr int head_image_warps = head_scalar_warps / head_scalar_images;
 constexpr int head_thread_pixels = head_chunk_pixels / head_image_warps;
 constexpr int head_scalar_rows = head_scalar_images * head_chunk_pixels;
-constexpr int head_scalar_depth = 32;                           // in shared memory at a time, twice
-constexpr int head_run_chunks = sum_depth / head_scalar_depth;  // in a row that are added up
+constexpr int head_scalar_depth = 32;                           // depths of each of two buffers in shared memory
+constexpr int head_run_chunks = sum_depth / head_scalar_depth;  // chunks that are added up in a row
 static_assert(head_run_chunks * head_scalar_depth == sum_depth);
 constexpr int head_padded_channels = 128;
 
@@ -71,7 +72,7 @@ struct HeadPoolScalar {
     static constexpr int input_floats = head_scalar_rows * head_scalar_depth, weight_floats = head_scalar_depth * channels;
     static constexpr int buffer_floats = input_floats + weight_floats;
     static constexpr int bytes = 2 * buffer_floats * static_cast<int>(sizeof(float));
-    static_assert(head_scalar_warps * channels <= buffer_floats);  // the warps' sums, in the end
+    static_assert(head_scalar_warps * channels <= buffer_floats);  // a buffer holds the warps' sums in the end
 };
 
 }  // namespace mnv2::cuda

@@ -14,20 +14,20 @@ namespace mnv2::cuda {
 
 // --- on tensor cores: 16-bit tensors and weights, channels in multiples of eight ------------------------------------------
 //
-// Rows of the products are channels, columns are pixels, since 49 pixels waste less of tiles of eight than of tiles of 16.
+// Rows of the products are channels and columns are pixels: 49 pixels waste less of tiles of eight than of tiles of 16.
 // A warp makes 32 channels of some images. Pixels lie in shared memory, all channels of them where they fit; the weights
 // come to each warp straight from global memory, in the order of A fragments.
 //
 // Packed weights: the biases of all groups, then for each group and 16 depths two fragments of 16 channels. Row g of a
-// fragment is channel 2g, row g + 8 is 2g + 1, and depths 4q to 4q + 3 of 16 are lane q's.
+// fragment is channel 2g, row g + 8 is channel 2g + 1, and lane q has depths 4q to 4q + 3 of 16.
 
-// What a block's images have from first_pixel and first_depth on: rows of pixels, each as many as an image has.
+// Reads the pixels of a block's images from first_pixel and first_depth on, rows_per_image rows for each image.
 template <class Shape>
 __device__ __forceinline__ void read_head_pixels(const HeadPoolArguments& p, int64_t first_image, int first_pixel,
                                                  int rows_per_image, int first_depth, uint8_t* shared)
 {
     using T = typename Shape::T;
-    constexpr int piece = 8;  // numbers of 16 bytes
+    constexpr int piece = 8;  // 16-bit numbers in 16 bytes
     const int lane = threadIdx.x % 32, depth = min(p.chunk_depth, p.depth - first_depth);
     for (int row = threadIdx.x / 32; row < Shape::images * rows_per_image; row += Shape::warps) {
         const int64_t image = first_image + row / rows_per_image;
@@ -57,7 +57,7 @@ __device__ __forceinline__ void load_head_weights(const uint32_t* step, int lane
 template <class Shape>
 using HeadSums = float[Shape::warp_images][head_column_tiles][head_row_tiles][4];
 
-// Adds the products of steps of 16 depths; pixels points at the lane's first one's depths.
+// Adds the products of `steps` times 16 depths; `pixels` points at the depths of the lane's first pixel.
 template <class Shape>
 __device__ __forceinline__ void add_head_products(const HeadPoolArguments& p, const uint8_t* pixels, int rows_per_image,
                                                   const uint32_t* weights, int steps, int lane, HeadSums<Shape>& sums)
@@ -175,8 +175,9 @@ __global__ void __launch_bounds__(Shape::threads, 1) head_pool_mma_kernel(HeadPo
 
 // --- in multiply-adds: any channels and types -------------------------------------------------------------------------------
 //
-// Packed weights: scales, biases, and the weights of every depth, each for the channels, padded. A block makes some
-// channels of two images: four warps have an image, 14 pixels each; a lane has one channel in 32, or four neighbours.
+// Packed weights: rows of scales, of biases and of the weights of each depth; a row has a number for each channel, padded. A
+// block makes some channels of two images: four warps share an image, 14 pixels each; a lane has one channel, or four
+// neighbours.
 
 template <class X, int thread_channels>
 __global__ void __launch_bounds__(head_scalar_threads, 1) head_pool_scalar_kernel(HeadPoolArguments p)

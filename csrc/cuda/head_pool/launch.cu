@@ -12,7 +12,7 @@
 namespace mnv2::cuda {
 namespace {
 
-// For batches that fill the GPU: four images share the weights that come from L2. For others: as many blocks as may be.
+// For batches that fill the GPU: four images share the weights that come from L2. Small batches get as many blocks as possible.
 template <class T>
 using LargeBatch = HeadPoolMma<T, 2, 2, 8>;
 template <class T>
@@ -45,7 +45,7 @@ int64_t image_sets(const HeadPoolParams& params, int64_t images)
     return divide_up(params.batch, images);
 }
 
-// The parts of the channels by which all tasks end first: passes are the turns in which a block makes all channels.
+// The number of parts of the channels with which all tasks end first. A block makes all channels in `passes` turns.
 int64_t best_splits(int64_t sets, int64_t passes, int64_t sm_count)
 {
     int64_t best = 1, least = std::numeric_limits<int64_t>::max();
@@ -90,7 +90,8 @@ void run_scalar(const HeadPoolParams& params, const void* x, const void* packed,
                   Shape::bytes, stream, arguments);
 }
 
-// With four channels a thread reads less from shared memory for each product; with one there are four times the blocks.
+// With four channels a thread reads less from shared memory for each product; with one channel there are four times as many
+// blocks.
 template <class X>
 void run_scalar(const HeadPoolParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
 {

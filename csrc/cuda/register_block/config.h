@@ -13,11 +13,11 @@ constexpr int patches_per_warp = 8;
 constexpr int fragment16_bytes = 256;  // a B fragment of 16 rows: 8 bytes a lane
 constexpr int fragment8_bytes = 128;
 
-// What the four lanes of a group know of their channel pair in one half of a step. An odd number of 16 bytes, so that the
-// lanes' pieces lie in different banks.
+// The constants of a lane's pair of channels in one half of a step. Their size is an odd number of 16 bytes, so that the four
+// lanes of a group read different banks.
 template <class T>
 struct alignas(16) HalfConstants {
-    float expand_bias[4];  // twice the pair: an mma's whole accumulator, loaded in one piece
+    float expand_bias[4];  // the pair twice: a whole accumulator of an mma in one load
     T taps[kernel_taps][2];
     T depthwise_bias[2];
     T unused[12];
@@ -35,7 +35,7 @@ struct RegisterShape {
     bool operator==(const RegisterShape&) const = default;
 
     constexpr int depth16() const { return in_channels / 16; }
-    constexpr bool depth8() const { return in_channels % 16 != 0; }  // eight channels more
+    constexpr bool depth8() const { return in_channels % 16 != 0; }  // eight channels remain
     constexpr int column_tiles() const { return out_channels / 8; }
 
     constexpr int bias_bytes() const { return out_channels * 4; }
@@ -85,12 +85,12 @@ struct RegisterBlockArguments {
     int steps, height, width, out_height, out_width, padding_top, padding_left;
     int patch_rows, patch_columns;
     int64_t patches;
-    float high;  // of the activation's clamp; the low end is 0
+    float high;  // upper end of the activation's clamp; the lower end is 0
     bool residual;
 };
 
-// The channels of output fragment n: neighbours for two tiles together, so that a lane stores 8 bytes and finds the
-// shortcut's values in its own input fragments.
+// First of a lane's two channels in output fragment n. Two fragments together have four neighbours, so that a lane stores 8
+// bytes and finds the shortcut's values in its own input fragments.
 template <class Block>
 constexpr int first_channel(int n, int quad)
 {

@@ -2,13 +2,13 @@
 //
 // A warp makes eight patches of output pixels, one for each row group of its mma fragments. The four lanes of a group hold
 // the patch's input pixels, halo included, as A fragments; they expand them eight channels at a time and then hold every
-// neighbour that the depthwise convolution asks for; its outputs are the A fragments of the projection. Patches expand
-// their halo pixels anew: tensor cores have the time, shared memory and shuffles have not (an H100 spent 51 to 68 % of its
-// shared-memory cycles on a kernel that exchanged the expanded tensor there). Shared memory holds the weights of the whole
-// block; after they have come, warps never meet.
+// neighbour that the depthwise convolution asks for; its outputs are the A fragments of the projection. Each patch
+// expands its own halo: tensor cores have time for it, while shared memory was busy for 51 to 68 % of an H100's cycles with a
+// kernel that exchanged the expanded tensor there. Shared memory holds the weights of the whole block; once they have come,
+// warps never meet.
 //
 // Packed weights: the projection's bias, then a step for every 16 expanded channels. A step is two halves of eight
-// channels, each the expand layer's B fragments and four lanes' constants, and the projection's B fragments.
+// channels, then the projection's B fragments; a half is the expand layer's B fragments and the constants of four lanes.
 #pragma once
 
 #include <cstdint>
@@ -113,7 +113,7 @@ __device__ __forceinline__ void project_step(const uint8_t* weights, int lane, c
     }
 }
 
-// Sixteen expanded channels of the patch: expanded, convolved and added to its sums.
+// Expands 16 channels of the patch, convolves them and adds their projection to the sums.
 template <class Block>
 __device__ __forceinline__ void make_step(const uint8_t* weights, const PatchLane& lane, const PatchMask<Block>& mask,
                                           const PatchPixels<Block>& pixels, uint32_t high, PatchSums<Block>& sum)

@@ -17,7 +17,7 @@ struct PatchLane {
 struct Patch {
     int64_t image;
     int out_y, out_x, in_y, in_x;
-    bool live;  // there are that many patches
+    bool live;  // the patch exists
 };
 
 template <class Block>
@@ -34,8 +34,8 @@ __device__ __forceinline__ Patch patch_of(const RegisterBlockArguments& p, int64
 // Which hidden pixels of a patch lie in the image.
 template <class Block>
 struct PatchMask {
-    uint32_t row[Block::hidden_height], column[Block::hidden_width];  // all ones inside the image
-    bool border;                                                      // some are outside
+    uint32_t row[Block::hidden_height], column[Block::hidden_width];  // all bits are set inside the image
+    bool border;                                                      // some hidden pixels are outside
 
     __device__ __forceinline__ PatchMask(const RegisterBlockArguments& p, const Patch& patch)
     {

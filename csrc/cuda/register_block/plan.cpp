@@ -14,8 +14,8 @@ int64_t step_count(const InvertedResidualParams& params)
     return params.expanded_channels / step_channels;
 }
 
-// Whole steps only: a channel that merely fills one is 0 by its weights, but NaN where the image is infinite, as its outputs
-// would be then.
+// Serves whole steps only: a channel that merely filled a step would be NaN where the image is infinite, and so would every
+// output.
 bool serves(const RegisterShape& shape, const InvertedResidualParams& params)
 {
     return params.has_expand && params.in_channels == shape.in_channels && params.out_channels == shape.out_channels &&

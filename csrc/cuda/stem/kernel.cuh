@@ -27,7 +27,7 @@ __device__ __forceinline__ StemPlace stem_place(const StemArguments& p, int64_t 
     return {tile / tiles_per_image, at / p.tile_columns * rows, at % p.tile_columns * stem_tile_columns};
 }
 
-// The output pixel; the caller knows that it exists.
+// The address of an output pixel, which exists.
 template <class T>
 __device__ __forceinline__ T* stem_output(const StemArguments& p, int64_t image, int row, int column)
 {
@@ -80,8 +80,8 @@ __global__ void __launch_bounds__(stem_threads, stem_mma_blocks_per_sm) stem_mma
 // --- in multiply-adds: any channels and types ------------------------------------------------------------------------------
 //
 // Packed weights: for every 32 output channels their scales, their biases, and the weights of each depth in the order
-// (channel, ky, kx). A thread makes rows of one column and 16 of the channels; the lanes of a warp are 16 columns, and two
-// halves of the channels, every other four.
+// (channel, ky, kx). A thread makes some rows of one column, in 16 of the channels: a warp's lanes have 16 columns and
+// two halves of the channels, which take turns of four.
 
 // Adds the products of one input channel; x points at the thread's first window.
 template <class Tile>

@@ -29,7 +29,7 @@ StemArguments arguments_of(const StemParams& params, const InputView& x, const v
     return arguments;
 }
 
-// Of blocks that run until all tiles are made.
+// The number of blocks, which run until all tiles are made.
 unsigned block_count(int64_t tiles, const Gpu& gpu, int64_t per_sm)
 {
     return static_cast<unsigned>(std::min(tiles, gpu.sm_count * per_sm));

@@ -8,7 +8,7 @@
 
 namespace mnv2::cuda {
 
-constexpr int stem_block_channels = stem_group_channels;  // between stem and projection
+constexpr int stem_block_channels = stem_group_channels;  // channels between stem and projection
 constexpr int stem_block_out_channels = 16;
 constexpr int lane_channels = stem_block_channels / 4, lane_words = lane_channels / 2;
 constexpr int pixel_pair_bytes = 4 * 2 * static_cast<int>(sizeof(uint32_t));  // four lanes' words in two rows
@@ -16,20 +16,21 @@ constexpr int project_column_tiles = stem_block_out_channels / 8, project_steps 
 
 // The packed weights of the depthwise layer: biases, then the pieces of every lane.
 struct DepthwiseWords {
-    static constexpr int lane_pieces = static_cast<int>(kernel_taps), piece_words = 32 * 4;  // of four words a lane
+    static constexpr int lane_pieces = static_cast<int>(kernel_taps),
+                         piece_words = 32 * 4;  // each lane has four words of a piece
     static constexpr int bias_words = BiasFragments<lane_words>::words, words = bias_words + lane_pieces * piece_words;
 
-    // Word and tap of the word at a place of a lane's pieces.
+    // The channel word and the tap that word i of a piece holds.
     __host__ __device__ static constexpr int word_of(int piece, int i) { return piece % 3 == 2 ? i : piece % 3 * 2 + i / 2; }
     __host__ __device__ static constexpr int tap_of(int piece, int i) { return piece / 3 * 3 + (piece % 3 == 2 ? 2 : i % 2); }
 };
 
-// Tiles have 16 columns and 28 rows, or for small batches eight: both divide the 112 x 112 of MobileNetV2. The stem's outputs
-// that 28 rows see are 1.21 times as many as their own, those of eight rows 1.41.
+// Tiles have 16 columns and 28 rows, or for small batches eight: both divide the 112 x 112 of MobileNetV2. A tile of 28
+// rows needs 1.21 times as many of the stem's outputs as it has pixels, a tile of eight rows 1.41 times.
 template <class Element, int stem_stride, int tile_rows>
 struct StemBlock {
     using T = Element;
-    static constexpr int stride = stem_stride, blocks_per_sm = 3;  // of 168 registers a thread
+    static constexpr int stride = stem_stride, blocks_per_sm = 3;  // with 168 registers a thread
     static constexpr int rows = tile_rows, columns = 16, warps = 4, threads = 32 * warps;
     static constexpr int column_warps = columns / 8, strip_rows = rows / (warps / column_warps);
     static constexpr int hidden_rows = rows + 2, hidden_columns = columns + 2, hidden_pairs = hidden_rows / 2 * hidden_columns;
@@ -53,7 +54,7 @@ struct StemBlockArguments {
     int hidden_height, hidden_width, out_height, out_width;
     int tile_rows, tile_columns;
     int64_t tiles;
-    float stem_high, high;  // of the clamps, whose low end is 0
+    float stem_high, high;  // upper ends of the clamps; the lower ends are 0
 };
 
 }  // namespace mnv2::cuda

@@ -9,7 +9,7 @@
 // Counted for an H100, an image of 224x224 takes 0.23 us of memory traffic (0.7 MB), 0.18 us of mma, 0.19 us of issue and
 // 0.21 us of shared memory; in kernels of their own the two layers take 0.77 us of memory traffic.
 //
-// Packed weights: the stem's group of 32 channels, then of the depthwise layer and of the projection biases and B fragments.
+// Packed weights: the stem's group of 32 channels, then biases and B fragments of the depthwise layer and of the projection.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,10 @@
 
 namespace mnv2::cuda {
 
-// Rows come in pairs: in shared memory a pair is four planes, one for each word of a lane, of the words of both rows side by
-// side. So a load brings what mma wants in neighbouring registers, and little is moved.
+// Two rows of pixels. In shared memory they are four planes, one for each word of a lane, and a plane has the words of both
+// rows side by side: a load brings what mma wants in neighbouring registers.
 struct RowPair {
-    uint32_t at[lane_words][3][2];  // of three pixels
+    uint32_t at[lane_words][3][2];  // for three pixels
 
     template <class Block>
     __device__ __forceinline__ void load(const uint8_t* from)
@@ -39,10 +39,10 @@ struct RowPair {
 };
 
 // The depthwise convolution as products with diagonal matrices, whose sums are float32: 24 mma for 16 pixels and 32 channels,
-// where half2 takes 96 instructions. 0 times a NaN spreads it to other channels of its pixel; so
-// does the projection.
+// where half2 takes 96 instructions. A NaN reaches the other channels of its pixel, as 0 times NaN is NaN; the projection would
+// spread it in any case.
 struct DepthwiseFragments {
-    // Of each row's taps the two first are neighbours, as mma wants them.
+    // A row's first two taps are neighbours, as mma wants them.
     uint32_t two[3][lane_words][2], one[3][lane_words];
 
     __device__ __forceinline__ DepthwiseFragments(const uint32_t* packed, int lane)
@@ -77,7 +77,7 @@ struct DepthwiseFragments {
     }
 };
 
-// The stem's outputs of a tile into shared memory, 0 outside of its image.
+// Stores the stem's outputs of a tile in shared memory, 0 outside of the image.
 template <class Block>
 __device__ __forceinline__ void fill_hidden(const StemBlockArguments& p, const uint8_t* inputs, int first_row, int first_column,
                                             uint8_t* hidden)
@@ -142,7 +142,7 @@ struct ProjectFragments {
     }
 };
 
-// Two rows of outputs, from the pairs of rows that they see; as many as exist are stored.
+// Makes two rows of outputs from the two pairs of rows in their windows, and stores the first `rows` of them.
 template <class Block>
 __device__ __forceinline__ void make_rows(const StemBlockArguments& p, const DepthwiseFragments& depthwise,
                                           const ProjectFragments& project, const RowPair& first, const RowPair& second,
@@ -176,7 +176,7 @@ __device__ __forceinline__ void make_rows(const StemBlockArguments& p, const Dep
     __syncwarp();
 }
 
-// A warp's outputs: eight columns of a strip of rows.
+// Makes a warp's outputs: eight columns of a strip of rows.
 template <class Block>
 __device__ __forceinline__ void make_strip(const StemBlockArguments& p, const uint8_t* hidden, int64_t image, int first_row,
                                            int first_column)
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) stem_blo
         const uint8_t* const inputs =
             Block::Tile::read(p.x, image, hidden_row * Block::stride - p.stem_padding_top,
                               hidden_column * Block::stride - p.stem_padding_left, shared, threadIdx.x, Block::threads);
-        __syncthreads();  // after which no warp is in the tile before
+        __syncthreads();  // no warp is in the previous tile any more
         fill_hidden<Block>(p, inputs, hidden_row, hidden_column, hidden);
         __syncthreads();
         make_strip<Block>(p, hidden, image, row, column);

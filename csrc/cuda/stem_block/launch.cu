@@ -9,7 +9,7 @@
 namespace mnv2::cuda {
 namespace {
 
-// The depthwise layer's products must not meet an infinity (stem_block): relu6 lets none through.
+// The depthwise layer's products must not meet an infinity, which times 0 is NaN (kernel.cuh): relu6 lets none through.
 bool serves(const StemParams& stem, const InvertedResidualParams& block, ScalarType type)
 {
     return type != ScalarType::float32 && stem.in_channels == stem_channels && stem.out_channels == stem_block_channels &&

@@ -23,7 +23,7 @@ struct StemBlockWords {
     }
 
 private:
-    // Of the B fragments' diagonals, a lane has the one number whose row and column are the same.
+    // B fragments are diagonal: a lane has the one number whose row and column are the same.
     __device__ uint32_t depthwise_word(int at) const
     {
         if (at < DepthwiseWords::bias_words)

@@ -9,12 +9,12 @@
 
 namespace mnv2::cuda {
 
-constexpr int chunk_depths = chunk_channels / 16;  // of the projection, in mma's
-constexpr int chunk_pairs = chunk_channels / 16;   // of the expand layer's column tiles
+constexpr int chunk_depths = chunk_channels / 16;  // depths of the projection's mma
+constexpr int chunk_pairs = chunk_channels / 16;   // pairs of column tiles of the expand layer
 constexpr int patch_size = 2;
 constexpr int strip_patches = 8;
-constexpr int strip_tiles = patch_size * patch_size / 2;  // of 16 rows: a group has two rows in each
-constexpr int tile_pixels = 16;                           // of an mma's rows
+constexpr int strip_tiles = patch_size * patch_size / 2;  // a row tile has 16 rows, two for each group of lanes
+constexpr int tile_pixels = 16;                           // rows of an mma
 constexpr int fragment_bytes = 512;                       // 16 bytes a lane: an A fragment, or B of two column tiles
 // A hidden pixel's channels and 16 bytes: an odd number of 16 bytes, so that eight neighbours' 16 bytes, which the expansion
 // stores, lie in different banks, and so do four patches' 32 bytes, which the convolution loads.
@@ -143,16 +143,16 @@ struct TileArguments {
     int in_channels, expanded_channels, out_channels, depths, pairs, chunks;
     int height, width, out_height, out_width, padding_top, padding_left;
 
-    int tile_rows, tile_columns;        // of tiles, over an image
-    int strips, images, strip_height;   // of a tile
-    int patches_across, patch_columns;  // of an image in a strip: as many as it has lanes for, and those that it needs
-    int rows, columns, pitch, odd_at;   // of hidden pixels, an image; odd_at is where a row's odd columns start
-    int units;                          // of input pixels
+    int tile_rows, tile_columns;        // tiles of an image
+    int strips, images, strip_height;   // of one tile
+    int patches_across, patch_columns;  // patches of an image in a strip: that lanes have room for, and that are needed
+    int rows, columns, pitch, odd_at;   // hidden pixels of an image in a tile; odd_at: where a row's odd columns start
+    int units;                          // units of input pixels, unit_tiles row tiles each
     int workers;                        // warps that convolve and project
-    int row_groups, warp_pairs;         // of the projection: warps that share the row tiles, a warp's column pairs
+    int row_groups, warp_pairs;         // warps that share the row tiles of the projection; pairs of column tiles of a warp
     int hidden_bytes, exchange_at, exchange_bytes, input_at, place_at, weights_at, shared_bytes;
 
-    float high;  // of the activation's clamp; the low end is 0
+    float high;  // upper end of the activation's clamp; the lower end is 0
     bool residual;
 };
 

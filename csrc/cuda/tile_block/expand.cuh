@@ -8,7 +8,7 @@
 
 namespace mnv2::cuda {
 
-// The first `tiles` hidden tiles.
+// Sets the first `tiles` hidden tiles to zero.
 __device__ __forceinline__ void zero_hidden(const TileArguments& p, uint8_t* shared, int tiles)
 {
     for (int at = threadIdx.x * 16; at < tiles * p.hidden_bytes; at += blockDim.x * 16)
@@ -24,7 +24,7 @@ __device__ __forceinline__ void mma_pair(float (&even)[4], float (&odd)[4], cons
     ptx::mma_m16n8k16<T>(odd, a, second, odd);
 }
 
-// Of a unit's input pixels: all column tiles of a chunk, but where registers hold the pixels one pair at a time.
+// Pairs of column tiles that a warp makes at a time: the whole chunk or, where its registers hold the input pixels, one pair.
 template <class Tile>
 constexpr int expand_pairs = Tile::held ? 1 : chunk_pairs;
 template <class Tile>
@@ -76,14 +76,14 @@ __device__ __forceinline__ void store_expanded(const Lane& lane, const InputUnit
         }
 }
 
-// Of the chunk's channels the first `live` exist. Weights give the chunk's fragments and bias.
+// Expands a unit of input pixels in a chunk, of which the first `live` channels exist. `weights` has its fragments and bias.
 template <class Tile, class Weights>
 __device__ __forceinline__ void expand_unit(const TileArguments& p, const Lane& lane, const InputUnits<Tile>& input, int unit,
                                             const Weights& weights, int live, uint32_t high, uint8_t* hidden)
 {
     using T = typename Tile::T;
     constexpr int pairs = expand_pairs<Tile>;
-    [[maybe_unused]] constexpr int unrolled = Tile::unrolled_depths;  // for nvcc
+    [[maybe_unused]] constexpr int unrolled = Tile::unrolled_depths;  // nvcc warns that the pragma alone does not use it
 #pragma unroll
     for (int first = 0; first < chunk_pairs; first += pairs) {
         ExpandSums<Tile> sum;

@@ -74,7 +74,7 @@ private:
     uint16_t places_[Tile::unit_tiles * 2];
 };
 
-// The same in shared memory; a warp takes units from the last warp down, since depthwise work starts at the first.
+// The input pixels in shared memory. The last warp takes the first unit, since depthwise work starts at the first warp.
 template <class Tile>
 class InputUnits<Tile, false> {
 public:

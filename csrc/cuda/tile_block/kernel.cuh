@@ -2,11 +2,11 @@
 // many channels for register_block, and for all widths.
 //
 // A thread block makes a tile of output pixels: strips of eight patches of 2x2 pixels, a patch for each row group of an mma's
-// fragments. The strip's patches lie side by side (16 columns); where the image has at most eight columns, four of them do,
-// and the other four are those of a second image or of the tile's lower half.
+// fragments. The patches of a strip lie side by side (16 columns). Where the image has at most eight columns, only four of
+// them do, and the other four belong to a second image or to the lower half of the tile.
 //
-// The steps of a chunk of expanded channels overlap with those of its neighbours, so that one barrier a step is enough and
-// warps find work for tensor cores, shared memory and arithmetic units between two barriers. In step s the block
+// The steps of neighbouring chunks of expanded channels overlap, so that one barrier a step is enough and warps find work for
+// tensor cores, shared memory and arithmetic units between two barriers. In step s the block
 //   - expands chunk s: mma over the tile's input pixels, halo included, to one of two hidden tiles;
 //   - convolves chunk s - 1 depthwise from the other hidden tile: a lane makes a patch's outputs for four channels in the very
 //     registers that an mma takes them from as A fragments;
@@ -14,9 +14,9 @@
 //     so that warps can share a tile's output channels without convolving more than once.
 // Only input pixels inside the image are expanded; the rest of the hidden tiles is set to zero once.
 //
-// Input pixels become A fragments once, as they come from memory. In shared memory, lane by lane, where every warp does all of
-// the above; in registers (held) where some warps only expand and the others do the rest, so that neither needs the other's
-// registers.
+// Input pixels become A fragments once, as they come from memory. They lie in shared memory where every warp does all of the
+// above. They are held in registers where some warps only expand and the others do the rest, so that neither needs the
+// registers of the other.
 //
 // Packed weights: the projection's bias, then for each chunk the expand layer's B fragments and bias, the depthwise layer's
 // taps and bias lane by lane, and the projection's B fragments. All fragments hold 16 depths (a lane's four are neighbours)
@@ -33,8 +33,8 @@
 
 namespace mnv2::cuda {
 
-// Calls body(step, weights) for every step, with its weights at hand, everything of the step before done, and, where there is
-// a buffer for them, the next step's weights on their way.
+// Calls body(step, weights) for every step. Its weights have come by then and the step before is done. Where there is a
+// second buffer, the next step's weights are on their way.
 template <class Tile, class Body>
 __device__ __forceinline__ void for_each_step(const TileArguments& p, uint8_t* shared, const Body& body)
 {

@@ -9,7 +9,7 @@
 
 namespace mnv2::cuda {
 
-// Word by word; scales are multiplied into the weights, which are rounded once.
+// The packed weights, word by word; scales are multiplied into the weights, which are rounded once.
 template <class T>
 struct TileBlockWords {
     static constexpr int word = sizeof(uint32_t);
@@ -59,7 +59,7 @@ struct TileBlockWords {
         return pair(project, params.out_channels, params.expanded_channels, channel, first + depth(fragment / pairs, at));
     }
 
-    // A fragment's word is a lane's: column tile and half of the lane's depths by turns.
+    // A lane has four words of a fragment: column tiles change every two words, halves of its depths every word.
     __device__ static int64_t column(int64_t at) { return at % fragment_words / 4 / 4; }
     __device__ static int64_t depth(int64_t k, int64_t at) { return k * 16 + at / 4 % 4 * 4 + at % 2 * 2; }
 

@@ -9,7 +9,7 @@
 namespace mnv2::cuda {
 namespace {
 
-constexpr int wanted_warps = 8;                // of a thread block of the shared form
+constexpr int wanted_warps = 8;                // in a thread block of the shared form
 constexpr int64_t max_served_channels = 4096;  // before shared memory is too small; sizes stay within 32 bits
 
 int depths_of(const InvertedResidualParams& params)
@@ -39,7 +39,7 @@ void set_memory(const TileShape& shape, TileArguments& a)
     a.shared_bytes = a.weights_at + shape.weight_buffers * chunk_bytes(a.depths, a.pairs);
 }
 
-// Splits the projection over warps; returns how many, 0 where accumulators do not suffice.
+// Splits the projection over warps and returns their number, 0 where their accumulators do not suffice.
 int split_projection(const TileShape& shape, TileArguments& a)
 {
     if (a.strips % shape.stack != 0) return 0;

@@ -95,7 +95,7 @@ __device__ __forceinline__ int exchange_place(const Lane& lane, int tile, int k)
     return (tile * chunk_depths + k) * fragment_bytes + lane.lane * 16;
 }
 
-// Depthwise outputs of the whole tile to shared memory: a unit is a stack of strips and 16 channels.
+// Stores the depthwise outputs of the whole tile in shared memory. A unit is a stack of strips in 16 channels.
 template <class Tile>
 __device__ __forceinline__ void convolve_to_exchange(const TileArguments& p, const Lane& lane, const uint8_t* hidden,
                                                      const uint8_t* constants, uint32_t high, uint8_t* exchange)

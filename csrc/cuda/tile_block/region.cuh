@@ -32,12 +32,12 @@ __device__ __forceinline__ int out_channel_count(const TileArguments& p)
     return Tile::out_channels > 0 ? Tile::out_channels : p.out_channels;
 }
 
-// What a thread is to its warp and fragments.
+// Where a thread is in its block, its warp and the fragments.
 struct Lane {
     int warp, lane, group, quad;
 };
 
-// The tile of a thread block: its first output pixel, its hidden tile's first pixel, and what of that lies in the image.
+// The tile of a thread block: its first output pixel, the first pixel of its hidden tile, and the part of that in the image.
 struct Region {
     int64_t image;
     int out_y, out_x, hidden_y, hidden_x;
@@ -72,8 +72,8 @@ __device__ __forceinline__ Pixel input_pixel(const Region& r, int i)
     return {row / r.rows, r.y + row % r.rows, r.x + i % r.columns};
 }
 
-// A hidden pixel's place. With stride 2 a row's even columns precede the odd ones, so that patches read what neighbours
-// neighbours, as with stride 1.
+// A hidden pixel's place. With stride 2 a row's even columns precede the odd ones, so that neighbouring
+// patches read neighbouring memory, as with stride 1.
 template <class Tile>
 __device__ __forceinline__ int hidden_place(const TileArguments& p, int image, int y, int x)
 {
@@ -105,7 +105,7 @@ __device__ __forceinline__ Pixel patch_of(const TileArguments& p, const Lane& la
     return {part - row_part, (strip + row_part * p.strips) * patch_size, lane.group % p.patches_across * patch_size};
 }
 
-// Where its window starts in a hidden tile, in bytes. Patches that the image has no columns for read those of the last one.
+// Where the window of a lane's patch starts in a hidden tile, in bytes. Patches beyond the last column read the last patch's.
 template <class Tile>
 __device__ __forceinline__ int window_at(const TileArguments& p, const Lane& lane, int strip)
 {

@@ -30,7 +30,7 @@ public:
     {
     }
 
-    // Fetches what the step asks for of three chunks' weights.
+    // Fetches the weights of a step: three chunks' expand, depthwise and project layers.
     __device__ __forceinline__ void fetch(const TileArguments& p, int step) const
     {
         const uint8_t* const chunks = packed_chunks(p, pairs_);
