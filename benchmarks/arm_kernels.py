@@ -196,7 +196,7 @@ def built_isas(library: Path) -> list[Isa]:
 
 
 def hot_kernels(library: Path, isa: Isa) -> list[Kernel]:
-    """The kernels that take the time: the tallest pointwise tiles, for short sums and long ones, and depthwise."""
+    """The kernels that take the time: depthwise, and the tallest pointwise tiles for short and long sums."""
     built = [kernel for kernel in kernel_symbols(library) if kernel.isa == isa.name]
     widths = {kernel.arguments[1:] for kernel in built if kernel.name == "pointwise_tiles"}
     tiles = [tallest_tile(library, isa.name, vectors, is_long) for vectors, is_long in sorted(widths)]

@@ -1,5 +1,7 @@
 // The kernel of csrc/cuda/general_block, on the host or, compiled by nvcc, on a GPU, against the block by its definition. It
 // may be as far from it as float32 arithmetic in short runs, rounded once to the tensors' type.
+#include <tuple>
+
 #include "cuda/common/ptx.cuh"
 #include "cuda/general_block/plan.h"
 #include "cuda/launch.h"
