@@ -19,7 +19,7 @@ struct NamedFault {
 
 constexpr emu::Fault no_fault = nullptr;
 constexpr NamedFault border_not_zeroed = {"the image's border is not zeroed", [](const Issue& issue) {
-                                              return !(issue.is(Instruction::store_shared) && issue.is_in("zero_hidden"));
+                                              return !(issue.is(Instruction::store_shared) && issue.is_in("zero_expanded"));
                                           }};
 
 constexpr int tile_chunks = 4;

@@ -138,7 +138,7 @@ __device__ __forceinline__ void expand_share(const TileArguments& p, const Lane&
         const int chunk = i / p.units;
         const int live = p.expanded_channels - (share.first + chunk) * chunk_channels;
         expand_unit<Tile>(p, lane, input, i % p.units, ShareWeights(p, shared, chunk), live, high,
-                          shared + chunk * p.hidden_bytes);
+                          shared + chunk * p.expanded_bytes);
     }
 }
 
@@ -167,9 +167,9 @@ __device__ __forceinline__ void convolve_share(const ClusterArguments& p, const 
 #pragma unroll 1
     for (int i = lane.warp; i < share.chunks * strips * chunk_depths; i += Tile::most_warps) {
         const int k = i % chunk_depths, strip = i / chunk_depths % strips, chunk = i / chunk_depths / strips;
-        const uint8_t* const hidden = shared + chunk * p.tile.hidden_bytes;
+        const uint8_t* const expanded = shared + chunk * p.tile.expanded_bytes;
         uint32_t a[Tile::stack_tiles][4];
-        convolve_patches<Tile>(p.tile, lane, hidden + window_at<Tile>(p.tile, lane, strip),
+        convolve_patches<Tile>(p.tile, lane, expanded + window_at<Tile>(p.tile, lane, strip),
                                ShareWeights(p.tile, shared, chunk).depthwise(), k, high, a);
 #pragma unroll
         for (int m = 0; m < Tile::stack_tiles; ++m)
@@ -249,7 +249,7 @@ __global__ void __launch_bounds__(32 * Tile::most_warps, 1) cluster_block_kernel
     for (int chunk = 0; chunk < Tile::prefetched_chunks; ++chunk) columns.fetch(chunk);
     const InputUnits<Tile> input(p.tile, shared);
     fill_input<Tile>(p.tile, region, lane, input);
-    zero_hidden(p.tile, shared, share.chunks);
+    zero_expanded(p.tile, shared, share.chunks);
     ptx::cp_async_wait<Tile::prefetched_chunks>();
     ptx::block_barrier();
     expand_share<Tile>(p.tile, lane, input, share, high, shared);

@@ -42,8 +42,8 @@ void set_memory(const ClusterShape& shape, ClusterArguments& a)
     TileArguments& tile = a.tile;
     const int input_bytes = tile.units * shape.tile().unit_tiles * tile.depths * fragment_bytes;
     const int place_bytes = tile.units * shape.tile().unit_tiles * tile_pixels * static_cast<int>(sizeof(uint16_t));
-    tile.hidden_bytes = round_up(tile.rows * tile.pitch * hidden_row * 2, 16);
-    tile.input_at = a.most_chunks * tile.hidden_bytes;
+    tile.expanded_bytes = round_up(tile.rows * tile.pitch * expanded_row * 2, 16);
+    tile.input_at = a.most_chunks * tile.expanded_bytes;
     tile.place_at = tile.input_at + input_bytes;
     tile.weights_at = tile.place_at + place_bytes;
     tile.exchange_at = tile.weights_at + a.most_chunks * (expand_bytes(tile.depths) + depthwise_bytes);

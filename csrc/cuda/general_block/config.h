@@ -58,8 +58,8 @@ struct GeneralTile {
 // Where things lie in shared memory, in floats; the tile first.
 struct GeneralBlockLayout {
     int sources, places, expand_constants, expand_weights, expand_slab, depthwise, project, input, input_slab, input_stride;
-    int hidden, hidden_plane, filtered, filtered_plane;  // each chunk under way has a plane
-    int partials, partial_plane, totals, row;            // where the work is spread; row: floats of a pixel in both
+    int expanded, expanded_plane, depthwise_out, depthwise_out_plane;  // each chunk under way has a plane
+    int partials, partial_plane, totals, row;  // where the work is spread; row: floats of a pixel in both
     int floats;
 };
 

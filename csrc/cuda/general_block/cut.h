@@ -111,10 +111,10 @@ inline GeneralBlockLayout layout_of(const GeneralShape& shape, const InvertedRes
     }
     layout.depthwise = place(cut.planes * depthwise_rows * chunk_channels);
     layout.project = place(cut.planes * chunk_channels * (shape.spread ? cut.slice_channels : shape.columns));
-    layout.hidden_plane = static_cast<int>(halo.pixels * tile_stride);
-    layout.hidden = place(cut.planes * layout.hidden_plane);
-    layout.filtered_plane = static_cast<int>(cut.pixels() * tile_stride);
-    layout.filtered = place(cut.planes * layout.filtered_plane);
+    layout.expanded_plane = static_cast<int>(halo.pixels * tile_stride);
+    layout.expanded = place(cut.planes * layout.expanded_plane);
+    layout.depthwise_out_plane = static_cast<int>(cut.pixels() * tile_stride);
+    layout.depthwise_out = place(cut.planes * layout.depthwise_out_plane);
     if (shape.spread) {
         layout.row = static_cast<int>(cut.slice_channels + quad_channels);  // odd in 16 bytes
         layout.partial_plane = static_cast<int>(cut.pixels() * layout.row);

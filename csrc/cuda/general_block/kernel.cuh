@@ -42,8 +42,11 @@ struct GeneralWorker {
     __device__ int planes_of(int chunk) const { return Block::spread ? min(p.planes, chunks - chunk) : 1; }
     __device__ int64_t* sources() const { return reinterpret_cast<int64_t*>(shared + p.layout.sources); }
     __device__ int* places() const { return reinterpret_cast<int*>(shared + p.layout.places); }
-    __device__ float* hidden(int plane) const { return shared + p.layout.hidden + plane * p.layout.hidden_plane; }
-    __device__ float* filtered(int plane) const { return shared + p.layout.filtered + plane * p.layout.filtered_plane; }
+    __device__ float* expanded(int plane) const { return shared + p.layout.expanded + plane * p.layout.expanded_plane; }
+    __device__ float* depthwise_out(int plane) const
+    {
+        return shared + p.layout.depthwise_out + plane * p.layout.depthwise_out_plane;
+    }
     __device__ int output_pixels() const { return tile.images * p.tile_height * p.tile_width; }
     __device__ int channels_of(int chunk) const { return min(chunk_channels, p.expanded_channels - chunk * chunk_channels); }
 
@@ -65,8 +68,8 @@ struct GeneralWorker {
         }
         const int halo = tile.images * p.halo_height * p.halo_width;
         if (tile.pixels == halo) return;
-        float4* const zeros = reinterpret_cast<float4*>(hidden(0));
-        for (int i = threadIdx.x; i < p.planes * p.layout.hidden_plane / quad_channels; i += Block::threads)
+        float4* const zeros = reinterpret_cast<float4*>(expanded(0));
+        for (int i = threadIdx.x; i < p.planes * p.layout.expanded_plane / quad_channels; i += Block::threads)
             ptx::store_shared(zeros + i, float4{});
     }
 
@@ -135,7 +138,7 @@ struct GeneralWorker {
             if (p.has_expand)
                 copy(expand_constants(plane), chunk_weights(chunk + plane), constant_rows * chunk_channels);
             else
-                fetch_input(hidden(plane), tile_stride, (chunk + plane) * chunk_channels, chunk_channels, places());
+                fetch_input(expanded(plane), tile_stride, (chunk + plane) * chunk_channels, chunk_channels, places());
         }
         if (p.has_expand) fetch_slab(chunk, planes, 0);
         ptx::cp_async_commit();
@@ -186,7 +189,7 @@ struct GeneralWorker {
         }
     }
 
-    // Adds a slab's products to the hidden tile, which holds the sum of the earlier slabs; the last slab completes it.
+    // Adds a slab's products to the expanded tile, which holds the sum of the earlier slabs; the last slab completes it.
     __device__ void expand_slab(int first_pixel, int plane, int slab) const
     {
         const float* rows[Block::pixels];
@@ -208,7 +211,7 @@ struct GeneralWorker {
             for (int i = 0; i < Block::pixels; ++i) {
                 const int pixel = first_pixel + i * pixel_lanes + pixel_lane;
                 if (pixel >= tile.pixels) continue;
-                float* const to = hidden(plane) + places()[pixel] * tile_stride + channel;
+                float* const to = expanded(plane) + places()[pixel] * tile_stride + channel;
                 float* const value = sum[i] + q * quad_channels;
                 if (slab > 0) {
                     const float4 earlier = ptx::load_shared<float4>(to);
@@ -257,13 +260,13 @@ struct GeneralWorker {
         }
     }
 
-    // A warp slides down a column of output pixels with a channel in each lane: every row of the hidden tile is loaded once
+    // A warp slides down a column of output pixels with a channel in each lane: every row of the expanded tile is loaded once
     // and goes into all the sums that it belongs to.
     __device__ void filter_strip(const Filter& filter, int plane, int strip) const
     {
         const int image = strip / p.tile_width, x = strip % p.tile_width;
-        const float* const from = hidden(plane) + (image * p.halo_height * p.halo_width + x * p.stride) * tile_stride + lane;
-        float* const to = filtered(plane) + (image * p.tile_height * p.tile_width + x) * tile_stride + lane;
+        const float* const from = expanded(plane) + (image * p.halo_height * p.halo_width + x * p.stride) * tile_stride + lane;
+        float* const to = depthwise_out(plane) + (image * p.tile_height * p.tile_width + x) * tile_stride + lane;
         if (p.stride == 1)
             slide_by_one(filter, from, to);
         else
@@ -285,7 +288,7 @@ struct GeneralWorker {
         return ptx::multiply_add(row[2], taps[2], ptx::multiply_add(row[1], taps[1], ptx::multiply_add(row[0], taps[0], sum)));
     }
 
-    __device__ void store_filtered(const Filter& filter, float sum, float*& to) const
+    __device__ void store_depthwise_out(const Filter& filter, float sum, float*& to) const
     {
         const float value = activate(p.clamp, ptx::multiply_add(sum, filter.scale, filter.bias));
         ptx::store_shared(to, filter.exists ? value : 0.0f);
@@ -304,7 +307,7 @@ struct GeneralWorker {
             load_rows(rows, from);
 #pragma unroll
             for (const auto& row : rows) {
-                store_filtered(filter, add_row(two, row, filter.taps + 6), to);
+                store_depthwise_out(filter, add_row(two, row, filter.taps + 6), to);
                 two = add_row(one, row, filter.taps + 3);
                 one = add_row(0.0f, row, filter.taps);
             }
@@ -323,7 +326,7 @@ struct GeneralWorker {
         for (int y = 0; y < p.tile_height; ++y) {
             float rows[2][kernel_size];
             load_rows(rows, from);
-            store_filtered(filter, add_row(add_row(one, rows[0], filter.taps + 3), rows[1], filter.taps + 6), to);
+            store_depthwise_out(filter, add_row(add_row(one, rows[0], filter.taps + 3), rows[1], filter.taps + 6), to);
             one = add_row(0.0f, rows[1], filter.taps);
         }
     }
@@ -338,7 +341,7 @@ struct GeneralWorker {
 #pragma unroll
         for (int i = 0; i < Block::pixels; ++i) {
             const int pixel = min(first_pixel + i * pixel_lanes + pixel_lane, output_pixels() - 1);
-            rows[i] = filtered(plane) + pixel * tile_stride;
+            rows[i] = depthwise_out(plane) + pixel * tile_stride;
         }
         multiply(sum, rows, project_weights(plane) + part * chunk_channels + channel_lane * thread_quads * quad_channels,
                  columns(), round_up(channels_of(chunk + plane), quad_channels));
@@ -403,7 +406,7 @@ struct GeneralWorker {
 
     static constexpr int row_quads = chunk_channels / quad_channels, rows_per_warp = 32 / row_quads;
 
-    // Stores through the warp's own rows of the filtered tile, so that whole rows of channels go to memory together.
+    // Stores through the warp's own rows of the depthwise outputs, so that whole rows of channels go to memory together.
     __device__ void store(const Totals& totals) const
     {
         const int first_pixel = warp * Block::warp_pixels, end = min(first_pixel + Block::warp_pixels, output_pixels());
@@ -411,9 +414,9 @@ struct GeneralWorker {
         for (int part = 0; part < Block::parts; ++part) {
             if (part * chunk_channels >= tile.channels) break;
             __syncwarp();  // the rows' earlier content is read
-            put_rows(filtered(0), tile_stride, first_pixel, end, totals[part]);
+            put_rows(depthwise_out(0), tile_stride, first_pixel, end, totals[part]);
             __syncwarp();
-            store_part(filtered(0), tile_stride, part * chunk_channels, first_pixel, end, rows_per_warp);
+            store_part(depthwise_out(0), tile_stride, part * chunk_channels, first_pixel, end, rows_per_warp);
         }
     }
 
@@ -481,9 +484,9 @@ __global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) general_
             worker.fetch_rest(chunk, planes);
             if (p.has_expand) worker.expand(chunk, planes);
             ptx::cp_async_wait<0>();
-            __syncthreads();  // the hidden tile is complete, and the rest of the weights here
+            __syncthreads();  // the expanded tile is complete, and the rest of the weights here
             worker.depthwise(chunk, planes);
-            __syncthreads();  // the filtered tile is complete; the hidden one and the expand's weights are free
+            __syncthreads();  // the depthwise outputs are complete; the expanded tile and the expand's weights are free
             if (chunk + planes < worker.chunks) worker.fetch_first(chunk + planes, worker.planes_of(chunk + planes));
             if constexpr (Block::spread)
                 worker.project_spread(chunk, planes);

@@ -65,8 +65,8 @@ struct RegisterBlock {
     static constexpr int patch_height = shape.patch_height, patch_width = shape.patch_width;
     static constexpr int warps = shape.warps, threads = 32 * warps, blocks_per_sm = shape.blocks_per_sm;
 
-    static constexpr int hidden_height = (patch_height - 1) * stride + 3, hidden_width = (patch_width - 1) * stride + 3;
-    static constexpr int hidden = hidden_height * hidden_width, hidden_tiles = (hidden + 1) / 2;
+    static constexpr int expanded_height = (patch_height - 1) * stride + 3, expanded_width = (patch_width - 1) * stride + 3;
+    static constexpr int expanded_pixels = expanded_height * expanded_width, expanded_tiles = (expanded_pixels + 1) / 2;
     static constexpr int outputs = patch_height * patch_width, output_tiles = outputs / 2, column_tiles = shape.column_tiles();
     static constexpr int depth16 = shape.depth16();
     static constexpr bool depth8 = shape.depth8();

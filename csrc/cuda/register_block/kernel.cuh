@@ -53,17 +53,17 @@ struct HalfWeights {
     }
 };
 
-// The patch's hidden pixels in eight expanded channels: each register holds a pixel's pair.
+// Eight channels of the patch's expanded pixels: each register holds a pixel's pair.
 template <class Block>
-using HiddenPixels = uint32_t[2 * Block::hidden_tiles];
+using ExpandedPixels = uint32_t[2 * Block::expanded_tiles];
 
 template <class Block>
 __device__ __forceinline__ void expand_half(const PatchPixels<Block>& pixels, const HalfWeights<Block>& weights, uint32_t high,
-                                            HiddenPixels<Block>& expanded)
+                                            ExpandedPixels<Block>& expanded)
 {
     using T = typename Block::T;
 #pragma unroll
-    for (int t = 0; t < Block::hidden_tiles; ++t) {
+    for (int t = 0; t < Block::expanded_tiles; ++t) {
         float tile[4];
 #pragma unroll
         for (int k = 0; k < Block::depth16; ++k) {
@@ -87,7 +87,7 @@ template <class Block>
 using PatchOutputs = uint32_t[Block::output_tiles][4];
 
 template <class Block>
-__device__ __forceinline__ void convolve_half(const HiddenPixels<Block>& expanded, const HalfWeights<Block>& weights,
+__device__ __forceinline__ void convolve_half(const ExpandedPixels<Block>& expanded, const HalfWeights<Block>& weights,
                                               uint32_t high, int half, PatchOutputs<Block>& outputs)
 {
 #pragma unroll
@@ -95,7 +95,7 @@ __device__ __forceinline__ void convolve_half(const HiddenPixels<Block>& expande
         const int y = o / Block::patch_width * Block::stride, x = o % Block::patch_width * Block::stride;
         uint32_t window[kernel_taps];
 #pragma unroll
-        for (int i = 0; i < kernel_taps; ++i) window[i] = expanded[(y + i / 3) * Block::hidden_width + x + i % 3];
+        for (int i = 0; i < kernel_taps; ++i) window[i] = expanded[(y + i / 3) * Block::expanded_width + x + i % 3];
         outputs[o / 2][half * 2 + o % 2] = depthwise<typename Block::T>(window, weights.taps, weights.depthwise_bias, high);
     }
 }
@@ -122,11 +122,11 @@ __device__ __forceinline__ void make_step(const uint8_t* weights, const PatchLan
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const HalfWeights<Block> half_weights(weights + half * Block::half_bytes, lane);
-        HiddenPixels<Block> expanded;
+        ExpandedPixels<Block> expanded;
         expand_half<Block>(pixels, half_weights, high, expanded);
         if (mask.border) {
 #pragma unroll
-            for (int i = 0; i < Block::hidden; ++i) expanded[i] &= mask.at(i);
+            for (int i = 0; i < Block::expanded_pixels; ++i) expanded[i] &= mask.at(i);
         }
         __syncwarp();
         convolve_half<Block>(expanded, half_weights, high, half, outputs);

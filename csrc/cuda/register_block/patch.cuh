@@ -31,37 +31,37 @@ __device__ __forceinline__ Patch patch_of(const RegisterBlockArguments& p, int64
         image, out_y, out_x, out_y * Block::stride - p.padding_top, out_x * Block::stride - p.padding_left, index < p.patches};
 }
 
-// Which hidden pixels of a patch lie in the image.
+// Which expanded pixels of a patch lie in the image.
 template <class Block>
 struct PatchMask {
-    uint32_t row[Block::hidden_height], column[Block::hidden_width];  // all bits are set inside the image
-    bool border;                                                      // some hidden pixels are outside
+    uint32_t row[Block::expanded_height], column[Block::expanded_width];  // all bits are set inside the image
+    bool border;                                                          // some expanded pixels are outside
 
     __device__ __forceinline__ PatchMask(const RegisterBlockArguments& p, const Patch& patch)
     {
 #pragma unroll
-        for (int y = 0; y < Block::hidden_height; ++y) {
+        for (int y = 0; y < Block::expanded_height; ++y) {
             row[y] = 0u - static_cast<uint32_t>(static_cast<unsigned>(patch.in_y + y) < static_cast<unsigned>(p.height));
             ptx::keep_in_register(row[y]);
         }
 #pragma unroll
-        for (int x = 0; x < Block::hidden_width; ++x) {
+        for (int x = 0; x < Block::expanded_width; ++x) {
             column[x] = 0u - static_cast<uint32_t>(static_cast<unsigned>(patch.in_x + x) < static_cast<unsigned>(p.width));
             ptx::keep_in_register(column[x]);
         }
-        border = patch.in_y < 0 || patch.in_x < 0 || patch.in_y + Block::hidden_height > p.height ||
-                 patch.in_x + Block::hidden_width > p.width;
+        border = patch.in_y < 0 || patch.in_x < 0 || patch.in_y + Block::expanded_height > p.height ||
+                 patch.in_x + Block::expanded_width > p.width;
     }
 
     __device__ __forceinline__ uint32_t at(int i) const
     {
-        return row[i / Block::hidden_width] & column[i % Block::hidden_width];
+        return row[i / Block::expanded_width] & column[i % Block::expanded_width];
     }
 };
 
 // The patch's input pixels as A fragments, 0 outside the image.
 template <class Block>
-using PatchPixels = uint32_t[Block::hidden_tiles][Block::fragment_registers];
+using PatchPixels = uint32_t[Block::expanded_tiles][Block::fragment_registers];
 
 template <class Block>
 __device__ __forceinline__ void load_pixels(const RegisterBlockArguments& p, const Patch& patch, const PatchMask<Block>& mask,
@@ -70,9 +70,9 @@ __device__ __forceinline__ void load_pixels(const RegisterBlockArguments& p, con
     using T = typename Block::T;
     const T* const input = static_cast<const T*>(p.input) + patch.image * p.height * p.width * Block::in_channels;
 #pragma unroll
-    for (int i = 0; i < 2 * Block::hidden_tiles; ++i) {
-        const int y = i / Block::hidden_width, x = i % Block::hidden_width;
-        const bool inside = i < Block::hidden && patch.live && mask.row[y] && mask.column[x];
+    for (int i = 0; i < 2 * Block::expanded_tiles; ++i) {
+        const int y = i / Block::expanded_width, x = i % Block::expanded_width;
+        const bool inside = i < Block::expanded_pixels && patch.live && mask.row[y] && mask.column[x];
         const T* const pixel = input + (static_cast<int64_t>(patch.in_y + y) * p.width + patch.in_x + x) * Block::in_channels;
         uint32_t* const to = pixels[i / 2] + i % 2;
 #pragma unroll
@@ -100,8 +100,8 @@ __device__ __forceinline__ uint32_t finish_pair(const RegisterBlockArguments& p,
     float low = sum[o / 2][n][o % 2 * 2] + pair_bias.x;
     float high = sum[o / 2][n][o % 2 * 2 + 1] + pair_bias.y;
     if constexpr (Block::stride == 1 && Block::in_channels == Block::out_channels) {
-        constexpr int center = Block::hidden_width + 1;
-        const int i = o / Block::patch_width * Block::hidden_width + o % Block::patch_width + center;
+        constexpr int center = Block::expanded_width + 1;
+        const int i = o / Block::patch_width * Block::expanded_width + o % Block::patch_width + center;
         const int at = n < Block::depth16 * 2 ? n / 2 * 4 + n % 2 * 2 : Block::depth16 * 4;
         const float2 shortcut = ptx::unpack2<T>(pixels[i / 2][at + i % 2]);
         if (p.residual) {

@@ -33,17 +33,19 @@ struct StemBlock {
     static constexpr int stride = stem_stride, blocks_per_sm = 3;  // with 168 registers a thread
     static constexpr int rows = tile_rows, columns = 16, warps = 4, threads = 32 * warps;
     static constexpr int column_warps = columns / 8, strip_rows = rows / (warps / column_warps);
-    static constexpr int hidden_rows = rows + 2, hidden_columns = columns + 2, hidden_pairs = hidden_rows / 2 * hidden_columns;
-    static constexpr int plane_bytes = hidden_columns * pixel_pair_bytes, pair_bytes = lane_words * plane_bytes;
-    using Tile = StemTile<T, stride, hidden_rows, hidden_columns>;
-    static constexpr int hidden_at = (Tile::bytes + 127) / 128 * 128, shared_bytes = hidden_at + hidden_rows / 2 * pair_bytes;
+    static constexpr int expanded_rows = rows + 2, expanded_columns = columns + 2,
+                         expanded_pairs = expanded_rows / 2 * expanded_columns;
+    static constexpr int plane_bytes = expanded_columns * pixel_pair_bytes, pair_bytes = lane_words * plane_bytes;
+    using Tile = StemTile<T, stride, expanded_rows, expanded_columns>;
+    static constexpr int expanded_at = (Tile::bytes + 127) / 128 * 128,
+                         shared_bytes = expanded_at + expanded_rows / 2 * pair_bytes;
 
     static constexpr int depthwise_at = StemFragments::words;
     static constexpr int project_at = depthwise_at + DepthwiseWords::words;
     static constexpr int project_words =
         BiasFragments<project_column_tiles>::words + project_steps * project_column_tiles * StemFragments::fragment_words;
     static constexpr int packed_words = project_at + project_words;
-    static_assert(strip_rows % 2 == 0 && hidden_rows % 2 == 0);
+    static_assert(strip_rows % 2 == 0 && expanded_rows % 2 == 0);
 };
 
 struct StemBlockArguments {
@@ -51,7 +53,7 @@ struct StemBlockArguments {
     const uint32_t* packed;
     void* y;
     int stem_padding_top, stem_padding_left, padding_top, padding_left;
-    int hidden_height, hidden_width, out_height, out_width;
+    int expanded_height, expanded_width, out_height, out_width;
     int tile_rows, tile_columns;
     int64_t tiles;
     float stem_high, high;  // upper ends of the clamps; the lower ends are 0

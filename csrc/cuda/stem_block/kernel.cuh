@@ -79,19 +79,19 @@ struct DepthwiseFragments {
 
 // Stores the stem's outputs of a tile in shared memory, 0 outside of the image.
 template <class Block>
-__device__ __forceinline__ void fill_hidden(const StemBlockArguments& p, const uint8_t* inputs, int first_row, int first_column,
-                                            uint8_t* hidden)
+__device__ __forceinline__ void fill_expanded(const StemBlockArguments& p, const uint8_t* inputs, int first_row,
+                                              int first_column, uint8_t* expanded)
 {
     using T = typename Block::T;
     const int lane = threadIdx.x % 32, quad = lane % 4;
     const uint32_t high = ptx::pack2<T>(p.stem_high, p.stem_high);
-    const bool border = first_row < 0 || first_column < 0 || first_row + Block::hidden_rows > p.hidden_height ||
-                        first_column + Block::hidden_columns > p.hidden_width;
+    const bool border = first_row < 0 || first_column < 0 || first_row + Block::expanded_rows > p.expanded_height ||
+                        first_column + Block::expanded_columns > p.expanded_width;
     StemFragments weights;
     weights.load(p.packed, lane);
-    for (int first = threadIdx.x / 32 * 8; first < Block::hidden_pairs; first += Block::warps * 8) {
-        const int at = min(first + lane / 4, Block::hidden_pairs - 1);
-        const int pair = at / Block::hidden_columns, column = at % Block::hidden_columns;
+    for (int first = threadIdx.x / 32 * 8; first < Block::expanded_pairs; first += Block::warps * 8) {
+        const int at = min(first + lane / 4, Block::expanded_pairs - 1);
+        const int pair = at / Block::expanded_columns, column = at % Block::expanded_columns;
         uint32_t windows[2][stem_slots];
 #pragma unroll
         for (int i = 0; i < 2; ++i) Block::Tile::load_window(inputs, pair * 2 + i, column, quad, windows[i]);
@@ -108,14 +108,14 @@ __device__ __forceinline__ void fill_hidden(const StemBlockArguments& p, const u
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
                 const int y = first_row + pair * 2 + i, x = first_column + column;
-                const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p.hidden_height) &&
-                                    static_cast<unsigned>(x) < static_cast<unsigned>(p.hidden_width);
+                const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(p.expanded_height) &&
+                                    static_cast<unsigned>(x) < static_cast<unsigned>(p.expanded_width);
 #pragma unroll
                 for (int n = 0; n < stem_column_tiles; ++n) pairs[n][i] = inside ? pairs[n][i] : 0u;
             }
         }
-        if (first + lane / 4 >= Block::hidden_pairs) continue;
-        uint8_t* const to = hidden + pair * Block::pair_bytes + column * pixel_pair_bytes + quad * 8;
+        if (first + lane / 4 >= Block::expanded_pairs) continue;
+        uint8_t* const to = expanded + pair * Block::pair_bytes + column * pixel_pair_bytes + quad * 8;
 #pragma unroll
         for (int n = 0; n < stem_column_tiles; ++n)
             ptx::store_shared(to + n * Block::plane_bytes, uint2{pairs[n][0], pairs[n][1]});
@@ -178,7 +178,7 @@ __device__ __forceinline__ void make_rows(const StemBlockArguments& p, const Dep
 
 // Makes a warp's outputs: eight columns of a strip of rows.
 template <class Block>
-__device__ __forceinline__ void make_strip(const StemBlockArguments& p, const uint8_t* hidden, int64_t image, int first_row,
+__device__ __forceinline__ void make_strip(const StemBlockArguments& p, const uint8_t* expanded, int64_t image, int first_row,
                                            int first_column)
 {
     using T = typename Block::T;
@@ -191,7 +191,7 @@ __device__ __forceinline__ void make_strip(const StemBlockArguments& p, const ui
                static_cast<int64_t>(x) * stem_block_out_channels + quad * 4;
     const bool exists = x < p.out_width;
 
-    const uint8_t* from = hidden + row / 2 * Block::pair_bytes + column * pixel_pair_bytes + quad * 8;
+    const uint8_t* from = expanded + row / 2 * Block::pair_bytes + column * pixel_pair_bytes + quad * 8;
     RowPair pairs[2];
     pairs[0].load<Block>(from);
 #pragma unroll 1
@@ -211,20 +211,20 @@ template <class Block>
 __global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) stem_block_kernel(StemBlockArguments p)
 {
     MNV2_DYNAMIC_SHARED(shared);
-    uint8_t* const hidden = shared + Block::hidden_at;
+    uint8_t* const expanded = shared + Block::expanded_at;
     const int64_t tiles_per_image = static_cast<int64_t>(p.tile_rows) * p.tile_columns;
     for (int64_t tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
         const int64_t image = tile / tiles_per_image;
         const auto place = static_cast<int>(tile % tiles_per_image);
         const int row = place / p.tile_columns * Block::rows, column = place % p.tile_columns * Block::columns;
-        const int hidden_row = row - p.padding_top, hidden_column = column - p.padding_left;
+        const int expanded_row = row - p.padding_top, expanded_column = column - p.padding_left;
         const uint8_t* const inputs =
-            Block::Tile::read(p.x, image, hidden_row * Block::stride - p.stem_padding_top,
-                              hidden_column * Block::stride - p.stem_padding_left, shared, threadIdx.x, Block::threads);
+            Block::Tile::read(p.x, image, expanded_row * Block::stride - p.stem_padding_top,
+                              expanded_column * Block::stride - p.stem_padding_left, shared, threadIdx.x, Block::threads);
         __syncthreads();  // no warp is in the previous tile any more
-        fill_hidden<Block>(p, inputs, hidden_row, hidden_column, hidden);
+        fill_expanded<Block>(p, inputs, expanded_row, expanded_column, expanded);
         __syncthreads();
-        make_strip<Block>(p, hidden, image, row, column);
+        make_strip<Block>(p, expanded, image, row, column);
     }
 }
 

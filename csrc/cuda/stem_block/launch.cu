@@ -50,8 +50,8 @@ void run(const StemParams& stem, const InvertedResidualParams& block, const Inpu
     arguments.stem_padding_left = stem.padding.left;
     arguments.padding_top = block.padding.top;
     arguments.padding_left = block.padding.left;
-    arguments.hidden_height = static_cast<int>(stem.out_height());
-    arguments.hidden_width = static_cast<int>(stem.out_width());
+    arguments.expanded_height = static_cast<int>(stem.out_height());
+    arguments.expanded_width = static_cast<int>(stem.out_width());
     arguments.out_height = static_cast<int>(block.out_height());
     arguments.out_width = static_cast<int>(block.out_width());
     arguments.tile_rows = divide_up(arguments.out_height, Block::rows);

@@ -16,9 +16,9 @@ constexpr int strip_patches = 8;
 constexpr int strip_tiles = patch_size * patch_size / 2;  // a row tile has 16 rows, two for each group of lanes
 constexpr int tile_pixels = 16;                           // rows of an mma
 constexpr int fragment_bytes = 512;                       // 16 bytes a lane: an A fragment, or B of two column tiles
-// A hidden pixel's channels and 16 bytes: an odd number of 16 bytes, so that eight neighbours' 16 bytes, which the expansion
+// An expanded pixel's channels and 16 bytes: an odd number of 16 bytes, so that eight neighbours' 16 bytes, which the expansion
 // stores, lie in different banks, and so do four patches' 32 bytes, which the convolution loads.
-constexpr int hidden_row = chunk_channels + 8;
+constexpr int expanded_row = chunk_channels + 8;
 constexpr int lane_constants = 20;  // words: nine taps and a bias for two pairs of channels
 constexpr int depthwise_bytes = chunk_depths * 4 * lane_constants * 4;
 constexpr uint16_t outside = 0xffff;
@@ -146,11 +146,11 @@ struct TileArguments {
     int tile_rows, tile_columns;        // tiles of an image
     int strips, images, strip_height;   // of one tile
     int patches_across, patch_columns;  // patches of an image in a strip: that lanes have room for, and that are needed
-    int rows, columns, pitch, odd_at;   // hidden pixels of an image in a tile; odd_at: where a row's odd columns start
+    int rows, columns, pitch, odd_at;   // expanded pixels of an image in a tile; odd_at: where a row's odd columns start
     int units;                          // units of input pixels, unit_tiles row tiles each
     int workers;                        // warps that convolve and project
     int row_groups, warp_pairs;         // warps that share the row tiles of the projection; pairs of column tiles of a warp
-    int hidden_bytes, exchange_at, exchange_bytes, input_at, place_at, weights_at, shared_bytes;
+    int expanded_bytes, exchange_at, exchange_bytes, input_at, place_at, weights_at, shared_bytes;
 
     float high;  // upper end of the activation's clamp; the lower end is 0
     bool residual;

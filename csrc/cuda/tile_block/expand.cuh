@@ -1,4 +1,4 @@
-// Expands input pixels to hidden pixels in shared memory, a chunk of channels at a time.
+// Expands input pixels to expanded pixels in shared memory, a chunk of channels at a time.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,10 @@
 
 namespace mnv2::cuda {
 
-// Sets the first `tiles` hidden tiles to zero.
-__device__ __forceinline__ void zero_hidden(const TileArguments& p, uint8_t* shared, int tiles)
+// Sets the first `tiles` expanded tiles to zero.
+__device__ __forceinline__ void zero_expanded(const TileArguments& p, uint8_t* shared, int tiles)
 {
-    for (int at = threadIdx.x * 16; at < tiles * p.hidden_bytes; at += blockDim.x * 16)
+    for (int at = threadIdx.x * 16; at < tiles * p.expanded_bytes; at += blockDim.x * 16)
         ptx::store_shared(shared + at, uint4{0, 0, 0, 0});
 }
 
@@ -59,7 +59,7 @@ __device__ __forceinline__ void clear_padding(const Lane& lane, int live, Expand
 
 template <class Tile>
 __device__ __forceinline__ void store_expanded(const Lane& lane, const InputUnits<Tile>& input, int unit, uint32_t high,
-                                               const ExpandSums<Tile>& sum, uint8_t* hidden)
+                                               const ExpandSums<Tile>& sum, uint8_t* expanded)
 {
     using T = typename Tile::T;
 #pragma unroll
@@ -68,7 +68,7 @@ __device__ __forceinline__ void store_expanded(const Lane& lane, const InputUnit
         for (int half = 0; half < 2; ++half) {
             const uint16_t place = input.place(lane, unit, m, half);
             if (place == outside) continue;
-            uint8_t* const row = hidden + (place * hidden_row + lane.quad * 2) * sizeof(T);
+            uint8_t* const row = expanded + (place * expanded_row + lane.quad * 2) * sizeof(T);
 #pragma unroll
             for (int n = 0; n < 2 * expand_pairs<Tile>; ++n)
                 ptx::store_shared(row + n * 8 * sizeof(T),
@@ -79,7 +79,7 @@ __device__ __forceinline__ void store_expanded(const Lane& lane, const InputUnit
 // Expands a unit of input pixels in a chunk, of which the first `live` channels exist. `weights` has its fragments and bias.
 template <class Tile, class Weights>
 __device__ __forceinline__ void expand_unit(const TileArguments& p, const Lane& lane, const InputUnits<Tile>& input, int unit,
-                                            const Weights& weights, int live, uint32_t high, uint8_t* hidden)
+                                            const Weights& weights, int live, uint32_t high, uint8_t* expanded)
 {
     using T = typename Tile::T;
     constexpr int pairs = expand_pairs<Tile>;
@@ -103,7 +103,7 @@ __device__ __forceinline__ void expand_unit(const TileArguments& p, const Lane& 
             }
         }
         if (live < chunk_channels) clear_padding<Tile>(lane, live - first * 16, sum);
-        store_expanded<Tile>(lane, input, unit, high, sum, hidden + first * 16 * sizeof(T));
+        store_expanded<Tile>(lane, input, unit, high, sum, expanded + first * 16 * sizeof(T));
     }
 }
 

@@ -7,12 +7,13 @@
 //
 // The steps of neighbouring chunks of expanded channels overlap, so that one barrier a step is enough and warps find work for
 // tensor cores, shared memory and arithmetic units between two barriers. In step s the block
-//   - expands chunk s: mma over the tile's input pixels, halo included, to one of two hidden tiles;
-//   - convolves chunk s - 1 depthwise from the other hidden tile: a lane makes a patch's outputs for four channels in the very
+//   - expands chunk s: mma over the tile's input pixels, halo included, to one of two expanded tiles;
+//   - convolves chunk s - 1 depthwise from the other expanded tile: a lane makes a patch's outputs for four channels in the
+//   very
 //     registers that an mma takes them from as A fragments;
 //   - projects: from those registers (direct), or from fragments that another warp left in shared memory (then chunk s - 2),
 //     so that warps can share a tile's output channels without convolving more than once.
-// Only input pixels inside the image are expanded; the rest of the hidden tiles is set to zero once.
+// Only input pixels inside the image are expanded; the rest of the expanded tiles is set to zero once.
 //
 // Input pixels become A fragments once, as they come from memory. They lie in shared memory where every warp does all of the
 // above. They are held in registers where some warps only expand and the others do the rest, so that neither needs the
@@ -60,8 +61,8 @@ __device__ __forceinline__ void expand_step(const TileArguments& p, const Lane& 
     if (step >= p.chunks) return;
     const uint32_t high = ptx::pack2<typename Tile::T>(p.high, p.high);
     const int live = p.expanded_channels - step * chunk_channels;
-    uint8_t* const hidden = shared + step % 2 * p.hidden_bytes;
-    input.for_each(p, lane, [&](int unit) { expand_unit<Tile>(p, lane, input, unit, weights, live, high, hidden); });
+    uint8_t* const expanded = shared + step % 2 * p.expanded_bytes;
+    input.for_each(p, lane, [&](int unit) { expand_unit<Tile>(p, lane, input, unit, weights, live, high, expanded); });
 }
 
 template <class Tile>
@@ -69,12 +70,12 @@ __device__ __forceinline__ void project_step(const TileArguments& p, const Lane&
                                              const StepWeights<Tile>& weights, uint8_t* shared, ProjectSums<Tile>& sum)
 {
     const uint32_t high = ptx::pack2<typename Tile::T>(p.high, p.high);
-    const uint8_t* const hidden = shared + (step + 1) % 2 * p.hidden_bytes;
+    const uint8_t* const expanded = shared + (step + 1) % 2 * p.expanded_bytes;
     if constexpr (Tile::direct) {
-        if (step > 0) convolve_and_project<Tile>(p, lane, part, hidden + window, weights, high, sum);
+        if (step > 0) convolve_and_project<Tile>(p, lane, part, expanded + window, weights, high, sum);
     } else {
         if (step > 0 && step <= p.chunks)
-            convolve_to_exchange<Tile>(p, lane, hidden, weights.depthwise(), high, exchange_of(p, shared, step - 1));
+            convolve_to_exchange<Tile>(p, lane, expanded, weights.depthwise(), high, exchange_of(p, shared, step - 1));
         if (step > 1) project_exchanged<Tile>(p, lane, part, exchange_of(p, shared, step), weights.project(), sum);
     }
 }
@@ -87,7 +88,7 @@ __global__ void __launch_bounds__(32 * Tile::most_warps) tile_block_kernel(TileA
     const Lane lane{thread / 32, thread % 32, thread % 32 / 4, thread % 4};
     const Region region = region_of<Tile>(p, blockIdx.x);
     StepWeights<Tile>(p, shared, 0).fetch(p, 0);
-    zero_hidden(p, shared, 2);
+    zero_expanded(p, shared, 2);
 
     if constexpr (Tile::held)
         if (lane.warp >= p.workers) {

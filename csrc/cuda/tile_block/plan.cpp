@@ -29,8 +29,8 @@ int chunks_of(const InvertedResidualParams& params)
 
 void set_memory(const TileShape& shape, TileArguments& a)
 {
-    a.hidden_bytes = round_up(a.images * a.rows * a.pitch * hidden_row * 2, 16);
-    a.exchange_at = 2 * a.hidden_bytes;
+    a.expanded_bytes = round_up(a.images * a.rows * a.pitch * expanded_row * 2, 16);
+    a.exchange_at = 2 * a.expanded_bytes;
     a.exchange_bytes = shape.direct ? 0 : a.strips * strip_tiles * chunk_depths * fragment_bytes;
     a.input_at = a.exchange_at + 2 * a.exchange_bytes;
     a.place_at = a.input_at + (shape.held ? 0 : a.units * shape.unit_tiles * a.depths * fragment_bytes);

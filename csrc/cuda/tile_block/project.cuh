@@ -1,4 +1,4 @@
-// Convolves a chunk's hidden pixels depthwise, projects the outcome and stores the sums.
+// Convolves a chunk's expanded pixels depthwise, projects the outcome and stores the sums.
 #pragma once
 
 #include <cstdint>
@@ -30,15 +30,15 @@ __device__ __forceinline__ void convolve_patches(const TileArguments& p, const L
     for (int i = 0; i < kernel_taps; ++i)
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) taps[pair][i] = constant[i * 2 + pair];
-    uint32_t hidden[2][height][width];
+    uint32_t expanded[2][height][width];
 #pragma unroll
     for (int y = 0; y < height; ++y)
 #pragma unroll
         for (int x = 0; x < width; ++x) {
-            const int place = hidden_place<Tile>(p, 0, y, x);
-            const uint2 words = ptx::load_shared<uint2>(window_start + (place * hidden_row + k * 16) * sizeof(T));
-            hidden[0][y][x] = words.x;
-            hidden[1][y][x] = words.y;
+            const int place = expanded_place<Tile>(p, 0, y, x);
+            const uint2 words = ptx::load_shared<uint2>(window_start + (place * expanded_row + k * 16) * sizeof(T));
+            expanded[0][y][x] = words.x;
+            expanded[1][y][x] = words.y;
         }
 #pragma unroll
     for (int y = 0; y < Tile::stack_tiles; ++y)
@@ -49,7 +49,7 @@ __device__ __forceinline__ void convolve_patches(const TileArguments& p, const L
                 uint32_t window[kernel_taps];
 #pragma unroll
                 for (int i = 0; i < kernel_taps; ++i)
-                    window[i] = hidden[pair][y * Tile::stride + i / 3][x * Tile::stride + i % 3];
+                    window[i] = expanded[pair][y * Tile::stride + i / 3][x * Tile::stride + i % 3];
                 a[y][pair * 2 + x] = depthwise<T>(window, taps[pair], constant[kernel_taps * 2 + pair], high);
             }
 }
@@ -97,14 +97,14 @@ __device__ __forceinline__ int exchange_place(const Lane& lane, int tile, int k)
 
 // Stores the depthwise outputs of the whole tile in shared memory. A unit is a stack of strips in 16 channels.
 template <class Tile>
-__device__ __forceinline__ void convolve_to_exchange(const TileArguments& p, const Lane& lane, const uint8_t* hidden,
+__device__ __forceinline__ void convolve_to_exchange(const TileArguments& p, const Lane& lane, const uint8_t* expanded,
                                                      const uint8_t* constants, uint32_t high, uint8_t* exchange)
 {
 #pragma unroll 1
     for (int unit = lane.warp; unit < p.strips / Tile::stack * chunk_depths; unit += p.workers) {
         const int strip = unit / chunk_depths * Tile::stack, k = unit % chunk_depths;
         uint32_t a[Tile::stack_tiles][4];
-        convolve_patches<Tile>(p, lane, hidden + window_at<Tile>(p, lane, strip), constants, k, high, a);
+        convolve_patches<Tile>(p, lane, expanded + window_at<Tile>(p, lane, strip), constants, k, high, a);
 #pragma unroll
         for (int m = 0; m < Tile::stack_tiles; ++m)
             ptx::store_shared(exchange + exchange_place(lane, strip * strip_tiles + m, k),

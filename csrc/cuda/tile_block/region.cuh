@@ -1,4 +1,4 @@
-// What a thread block of tile_block makes: its tile, the hidden pixels behind it, and its lanes' patches.
+// What a thread block of tile_block makes: its tile, the expanded pixels behind it, and its lanes' patches.
 #pragma once
 
 #include <cstdint>
@@ -37,10 +37,10 @@ struct Lane {
     int warp, lane, group, quad;
 };
 
-// The tile of a thread block: its first output pixel, the first pixel of its hidden tile, and the part of that in the image.
+// The tile of a thread block: its first output pixel, the first pixel of its expanded tile, and the part of that in the image.
 struct Region {
     int64_t image;
-    int out_y, out_x, hidden_y, hidden_x;
+    int out_y, out_x, expanded_y, expanded_x;
     int y, x, rows, columns, pixels;
 };
 
@@ -52,12 +52,12 @@ __device__ __forceinline__ Region region_of(const TileArguments& p, int64_t tile
     r.image = tile / (p.tile_rows * p.tile_columns) * p.images;
     r.out_y = place / p.tile_columns * p.strips * p.strip_height;
     r.out_x = place % p.tile_columns * strip_patches * patch_size;
-    r.hidden_y = r.out_y * Tile::stride - p.padding_top;
-    r.hidden_x = r.out_x * Tile::stride - p.padding_left;
-    r.y = max(r.hidden_y, 0);
-    r.x = max(r.hidden_x, 0);
-    r.rows = min(r.hidden_y + p.rows, p.height) - r.y;
-    r.columns = min(r.hidden_x + p.columns, p.width) - r.x;
+    r.expanded_y = r.out_y * Tile::stride - p.padding_top;
+    r.expanded_x = r.out_x * Tile::stride - p.padding_left;
+    r.y = max(r.expanded_y, 0);
+    r.x = max(r.expanded_x, 0);
+    r.rows = min(r.expanded_y + p.rows, p.height) - r.y;
+    r.columns = min(r.expanded_x + p.columns, p.width) - r.x;
     r.pixels = static_cast<int>(min(static_cast<int64_t>(p.images), p.batch - r.image)) * r.rows * r.columns;
     return r;
 }
@@ -72,10 +72,10 @@ __device__ __forceinline__ Pixel input_pixel(const Region& r, int i)
     return {row / r.rows, r.y + row % r.rows, r.x + i % r.columns};
 }
 
-// A hidden pixel's place. With stride 2 a row's even columns precede the odd ones, so that neighbouring
+// An expanded pixel's place. With stride 2 a row's even columns precede the odd ones, so that neighbouring
 // patches read neighbouring memory, as with stride 1.
 template <class Tile>
-__device__ __forceinline__ int hidden_place(const TileArguments& p, int image, int y, int x)
+__device__ __forceinline__ int expanded_place(const TileArguments& p, int image, int y, int x)
 {
     const int column = Tile::stride == 1 ? x : x / 2 + x % 2 * p.odd_at;
     return (image * p.rows + y) * p.pitch + column;
@@ -86,7 +86,7 @@ __device__ __forceinline__ uint16_t place_of(const TileArguments& p, const Regio
 {
     if (i >= r.pixels) return outside;
     const Pixel pixel = input_pixel(r, i);
-    return static_cast<uint16_t>(hidden_place<Tile>(p, pixel.image, pixel.y - r.hidden_y, pixel.x - r.hidden_x));
+    return static_cast<uint16_t>(expanded_place<Tile>(p, pixel.image, pixel.y - r.expanded_y, pixel.x - r.expanded_x));
 }
 
 template <class Tile>
@@ -105,14 +105,15 @@ __device__ __forceinline__ Pixel patch_of(const TileArguments& p, const Lane& la
     return {part - row_part, (strip + row_part * p.strips) * patch_size, lane.group % p.patches_across * patch_size};
 }
 
-// Where the window of a lane's patch starts in a hidden tile, in bytes. Patches beyond the last column read the last patch's.
+// Where the window of a lane's patch starts in an expanded tile, in bytes. Patches beyond the last column read the last
+// patch's.
 template <class Tile>
 __device__ __forceinline__ int window_at(const TileArguments& p, const Lane& lane, int strip)
 {
     const Pixel patch = patch_of<Tile>(p, lane, strip);
     const int x = min(patch.x, (p.patch_columns - 1) * patch_size);
-    const int place = hidden_place<Tile>(p, patch.image, patch.y * Tile::stride, x * Tile::stride);
-    return (place * hidden_row + lane.quad * 4) * static_cast<int>(sizeof(typename Tile::T));
+    const int place = expanded_place<Tile>(p, patch.image, patch.y * Tile::stride, x * Tile::stride);
+    return (place * expanded_row + lane.quad * 4) * static_cast<int>(sizeof(typename Tile::T));
 }
 
 }  // namespace mnv2::cuda
