@@ -1,9 +1,8 @@
 #include <algorithm>
 #include <cstddef>
-#include <iterator>
 #include <stdexcept>
-#include <utility>
 
+#include "cuda/common/forms.h"
 #include "cuda/general_block/cut.h"
 #include "cuda/general_block/kernel.cuh"
 #include "cuda/general_block/pack.cuh"
@@ -56,18 +55,6 @@ GeneralBlockArguments arguments_of(const GeneralPlan& plan, ScalarType type, con
     return arguments;
 }
 
-// Launches the kernel of the plan's form.
-template <size_t... i>
-void launch_form(const GeneralShape& shape, dim3 grid, Stream stream, const GeneralBlockArguments& arguments,
-                 std::index_sequence<i...>)
-{
-    const size_t shared_bytes = static_cast<size_t>(arguments.layout.floats) * sizeof(float);
-    ((shape == general_shapes[i] && (launch_kernel(general_block_kernel<GeneralBlock<general_shapes[i]>>, grid,
-                                                   dim3(shape.threads()), shared_bytes, stream, arguments),
-                                     true)) ||
-     ...);
-}
-
 }  // namespace
 
 void launch_plan(const GeneralPlan& plan, ScalarType type, const void* x, const void* packed, void* y, const Gpu& gpu,
@@ -75,8 +62,11 @@ void launch_plan(const GeneralPlan& plan, ScalarType type, const void* x, const 
 {
     const GeneralBlockArguments arguments = arguments_of(plan, type, x, packed, y);
     const int64_t most_blocks = int64_t{gpu.sm_count} * plan.shape.blocks_per_sm;
-    launch_form(plan.shape, dim3(static_cast<unsigned>(std::min(most_blocks, arguments.blocks))), stream, arguments,
-                std::make_index_sequence<std::size(general_shapes)>{});
+    const dim3 grid(static_cast<unsigned>(std::min(most_blocks, arguments.blocks)));
+    const size_t shared_bytes = static_cast<size_t>(arguments.layout.floats) * sizeof(float);
+    visit_form<general_shapes>(plan.shape, [&]<GeneralShape shape>() {
+        launch_kernel(general_block_kernel<GeneralBlock<shape>>, grid, dim3(shape.threads()), shared_bytes, stream, arguments);
+    });
 }
 
 void pack_general_block(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,

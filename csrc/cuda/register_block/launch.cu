@@ -1,7 +1,4 @@
-#include <cstddef>
-#include <iterator>
-#include <utility>
-
+#include "cuda/common/forms.h"
 #include "cuda/launch.h"
 #include "cuda/register_block/kernel.cuh"
 #include "cuda/register_block/pack.cuh"
@@ -10,22 +7,16 @@
 namespace mnv2::cuda {
 namespace {
 
-constexpr auto every_form = std::make_index_sequence<std::size(register_shapes)>{};
-
 // Calls visit(Block) for the kernel of a form.
-template <class T, class Visit, size_t... i>
-void visit_form(const RegisterShape& shape, const Visit& visit, std::index_sequence<i...>)
-{
-    ((shape == register_shapes[i] && (visit(RegisterBlock<T, register_shapes[i]>{}), true)) || ...);
-}
-
 template <class Visit>
-void visit_form(const RegisterShape& shape, ScalarType type, const Visit& visit)
+void visit_block(const RegisterShape& shape, ScalarType type, const Visit& visit)
 {
-    if (type == ScalarType::float16)
-        visit_form<__half>(shape, visit, every_form);
-    else
-        visit_form<__nv_bfloat16>(shape, visit, every_form);
+    visit_form<register_shapes>(shape, [&]<RegisterShape form>() {
+        if (type == ScalarType::float16)
+            visit(RegisterBlock<__half, form>{});
+        else
+            visit(RegisterBlock<__nv_bfloat16, form>{});
+    });
 }
 
 }  // namespace
@@ -38,7 +29,7 @@ void launch_plan(const RegisterPlan& plan, ScalarType type, const void* x, const
     arguments.input = x;
     arguments.output = y;
     arguments.packed = static_cast<const uint8_t*>(packed);
-    visit_form(plan.shape, type, [&](auto block) {
+    visit_block(plan.shape, type, [&](auto block) {
         using Block = decltype(block);
         launch_kernel(register_block_kernel<Block>, dim3(static_cast<unsigned>(plan.blocks)), dim3(Block::threads),
                       plan.shared_bytes, stream, arguments);
@@ -51,7 +42,7 @@ bool pack_register_block(const InvertedResidualParams& params, ScalarType type, 
     const RegisterShape* const shape = register_shape(params, type);
     if (!shape) return false;
     const int64_t words = register_block_bytes(params, type) / static_cast<int64_t>(sizeof(uint32_t));
-    visit_form(*shape, type, [&](auto block) {
+    visit_block(*shape, type, [&](auto block) {
         pack_words(RegisterBlockWords<decltype(block)>{params.expanded_channels, expand, depthwise, project}, words, packed,
                    stream);
     });

@@ -1,8 +1,6 @@
 #include "cuda/tile_block/launch.cuh"
 
-#include <cstddef>
-#include <utility>
-
+#include "cuda/common/forms.h"
 #include "cuda/launch.h"
 #include "cuda/tile_block/pack.cuh"
 #include "cuda/tile_block/plan.h"
@@ -13,24 +11,15 @@ namespace {
 template <class T>
 constexpr auto compiled_shapes = tile_shapes(ptx::is_half<T> ? ScalarType::float16 : ScalarType::bfloat16);
 
-// Launches the kernel of the plan's form.
-template <class T, size_t... i>
-void launch_form(const TilePlan& plan, const void* x, const void* packed, void* y, Stream stream, std::index_sequence<i...>)
-{
-    ((plan.shape == compiled_shapes<T>[i] &&
-      (launch_tiles<TileBlock<T, compiled_shapes<T>[i]>>(plan, x, packed, y, stream), true)) ||
-     ...);
-}
-
 }  // namespace
 
 void launch_plan(const TilePlan& plan, ScalarType type, const void* x, const void* packed, void* y, const Gpu&, Stream stream)
 {
-    constexpr auto forms = std::make_index_sequence<compiled_shapes<__half>.size()>{};
-    if (type == ScalarType::float16)
-        launch_form<__half>(plan, x, packed, y, stream, forms);
-    else
-        launch_form<__nv_bfloat16>(plan, x, packed, y, stream, forms);
+    const auto launch = [&]<class T>(T) {
+        visit_form<compiled_shapes<T>>(
+            plan.shape, [&]<TileShape shape>() { launch_tiles<TileBlock<T, shape>>(plan, x, packed, y, stream); });
+    };
+    type == ScalarType::float16 ? launch(__half{}) : launch(__nv_bfloat16{});
 }
 
 bool pack_tile_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
