@@ -130,7 +130,7 @@ def missing_tool(program: Path) -> str | None:
 def main(
     l2: Annotated[int, typer.Option(help="Bytes of the second-level cache to plan for.")] = DEFAULT_L2,
     build: Annotated[Path, typer.Option(help="The aarch64 build.")] = BUILD,
-    first: Annotated[int | None, typer.Option(help="So many blocks of the network only.")] = None,
+    first: Annotated[int | None, typer.Option(help="Only the first blocks of the network.")] = None,
 ) -> None:
     program = build / "run_block"
     if missing := missing_tool(program):

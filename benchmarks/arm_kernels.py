@@ -57,7 +57,7 @@ class Isa:
     # At most: cycles a multiply-add, and cycles a vector of depthwise output.
     pointwise_limit: dict[str, float]
     depthwise_limit: dict[str, float]
-    # Of tiles one vector wide, where they may take longer.
+    # Tiles one vector wide may take longer.
     narrow_limit: dict[str, float] = field(default_factory=dict)
 
     def limit_of(self, kernel: Kernel) -> dict[str, float]:
@@ -110,7 +110,7 @@ class HotLoop:
     """A kernel's innermost loop with the most multiply-adds.
 
     A kernel for long sums has several copies of it, which the compiler may have treated differently. Counts
-    and cycles are those of the worst.
+    and cycles are the worst copy's.
     """
 
     isa: Isa
@@ -165,7 +165,7 @@ def assembly(code: Code[Aarch64]) -> str:
 
 @cache
 def cycles(code: Code[Aarch64], core: str) -> float:
-    """Of one execution among many."""
+    """Cycles of one execution among many."""
 
     def total(iterations: int) -> int:
         command = [MCA, "-mtriple=aarch64", "-mattr=+fullfp16,+bf16,+fp16fml", f"-mcpu={core}"]
@@ -185,7 +185,7 @@ def hot_loop(library: Path, isa: Isa, kernel: Kernel) -> HotLoop:
 
 
 def built_isas(library: Path) -> list[Isa]:
-    """Those of the library; LookupError where one of them, but the scalar, is missing in ISAS."""
+    """The library's vector instruction sets; LookupError where ISAS lacks one of them."""
     names = {kernel.isa for kernel in kernel_symbols(library)} - {"scalar"}
     unknown = names - {isa.name for isa in ISAS}
     if unknown or not names:
@@ -196,7 +196,7 @@ def built_isas(library: Path) -> list[Isa]:
 
 
 def hot_kernels(library: Path, isa: Isa) -> list[Kernel]:
-    """Those that take the time: the tallest pointwise tiles, for short sums and long ones, and depthwise."""
+    """The kernels that take the time: depthwise, and the tallest pointwise tiles for short and long sums."""
     built = [kernel for kernel in kernel_symbols(library) if kernel.isa == isa.name]
     widths = {kernel.arguments[1:] for kernel in built if kernel.name == "pointwise_tiles"}
     tiles = [tallest_tile(library, isa.name, vectors, is_long) for vectors, is_long in sorted(widths)]
@@ -204,7 +204,7 @@ def hot_kernels(library: Path, isa: Isa) -> list[Kernel]:
 
 
 def hot_loops(library: Path) -> list[HotLoop]:
-    """Of every instruction set; LookupError where there is none."""
+    """The hot loops of every instruction set; LookupError where there is none."""
     return [
         hot_loop(library, isa, kernel) for isa in built_isas(library) for kernel in hot_kernels(library, isa)
     ]

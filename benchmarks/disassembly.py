@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
-# Of csrc/cpu: a template in an anonymous namespace in the instruction set's, its arguments numbers.
+# A function of csrc/cpu: a template of numbers in an anonymous namespace in the namespace of its ISA.
 KERNEL = re.compile(
     r"3cpu\d+(\w+?)12_GLOBAL__N_1\d+(pointwise_tiles|two_depth_tiles|depthwise_rows)I((?:L[a-z]\d+E)+)EE\w*$"
 )
@@ -179,7 +179,7 @@ def depth_loops(library: Path, kernel: Kernel, kind: type[AnyInstruction]) -> li
 def tallest_tile(
     library: Path, isa: str, vectors: int, is_long: bool, name: str = "pointwise_tiles"
 ) -> Kernel:
-    """The pointwise tile with the most rows of those so many vectors wide; ValueError where there is none."""
+    """The pointwise tile of this width with the most rows; ValueError where there is none."""
     return max(
         kernel
         for kernel in kernel_symbols(library)

@@ -52,8 +52,9 @@ FLOORS = (*COUNTED_FLOORS, "issue")
 FUNCTIONS = {
     "stem": "stem_mma_kernel<{T}, {stride}>",
     "stem_block": "stem_block_kernel<StemBlock<{T}, {stride}, 28>>",
-    "register_block": "register_block_kernel<RegisterBlock<{T}, {in_channels}, {out_channels}, {stride},",
-    "tile_block": "tile_block_kernel<TileBlock<{T}, {in_channels}, {out_channels}, {stride},",
+    "register_block": "register_block_kernel<RegisterBlock<{T}, RegisterShape{{"
+    "{in_channels}, {out_channels}, {stride},",
+    "tile_block": "tile_block_kernel<TileBlock<{T}, TileShape{{{in_channels}, {out_channels}, {stride},",
     "head_pool": "head_pool_mma_kernel<HeadPoolMma<{T}, 2, 2, 8>>",
 }
 CUDA_TYPES = {"float16": "__half", "bfloat16": "__nv_bfloat16"}

@@ -100,7 +100,7 @@ class Expectation:
     """What kernels whose names match are meant to have; None leaves it open."""
 
     names: re.Pattern[str]
-    mma: bool | None  # of 16-bit kernels; those of float32 have none, unless a name says TF32
+    mma: bool | None  # of 16-bit kernels; float32 kernels have none, unless a name says TF32
     wide_loads: bool | None
     reason: str
     least_arch: int = 80  # older ones have no code

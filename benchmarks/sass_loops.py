@@ -60,7 +60,7 @@ class Loop:
 
 
 def loops_of(code: str) -> list[Loop]:
-    """Of a function as cuobjdump prints it, those with instructions by which trips are known."""
+    """The loops of a function in cuobjdump's text that have instructions by which trips are known."""
     blocks = basic_blocks(code)
     bodies = {min(blocks): set(blocks)} | natural_loops(blocks)
     found = []
@@ -128,7 +128,7 @@ def natural_loops(blocks: Mapping[int, Block]) -> dict[int, set[int]]:
 
 
 def _dominators(blocks: Mapping[int, Block]) -> dict[int, set[int]]:
-    """Of each block those that every way to it passes; of one that no way leads to, none."""
+    """The blocks that every way to a block passes, for each block that some way leads to."""
     entry = min(blocks)
     dominators = {entry: {entry}}
     changed = True
@@ -147,7 +147,7 @@ def _dominators(blocks: Mapping[int, Block]) -> dict[int, set[int]]:
 def _trip(blocks: Mapping[int, Block], header: int, body: set[int], own: set[int]) -> Loop:
     """The shortest of the ways from a loop's header to its end that pass most instructions of known trips.
 
-    They are those of its own blocks; of code that the compiler has written twice, one copy is passed.
+    Its own blocks have these instructions; where the compiler has written code twice, one copy is passed.
     """
     order = _in_order(blocks, header, body)
     place = {at: index for index, at in enumerate(order)}

@@ -156,7 +156,7 @@ def longest_loop(sass: str) -> int:
 
 
 def instructions(kernel: Any, launch: Launch, shape: BlockShape) -> float:
-    """Of the loop over the expanded channels, for each output pixel and expanded channel."""
+    """Instructions of the loop over the expanded channels, for each output pixel and expanded channel."""
     (programs,) = launch.grid
     pixels = shape.batch * shape.out_height * shape.out_width / programs * launch.constants["GROUPS"]
     threads = launch.warps * 32

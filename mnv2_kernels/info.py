@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from . import __version__, _native, gpu
+from .cuda_selection import CudaBlock, cuda_blocks, this_gpu
 from .processor import FORCE_ISA_VARIABLE, processor
 
 NAMESPACE = "mnv2::"
@@ -53,6 +54,8 @@ class Info:
     cuda: str
     triton: str
     ops: tuple[OpBackends, ...]
+    cuda_gpu: str  # that the CUDA kernels are selected for
+    cuda_blocks: tuple[CudaBlock, ...]
 
     def as_json(self) -> dict[str, object]:
         """A dictionary that json can write."""
@@ -67,6 +70,7 @@ def gather_info() -> Info:
             or MNV2_GPU_BACKEND no backend.
     """
     isa = _native.selected_isa()
+    cuda_gpu, figures = this_gpu()
     build = _native.build_info()
     ops = tuple(_op_backends(name, isa) for name in _registered_ops())
     return Info(
@@ -86,6 +90,8 @@ def gather_info() -> Info:
         cuda=_cuda_state(),
         triton=_triton_state(),
         ops=ops,
+        cuda_gpu=cuda_gpu,
+        cuda_blocks=cuda_blocks(figures),
     )
 
 

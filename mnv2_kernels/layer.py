@@ -115,7 +115,7 @@ def layer_of(shape: LayerShape) -> Layer:
 
 
 def block_arguments(shape: BlockShape) -> dict[str, Any]:
-    """What ``_native.plan`` and ``_native.BlockRun`` take for a block."""
+    """What ``_native`` takes for a block: its layer and image."""
     image = {"batch": shape.batch, "height": shape.height, "width": shape.width}
     return {"layer": str(layer_of(shape)), **image}
 

@@ -142,7 +142,7 @@ def profile(result: Profile) -> RenderableType:
 
 
 def installation(info: Info) -> RenderableType:
-    """Versions and states, then the ISAs, then the operators."""
+    """Versions and states, then the ISAs, the operators, and the CUDA kernels of MobileNetV2's blocks."""
     facts = new_facts()
     for name, version in info.versions.items():
         facts.add_row(name, version)
@@ -161,7 +161,11 @@ def installation(info: Info) -> RenderableType:
     ops = new_table("operator", "CPU", "GPU")
     for op in info.ops:
         ops.add_row(op.op, op.cpu or "-", op.gpu or "-")
-    return spaced(facts, isas, ops)
+
+    blocks = new_table(f"block on {info.cuda_gpu}, float16", "batch", "CUDA kernel", "why")
+    for block in info.cuda_blocks:
+        blocks.add_row(block.stage, str(block.batch), block.kernel, block.reason)
+    return spaced(facts, isas, ops, blocks)
 
 
 def _yes_no(value: bool) -> str:

@@ -151,6 +151,9 @@ def test_info(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["threads"] == torch.get_num_threads()
     on_cpu = {op["op"]: op["cpu"] for op in result["ops"]}
     assert on_cpu == dict.fromkeys(OPERATORS, _native.selected_isa())
+    chosen = [(block["kernel"], block["reason"]) for block in result["cuda_blocks"]]
+    assert chosen[0] == ("general_block", "no expand layer")
+    assert set(chosen) <= {tuple(reason) for reason in _native.cuda_block_reasons()}
 
 
 def test_info_says_when_an_isa_is_forced(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

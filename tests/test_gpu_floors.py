@@ -209,8 +209,8 @@ def test_sass_loops_are_run_as_often_as_the_counts_say(counted, instructions):
 
 def test_gpu_floors_of_issue_are_those_of_the_kernels_own_code(monkeypatch, tmp_path):
     codes = {
-        "tile_block_kernel<TileBlock<__half, 64, 96, 1, true>>": "",
-        "tile_block_kernel<TileBlock<__half, 64, 64, 1, true>>": LOOP,
+        "tile_block_kernel<TileBlock<__half, TileShape{64, 96, 1, true}>>": "",
+        "tile_block_kernel<TileBlock<__half, TileShape{64, 64, 1, true}>>": LOOP,
     }
     monkeypatch.setattr(gpu_floors.sass, "read_functions", lambda library, arch: codes)
     instructions = {"HMMA.16816": 1e5, "HMMA.1688": 1e5, "STG.64": 1e4}

@@ -18,7 +18,7 @@ LAYERS = {
     "core": {"core"},
     "cpu": {"core", "cpu"},
     "cuda": {"core", "cuda"},
-    "python": {"core", "cpu", "python"},
+    "python": {"core", "cpu", "cuda", "python"},
     "torch": {"core", "cpu", "cuda", "torch"},
 }
 
@@ -100,3 +100,26 @@ def test_setup_py_only_hands_over():
 @pytest.mark.parametrize("path", files(CSRC, HEADER_SUFFIXES), ids=lambda path: str(path.relative_to(CSRC)))
 def test_headers_are_included_once(path):
     assert re.search(r"^#pragma once$", path.read_text(), flags=re.MULTILINE)
+
+
+CUDA_KERNELS = sorted(path.parent for path in CSRC.glob("cuda/*/launch.cu"))
+
+
+@pytest.mark.parametrize("folder", CUDA_KERNELS, ids=lambda folder: folder.name)
+def test_cuda_kernels_have_the_same_files(folder):
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"config.h", "kernel.cuh", "launch.cu"}
+    assert len(names) <= 16
+    assert ("plan.h" in names) == ("plan.cpp" in names)
+    assert "pack.cuh" in names or folder.name == "cluster_block"  # takes tile_block's packed weights
+
+
+def test_cuda_plans_are_host_code():
+    for plan in CSRC.glob("cuda/*/plan.cpp"):
+        waiting, seen = [plan], set()
+        while waiting:
+            path = waiting.pop()
+            assert path.suffix != ".cuh", f"{plan} includes {path}"
+            seen.add(path)
+            own = {CSRC / name for name in includes(path) if (CSRC / name).exists()}
+            waiting += own - seen

@@ -1,4 +1,4 @@
-// Times a CUDA kernel of the block.
+// Times a CUDA kernel of the inverted residual.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct Case {
     bool has_expand = true;
 };
 
-// MobileNetV2 1.0's of 14x14 and 7x7, which tile_block and cluster_block serve.
+// Blocks of MobileNetV2 1.0 at 14x14 and 7x7, which tile_block and cluster_block serve.
 constexpr Case late_blocks[] = {{64, 384, 64, 14, 1},  {64, 384, 96, 14, 1},  {96, 576, 96, 14, 1},
                                 {96, 576, 160, 14, 2}, {160, 960, 160, 7, 1}, {160, 960, 320, 7, 1}};
 
@@ -41,7 +41,7 @@ inline InvertedResidualParams params_of(const Case& block, int64_t batch)
     return params;
 }
 
-// As 24-144-24 s1 @56.
+// Such as 24-144-24 s1 @56.
 inline std::string name_of(const Case& block)
 {
     const std::string expanded = block.has_expand ? std::to_string(block.expanded) + "-" : "";

@@ -43,7 +43,7 @@ GPU = ROOT / "benchmarks" / "gpu"
 PYTHON_TESTS = ("tests/test_triton_kernels.py", "tests/test_triton_ops.py", "tests/test_cuda_*.py")
 PYTEST_PROCESSES = 8
 
-# Of the programs' tests: small shapes, every kernel. The emulator runs them under several schedules.
+# The tests of small shapes, which every program has. The emulator runs them under several schedules.
 SMALL_TESTS = "schedule"
 
 # What has to pass before a kernel is timed.
@@ -118,7 +118,7 @@ def build(seconds: float) -> str:
 
 
 def gpu_programs(kind: str) -> list[Path]:
-    """Those built: gpu_test_* or gpu_time_*."""
+    """The programs that were built: gpu_test_* or gpu_time_*."""
     found = sorted(PROGRAMS.glob(f"gpu_{kind}_*"))
     if not found:
         raise Failed(f"no gpu_{kind}_* in {PROGRAMS.relative_to(ROOT)}: not built")
@@ -310,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"unknown part {unknown[0]!r}; there are: {', '.join(known)}")
 
-    # First this environment, activated or not: pip's cmake and ninja. Last CUDA's own tools.
+    # This environment comes first, activated or not, for pip's cmake and ninja; CUDA's own tools come last.
     places = (sysconfig.get_path("scripts"), os.environ["PATH"], CUDA_PLACE)
     os.environ["PATH"] = os.pathsep.join(places)
     nvcc, gpu = find_nvcc(), find_gpu()

@@ -1,4 +1,5 @@
-// Times the CUDA blocks in float32 arithmetic: block 0, which no other kernel takes by itself, and what they are to the others.
+// Times the CUDA blocks in float32 arithmetic: block 0, which no other kernel serves by itself, and blocks of
+// the other kernels, for comparison.
 // `make gpu-check` builds and runs it; the tests have to pass first.
 #include "block_timing.h"
 

@@ -15,7 +15,7 @@ METRICS = {"dram__bytes_read.sum": "read_bytes", "dram__bytes_write.sum": "writt
 ROW = '{"variant":'  # how a line of the scripts' JSON begins
 BATCH = 256  # whose tensors exceed the second-level cache: what stays there never shows as traffic
 
-# The cache is empty before each kernel, by default. Clocks change no bytes, and setting them needs rights.
+# By default the cache is empty before each kernel. Clocks change no bytes, and setting them needs rights.
 OPTIONS = (
     *("--metrics", ",".join(METRICS), "--csv", "--print-units", "base", "--clock-control", "none"),
     *("--profile-from-start", "off", "--nvtx", "--print-nvtx-rename", "kernel", "--target-processes", "all"),
@@ -44,7 +44,7 @@ def rows_of(output: str) -> list[dict[str, Any]]:
 def parse(output: str) -> list[dict[str, Any]]:
     """A row for each block, with the bytes of its kernels. Raises Failed where ncu counted none of one."""
     lines = output.splitlines()
-    # Those of blocks.py, which say what the blocks are.
+    # The rows of blocks.py say what the blocks are.
     blocks = {row["block"]: row for row in rows_of(output)}
     for row in blocks.values():
         row |= dict.fromkeys(METRICS.values(), 0)

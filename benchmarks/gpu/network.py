@@ -3,7 +3,7 @@
     python benchmarks/gpu/network.py [fused] [layers] [eager] [channels_last] [max-autotune]
 
 All but the last by default; torch.compile with max-autotune takes minutes to compile. Fused is by the backend
-of MNV2_GPU_BACKEND, layers the same with an operator for each layer. Times are those of CUDA graphs, us_call
+of MNV2_GPU_BACKEND, layers the same with an operator for each layer. Times are of CUDA graphs, us_call
 of plain calls. Float32 is exact for all: TF32 is off.
 """
 
@@ -27,7 +27,7 @@ from mnv2_kernels.bench.accuracy import is_right, relative_error
 from mnv2_kernels.bench.peers import Function, Subject
 from mnv2_kernels.bench.setting import Setting
 
-# In order of what is wanted most, should the time end.
+# The most wanted variants come first, as the time may end.
 SETTINGS = (
     *(("float16", 256), ("float16", 1), ("float32", 1), ("float32", 256)),
     *(("float16", 8), ("float16", 64), ("float32", 8), ("float32", 64)),
@@ -47,7 +47,7 @@ ENGINES: dict[str, Make] = {
     "layers": layers,
     "eager": peers.eager,
     "channels_last": peers.eager_channels_last,
-    # Without graphs of its own, as all are captured here.
+    # It makes no graphs of its own: all variants are captured here.
     "max-autotune": partial(peers.torch_compile, mode="max-autotune-no-cudagraphs"),
 }
 QUICK = ("fused", "layers", "eager", "channels_last")

@@ -49,7 +49,7 @@ def replay_times(graphs: Mapping[str, torch.cuda.CUDAGraph], runs: int) -> dict[
 def call_times(
     functions: Mapping[str, Callable[[Tensor], object]], inputs: Sequence[Tensor]
 ) -> dict[str, list[float]]:
-    """Of calls one after the other, as users make them: the host's work counts where it takes longer."""
+    """Microseconds of calls one after the other, as users make them: the longer of host's and GPU's work."""
 
     inputs = inputs[:CALLS]
 

@@ -20,11 +20,11 @@
 namespace mnv2::bench {
 
 constexpr int64_t usual_batches[] = {1, 8, 64, 256};
-constexpr int launches = 32;  // of one graph
-constexpr int rounds = 12;    // replays, the first of which warm up
+constexpr int launches = 32;  // in one graph
+constexpr int rounds = 12;    // replays; the first ones warm up
 constexpr int warm_up_rounds = 3;
 constexpr double rotated_bytes = 200e6;     // four times an H100's L2
-constexpr size_t different_values = 65521;  // of an image, then the same again: drawing all takes longer than the kernels
+constexpr size_t different_values = 65521;  // of an image, then they repeat: drawing all takes longer than the kernels
 
 inline void check(cudaError_t error)
 {
@@ -48,7 +48,7 @@ inline std::vector<__half> random_image(std::mt19937& random, int64_t count)
     return image;
 }
 
-// Memory of the GPU.
+// Memory on the GPU.
 class Buffer {
 public:
     explicit Buffer(size_t bytes) { check(cudaMalloc(&data_, bytes)); }
@@ -69,7 +69,7 @@ private:
     void* data_ = nullptr;
 };
 
-// Of random weights without scales and biases.
+// A layer of random weights without scales and biases.
 class Layer {
 public:
     Layer(std::mt19937& random, int64_t weights) : weights_(random_values(random, weights)) {}
@@ -84,7 +84,7 @@ private:
 template <class Launch>
 double median_us(cudaStream_t stream, const Launch& launch)
 {
-    launch(0);  // code is loaded at its first launch, for which a capture is no time
+    launch(0);  // the first launch loads the code, which a capture does not allow
     check(cudaStreamSynchronize(stream));
     cudaGraph_t graph;
     cudaGraphExec_t replay;
@@ -111,7 +111,7 @@ double median_us(cudaStream_t stream, const Launch& launch)
     return times[times.size() / 2];
 }
 
-// What a launch reads and writes, of 16-bit numbers, and the name of its row.
+// A row's name, its batch, and the 16-bit numbers that a launch reads and writes.
 struct Traffic {
     std::string name;
     int64_t batch, inputs, outputs;

@@ -23,7 +23,7 @@ int32_t attribute(cudaDeviceAttr which, int32_t device)
     return value;
 }
 
-__global__ void probe_kernel() {}  // compiled for what all kernels are
+__global__ void probe_kernel() {}  // compiled for the same architectures as all kernels
 
 int32_t running_code()
 {

@@ -5,32 +5,22 @@
 
 #include "core/block.h"
 #include "core/packing.h"
-
-struct CUstream_st;
+#include "cuda/gpu.h"
+#include "cuda/stream.h"
 
 namespace mnv2::cuda {
-
-using Stream = CUstream_st*;  // cudaStream_t
 
 // Writes the first capacity compiled architectures (80 is compute capability 8.0) to archs and returns how many there are.
 extern "C" __attribute__((visibility("default"))) int32_t mnv2_cuda_compiled_archs(int32_t* archs, int32_t capacity);
 
-// What launches ask of a GPU.
-struct Gpu {
-    int32_t sm_count;
-    int32_t capability;         // 80 is 8.0
-    int64_t shared_bytes;       // that a thread block can have
-    int32_t code = capability;  // for which what it runs was compiled: newer GPUs may run PTX of older ones; 0: nothing runs
-};
-
-// Of the current device.
+// The current device.
 Gpu query_gpu();
 
-// Of every kernel below: packed weights serve tensors of the type that they were packed for, and those packed for float32
-// all. Images are (N, H, W, C), contiguous, in device memory as everything else is, aligned to 16 bytes; only the stem takes
-// any strides. Weights are float32. Launches go to stream; a failing one throws std::runtime_error.
+// Packed weights serve tensors of the type that they were packed for; weights packed for float32 serve tensors of every type.
+// Images are (N, H, W, C), contiguous, in device memory as everything else is, aligned to 16 bytes; only the stem takes any
+// strides. Weights are float32. Launches go to stream; a launch that fails throws std::runtime_error.
 
-// The inverted residual by the kernel that serves it best; bytes are its packed weights' and tell its format.
+// The inverted residual by the kernel that select_block chooses. The number of bytes tells the format of packed weights.
 int64_t inverted_residual_bytes(const InvertedResidualParams& params, ScalarType packed_type);
 void pack_inverted_residual(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
                             const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed,
@@ -38,9 +28,9 @@ void pack_inverted_residual(const InvertedResidualParams& params, ScalarType pac
 void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
                        const void* packed, void* y, const Gpu& gpu, Stream stream);
 
-// The inverted residual with the expanded tensor in registers (register_block.cuh), for float16 and bfloat16 and the blocks
+// The inverted residual with the expanded tensor in registers (register_block), for float16 and bfloat16 and the blocks
 // of MobileNetV2 1.0 with 16 to 32 input channels, activated by relu6 or relu. All three return false, or 0, for any other
-// block; what serves a block does not depend on its image.
+// block. Whether a block is served does not depend on its image.
 
 // Bytes of packed weights.
 int64_t register_block_bytes(const InvertedResidualParams& params, ScalarType type);
@@ -51,7 +41,7 @@ bool pack_register_block(const InvertedResidualParams& params, ScalarType type, 
 bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                     const Gpu& gpu, Stream stream);
 
-// The inverted residual of any shape in float32 arithmetic (general_block.cuh). packed_type is x_type or float32: the weights
+// The inverted residual of any shape in float32 arithmetic (general_block). packed_type is x_type or float32: the weights
 // are packed as they are given, in float, for either.
 
 int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType packed_type);
@@ -62,10 +52,9 @@ void pack_general_block(const InvertedResidualParams& params, ScalarType packed_
 void general_block(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
                    const void* packed, void* y, const Gpu& gpu, Stream stream);
 
-// The inverted residual with the expanded tensor in shared memory (tile_block.cuh), for float16 and bfloat16, channels in
-// multiples of 8 and any number of expanded ones, activated by relu6 or relu. All three return false, or 0, for any other
-// block and where shared memory is too small for its weights; what serves a block does not depend on its image, the packed
-// weights neither.
+// The inverted residual with the expanded tensor in shared memory (tile_block), for float16 and bfloat16, channels in
+// multiples of 8 and any number of expanded channels, activated by relu6 or relu. All three return false, or 0, for any other
+// block and where shared memory is too small for its weights. Neither this nor the packed weights depend on the image.
 
 // Bytes of packed weights.
 int64_t tile_block_bytes(const InvertedResidualParams& params, ScalarType type);
@@ -76,20 +65,14 @@ bool pack_tile_block(const InvertedResidualParams& params, ScalarType type, cons
 bool tile_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                 const Gpu& gpu, Stream stream);
 
-// How many thread blocks tile_block launches, 0 where it does not serve the block.
-int64_t tile_block_grid(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
-
-// tile_block for few images (cluster_block.cuh): from its packed weights and to its bits, by clusters of thread blocks.
-
-// Whether it is the better choice: the GPU has clusters, and tile_block leaves most of its multiprocessors idle.
-bool prefers_cluster_block(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu);
+// The same for few images, by clusters of thread blocks (cluster_block): tile_block's packed weights give tile_block's bits.
 
 // Returns false for blocks that tile_block has no tile for, on GPUs without clusters, and where shared memory is too small for
 // a tile.
 bool cluster_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                    const Gpu& gpu, Stream stream);
 
-// The stem (stem.cuh): any channels, strides and types; y is of x's type. Weights packed for float16 or bfloat16 are rounded
+// The stem: any channels, strides and types; y has x's type. Weights packed for float16 or bfloat16 are rounded
 // to it with their scales, and multiplied on tensor cores, where the input has three channels and the output a multiple of
 // eight; all others are float32.
 
@@ -101,7 +84,7 @@ void pack_stem(const StemParams& params, ScalarType packed_type, const Convoluti
 void stem(const StemParams& params, ScalarType packed_type, const InputView& x, const void* packed, void* y, const Gpu& gpu,
           Stream stream);
 
-// The head with its pool (head_pool.cuh): any channels, image sizes and types; y is (N, out_channels) of x's type. Weights
+// The head with its pool: any channels, image sizes and types; y is (N, out_channels) and has x's type. Weights
 // packed for float16 or bfloat16 are rounded to it with their scales, and multiplied on tensor cores, where both numbers of
 // channels are multiples of eight; all others are float32.
 
@@ -113,9 +96,9 @@ void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const 
 void head_pool(const HeadPoolParams& params, ScalarType x_type, ScalarType packed_type, const void* x, const void* packed,
                void* y, const Gpu& gpu, Stream stream);
 
-// The stem and block 0 in one kernel (stem_block.cuh), for float16 and bfloat16: 3 -> 32 channels, then a depthwise
+// The stem and block 0 in one kernel (stem_block), for float16 and bfloat16: 3 -> 32 channels, then a depthwise
 // convolution of stride 1 without expand, and 32 -> 16 channels; activated by relu6, the depthwise one by relu6 or relu. All
-// three return false, or 0, for anything else; what serves does not depend on the image. block's image is the stem's output.
+// three return false, or 0, for anything else, whatever the image. The image of `block` is the stem's output.
 
 int64_t stem_block_bytes(const StemParams& stem, const InvertedResidualParams& block, ScalarType type);
 

@@ -16,6 +16,7 @@
 #include "cpu/peak.h"
 #include "cpu/plan.h"
 #include "python/block_run.h"
+#include "python/cuda_selection.h"
 #include "python/layers.h"
 #include "python/snapshot.h"
 
@@ -175,5 +176,6 @@ PYBIND11_MODULE(_native, module)
     module.def("measure_fma_peak", &mnv2::cpu::measure_fma_peak,
                "GFLOP/s of independent float32 multiply-adds on one core with the selected instruction set, measured now.");
     bind_block_run(module);
+    bind_cuda_selection(module);
     bind_snapshot(module);
 }

@@ -3,7 +3,7 @@
 #include <unordered_map>
 #include <variant>
 
-#include "cuda/packed_length.h"
+#include "cuda/common/packed_length.h"
 #include "torch/cuda_weights.h"
 
 namespace mnv2::ops {

@@ -1,5 +1,5 @@
-// Inverted residuals on the host or, compiled by nvcc, on a GPU, against the block by its definition: no further from it than
-// twice what a block of separate convolutions and BatchNorms, each rounded to the tensors' type, is itself.
+// Tests of inverted residuals on the host or, compiled by nvcc, on a GPU. The error against the block by its definition is at
+// most twice the error of separate convolutions and BatchNorms that are each rounded to the tensors' type.
 #pragma once
 
 #include <algorithm>
@@ -52,7 +52,7 @@ inline void round_image(Image& image, std::optional<ScalarType> type)
     for (Bounded& value : image.at) value.value = round_to(*type, value.value);
 }
 
-// What comes of a convolution's sums: scale and bias, then the activation, rounded after each step where a type is given.
+// Scales a convolution's sums, adds the bias and activates; rounds after each step where a type is given.
 inline void normalise(Image& sums, const Convolution& layer, Activation activation, std::optional<ScalarType> type)
 {
     round_image(sums, type);

@@ -21,7 +21,7 @@ struct Stage {
     int64_t size;
 };
 
-// With expanded tensors that fit registers.
+// Blocks whose expanded tensors fit registers.
 const Stage early_stages[] = {{block_of(16, 24, 2, 96), 112},
                               {block_of(24, 24, 1, 144), 56},
                               {block_of(24, 32, 2, 144), 56},

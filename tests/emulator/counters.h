@@ -8,7 +8,7 @@
 // bytes) a clock.
 //
 // Global memory: the L2 cache serves sectors of 32 bytes, each once for an access, whatever its lanes take of them. Loads that
-// find theirs in L1 do not reach it: what a thread block has loaded last is taken to be there. cp.async and stores pass L1 by.
+// hit L1 do not reach it; L1 is taken to hold what a thread block has loaded last. cp.async and stores bypass L1.
 #pragma once
 
 #include <algorithm>
@@ -30,9 +30,9 @@ namespace emu {
 
 constexpr uint64_t sector_bytes = 32;
 constexpr size_t l1_sectors =
-    1024;  // of a thread block: 32 KiB, what three blocks of 32 KiB of shared memory leave of an A100's
+    1024;  // 32 KiB for a thread block: an A100 has them left beside three blocks with 32 KiB of shared memory each
 
-// Of the source.
+// A place in the source.
 struct Place {
     const char* file;
     unsigned line, column;
@@ -40,15 +40,15 @@ struct Place {
     explicit Place(const std::source_location& at) : file(at.file_name()), line(at.line()), column(at.column()) {}
     auto operator<=>(const Place&) const = default;
 
-    // As tile_block.cuh:375.
+    // Such as tile_block/expand.cuh:75.
     std::string name() const
     {
         const std::string_view path = file;
-        return std::string(path.substr(path.rfind('/') + 1)) + ":" + std::to_string(line);
+        return std::string(path.substr(path.rfind('/', path.rfind('/') - 1) + 1)) + ":" + std::to_string(line);
     }
 };
 
-enum class Space { shared, global, copy_source, copy_target };  // of cp.async the last two
+enum class Space { shared, global, copy_source, copy_target };  // the last two belong to cp.async
 
 struct SharedLine {
     uint64_t wavefronts = 0;
@@ -56,13 +56,13 @@ struct SharedLine {
 };
 
 struct Counts {
-    uint64_t mma = 0;                                          // m16n8k8, of which an m16n8k16 is two
+    uint64_t mma = 0;                                          // m16n8k8; an m16n8k16 counts twice
     uint64_t pair_operations = 0;                              // on two 16-bit numbers, conversions included
     uint64_t float_operations = 0;                             // multiply-adds in float
     uint64_t global_read_bytes = 0, global_written_bytes = 0;  // whole sectors
     uint64_t cluster_written_bytes = 0;                        // to shared memory of a cluster's blocks
     std::map<std::string, SharedLine> shared;                  // by place
-    std::map<std::string, uint64_t> instructions;              // of a warp, by their names in machine code
+    std::map<std::string, uint64_t> instructions;              // warps' instructions, by their names in machine code
 
     uint64_t wavefronts() const { return sum(&SharedLine::wavefronts); }
     uint64_t ideal_wavefronts() const { return sum(&SharedLine::ideal); }
@@ -89,7 +89,7 @@ struct Access {
 // The sectors that a thread block has loaded last.
 class L1 {
 public:
-    // Whether it has the sector, which it has from now on.
+    // Returns whether it has the sector, and keeps it.
     bool load(uint64_t sector)
     {
         const auto found = at_.find(sector);
@@ -145,7 +145,7 @@ inline void count_access(const std::source_location& here, Space space, const vo
     access.address[static_cast<size_t>(self->lane)] = reinterpret_cast<uintptr_t>(address);
 }
 
-// The different pieces of memory of so many bytes that lanes first to last of an access touch.
+// The different pieces of memory, `piece` bytes each, that lanes first to last of an access touch.
 inline std::set<uintptr_t> pieces_of(const Access& access, int first, int last, uintptr_t piece)
 {
     std::set<uintptr_t> pieces;
@@ -186,7 +186,7 @@ inline void close_global(const Access& access)
             bytes += sector_bytes;
 }
 
-// As in machine code, which names bits from 64 on.
+// The name in machine code, which has the bits from 64 on.
 inline std::string instruction_of(const Access& access)
 {
     if (access.space == Space::copy_source) return "LDGSTS.128";

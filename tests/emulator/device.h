@@ -51,7 +51,7 @@ inline void set_schedule(uint64_t seed)
 
 class DeviceBuffer {
 public:
-    // Filled with a byte of which no result is made: NaN in every dtype.
+    // Filled with a byte that no result has: NaN in every dtype.
     explicit DeviceBuffer(size_t bytes) : DeviceBuffer(std::vector<uint8_t>(bytes, 0xff)) {}
 
 #ifdef __CUDACC__
@@ -76,11 +76,11 @@ private:
     void* data_ = nullptr;
     size_t bytes_;
 #else
-    // Of its very size, so that AddressSanitizer sees what passes its end.
+    // The allocation has exactly this size, so that AddressSanitizer sees accesses beyond its end.
     explicit DeviceBuffer(const std::vector<uint8_t>& from)
         : data_(static_cast<uint8_t*>(::operator new(from.size(), alignment))), bytes_(from.size())
     {
-        std::copy(from.begin(), from.end(), data_);  // of an empty vector, data() may be null
+        std::copy(from.begin(), from.end(), data_);  // data() of an empty vector may be null
     }
     ~DeviceBuffer() { ::operator delete(data_, alignment); }
     DeviceBuffer(const DeviceBuffer&) = delete;

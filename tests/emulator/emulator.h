@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -59,7 +60,7 @@ struct Error : std::runtime_error {
 
 struct Options {
     uint64_t seed = 1;          // 0: threads in order, no shuffling
-    int priority_period = 200;  // a warp's priority is redrawn about every so many resumptions
+    int priority_period = 200;  // resumptions after which a warp's priority is redrawn, on average
     size_t stack_bytes = 128 << 10;
 };
 
@@ -184,6 +185,19 @@ struct Context {
 struct Block;
 struct Warp;
 
+// The instructions that a planted fault can change.
+enum class Instruction {
+    block_barrier,
+    copy_commit,
+    copy_wait,
+    store_shared,
+    cluster_arrive,
+    cluster_arrive_relaxed,
+    cluster_wait,
+    store_cluster
+};
+constexpr size_t instruction_kinds = 8;
+
 struct Fiber {
     Context context;
     Block* block = nullptr;
@@ -197,9 +211,10 @@ struct Fiber {
         void* to;
         const void* from;  // null: zero fill
     };
-    std::vector<Copy> copies;       // issued by cp.async and not yet waited for
-    std::vector<size_t> commits;    // copies.size() at each commit still outstanding
-    void* cluster_token = nullptr;  // between arriving at the cluster's barrier and waiting there
+    std::vector<Copy> copies;                     // issued by cp.async and not yet waited for
+    std::vector<size_t> commits;                  // copies.size() at each commit still outstanding
+    void* cluster_token = nullptr;                // between arriving at the cluster's barrier and waiting there
+    std::array<int, instruction_kinds> issued{};  // instructions by kind, counted while a fault is planted
 };
 
 struct Rendezvous {
@@ -356,7 +371,7 @@ inline void meet_in_cluster()
     barrier.waiting.clear();
 }
 
-// What the thread did before is ordered before what others do after their wait, if it releases.
+// If `releases`, what the thread did before is ordered before what others do after their wait.
 inline void cluster_arrive(bool releases)
 {
     SplitBarrier& barrier = machine.cluster_barrier;
@@ -457,10 +472,8 @@ inline void copy_wait(size_t pending)
 }
 
 // ---- launching ----------------------------------------------------------------------------
-EMU_UNCHECKED inline void fiber_main()
+[[noreturn]] EMU_UNCHECKED inline void end_thread()
 {
-    observe(&machine.launch_token);
-    machine.kernel();
     publish(&machine.launch_token);
     Fiber *self = current(), *next;
     {
@@ -474,6 +487,13 @@ EMU_UNCHECKED inline void fiber_main()
     }
     jump(self, next);
     __builtin_unreachable();
+}
+
+EMU_UNCHECKED inline void fiber_main()
+{
+    observe(&machine.launch_token);
+    machine.kernel();
+    end_thread();
 }
 
 struct StackPool {  // kept between blocks and launches
@@ -498,7 +518,7 @@ struct StackPool {  // kept between blocks and launches
 };
 inline StackPool stacks;
 
-// The race detector's side of a thread, kept likewise: it takes longer to set up than a small kernel to run. Blocks run one
+// The race detector's side of a thread is kept, too: setting it up takes longer than a small kernel. Blocks run one
 // after the other and are ordered by the launch's token, so that what an earlier thread has seen hides no race.
 struct RaceFiberPool {
     std::vector<void*> free;

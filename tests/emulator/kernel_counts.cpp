@@ -1,7 +1,7 @@
-// Prints as JSON what the CUDA kernels of MobileNetV2 1.0 ask of a GPU at each stage, an image, as the emulator counts it:
-// what gpu_floors.py reads.
+// Prints what the CUDA kernels of MobileNetV2 1.0 ask of a GPU for an image at each stage, as the emulator counts it: JSON,
+// which gpu_floors.py reads.
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
 
 #include <cinttypes>
 #include <cstdio>
@@ -14,15 +14,15 @@ namespace {
 
 using namespace mnv2;
 
-// As gpu_floors.py names it.
+// A stage by the names of gpu_floors.py.
 struct StageKey {
     int64_t in_channels, expanded_channels, out_channels;
     int32_t stride;
     int64_t size;
 };
 
-// Two images a multiprocessor: H100's 132 at batches of 256. Blocks that run until all tiles are made have as many there, and
-// their weights come as often.
+// Two images a multiprocessor, as an H100's 132 have at batches of 256: thread blocks that run until all tiles are made then
+// have as many tiles, and fetch their weights as often.
 constexpr int64_t images_per_sm = 2;
 constexpr cuda::Gpu counted_gpu{1, 90, 227 << 10};
 constexpr cuda::Gpu head_gpu{2, 90, 227 << 10};  // a thread block of the head takes four images
@@ -92,7 +92,7 @@ void count_register_block(const test::Stage& stage, ScalarType type)
     print_counts("register_block", type, key_of(params), params.batch, counts);
 }
 
-// An image of three planes.
+// Block 0, behind the stem of an image of three planes.
 InvertedResidualParams first_block()
 {
     const StemParams stem = test::network_stem(images_per_sm);
@@ -130,7 +130,7 @@ void count_stem_block(ScalarType type)
                  stem.batch, counts);
 }
 
-// Block 0 in a kernel of its own, which no faster one than general_block serves.
+// Block 0 by itself: no faster kernel than general_block serves it.
 void count_first_block(ScalarType type)
 {
     InvertedResidualParams block = first_block();

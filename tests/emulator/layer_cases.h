@@ -19,11 +19,11 @@
 
 namespace mnv2::test {
 
-constexpr cuda::Gpu small_gpu{2, 80, 160 << 10};  // so few multiprocessors that a thread block takes several tiles
+constexpr cuda::Gpu small_gpu{2, 80, 160 << 10};  // few multiprocessors: a thread block takes several tiles
 
 constexpr ScalarType half_types[] = {ScalarType::float16, ScalarType::bfloat16};
 
-// Tensors' type, then the packed weights'.
+// The tensors' type and the packed weights' type.
 constexpr std::pair<ScalarType, ScalarType> type_pairs[] = {
     {ScalarType::float32, ScalarType::float32},  {ScalarType::float16, ScalarType::float16},
     {ScalarType::float16, ScalarType::float32},  {ScalarType::bfloat16, ScalarType::bfloat16},
@@ -68,7 +68,7 @@ inline int64_t outputs_of(const HeadPoolParams& params)
     return params.batch * params.out_channels;
 }
 
-// Weights and an input of a layer, the numbers of both of the tensors' type.
+// The weights and an input of a layer; the numbers of both have the tensors' type.
 struct LayerCase {
     Convolution layer;
     Tensor x;
@@ -105,7 +105,7 @@ inline Image separate_layers(const HeadPoolParams& params, const Convolution& la
     return y;
 }
 
-// What may come of float32 arithmetic.
+// The error that float32 arithmetic may have.
 inline Image bounded_layer(const StemParams& params, const Convolution& layer, const Image& x)
 {
     return stem(params, x, layer);

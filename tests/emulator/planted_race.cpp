@@ -1,10 +1,10 @@
-// Race-free exchanges through shared memory, of a block and between the blocks of a cluster, and with the argument's name what
-// they lack then: ThreadSanitizer has to report each (cmake/emulator.cmake), or its silence about the kernels would prove
-// nothing.
+// Exchanges through shared memory, within a block and between the blocks of a cluster. They are free of races without an
+// argument; an argument names what they lack. ThreadSanitizer has to report each race (cmake/emulator.cmake), or its silence
+// about the kernels would prove nothing.
 #include <cstdio>
 #include <string_view>
 
-#include "cuda/ptx.cuh"
+#include "cuda/common/ptx.cuh"
 
 namespace {
 
@@ -13,12 +13,12 @@ using namespace mnv2::cuda;
 constexpr uint32_t threads = 64, rounds = 3, cluster_blocks = 2;
 
 struct Plan {
-    bool barrier_before_reads = true;   // of the whole block
-    bool barrier_before_writes = true;  // of the next round, into what was read
+    bool barrier_before_reads = true;   // all warps of the block meet
+    bool barrier_before_writes = true;  // before the next round overwrites what was read
     bool warp_barrier = true;
     bool wait_before_barrier = true;  // for the copy
     bool cluster_barrier = true;      // before reads of what another block has stored
-    bool cluster_release = true;      // of those stores, by that barrier
+    bool cluster_release = true;      // the barrier orders these stores
 };
 
 struct Arguments {
@@ -70,7 +70,7 @@ __global__ void cluster_exchange_kernel(Arguments p)
     p.sums[rank * threads + i] = static_cast<float>(received[i].x);
 }
 
-// Whether fault names one, and what the exchange lacks then.
+// Sets what the exchange lacks with this fault. Returns whether there is a fault of this name.
 bool plan_of(std::string_view fault, Plan& plan)
 {
     if (fault == "barrier_before_reads") return !(plan.barrier_before_reads = false);

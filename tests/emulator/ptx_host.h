@@ -12,14 +12,15 @@
 
 #include "emulator/counters.h"
 #include "emulator/emulator.h"
+#include "emulator/faults.h"
 
 namespace mnv2::cuda::ptx {
 
 template <class T>
 constexpr bool is_half = std::is_same_v<T, __half>;
 
-using emu::count, emu::count_access, emu::Counts, emu::Space;
-using Here = std::source_location;  // of a call, by default arguments
+using emu::count, emu::count_access, emu::Counts, emu::executes, emu::Instruction, emu::Space;
+using Here = std::source_location;  // the call's place, as a default argument
 
 inline void check_aligned(const void* address, size_t bytes)
 {
@@ -107,7 +108,7 @@ void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2], uint32_t b)
 
 inline void block_barrier()
 {
-    __syncthreads();
+    if (executes(Instruction::block_barrier)) __syncthreads();
 }
 inline void cp_async16(void* shared, const void* global, const Here& here = Here::current())
 {
@@ -117,12 +118,12 @@ inline void cp_async16(void* shared, const void* global, const Here& here = Here
 }
 inline void cp_async_commit()
 {
-    emu::copy_commit();
+    if (executes(Instruction::copy_commit)) emu::copy_commit();
 }
 template <int Pending>
 inline void cp_async_wait()
 {
-    emu::copy_wait(Pending);
+    if (executes(Instruction::copy_wait, Pending)) emu::copy_wait(Pending);
 }
 
 template <class T, class F>
@@ -229,7 +230,7 @@ void store_shared(void* to, V value, const Here& here = Here::current())
 {
     check_aligned(to, sizeof(V));
     count_access(here, Space::shared, to, sizeof(V), true);
-    *static_cast<V*>(to) = value;
+    if (executes(Instruction::store_shared, 0, here)) *static_cast<V*>(to) = value;
 }
 template <class V>
 V load_global(const void* from, const Here& here = Here::current())
@@ -262,20 +263,21 @@ inline uint32_t cluster_rank()
 }
 inline void cluster_arrive()
 {
-    emu::cluster_arrive(true);
+    if (executes(Instruction::cluster_arrive)) emu::cluster_arrive(true);
 }
 inline void cluster_arrive_relaxed()
 {
-    emu::cluster_arrive(false);
+    if (executes(Instruction::cluster_arrive_relaxed)) emu::cluster_arrive(false);
 }
 inline void cluster_wait()
 {
-    emu::cluster_wait();
+    if (executes(Instruction::cluster_wait)) emu::cluster_wait();
 }
 inline void store_cluster(void* shared, uint32_t rank, uint4 value)
 {
     check_aligned(shared, sizeof(value));
     count(&Counts::cluster_written_bytes, sizeof(value));
+    if (!executes(Instruction::store_cluster, rank, Here::current())) return;
     *reinterpret_cast<uint4*>(emu::cluster_address(shared, sizeof(value), rank)) = value;
 }
 

@@ -1,7 +1,8 @@
-// The kernel of cluster_block.cu against those of tile_block.cu, on the host or, compiled by nvcc, on a GPU, which may have no
-// clusters: the kernel then has to refuse.
+// The kernel of csrc/cuda/cluster_block against tile_block's kernels, on the host or, compiled by nvcc, on a GPU. Where the GPU
+// has no clusters, the kernel has to refuse.
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
+#include "cuda/select_block.h"
 #include "emulator/block_cases.h"
 #include "emulator/tile_stages.h"
 
@@ -10,7 +11,7 @@ namespace {
 
 constexpr cuda::Gpu hopper{132, 90, 227 << 10};
 
-// So many multiprocessors that an image is several tiles, and so few that it is one; clusters where they can run.
+// With many multiprocessors an image is several tiles, with few it is one. Clusters are used where they can run.
 cuda::Gpu with_multiprocessors(int32_t count)
 {
     return {count, hopper.capability, hopper.shared_bytes, has_clusters() ? hopper.code : 80};
@@ -48,7 +49,7 @@ Bytes run_packed(decltype(&cuda::tile_block) run, const Case& block, const Devic
     return output.bytes();
 }
 
-// tile_block's result, which the clusters' has to equal under the schedules.
+// Returns tile_block's result, which the clusters have to give, too, under each schedule.
 template <class Schedules>
 Bytes same_bits_of(const Case& block, const cuda::Gpu& gpu, const Schedules& tried)
 {
@@ -129,7 +130,7 @@ TEST(options_are_honoured)
     }
 }
 
-// Of width 1.4: the one block that fits with fewer of its weights fetched ahead.
+// The one block of width 1.4 that fits only with fewer of its weights fetched ahead.
 TEST(the_widest_network_s_last_block_is_accurate_to_tile_blocks_bits)
 {
     check_accuracy(same_bits_on(many), block_of(224, 448, 1, 1344), ScalarType::float16, {{1, 2, 7}});
@@ -173,15 +174,18 @@ TEST(clusters_are_preferred_where_tiles_leave_most_multiprocessors_idle)
 {
     constexpr ScalarType type = ScalarType::float16;
     constexpr cuda::Gpu ampere{108, 80, 163 << 10};
+    const auto has = [](const Stage& stage, int64_t batch, const cuda::Gpu& gpu) {
+        return cuda::select_block(at_batch(stage, batch), type, gpu).kernel == cuda::BlockKernel::cluster_block;
+    };
     for (const Stage& stage : late_stages) {
         Scope scope(stage.params.in_channels, " -> ", stage.params.out_channels);
-        for (const int64_t batch : {1, 2, 8}) CHECK(cuda::prefers_cluster_block(at_batch(stage, batch), type, hopper));
-        for (const int64_t batch : {64, 256}) CHECK(!cuda::prefers_cluster_block(at_batch(stage, batch), type, hopper));
-        CHECK(!cuda::prefers_cluster_block(at_batch(stage, 1), type, ampere));
+        for (const int64_t batch : {1, 2, 8}) CHECK(has(stage, batch, hopper));
+        for (const int64_t batch : {64, 256}) CHECK(!has(stage, batch, hopper));
+        CHECK(!has(stage, 1, ampere));
     }
-    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[0], 1), type, hopper), 7);
-    CHECK_EQUAL(cuda::tile_block_grid(at_batch(late_stages[4], 8), type, hopper), 16);
-    CHECK(!cuda::prefers_cluster_block(at_batch(late_stages[0], 10), type, hopper));  // 70 of 132
+    CHECK_EQUAL(cuda::plan_tiles(at_batch(late_stages[0], 1), type, hopper).blocks, 7);
+    CHECK_EQUAL(cuda::plan_tiles(at_batch(late_stages[4], 8), type, hopper).blocks, 16);
+    CHECK(!has(late_stages[0], 10, hopper));  // 70 of 132
 }
 
 // No images: no launch, but a plan.
@@ -237,7 +241,7 @@ TEST(few_images_are_given_to_clusters)
     CHECK(!uses_clusters(1, large_gpu));  // has no clusters
 }
 
-// By all blocks of the two clusters of an image of 160 -> 160.
+// Bytes that all thread blocks store to their clusters for an image of 160 -> 160.
 TEST(blocks_store_no_more_to_one_another_than_recorded)
 {
     constexpr uint64_t recorded = 491520;

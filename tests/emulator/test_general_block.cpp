@@ -1,23 +1,26 @@
-// The kernel of general_block.cu, on the host or, compiled by nvcc, on a GPU, against the block by its definition: no further
-// from it than float32 arithmetic in short runs may end, and rounded once to the tensors' type.
-#include "cuda/general_block.cu"  // for its choices
+// The kernel of csrc/cuda/general_block, on the host or, compiled by nvcc, on a GPU, against the block by its definition. It
+// may be as far from it as float32 arithmetic in short runs, rounded once to the tensors' type.
+#include <tuple>
 
+#include "cuda/common/ptx.cuh"
+#include "cuda/general_block/plan.h"
+#include "cuda/launch.h"
 #include "emulator/block_cases.h"
 
 namespace mnv2::test {
 namespace {
 
-constexpr cuda::Gpu small_gpu{2, 80, 163 << 10};    // so few multiprocessors that a thread block takes several tiles
-constexpr cuda::Gpu large_gpu{132, 90, 227 << 10};  // so many that tiles are small
-constexpr cuda::Gpu middle_gpu{8, 80, 163 << 10};   // of which every kernel can serve small launches
+constexpr cuda::Gpu small_gpu{2, 80, 163 << 10};    // few multiprocessors: a thread block takes several tiles
+constexpr cuda::Gpu large_gpu{132, 90, 227 << 10};  // many multiprocessors: tiles are small
+constexpr cuda::Gpu middle_gpu{8, 80, 163 << 10};   // every kernel can serve small launches on it
 constexpr cuda::Gpu gpus[] = {small_gpu, middle_gpu, large_gpu};
 
 constexpr ScalarType all_types[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
 
 // How a block is run.
 struct Setting {
-    ScalarType type = ScalarType::float32;         // of the tensors
-    ScalarType packed_type = ScalarType::float32;  // that the weights are packed for
+    ScalarType type = ScalarType::float32;         // the tensors'
+    ScalarType packed_type = ScalarType::float32;  // the weights are packed for it
     cuda::Gpu gpu = small_gpu;
     uint64_t schedule = schedules[0];
 };
@@ -212,18 +215,16 @@ TEST(every_kernel_gives_the_same_bits)
                                  nullptr);
         const DeviceBuffer input(encode_image(x, ScalarType::float32));
         int64_t kernels = 0;
-        cuda::visit_blocks(sized, [&](auto block) {
-            using Block = decltype(block);
-            Scope scope(sized.in_channels, " -> ", sized.out_channels, ", ", Block::warps, " warps, ", Block::pixels,
-                        " pixels");
-            const cuda::Plan plan = cuda::plan_of<Block>(sized, middle_gpu);
-            CHECK(std::isfinite(plan.cycles));
+        for (const cuda::GeneralShape& shape : cuda::general_shapes) {
+            if (!cuda::has_columns(shape, sized)) continue;
+            Scope scope(sized.in_channels, " -> ", sized.out_channels, ", ", shape.warps, " warps, ", shape.pixels, " pixels");
+            const cuda::GeneralPlan plan = cuda::general_plan_of(shape, sized, middle_gpu);
+            CHECK(plan.fits());
             const DeviceBuffer output(expected.size());
-            cuda::launch<Block>(sized, ScalarType::float32, plan, input.data(), packed.data(), output.data(), middle_gpu,
-                                nullptr);
+            cuda::launch_plan(plan, ScalarType::float32, input.data(), packed.data(), output.data(), middle_gpu, nullptr);
             CHECK(output.bytes() == expected);
             ++kernels;
-        });
+        }
         CHECK(kernels >= 2);
     }
 }

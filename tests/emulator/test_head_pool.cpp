@@ -1,9 +1,9 @@
-// The kernels of head_pool.cu, on the host or, compiled by nvcc, on a GPU.
+// The kernels of csrc/cuda/head_pool, on the host or, compiled by nvcc, on a GPU.
 #include <stdexcept>
 #include <string>
 
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
 #include "emulator/layer_cases.h"
 
 namespace mnv2::test {
@@ -140,7 +140,7 @@ TEST(every_schedule_gives_the_same_bits)
         }
 }
 
-// Nor do they depend on the kernel that a batch's size asks for.
+// An image's bits do not depend on the kernel that the batch's size chooses.
 TEST(an_image_has_the_same_bits_in_every_batch)
 {
     for (const auto& [type, packed_type] : type_pairs) {

@@ -1,12 +1,12 @@
-// The kernels of register_block.cu, on the host or, compiled by nvcc, on a GPU.
+// The kernels of csrc/cuda/register_block, on the host or, compiled by nvcc, on a GPU.
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
 #include "emulator/block_cases.h"
 
 namespace mnv2::test {
 namespace {
 
-constexpr cuda::Gpu gpu{2, 80, 160 << 10};  // so few multiprocessors that a block takes several patches
+constexpr cuda::Gpu gpu{2, 80, 160 << 10};  // few multiprocessors: a thread block takes several patches
 
 // The kernel's result under one schedule.
 Bytes run_kernel(const InvertedResidualParams& params, ScalarType type, const Weights& weights, const Image& x,
@@ -110,7 +110,7 @@ TEST(shared_memory_has_no_bank_conflicts_and_sectors_are_counted)
             cuda::register_block(params, ScalarType::float16, input.data(), packed.data(), output.data(), gpu, nullptr);
         });
         CHECK_EQUAL(counts.wavefronts(), counts.ideal_wavefronts());
-        // Of 24 channels, a pixel's 48 bytes go in 32 and 16: five sectors for two pixels instead of three.
+        // A pixel of 24 channels has 48 bytes, stored as 32 and 16: five sectors for two pixels instead of three.
         const auto written = static_cast<int64_t>(counts.global_written_bytes);
         CHECK_EQUAL(params.out_channels == 24 ? written * 3 : written * 5, outputs * 2 * 5);
         CHECK(static_cast<int64_t>(counts.global_read_bytes) >= inputs * 2);

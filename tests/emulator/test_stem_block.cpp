@@ -1,8 +1,8 @@
-// The kernels of stem_block.cu, on the host or, compiled by nvcc, on a GPU.
+// The kernels of csrc/cuda/stem_block, on the host or, compiled by nvcc, on a GPU.
 #include <cstdlib>
 
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
 #include "emulator/layer_cases.h"
 
 namespace mnv2::test {

@@ -1,6 +1,6 @@
-// The kernels of tile_block.cu, on the host or, compiled by nvcc, on a GPU.
+// The kernels of csrc/cuda/tile_block, on the host or, compiled by nvcc, on a GPU.
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
-#include "cuda/ptx.cuh"
 #include "emulator/block_cases.h"
 #include "emulator/tile_stages.h"
 

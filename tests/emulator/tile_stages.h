@@ -7,7 +7,7 @@
 
 namespace mnv2::test {
 
-// So few multiprocessors that a stage's own kernel keeps them busy, and so many that small tiles are chosen.
+// With one multiprocessor a stage's own form keeps the GPU busy; with 132 small tiles are chosen.
 constexpr cuda::Gpu small_gpu{1, 80, 160 << 10}, large_gpu{132, 80, 160 << 10};
 
 const Stage late_stages[] = {{block_of(64, 64, 1, 384), 14},  {block_of(64, 96, 1, 384), 14},  {block_of(96, 96, 1, 576), 14},

@@ -1,0 +1,128 @@
+// How general_block cuts a layer into tiles, and what lies where in shared memory.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/block.h"
+#include "core/sums.h"
+#include "cuda/common/sizes.h"
+#include "cuda/general_block/config.h"
+#include "cuda/general_block/plan.h"
+
+namespace mnv2::cuda {
+
+inline int64_t chunk_count(const InvertedResidualParams& params)
+{
+    return divide_up(params.expanded_channels, chunk_channels);
+}
+
+inline int64_t constants_floats(const InvertedResidualParams& params)
+{
+    return constant_rows * round_up(params.out_channels, quad_channels);
+}
+
+inline int64_t chunk_floats(const InvertedResidualParams& params)
+{
+    return cuda::chunk_floats(static_cast<int>(params.in_channels), static_cast<int>(params.out_channels), params.has_expand);
+}
+
+struct Halo {
+    int64_t height, width;
+    int64_t pixels;  // pixels of all images
+    int64_t inputs;  // the most pixels of any tile that lie inside the image
+};
+
+// The most halo rows, or columns, of any tile that lie inside the image: the first, the last or any tile between has them.
+inline int64_t most_inside(int64_t tile, int64_t halo, int64_t size, int64_t out_size, int32_t stride, int32_t padding)
+{
+    const int64_t last = divide_up(out_size, tile) - 1;
+    int64_t most = 0;
+    for (const int64_t i : {int64_t{0}, std::min<int64_t>(1, last), last}) {
+        const int64_t first = i * tile * stride - padding;
+        most = std::max(most, std::min(first + halo, size) - std::max<int64_t>(first, 0));
+    }
+    return most;
+}
+
+inline Halo halo_of(const InvertedResidualParams& params, const Cut& cut)
+{
+    const int64_t height = (cut.tile_height - 1) * params.stride + kernel_size;
+    const int64_t width = (cut.tile_width - 1) * params.stride + kernel_size;
+    const int64_t rows =
+        most_inside(cut.tile_height, height, params.height, params.out_height(), params.stride, params.padding.top);
+    const int64_t columns =
+        most_inside(cut.tile_width, width, params.width, params.out_width(), params.stride, params.padding.left);
+    return {height, width, cut.images * height * width, cut.images * rows * columns};
+}
+
+inline int64_t slice_count(const InvertedResidualParams& params, const Cut& cut)
+{
+    return divide_up(params.out_channels, cut.slice_channels);
+}
+
+inline int64_t block_count(const InvertedResidualParams& params, const Cut& cut)
+{
+    return divide_up(params.batch, cut.images) * divide_up(params.out_height(), cut.tile_height) *
+           divide_up(params.out_width(), cut.tile_width) * slice_count(params, cut);
+}
+
+// From 192 depths on sums are taken in runs (kernel.cuh), so that the input can be streamed.
+constexpr int64_t least_depth_in_slabs = long_depth;
+
+inline int64_t depth_of_slabs(const InvertedResidualParams& params)
+{
+    return params.in_channels < least_depth_in_slabs ? round_up(params.in_channels, quad_channels) : slab_depth;
+}
+
+inline int64_t slab_count(const InvertedResidualParams& params)
+{
+    return params.has_expand ? divide_up(params.in_channels, depth_of_slabs(params)) : 1;
+}
+
+// The stride of a pixel is an odd number of 16 bytes, so that neighbours lie in different banks.
+inline int64_t input_stride(int64_t depth)
+{
+    return depth / quad_channels % 2 != 0 ? depth : depth + quad_channels;
+}
+
+inline GeneralBlockLayout layout_of(const GeneralShape& shape, const InvertedResidualParams& params, const Cut& cut)
+{
+    GeneralBlockLayout layout{};
+    int64_t floats = 0;
+    const auto place = [&](int64_t count) {
+        const int64_t at = floats;
+        floats += round_up(count, quad_channels);
+        return static_cast<int>(at);
+    };
+    constexpr int64_t tile_floats = sizeof(GeneralTile) / sizeof(float), source_floats = sizeof(int64_t) / sizeof(float);
+    const Halo halo = halo_of(params, cut);
+    place(tile_floats);
+    layout.sources = place(halo.inputs * source_floats);
+    layout.places = place(halo.inputs);
+    if (params.has_expand) {
+        const int64_t depth = depth_of_slabs(params), buffers = slab_count(params) > 1 ? 2 : 1;
+        layout.expand_constants = place(cut.planes * constant_rows * chunk_channels);
+        layout.expand_slab = static_cast<int>(cut.planes * depth * chunk_channels);
+        layout.expand_weights = place(buffers * layout.expand_slab);
+        layout.input_stride = static_cast<int>(input_stride(depth));
+        layout.input_slab = static_cast<int>(halo.inputs * layout.input_stride);
+        layout.input = place(buffers * layout.input_slab);
+    }
+    layout.depthwise = place(cut.planes * depthwise_rows * chunk_channels);
+    layout.project = place(cut.planes * chunk_channels * (shape.spread ? cut.slice_channels : shape.columns));
+    layout.expanded_plane = static_cast<int>(halo.pixels * tile_stride);
+    layout.expanded = place(cut.planes * layout.expanded_plane);
+    layout.depthwise_out_plane = static_cast<int>(cut.pixels() * tile_stride);
+    layout.depthwise_out = place(cut.planes * layout.depthwise_out_plane);
+    if (shape.spread) {
+        layout.row = static_cast<int>(cut.slice_channels + quad_channels);  // odd in 16 bytes
+        layout.partial_plane = static_cast<int>(cut.pixels() * layout.row);
+        layout.partials = place(cut.planes * layout.partial_plane);
+        layout.totals = place(layout.partial_plane);
+    }
+    layout.floats = static_cast<int>(floats);
+    return layout;
+}
+
+}  // namespace mnv2::cuda
