@@ -5,8 +5,8 @@
 #include <memory>
 #include <optional>
 
-#include "cpu/block_run.h"
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/measure/block_run.h"
 #include "python/block_params.h"
 
 namespace py = pybind11;

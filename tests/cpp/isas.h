@@ -5,7 +5,7 @@
 #include <string>
 
 #include "check.h"
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
 
 namespace mnv2::test {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "block_cases.h"
-#include "cpu/block_run.h"
+#include "cpu/measure/block_run.h"
 
 namespace mnv2::test {
 namespace {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/dispatch.h"
-#include "cpu/peak.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/measure/peak.h"
 #include "isas.h"
 
 namespace mnv2::test {

@@ -9,7 +9,7 @@
 #include "check.h"
 #include "core/network.h"
 #include "core/packed_header.h"
-#include "cpu/launch.h"
+#include "cpu/run/launch.h"
 #include "isas.h"
 #include "operators.h"
 #include "threads.h"

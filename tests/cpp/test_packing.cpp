@@ -10,7 +10,7 @@
 #include "block_cases.h"
 #include "check.h"
 #include "core/packed_header.h"
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
 #include "operators.h"
 
 namespace mnv2::test {

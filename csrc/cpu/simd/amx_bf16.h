@@ -2,7 +2,7 @@
 // two AVX-512 registers, since a tile's row holds thirty-two depths.
 #pragma once
 
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/avx512_narrow-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {

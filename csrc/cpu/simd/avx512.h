@@ -1,7 +1,7 @@
 // Sixteen floats in an AVX-512 register, thirty-two registers.
 #pragma once
 
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/avx512_vector-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {

@@ -1,7 +1,7 @@
 // bfloat16 tensors on processors with AVX-512's own products of them; everything but the pointwise layers is float32.
 #pragma once
 
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/avx512_narrow-inl.h"
 #include "cpu/simd/avx512_vector-inl.h"
 

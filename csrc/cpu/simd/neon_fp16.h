@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {

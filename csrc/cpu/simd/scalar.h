@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 #ifndef MNV2_SCALAR_LANES

@@ -1,10 +1,10 @@
-#include "cpu/layers.h"
+#include "cpu/run/schedule.h"
 
 #include <algorithm>
 #include <atomic>
 #include <new>
 
-#include "cpu/scratch.h"
+#include "cpu/run/scratch.h"
 
 namespace mnv2::cpu {
 namespace {

@@ -2,9 +2,9 @@
 
 #include "cpu/simd/avx2.h"
 //
-#include "cpu/isa-inl.h"
-#include "cpu/isa.h"
-#include "cpu/pointwise_registers-inl.h"
+#include "cpu/generic/pointwise/registers-inl.h"
+#include "cpu/isa/isa-inl.h"
+#include "cpu/isa/isa.h"
 
 namespace mnv2::cpu {
 

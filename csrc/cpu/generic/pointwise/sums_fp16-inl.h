@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "cpu/sums-inl.h"
+#include "cpu/generic/pointwise/sums-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "core/block.h"
+#include "cpu/generic/pointwise/pointwise-inl.h"
 #include "cpu/kernels.h"
-#include "cpu/pointwise-inl.h"
 #include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
 

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <utility>
 
-#include "cpu/pointwise_registers-inl.h"
+#include "cpu/generic/pointwise/registers-inl.h"
+#include "cpu/generic/pointwise/sums-inl.h"
+#include "cpu/generic/pointwise/tiles-inl.h"
 #include "cpu/simd/macros.h"
-#include "cpu/sums-inl.h"
-#include "cpu/tiles-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

@@ -2,9 +2,9 @@
 
 #include "cpu/simd/amx_bf16.h"
 //
-#include "cpu/isa-inl.h"
-#include "cpu/isa.h"
-#include "cpu/pointwise_amx-inl.h"
+#include "cpu/generic/pointwise/amx-inl.h"
+#include "cpu/isa/isa-inl.h"
+#include "cpu/isa/isa.h"
 
 namespace mnv2::cpu {
 

@@ -1,4 +1,4 @@
-#include "cpu/scratch.h"
+#include "cpu/run/scratch.h"
 
 #include <algorithm>
 #include <array>

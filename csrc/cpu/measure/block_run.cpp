@@ -1,11 +1,11 @@
-#include "cpu/block_run.h"
+#include "cpu/measure/block_run.h"
 
 #include <algorithm>
 #include <new>
 #include <vector>
 
 #include "core/packing.h"
-#include "cpu/layers.h"
+#include "cpu/run/schedule.h"
 
 namespace mnv2::cpu {
 namespace {

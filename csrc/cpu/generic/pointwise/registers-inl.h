@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "cpu/pointwise-inl.h"
+#include "cpu/generic/pointwise/pointwise-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

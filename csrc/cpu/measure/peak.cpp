@@ -1,9 +1,9 @@
-#include "cpu/peak.h"
+#include "cpu/measure/peak.h"
 
 #include <algorithm>
 #include <chrono>
 
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
 
 namespace mnv2::cpu {
 namespace {

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <utility>
 
+#include "cpu/generic/pointwise/pointwise-inl.h"
+#include "cpu/generic/rows-inl.h"
 #include "cpu/kernels.h"
-#include "cpu/pointwise-inl.h"
-#include "cpu/rows-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

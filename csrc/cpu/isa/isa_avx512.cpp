@@ -2,10 +2,10 @@
 
 #include "cpu/simd/avx512.h"
 //
-#include "cpu/isa-inl.h"
-#include "cpu/isa.h"
-#include "cpu/pointwise_registers-inl.h"
-#include "cpu/two_depth_tiles-inl.h"
+#include "cpu/generic/pointwise/registers-inl.h"
+#include "cpu/generic/pointwise/two_depth-inl.h"
+#include "cpu/isa/isa-inl.h"
+#include "cpu/isa/isa.h"
 
 namespace mnv2::cpu {
 

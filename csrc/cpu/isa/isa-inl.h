@@ -1,12 +1,12 @@
 // Everything that is compiled once per instruction set. The including file has defined MNV2_ISA and included its vectors.
 #pragma once
 
-#include "cpu/head-inl.h"
-#include "cpu/inverted_residual-inl.h"
+#include "cpu/generic/head-inl.h"
+#include "cpu/generic/inverted_residual-inl.h"
+#include "cpu/generic/linear-inl.h"
+#include "cpu/generic/stem-inl.h"
 #include "cpu/kernels.h"
-#include "cpu/linear-inl.h"
-#include "cpu/peak-inl.h"
-#include "cpu/stem-inl.h"
+#include "cpu/measure/peak-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

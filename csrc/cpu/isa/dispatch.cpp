@@ -1,11 +1,11 @@
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
 
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
-#include "cpu/fetch_ahead.h"
-#include "cpu/isa.h"
+#include "cpu/isa/fetch_ahead.h"
+#include "cpu/isa/isa.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -4,10 +4,10 @@
 #include <cstdint>
 
 #include "core/block.h"
-#include "cpu/fetch_ahead.h"
+#include "cpu/generic/pointwise/sums-inl.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
-#include "cpu/sums-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

@@ -8,11 +8,11 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cpu/depthwise-inl.h"
+#include "cpu/generic/depthwise-inl.h"
+#include "cpu/generic/pointwise/pointwise-inl.h"
+#include "cpu/generic/rows-inl.h"
+#include "cpu/generic/stem-inl.h"
 #include "cpu/kernels.h"
-#include "cpu/pointwise-inl.h"
-#include "cpu/rows-inl.h"
-#include "cpu/stem-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

@@ -7,10 +7,10 @@
 
 #include "core/block.h"
 #include "core/packing.h"
+#include "cpu/generic/pointwise/sums-inl.h"
+#include "cpu/generic/pointwise/tiles-inl.h"
 #include "cpu/simd/convert-inl.h"
 #include "cpu/simd/macros.h"
-#include "cpu/sums-inl.h"
-#include "cpu/tiles-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
@@ -23,13 +23,13 @@ constexpr int64_t column_floats(int64_t depth)
     return pointwise_column_floats(depth, panel_layout);
 }
 
-// One panel, VECTORS vectors wide, over consecutive pixels: by tiles in vector registers (pointwise_registers-inl.h) or by
-// matrix tiles (pointwise_amx-inl.h), whichever the instruction set's file includes.
+// One panel, VECTORS vectors wide, over consecutive pixels: by tiles in vector registers (registers-inl.h) or by
+// matrix tiles (amx-inl.h), whichever the instruction set's file includes.
 template <int VECTORS>
 void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
                      int64_t last_lanes, const Stored* residual);
 
-// The same of a panel of two depths (two_depth_tiles-inl.h), whose weights fill VECTORS vectors: an odd number of half ones.
+// The same of a panel of two depths (two_depth-inl.h), whose weights fill VECTORS vectors: an odd number of half ones.
 template <int VECTORS>
 void two_depth_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
                      int64_t last_lanes, const Stored* residual);

@@ -6,10 +6,10 @@
 #include <variant>
 
 #include "core/network.h"
-#include "cpu/dispatch.h"
-#include "cpu/launch.h"
-#include "cpu/layers.h"
-#include "cpu/scratch.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/run/launch.h"
+#include "cpu/run/schedule.h"
+#include "cpu/run/scratch.h"
 
 namespace mnv2::cpu {
 namespace {

@@ -1,8 +1,8 @@
-#include "cpu/launch.h"
+#include "cpu/run/launch.h"
 
 #include "core/packing.h"
-#include "cpu/dispatch.h"
-#include "cpu/layers.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/run/schedule.h"
 
 namespace mnv2::cpu {
 

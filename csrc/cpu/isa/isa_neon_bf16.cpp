@@ -2,11 +2,11 @@
 
 #include "cpu/simd/neon_bf16.h"
 //
-#include "cpu/sums_bfmmla-inl.h"
+#include "cpu/generic/pointwise/sums_bfmmla-inl.h"
 //
-#include "cpu/isa-inl.h"
-#include "cpu/isa.h"
-#include "cpu/pointwise_registers-inl.h"
+#include "cpu/generic/pointwise/registers-inl.h"
+#include "cpu/isa/isa-inl.h"
+#include "cpu/isa/isa.h"
 
 namespace mnv2::cpu {
 
