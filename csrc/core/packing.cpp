@@ -206,22 +206,6 @@ float* start_packing(PackedHeader header, const PackLayout& layout, void* packed
     return static_cast<float*>(write_header(header, packed));
 }
 
-// Floats in a vector of each instruction set; 0 for what is none. A damaged header must not send a kernel past the end.
-int32_t vector_width_of(Isa isa)
-{
-    switch (isa) {
-        case Isa::scalar: return 4;
-        case Isa::neon: return 4;
-        case Isa::neon_bf16: return 4;
-        case Isa::neon_fp16: return 8;
-        case Isa::avx2: return 8;
-        case Isa::avx512: return 16;
-        case Isa::avx512_bf16: return 16;
-        case Isa::amx_bf16: return 32;
-    }
-    return 0;
-}
-
 template <class Params>
 std::string mismatch(const void* packed, int64_t bytes, const Params& params)
 {
@@ -248,7 +232,9 @@ void* write_header(const PackedHeader& header, void* packed)
 
 bool is_plausible(const PackedHeader& header)
 {
-    return header.magic == packed_magic && header.vector_width > 0 && header.vector_width == vector_width_of(header.isa);
+    // A damaged header must not send a kernel past the end.
+    const IsaFormat* const format = find_format(header.isa);
+    return header.magic == packed_magic && format && header.vector_width == format->vector_width;
 }
 
 std::string describe(const PackedHeader& header)
@@ -327,7 +313,8 @@ Isa packed_isa(const void* packed)
 PackLayout packed_layout(const void* packed)
 {
     const PackedHeader header = read_header(packed);
-    return {header.isa, header.vector_width, panel_vectors_of(header.vector_width), stored_type(header.isa)};
+    const IsaFormat& format = format_of(header.isa);
+    return {header.isa, header.vector_width, format.panel_vectors, format.stored};
 }
 
 std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params)

@@ -20,12 +20,11 @@
 #include <string>
 
 #include "core/block.h"
+#include "core/isa.h"
 #include "core/sizes.h"
 #include "core/sums.h"
 
 namespace mnv2 {
-
-enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16, amx_bf16, avx512_bf16 };
 
 // What a microkernel family asks of its weights.
 struct PackLayout {
@@ -34,28 +33,6 @@ struct PackLayout {
     int32_t panel_vectors;
     ScalarType stored = ScalarType::float32;  // what pointwise layers multiply: their weights and blocked inputs
 };
-
-// The type that a family's pointwise layers multiply.
-constexpr ScalarType stored_type(Isa isa)
-{
-    switch (isa) {
-        case Isa::neon_fp16: return ScalarType::float16;
-        case Isa::neon_bf16:
-        case Isa::amx_bf16:
-        case Isa::avx512_bf16: return ScalarType::bfloat16;
-        case Isa::scalar:
-        case Isa::neon:
-        case Isa::avx2:
-        case Isa::avx512: break;
-    }
-    return ScalarType::float32;
-}
-
-// The vectors of a panel follow from their width, so that a header need not tell.
-constexpr int32_t panel_vectors_of(int32_t vector_width)
-{
-    return vector_width < 32 ? 2 : 1;
-}
 
 // Contiguous float32 arrays of one convolution: weight as torch lays it out, scale and bias per output channel. A null
 // scale is 1, a null bias 0.

@@ -8,6 +8,6 @@
 
 namespace mnv2::cpu {
 
-const Kernels amx_bf16_kernels = amx_bf16::make_kernels("amx_bf16", Isa::amx_bf16);
+const Kernels amx_bf16_kernels = amx_bf16::make_kernels<Isa::amx_bf16>();
 
 }  // namespace mnv2::cpu

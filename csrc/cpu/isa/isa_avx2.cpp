@@ -8,6 +8,6 @@
 
 namespace mnv2::cpu {
 
-const Kernels avx2_kernels = avx2::make_kernels("avx2", Isa::avx2);
+const Kernels avx2_kernels = avx2::make_kernels<Isa::avx2>();
 
 }  // namespace mnv2::cpu

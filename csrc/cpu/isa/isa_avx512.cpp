@@ -9,6 +9,6 @@
 
 namespace mnv2::cpu {
 
-const Kernels avx512_kernels = avx512::make_kernels("avx512", Isa::avx512);
+const Kernels avx512_kernels = avx512::make_kernels<Isa::avx512>();
 
 }  // namespace mnv2::cpu

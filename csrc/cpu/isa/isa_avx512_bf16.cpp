@@ -10,6 +10,6 @@
 
 namespace mnv2::cpu {
 
-const Kernels avx512_bf16_kernels = avx512_bf16::make_kernels("avx512_bf16", Isa::avx512_bf16);
+const Kernels avx512_bf16_kernels = avx512_bf16::make_kernels<Isa::avx512_bf16>();
 
 }  // namespace mnv2::cpu

@@ -8,6 +8,6 @@
 
 namespace mnv2::cpu {
 
-const Kernels neon_kernels = neon::make_kernels("neon", Isa::neon);
+const Kernels neon_kernels = neon::make_kernels<Isa::neon>();
 
 }  // namespace mnv2::cpu

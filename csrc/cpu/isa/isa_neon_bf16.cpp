@@ -10,6 +10,6 @@
 
 namespace mnv2::cpu {
 
-const Kernels neon_bf16_kernels = neon_bf16::make_kernels("neon_bf16", Isa::neon_bf16);
+const Kernels neon_bf16_kernels = neon_bf16::make_kernels<Isa::neon_bf16>();
 
 }  // namespace mnv2::cpu

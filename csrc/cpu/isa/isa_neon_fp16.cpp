@@ -10,6 +10,6 @@
 
 namespace mnv2::cpu {
 
-const Kernels neon_fp16_kernels = neon_fp16::make_kernels("neon_fp16", Isa::neon_fp16);
+const Kernels neon_fp16_kernels = neon_fp16::make_kernels<Isa::neon_fp16>();
 
 }  // namespace mnv2::cpu

@@ -8,6 +8,6 @@
 
 namespace mnv2::cpu {
 
-const Kernels scalar_kernels = scalar::make_kernels("scalar", Isa::scalar);
+const Kernels scalar_kernels = scalar::make_kernels<Isa::scalar>();
 
 }  // namespace mnv2::cpu

@@ -11,6 +11,7 @@ namespace {
 using Stored = BFloat16;  // the type of blocked activations
 constexpr int parts = 2;
 constexpr int lanes = parts * part_lanes;
+constexpr int panel_vectors = 1;
 // Of tiles in vector registers, whose sources name them; this family has none but the stem's (24 accumulators).
 constexpr int tile_rows[] = {12, 6};
 constexpr int unrolled_depths = 8;

@@ -16,6 +16,7 @@ using Vec = __m256;
 using Stored = float;  // the type of blocked activations
 constexpr int registers = 16;
 constexpr int lanes = 8;
+constexpr int panel_vectors = 2;
 // Of tiles one and two vectors wide: 12 accumulators, 2 weights and a broadcast leave one register of sixteen.
 constexpr int tile_rows[] = {12, 6};
 // Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.

@@ -9,6 +9,7 @@ namespace {
 using Vec = Part;
 constexpr int parts = 1;
 constexpr int lanes = part_lanes;
+constexpr int panel_vectors = 2;
 constexpr int tile_rows[] = {28, 14};  // of tiles one and two vectors wide: 28 accumulators, and V2's sizes are multiples of 7
 // Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
 constexpr int unrolled_depths = 8;

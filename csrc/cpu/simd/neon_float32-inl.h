@@ -15,6 +15,7 @@ namespace {
 using Vec = float32x4_t;
 constexpr int registers = 32;
 constexpr int lanes = 4;
+constexpr int panel_vectors = 2;
 // A load brings four depths of a pixel, of which multiply-adds take one lane each.
 constexpr int unrolled_depths = 4;
 // The only form of FMLA.

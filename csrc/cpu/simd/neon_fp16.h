@@ -16,6 +16,7 @@ namespace {
 using Stored = Half;  // the type of blocked activations
 constexpr int registers = 32;
 constexpr int lanes = 8;
+constexpr int panel_vectors = 2;
 // Of tiles one and two vectors wide: 8 and 16 accumulators of eight halves, a vector of depths for each row, which takes one
 // of the first sixteen registers (with more rows GCC copies them), the weights.
 constexpr int tile_rows[] = {8, 8};

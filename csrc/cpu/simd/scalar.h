@@ -21,6 +21,7 @@ namespace {
 using Stored = float;  // the type of blocked activations
 constexpr int registers = MNV2_SCALAR_REGISTERS;
 constexpr int lanes = MNV2_SCALAR_LANES;
+constexpr int panel_vectors = 2;
 constexpr int tile_rows[] = {8, 4};  // of tiles one and two vectors wide
 constexpr int unrolled_depths = 1;   // a vector is a loop of its own
 constexpr bool fma_overwrites_addend = false;

@@ -22,7 +22,6 @@ constexpr int64_t summed_together(int64_t depth)
 // unrolled_depths. For smaller tiles both are equal, and a burst executes less.
 constexpr bool fetches_each_pass = registers >= 32;
 
-constexpr int panel_vectors = panel_vectors_of(lanes);
 constexpr int panel_width = panel_vectors * lanes;
 
 constexpr int64_t smaller(int64_t a, int64_t b)
