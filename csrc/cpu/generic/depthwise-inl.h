@@ -1,9 +1,9 @@
 // The depthwise microkernel: output rows of one vector of channels, 3x3, the nine weights in registers.
 //
-// Two forms. With thirty-two registers columns slide: each is loaded once and serves up to three outputs; at stride 2 two
-// output rows go together, which share an input row (7.2 cycles an output on Neoverse N1 by llvm-mca, 9.0 one at a time). With
-// sixteen there is no room for that beside the weights; a few outputs are then computed side by side, and every tap is a memory
-// operand: 5.7 cycles an output on Zen 3, where sliding takes 7.8 (nine multiply-adds take 4.5).
+// Two forms. With thirty-two registers columns slide: each is loaded once and serves up to three outputs. At stride 2 two
+// output rows go together, since both read one input row: 7.2 cycles an output on Neoverse N1 by llvm-mca, 9.0 one row at a
+// time. With sixteen registers there is no room for that beside the weights: a few outputs are computed side by side, and every
+// tap is a memory operand. That takes 5.7 cycles an output on Zen 3, sliding 7.8; nine multiply-adds take 4.5.
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,20 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-// Input rows of one vector of channels, blocked, in a ring: row r stands in slot r modulo ring_rows.
+// Input rows of one vector of channels, blocked: row r of the image stands in slot r modulo `slots`.
 struct DepthwiseInput {
-    const float *ring, *zeros;
-    int64_t ring_rows, height, width;
+    const float *rows, *zeros;
+    int64_t slots, height, width;
 
-    // A row where the image has one, zeros elsewhere; slot is below 2 * ring_rows.
+    // A row where the image has one, zeros elsewhere. slot: below 2 * slots.
     MNV2_INLINE const float* row_at(int64_t row, int64_t slot) const
     {
         if (row < 0 || row >= height) return zeros;
-        return ring + (slot < ring_rows ? slot : slot - ring_rows) * width * lanes;
+        return rows + (slot < slots ? slot : slot - slots) * width * lanes;
     }
 };
 
-constexpr bool slides = registers >= 32;
+constexpr bool slides = register_count >= 32;
 
 struct DepthwiseWindow {
     int64_t first_row, out_rows, out_width;  // first_row: the input row at the first output row's top, -1 where that is padding
@@ -37,32 +37,32 @@ struct DepthwiseWindow {
 };
 
 struct DepthwiseWeights {
-    Part at[kernel_taps];
-    Part scale, bias, low, high;
+    Register at[kernel_taps];
+    Register scale, bias, low, high;
     const float* bias_in_memory;
 };
 
 MNV2_INLINE DepthwiseWeights load_depthwise(const float* packed, const Clamp& clamp)
 {
     DepthwiseWeights weights;
-    weights.scale = load_part(packed);
+    weights.scale = load_register(packed);
     weights.bias_in_memory = packed + lanes;
-    weights.bias = load_part(weights.bias_in_memory);
+    weights.bias = load_register(weights.bias_in_memory);
     MNV2_UNROLL
-    for (int i = 0; i < kernel_taps; ++i) weights.at[i] = load_part(packed + (2 + i) * lanes);
-    weights.low = splat_part(clamp.low);
-    weights.high = splat_part(clamp.high);
+    for (int i = 0; i < kernel_taps; ++i) weights.at[i] = load_register(packed + (2 + i) * lanes);
+    weights.low = splat_register(clamp.low);
+    weights.high = splat_register(clamp.high);
     return weights;
 }
 
-// Input rows, from the top one of the first output row on; of floats to write, output rows.
+// Rows one below the other: input rows from the top one of a window on, or output rows.
 template <int COUNT, typename Float = const float>
 struct Rows {
     Float* at[COUNT];
 };
 
-// The compiler is not to see that rows move together, or it gives them one index register in common: on Neoverse N1 a load
-// with an index takes two micro-operations of the 128 that it looks ahead.
+// The compiler is not to see that rows move together, or it gives them one index register: on Neoverse N1 a load with an index
+// takes two micro-operations of the 128 that the core looks ahead.
 template <int COUNT, typename Float>
 MNV2_INLINE void advance(Rows<COUNT, Float>& rows, int64_t columns)
 {
@@ -73,10 +73,10 @@ MNV2_INLINE void advance(Rows<COUNT, Float>& rows, int64_t columns)
     }
 }
 
-// A column of each of them.
+// One column of some input rows.
 template <int COUNT>
 struct Column {
-    Part at[COUNT];
+    Register at[COUNT];
 };
 
 template <int COUNT>
@@ -84,19 +84,19 @@ MNV2_INLINE Column<COUNT> load_column(const Rows<COUNT>& rows, int64_t x)
 {
     Column<COUNT> column;
     MNV2_UNROLL
-    for (int i = 0; i < COUNT; ++i) column.at[i] = load_part(rows.at[i] + x * lanes);
+    for (int i = 0; i < COUNT; ++i) column.at[i] = load_register(rows.at[i] + x * lanes);
     return column;
 }
 
 // A load for each output is cheaper than a copy of the bias in its register, which takes the multiply-adds' pipes: 6.5 cycles
 // an output instead of 7.0 on Neoverse N2, 3.25 instead of 3.5 on V2 (llvm-mca).
-MNV2_INLINE void finish_output(const DepthwiseWeights& w, Part sum, Stored* y)
+MNV2_INLINE void finish_output(const DepthwiseWeights& w, Register sum, Stored* y)
 {
-    Part bias = w.bias;
+    Register bias = w.bias;
     if constexpr (fma_overwrites_addend) {
         const float* from = w.bias_in_memory;
         MNV2_OPAQUE(from);
-        bias = load_part(from);
+        bias = load_register(from);
     }
     narrow(y, clamp(fma(sum, w.scale, bias), w.low, w.high));
 }
@@ -110,14 +110,14 @@ constexpr int rows_of_outputs(int out_rows, int stride)
 template <int STRIDE, int OUT_ROWS>
 struct OutputColumn {
     using Input = Column<rows_of_outputs(OUT_ROWS, STRIDE)>;
-    Part at[OUT_ROWS];
+    Register at[OUT_ROWS];
 
     MNV2_INLINE void clear()
     {
         MNV2_UNROLL
-        for (int i = 0; i < OUT_ROWS; ++i) at[i] = splat_part(0.0f);
+        for (int i = 0; i < OUT_ROWS; ++i) at[i] = splat_register(0.0f);
     }
-    // The share of an input column that stands at position KX of the window: added, or on its own.
+    // at += an input column at position KX of the window times its weights, or at = the product.
     template <int KX>
     MNV2_INLINE void add(const DepthwiseWeights& w, const Input& column)
     {
@@ -138,7 +138,7 @@ struct OutputColumn {
 
 private:
     template <int KX>
-    MNV2_INLINE static Part add_rest(const DepthwiseWeights& w, const Input& column, int i, Part sum)
+    MNV2_INLINE static Register add_rest(const DepthwiseWeights& w, const Input& column, int i, Register sum)
     {
         return fma(column.at[i * STRIDE + 2], w.at[6 + KX], fma(column.at[i * STRIDE + 1], w.at[3 + KX], sum));
     }
@@ -159,16 +159,16 @@ MNV2_INLINE void slide_by_one(const Rows<rows_of_outputs(OUT_ROWS, 1)>& rows, co
     current = begun;
 }
 
-// The same at stride 2, where two input columns are new and the second one is the next output's, too.
+// The same at stride 2, where two input columns are new and the last one is the next output's first.
 template <int OUT_ROWS>
 MNV2_INLINE void slide_by_two(const Rows<rows_of_outputs(OUT_ROWS, 2)>& rows, const DepthwiseWeights& w, int64_t output,
                               OutputColumn<2, OUT_ROWS>& current, const Rows<OUT_ROWS, Stored>& y)
 {
-    const auto middle = load_column(rows, 2 * output), shared = load_column(rows, 2 * output + 1);
-    current.template add<1>(w, middle);
-    current.template add<2>(w, shared);
+    const auto second = load_column(rows, 2 * output), last = load_column(rows, 2 * output + 1);
+    current.template add<1>(w, second);
+    current.template add<2>(w, last);
     current.finish(w, y, output);
-    current.template start<0>(w, shared);
+    current.template start<0>(w, last);
 }
 
 // Padding is one column at most, so only the first output's window can start before the image (left), only the last one's
@@ -212,35 +212,42 @@ MNV2_INLINE void depthwise_sliding(Rows<rows_of_outputs(OUT_ROWS, STRIDE)> rows,
     }
 }
 
-// OUTPUTS neighbours, the first one's window at column x.
-template <int STRIDE, int OUTPUTS, bool LEFT, bool RIGHT>
+// Neighbouring outputs of a row. left: the first one's window begins before the image; right: the last one's ends behind it.
+struct Group {
+    int stride, outputs;
+    bool left, right;
+};
+
+// The first output's window is at column x.
+template <Group GROUP>
 MNV2_INLINE void depthwise_group(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, Stored* y)
 {
-    Part sums[OUTPUTS];
+    Register sums[GROUP.outputs];
     const float* taps[] = {rows.at[0] + x * lanes, rows.at[1] + x * lanes, rows.at[2] + x * lanes};
     MNV2_UNROLL
-    for (int o = 0; o < OUTPUTS; ++o) sums[o] = splat_part(0.0f);
+    for (int o = 0; o < GROUP.outputs; ++o) sums[o] = splat_register(0.0f);
     MNV2_UNROLL
     for (int tap = 0; tap < kernel_taps; ++tap) {
         const int ky = tap / kernel_size, kx = tap % kernel_size;
         MNV2_UNROLL
-        for (int o = 0; o < OUTPUTS; ++o) {
-            const bool outside = (LEFT && o == 0 && kx == 0) || (RIGHT && o == OUTPUTS - 1 && kx == kernel_size - 1);
-            if (!outside) sums[o] = fma(load_part(taps[ky] + (o * STRIDE + kx) * lanes), w.at[tap], sums[o]);
+        for (int o = 0; o < GROUP.outputs; ++o) {
+            const bool outside =
+                (GROUP.left && o == 0 && kx == 0) || (GROUP.right && o == GROUP.outputs - 1 && kx == kernel_size - 1);
+            if (!outside) sums[o] = fma(load_register(taps[ky] + (o * GROUP.stride + kx) * lanes), w.at[tap], sums[o]);
         }
     }
     MNV2_UNROLL
-    for (int o = 0; o < OUTPUTS; ++o) finish_output(w, sums[o], y + o * lanes);
+    for (int o = 0; o < GROUP.outputs; ++o) finish_output(w, sums[o], y + o * lanes);
 }
 
 template <int STRIDE, int OUTPUTS>
 MNV2_INLINE void depthwise_group_at(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t x, bool left, bool right,
                                     Stored* y)
 {
-    if (left && right) return depthwise_group<STRIDE, OUTPUTS, true, true>(rows, w, x, y);
-    if (left) return depthwise_group<STRIDE, OUTPUTS, true, false>(rows, w, x, y);
-    if (right) return depthwise_group<STRIDE, OUTPUTS, false, true>(rows, w, x, y);
-    depthwise_group<STRIDE, OUTPUTS, false, false>(rows, w, x, y);
+    if (left && right) return depthwise_group<Group{STRIDE, OUTPUTS, true, true}>(rows, w, x, y);
+    if (left) return depthwise_group<Group{STRIDE, OUTPUTS, true, false}>(rows, w, x, y);
+    if (right) return depthwise_group<Group{STRIDE, OUTPUTS, false, true}>(rows, w, x, y);
+    depthwise_group<Group{STRIDE, OUTPUTS, false, false}>(rows, w, x, y);
 }
 
 constexpr int group_outputs = 4;
@@ -262,17 +269,18 @@ template <int STRIDE>
 MNV2_INLINE void depthwise_grouped(const Rows<kernel_size>& rows, const DepthwiseWeights& w, int64_t outputs, bool left,
                                    bool right, Stored* y)
 {
-    constexpr int64_t step = group_outputs * STRIDE;
+    constexpr Group inside{.stride = STRIDE, .outputs = group_outputs, .left = false, .right = false};
+    constexpr int64_t group_columns = group_outputs * STRIDE;
     int64_t x = left ? -1 : 0;
     if (outputs <= group_outputs) return depthwise_last_group<STRIDE>(rows, w, x, outputs, left, right, y);
     depthwise_group_at<STRIDE, group_outputs>(rows, w, x, left, false, y);
-    outputs -= group_outputs, x += step, y += group_outputs * lanes;
-    for (; outputs > group_outputs; outputs -= group_outputs, x += step, y += group_outputs * lanes)
-        depthwise_group<STRIDE, group_outputs, false, false>(rows, w, x, y);
+    outputs -= group_outputs, x += group_columns, y += group_outputs * lanes;
+    for (; outputs > group_outputs; outputs -= group_outputs, x += group_columns, y += group_outputs * lanes)
+        depthwise_group<inside>(rows, w, x, y);
     depthwise_last_group<STRIDE>(rows, w, x, outputs, false, right, y);
 }
 
-// OUT_ROWS output rows, their input from a row on that stands in a slot of the ring.
+// OUT_ROWS output rows. Their first input row, number `row`, stands in slot `slot`.
 template <int STRIDE, int OUT_ROWS>
 MNV2_INLINE void depthwise_some_rows(const DepthwiseInput& input, int64_t row, int64_t slot, const DepthwiseWeights& w,
                                      int64_t outputs, bool left, bool right, Stored* y)
@@ -288,22 +296,22 @@ MNV2_INLINE void depthwise_some_rows(const DepthwiseInput& input, int64_t row, i
     }
 }
 
-// One part of the vectors' channels: packed and y point to its first one.
+// One register of the vectors: packed and y point to its first channel.
 template <int STRIDE>
-MNV2_INLINE void depthwise_part(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, Stored* y)
+MNV2_INLINE void depthwise_register(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, Stored* y)
 {
     constexpr int rows_together = slides && STRIDE == 2 ? 2 : 1;
     const DepthwiseWeights w = load_depthwise(packed, window.clamp);
     const int64_t outputs = window.out_width;
     const bool left = window.pad_left > 0;
     const bool right = (outputs - 1) * STRIDE - window.pad_left + kernel_size > input.width;
-    // The modulo takes as long as several outputs: it is taken once, then the slot moves on.
-    int64_t row = window.first_row, slot = (row + input.ring_rows) % input.ring_rows, left_over = window.out_rows;
+    // A modulo takes as long as several outputs: there is one, then the slot moves on.
+    int64_t row = window.first_row, slot = (row + input.slots) % input.slots, left_over = window.out_rows;
     const auto advance = [&](int64_t out_rows) {
         y += out_rows * outputs * lanes;
         row += out_rows * STRIDE;
         slot += out_rows * STRIDE;
-        if (slot >= input.ring_rows) slot -= input.ring_rows;
+        if (slot >= input.slots) slot -= input.slots;
         left_over -= out_rows;
     };
     for (; left_over >= rows_together; advance(rows_together))
@@ -314,11 +322,11 @@ MNV2_INLINE void depthwise_part(const DepthwiseInput& input, const DepthwiseWind
 template <int STRIDE>
 void depthwise_rows(const DepthwiseInput& input, const DepthwiseWindow& window, const float* packed, Stored* y)
 {
-    constexpr int part_lanes = lanes / parts;
-    for (int first = 0; first < lanes; first += part_lanes) {
-        DepthwiseInput of_part = input;
-        of_part.ring += first;
-        depthwise_part<STRIDE>(of_part, window, packed + first, y + first);
+    constexpr int width = lanes / vector_registers;
+    for (int first = 0; first < lanes; first += width) {
+        DepthwiseInput of_register = input;
+        of_register.rows += first;
+        depthwise_register<STRIDE>(of_register, window, packed + first, y + first);
     }
 }
 

@@ -12,10 +12,10 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-// So few pixels are summed in float32; of large images the rest would be lost digit by digit.
+// Pixels that are summed in float32, before float64 takes their sum: sums of large images would lose digits.
 constexpr int64_t summed_pixels = 32;
 
-// Of up to summed_pixels pixels, in chains that do not wait for one another.
+// The sum of up to summed_pixels pixels, in chains that do not wait for one another.
 MNV2_INLINE Vec sum_pixels(const float* from, int64_t pixels)
 {
     constexpr int chains = 4;
@@ -29,14 +29,14 @@ MNV2_INLINE Vec sum_pixels(const float* from, int64_t pixels)
     return add(add(sums[0], sums[1]), add(sums[2], sums[3]));
 }
 
-// Adds to sums the sum over the pixels of each vector of a blocked panel.
+// sums += the pixels of each vector of a panel's blocked results.
 void add_pixels(const float* panel, int64_t pixels, int64_t vectors, double* sums)
 {
-    alignas(64) float part[lanes];
+    alignas(64) float sum[lanes];
     for (int64_t v = 0; v < vectors; ++v, sums += lanes)
         for (int64_t pixel = 0; pixel < pixels; pixel += summed_pixels) {
-            store(part, sum_pixels(panel + (v * pixels + pixel) * lanes, smaller(pixels - pixel, summed_pixels)));
-            for (int64_t lane = 0; lane < lanes; ++lane) sums[lane] += static_cast<double>(part[lane]);
+            store(sum, sum_pixels(panel + (v * pixels + pixel) * lanes, smaller(pixels - pixel, summed_pixels)));
+            for (int64_t lane = 0; lane < lanes; ++lane) sums[lane] += static_cast<double>(sum[lane]);
         }
 }
 
@@ -58,7 +58,7 @@ public:
         const int64_t channels = task_.channel_end - task_.channel_begin;
         std::memset(sums_, 0, static_cast<size_t>(vectors_of(channels) * lanes) * sizeof(double));
         for (int64_t begin = 0; begin < pixels; begin += strip) {
-            const int64_t count = pixels - begin < strip ? pixels - begin : strip;
+            const int64_t count = smaller(strip, pixels - begin);
             add_strip(take_pixels(begin, count), count);
         }
         for (int64_t i = 0; i < vectors_of(channels) * lanes; ++i)
@@ -82,10 +82,10 @@ private:
     {
         for (int64_t done = 0; done < count;) {
             const int64_t row = (begin + done) / params_.width, column = (begin + done) % params_.width;
-            const int64_t rest = params_.width - column, part = rest < count - done ? rest : count - done;
+            const int64_t in_row = smaller(params_.width - column, count - done);
             const ImageView from = view_from(column);
-            load_row(from, params_.in_channels, part, row, BlockedRow<Stored>{x_rows_ + done * lanes, plane()});
-            done += part;
+            load_row(from, params_.in_channels, in_row, row, BlockedRow<Stored>{x_rows_ + done * lanes, plane()});
+            done += in_row;
         }
     }
 
@@ -100,7 +100,7 @@ private:
     {
         const PointwiseLayer layer{params_.in_channels, plane(), blocked_epilogue(params_.activation, pixels * lanes)};
         for (int64_t first = task_.channel_begin; first < task_.channel_end; first += panel_width) {
-            const int64_t rest = task_.channel_end - first, channels = rest < panel_width ? rest : panel_width;
+            const int64_t channels = smaller(panel_width, task_.channel_end - first);
             pointwise(layer, first, first + channels, pixels, x, task_.packed, panel_, nullptr);
             add_pixels(panel_, pixels, vectors_of(channels), sums_ + first - task_.channel_begin);
         }

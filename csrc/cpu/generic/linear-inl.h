@@ -25,7 +25,7 @@ public:
     {
         const int64_t strip = task_.plan->strip_vectors;
         for (int64_t begin = 0; begin < params_.batch; begin += strip) {
-            const int64_t count = params_.batch - begin < strip ? params_.batch - begin : strip;
+            const int64_t count = smaller(strip, params_.batch - begin);
             compute(begin, count);
         }
     }

@@ -30,7 +30,7 @@ struct BlockedRow {
     int64_t plane;  // elements from a vector of channels to the next
 };
 
-// Lanes past the last channel are set to zero.
+// Channels of one pixel to one vector; lanes past the last channel become zero.
 template <class T, class To>
 MNV2_INLINE void load_last_channels(const T* from, int64_t stride, int64_t count, To* to)
 {
@@ -44,7 +44,7 @@ void load_row_nhwc(const T* from, int64_t stride_w, int64_t channels, int64_t wi
     for (int64_t pixel = 0; pixel < width; ++pixel) {
         const T* source = from + pixel * stride_w;
         To* target = to.data + pixel * lanes;
-        for (int64_t block = 0; block < whole; ++block) narrow(target + block * to.plane, widen(source + block * lanes));
+        for (int64_t vector = 0; vector < whole; ++vector) narrow(target + vector * to.plane, widen(source + vector * lanes));
         if (channels % lanes) load_last_channels(source + whole * lanes, 1, channels % lanes, target + whole * to.plane);
     }
 }
@@ -55,7 +55,7 @@ void load_row_strided(const T* from, int64_t stride_c, int64_t stride_w, int64_t
 {
     To* target = to.data;
     for (int64_t first = 0; first < channels; first += lanes, target += to.plane) {
-        const int64_t count = channels - first < lanes ? channels - first : lanes;
+        const int64_t count = smaller(channels - first, lanes);
         for (int64_t pixel = 0; pixel < width; ++pixel)
             load_last_channels(from + first * stride_c + pixel * stride_w, stride_c, count, target + pixel * lanes);
     }
@@ -110,7 +110,7 @@ void store_values(const float* from, int64_t count, ScalarType dtype, void* y, i
     if (dtype == ScalarType::float32) narrow_values(from, count, static_cast<float*>(y) + offset);
 }
 
-// Blocked float32 results of consecutive pixels to blocked images, plane elements from a vector of channels to the next.
+// Blocked float32 results of consecutive pixels to blocked images. plane: elements from a vector of channels to the next.
 void store_blocked(const float* from, int64_t from_plane, int64_t pixels, int64_t channels, Stored* to, int64_t plane)
 {
     for (int64_t vector = 0; vector < vectors_of(channels); ++vector)

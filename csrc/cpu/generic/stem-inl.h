@@ -1,10 +1,10 @@
-// The stem: a dense 3x3 convolution of an image with few channels. A tile is ROWS output columns of one row; its input is read
+// The stem: a dense 3x3 convolution of an image with few channels. A tile is MR output columns of one row; its input is read
 // in place from zero-padded rows, one channel each, so nothing is unfolded.
 #pragma once
 
 #include <cstdint>
-#include <utility>
 
+#include "core/sizes.h"
 #include "cpu/generic/pointwise/pointwise-inl.h"
 #include "cpu/generic/rows-inl.h"
 #include "cpu/kernels.h"
@@ -15,95 +15,108 @@ namespace {
 struct StemLayer {
     int64_t in_channels;
     const float* rows[kernel_size];  // channel 0 at the window's three rows
-    int64_t channel_step;            // floats from a channel's row to the next channel's
+    int64_t channel_stride;          // floats from a channel's row to the next channel's
     Epilogue epilogue;
 };
 
-template <bool IS_LONG, int STRIDE, int ROWS, int VECTORS>
-MNV2_INLINE void sum_window(Accumulators<ROWS, VECTORS>& sums, const StemLayer& layer, int64_t column, const float* weights)
+// A tile of mr output columns by `vectors` vectors of channels; is_long: its sums take a second accumulator.
+struct StemTile {
+    int stride, mr, vectors;
+    bool is_long;
+};
+
+template <StemTile TILE>
+MNV2_INLINE void sum_window(Accumulators<TILE.mr, TILE.vectors>& sums, const StemLayer& layer, int64_t column,
+                            const float* weights)
 {
-    constexpr int width = VECTORS * lanes;
+    constexpr int nr = TILE.vectors * lanes;
     constexpr int64_t sum_channels = sum_depth / kernel_taps;
-    SecondAccumulators<ROWS, VECTORS> second;
+    SecondAccumulators<TILE.mr, TILE.vectors> second;
     for (int64_t channel = 0; channel < layer.in_channels; ++channel) {
-        if constexpr (IS_LONG)
+        if constexpr (TILE.is_long)
             if (channel && channel % sum_channels == 0) second.take(sums, channel == sum_channels);
         MNV2_UNROLL
         for (int64_t ky = 0; ky < kernel_size; ++ky) {
-            const float* x = layer.rows[ky] + channel * layer.channel_step + column;
+            const float* x = layer.rows[ky] + channel * layer.channel_stride + column;
             MNV2_UNROLL
-            for (int64_t kx = 0; kx < kernel_size; ++kx, ++x, weights += width) {
-                // Neighbouring windows overlap; the compiler is not to keep what they share, for want of registers.
+            for (int64_t kx = 0; kx < kernel_size; ++kx, ++x, weights += nr) {
+                // Neighbouring windows overlap; the compiler is not to keep the columns of both, for want of registers.
                 MNV2_OPAQUE(x);
-                add_depth<STRIDE>(sums, x, weights);
+                add_depth<TILE.stride>(sums, x, weights);
             }
         }
     }
-    if constexpr (IS_LONG) second.give(sums);
+    if constexpr (TILE.is_long) second.give(sums);
 }
 
 // Tiles of consecutive output columns; column: the first one's window.
-template <bool IS_LONG, int STRIDE, int ROWS, int VECTORS>
+template <StemTile TILE>
 void stem_tiles(const StemLayer& layer, int64_t tiles, int64_t column, const float* panel, float* y, int64_t last_lanes)
 {
-    for (; tiles > 0; --tiles, column += ROWS * STRIDE, y += ROWS * layer.epilogue.y_pixel) {
-        Accumulators<ROWS, VECTORS> sums;
+    for (; tiles > 0; --tiles, column += TILE.mr * TILE.stride, y += TILE.mr * layer.epilogue.y_pixel) {
+        Accumulators<TILE.mr, TILE.vectors> sums;
         clear(sums);
-        sum_window<IS_LONG, STRIDE>(sums, layer, column, panel + 2 * VECTORS * lanes);
+        sum_window<TILE>(sums, layer, column, panel + 2 * TILE.vectors * lanes);
         finish_tile(sums, panel, layer.epilogue, y, last_lanes, nullptr);
     }
 }
 
 using StemTiles = void (*)(const StemLayer&, int64_t, int64_t, const float*, float*, int64_t);
 
-// The pointwise tiles' where those are of float32 in registers, too; else three quarters of the registers.
-constexpr int stem_tile_rows(int vectors)
+// As tall as pointwise tiles whose float32 sums are in registers; elsewhere sums take three quarters of the registers. Sums of
+// 192 and more have 22 input channels or more, which no image has: a few heights will do.
+constexpr int stem_max_mr(int vectors, bool is_long)
 {
-    return type_of<Stored> == ScalarType::float32 ? tile_rows[vectors - 1] : 3 * registers / (4 * parts * vectors);
+    if (is_long) return 4;
+    return type_of<Stored> == ScalarType::float32 ? max_mr[vectors - 1] : 3 * register_count / (4 * vector_registers * vectors);
 }
-constexpr int stem_rows[] = {stem_tile_rows(1), stem_tile_rows(2)};
 
-// Sums of 192 and more have 22 input channels or more, which no image has: a few tile heights will do.
-template <bool IS_LONG, int VECTORS>
-constexpr int max_stem_rows = IS_LONG ? 4 : stem_rows[VECTORS - 1];
-
-template <bool IS_LONG, int VECTORS>
+template <int MAX_MR>
 struct StemKernels {
-    StemTiles of_rows[max_stem_rows<IS_LONG, VECTORS> + 1];
+    StemTiles of_mr[MAX_MR + 1];
 };
 
-template <bool IS_LONG, int STRIDE, int VECTORS, int... ROWS_BELOW>
-constexpr StemKernels<IS_LONG, VECTORS> list_stem_kernels(std::integer_sequence<int, ROWS_BELOW...>)
+// Kernels for tiles as tall as this one and taller.
+template <StemTile TILE, int MAX_MR>
+constexpr void list_stem_kernels(StemKernels<MAX_MR>& kernels)
 {
-    return {{nullptr, stem_tiles<IS_LONG, STRIDE, ROWS_BELOW + 1, VECTORS>...}};
+    constexpr StemTile taller{.stride = TILE.stride, .mr = TILE.mr + 1, .vectors = TILE.vectors, .is_long = TILE.is_long};
+    kernels.of_mr[TILE.mr] = stem_tiles<TILE>;
+    if constexpr (TILE.mr < MAX_MR) list_stem_kernels<taller>(kernels);
 }
 
-template <bool IS_LONG, int STRIDE, int VECTORS>
-constexpr StemKernels<IS_LONG, VECTORS> stem_kernels =
-    list_stem_kernels<IS_LONG, STRIDE, VECTORS>(std::make_integer_sequence<int, max_stem_rows<IS_LONG, VECTORS>>());
+template <StemTile TALLEST>
+constexpr StemKernels<TALLEST.mr> stem_kernels = [] {
+    constexpr StemTile lowest{.stride = TALLEST.stride, .mr = 1, .vectors = TALLEST.vectors, .is_long = TALLEST.is_long};
+    StemKernels<TALLEST.mr> kernels{};
+    list_stem_kernels<lowest>(kernels);
+    return kernels;
+}();
 
-template <bool IS_LONG, int STRIDE, int VECTORS>
+template <StemTile TALLEST>
 void stem_panel(const StemLayer& layer, int64_t columns, const float* panel, float* y, int64_t last_lanes)
 {
-    constexpr const StemKernels<IS_LONG, VECTORS>& kernels = stem_kernels<IS_LONG, STRIDE, VECTORS>;
-    constexpr int64_t max_rows = max_stem_rows<IS_LONG, VECTORS>;
-    const int64_t tiles = (columns + max_rows - 1) / max_rows;
-    const int64_t rows = columns / tiles, higher = columns % tiles, done = higher * (rows + 1);
-    if (higher) kernels.of_rows[rows + 1](layer, higher, 0, panel, y, last_lanes);
-    kernels.of_rows[rows](layer, tiles - higher, done * STRIDE, panel, y + done * layer.epilogue.y_pixel, last_lanes);
+    constexpr const StemKernels<TALLEST.mr>& kernels = stem_kernels<TALLEST>;
+    const int64_t tiles = divide_up(columns, TALLEST.mr);
+    const int64_t mr = columns / tiles, higher = columns % tiles, done = higher * (mr + 1);
+    if (higher) kernels.of_mr[mr + 1](layer, higher, 0, panel, y, last_lanes);
+    kernels.of_mr[mr](layer, tiles - higher, done * TALLEST.stride, panel, y + done * layer.epilogue.y_pixel, last_lanes);
 }
 
 template <bool IS_LONG, int STRIDE>
 void stem_panels(const StemLayer& layer, int64_t columns, int64_t out_channels, const float* packed, float* y)
 {
+    constexpr StemTile single{.stride = STRIDE, .mr = stem_max_mr(1, IS_LONG), .vectors = 1, .is_long = IS_LONG};
+    constexpr StemTile whole{
+        .stride = STRIDE, .mr = stem_max_mr(panel_vectors, IS_LONG), .vectors = panel_vectors, .is_long = IS_LONG};
     const float* panel = packed;
     for (int64_t channel = 0; channel < out_channels; channel += panel_width) {
         const int64_t channels = out_channels - channel;
         const int64_t last_lanes = lanes_of_last_vector(channels, layer.epilogue);
-        if (panel_vectors > 1 && channels > lanes)
-            stem_panel<IS_LONG, STRIDE, panel_vectors>(layer, columns, panel, y, last_lanes);
+        if (channels > lanes)
+            stem_panel<whole>(layer, columns, panel, y, last_lanes);
         else
-            stem_panel<IS_LONG, STRIDE, 1>(layer, columns, panel, y, last_lanes);
+            stem_panel<single>(layer, columns, panel, y, last_lanes);
         panel += panel_width * (layer.in_channels * kernel_taps + 2);
         y += panel_vectors * layer.epilogue.y_vector;
     }
@@ -123,7 +136,7 @@ class StemRows {
 public:
     explicit StemRows(const StemTask& task) : task_(task), params_(*task.params), row_floats_(task.plan->row_floats) {}
 
-    int64_t channel_step() const { return kernel_size * row_floats_; }
+    int64_t channel_stride() const { return kernel_size * row_floats_; }
 
     // The first column of the padded row y.
     const float* row(int64_t y) const { return task_.scratch + slot(y) * row_floats_ + lanes - params_.padding.left; }
@@ -133,7 +146,7 @@ public:
         float* to = task_.scratch + slot(y) * row_floats_ + lanes;  // the image's first column, on a vector's boundary
         const bool inside = y >= 0 && y < params_.height;
         const int64_t columns = inside ? used_columns() : 0;
-        for (int64_t channel = 0; channel < params_.in_channels; ++channel, to += channel_step()) {
+        for (int64_t channel = 0; channel < params_.in_channels; ++channel, to += channel_stride()) {
             to[-1] = 0.0f;
             load_channel_row(task_.x, channel, columns, y, to);
             for (int64_t column = columns; column < row_floats_ - lanes; ++column) to[column] = 0.0f;
@@ -172,8 +185,10 @@ public:
     {
         const int64_t top = top_of(row);
         for (; loaded_ < top + kernel_size; ++loaded_) input_.load(loaded_);
-        const StemLayer layer{
-            params_.in_channels, {input_.row(top), input_.row(top + 1), input_.row(top + 2)}, input_.channel_step(), epilogue_};
+        const StemLayer layer{params_.in_channels,
+                              {input_.row(top), input_.row(top + 1), input_.row(top + 2)},
+                              input_.channel_stride(),
+                              epilogue_};
         if (params_.stride == 1)
             stem_row<1>(layer, out_width_, params_.out_channels, packed_, y);
         else

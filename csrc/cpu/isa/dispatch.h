@@ -18,7 +18,7 @@ std::vector<IsaState> isa_states();
 
 // Kernels for new packed weights of that type: with its own arithmetic where the processor has it, else with float32's. Reads
 // MNV2_FORCE_ISA on every call; throws std::runtime_error that lists the choices where it names an instruction set that this
-// build or this processor lacks. A forced 16-bit one leaves other types to the next of the list.
+// build or this processor lacks. Where it names one for 16 bits that does not serve the type, the next one of the list does.
 const Kernels& select_kernels(ScalarType weights = ScalarType::float32);
 
 // Kernels for weights packed earlier; throws std::runtime_error where this machine cannot run them.

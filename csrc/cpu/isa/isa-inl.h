@@ -8,6 +8,7 @@
 #include "cpu/generic/stem-inl.h"
 #include "cpu/kernels.h"
 #include "cpu/measure/peak-inl.h"
+#include "cpu/measure/unfused-inl.h"
 #include "cpu/simd/contract-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/packing.h"
+#include "core/sizes.h"
 #include "cpu/run/schedule.h"
 
 namespace mnv2::cpu {
@@ -36,7 +37,7 @@ int64_t bytes_of_floats(int64_t floats)
 BlockCuts cuts_of(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches, const BlockWay& way)
 {
     if (!way.fused) return unfused_cuts(params, layout);
-    if (way.channel_parts) return cuts_by_channels(params, layout, way.channel_parts);
+    if (way.chunks) return cuts_by_chunks(params, layout, way.chunks);
     return choose_cuts(params, layout, caches, 1);
 }
 
@@ -53,7 +54,7 @@ void pack_some_weights(const InvertedResidualParams& params, const PackLayout& l
 
 LineBuffer::LineBuffer(int64_t bytes)
 {
-    const int64_t lines = std::max<int64_t>((bytes + line_bytes - 1) / line_bytes, 1);
+    const int64_t lines = std::max<int64_t>(divide_up(bytes, line_bytes), 1);
     memory_.reset(std::aligned_alloc(line_bytes, static_cast<size_t>(lines * line_bytes)));
     if (!memory_) throw std::bad_alloc();
 }
@@ -116,7 +117,7 @@ void replace_cache(int64_t bytes)
 
 }  // namespace mnv2::cpu
 
-// Something in each that no compiler takes for nothing, or for the other one's.
+// Each has something that no compiler removes, or takes for the other one's.
 void mnv2_count_begin()
 {
     __asm__ volatile("# begin" ::: "memory");

@@ -27,10 +27,10 @@ private:
     std::unique_ptr<void, Free> memory_;
 };
 
-// How a block is computed: by its plan, in three passes, or with its expanded channels in so many parts.
+// How a block is computed.
 struct BlockWay {
-    bool fused = true;
-    int64_t channel_parts = 0;  // 0: as the plan has it
+    bool fused = true;   // or its convolutions one after another
+    int64_t chunks = 0;  // of its expanded channels; 0: as planned
 };
 
 // Float32, channels_last in and out as in the operators, one thread. Two copies of everything that a block has to read or
@@ -39,7 +39,7 @@ class BlockRun {
 public:
     static constexpr int copies = 2;
 
-    // channel_parts demands a fused way and an expand.
+    // A number of chunks demands a fused way and an expand.
     BlockRun(const InvertedResidualParams& params, const Kernels& kernels, const CacheSizes& caches, const BlockWay& way);
 
     void run(int copy = 0) const;
@@ -68,7 +68,7 @@ private:
     LineBuffer scratch_;
 };
 
-// Reads so many bytes, which drives everything else out of a simulated cache of that size.
+// Reads memory of that size, which drives everything else out of a simulated cache of the size.
 void replace_cache(int64_t bytes);
 
 }  // namespace mnv2::cpu

@@ -1,4 +1,4 @@
-// The multiply-add peak: what every other figure is a share of.
+// The multiply-add peak, by which every other figure is divided.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ double fma_burst(int64_t rounds, float* sink)
     MNV2_UNROLL
     for (int i = 1; i < peak_chains; ++i) sum = add(sum, chains[i]);
     store_first(sink + 2, sum, 1);
-    // Of vectors of several registers only the first is computed, since nothing reads the others.
-    return 2.0 * peak_chains * (lanes / parts) * static_cast<double>(rounds);
+    // Where a vector has several registers, the compiler drops all but the first, since nothing reads the others.
+    return 2.0 * peak_chains * (lanes / vector_registers) * static_cast<double>(rounds);
 }
 
 }  // namespace

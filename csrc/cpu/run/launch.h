@@ -24,8 +24,8 @@ void head_pool(const HeadPoolParams& params, const InputView& x, const void* pac
 void linear(const LinearParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel);
 
 // layers: what read_network read, with their images' sizes. y: x's dtype, (N, channels of the last layer), contiguous.
-// The same bits as layer by layer. layer_seconds: null, or a number for each layer, to which the time is added that it takes,
-// or that it and the one before it take together; of the first image alone where images run side by side.
+// The same bits as layer by layer. layer_seconds: null, or a number for each layer, to which its time is added. A stage's time
+// goes to its last layer. Where images run side by side, only the first one's time counts.
 void network(const std::vector<NetworkLayer>& layers, const InputView& x, void* y, const Parallel& parallel,
              double* layer_seconds = nullptr);
 

@@ -77,7 +77,7 @@ public:
         if (has_linear_) pooled.data = scratch_or_throw(Scratch::pooled, floats_for(pooled_vectors * pooled.plane));
         const ResultView features = has_linear_ ? pooled.to_write(dtype_, lanes_) : y_;
 
-        // As many images as the threads can share out whole, the rest in parts.
+        // As many images as the threads can take whole; the others in segments.
         const int64_t whole = batch_ / parallel.threads * parallel.threads;
         run_whole_images(whole, head, features, parallel);
         if (whole < batch_) run_images(whole, batch_ - whole, head, features, parallel);
@@ -121,13 +121,13 @@ private:
     // Images [first, first + count) through all layers up to the head.
     void run_images(int64_t first, int64_t count, size_t head, const ResultView& features, const Parallel& parallel) const
     {
-        float* halves[] = {nullptr, nullptr};
-        allocate(count, head, halves);
+        float* areas[] = {nullptr, nullptr};
+        allocate(count, head, areas);
         ImageView x = image_of(x_, first);
-        for (size_t layer = 0, step = 0; layer < head; layer += layers_in_step(layer), ++step) {
-            const Stopwatch stopwatch(seconds_of(last_of_step(layer), first));
-            const BlockedImages result = result_of(last_of_step(layer), halves[step % 2]);
-            run_step(layer, count, x, result.to_write(dtype_, lanes_), parallel);
+        for (size_t layer = 0, stage = 0; layer < head; layer += layers_in_stage(layer), ++stage) {
+            const Stopwatch stopwatch(seconds_of(last_of_stage(layer), first));
+            const BlockedImages result = result_of(last_of_stage(layer), areas[stage % 2]);
+            run_stage(layer, count, x, result.to_write(dtype_, lanes_), parallel);
             x = result.to_read(lanes_);
         }
         const Stopwatch stopwatch(seconds_of(head, first));
@@ -135,27 +135,27 @@ private:
                       image_of(features, first), parallel);
     }
 
-    // Two areas that results of consecutive steps take turns in.
-    void allocate(int64_t count, size_t head, float* (&halves)[2]) const
+    // Two areas, in which the results of consecutive stages take turns. A stage is a layer, or a stem with the block behind it.
+    void allocate(int64_t count, size_t head, float* (&areas)[2]) const
     {
         int64_t floats[] = {0, 0};
-        for (size_t layer = 0, step = 0; layer < head; layer += layers_in_step(layer), ++step) {
-            const int64_t needed = floats_for(count * result_of(last_of_step(layer), nullptr).stride_n);
-            floats[step % 2] = std::max(floats[step % 2], needed);
+        for (size_t layer = 0, stage = 0; layer < head; layer += layers_in_stage(layer), ++stage) {
+            const int64_t needed = floats_for(count * result_of(last_of_stage(layer), nullptr).stride_n);
+            floats[stage % 2] = std::max(floats[stage % 2], needed);
         }
-        halves[0] = scratch_or_throw(Scratch::images, floats[0] + floats[1]);
-        halves[1] = halves[0] + floats[0];
+        areas[0] = scratch_or_throw(Scratch::images, floats[0] + floats[1]);
+        areas[1] = areas[0] + floats[0];
     }
 
-    // A stem's results go straight into a block that takes them as they come.
+    // Whether a stem's results go straight into the block behind it.
     bool is_stem_with_block(size_t layer) const
     {
         if (!std::holds_alternative<StemParams>(layers_[layer].params)) return false;
         const auto* block = std::get_if<InvertedResidualParams>(&layers_[layer + 1].params);
         return block && !block->has_expand && !block->has_residual;
     }
-    size_t layers_in_step(size_t layer) const { return is_stem_with_block(layer) ? 2 : 1; }
-    size_t last_of_step(size_t layer) const { return layer + layers_in_step(layer) - 1; }
+    size_t layers_in_stage(size_t layer) const { return is_stem_with_block(layer) ? 2 : 1; }
+    size_t last_of_stage(size_t layer) const { return layer + layers_in_stage(layer) - 1; }
 
     BlockedImages result_of(size_t layer, float* data) const
     {
@@ -169,7 +169,7 @@ private:
         return std::visit(image, layers_[layer].params);
     }
 
-    void run_step(size_t index, int64_t count, const ImageView& x, const ResultView& y, const Parallel& parallel) const
+    void run_stage(size_t index, int64_t count, const ImageView& x, const ResultView& y, const Parallel& parallel) const
     {
         const NetworkLayer& layer = layers_[index];
         if (std::holds_alternative<InvertedResidualParams>(layer.params))

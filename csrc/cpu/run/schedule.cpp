@@ -4,26 +4,24 @@
 #include <atomic>
 #include <new>
 
+#include "core/sizes.h"
+#include "cpu/range.h"
 #include "cpu/run/scratch.h"
 
 namespace mnv2::cpu {
 namespace {
 
-struct Range {
-    int64_t begin, end;
-};
-
-// Part number index of [0, size), cut into parts of nearly equal length.
-Range part_of(int64_t size, int64_t parts, int64_t index)
+// Segment number index of [0, size); all are of nearly equal length.
+Range segment_of(int64_t size, int64_t segments, int64_t index)
 {
-    return {size * index / parts, size * (index + 1) / parts};
+    return {size * index / segments, size * (index + 1) / segments};
 }
 
-// The same, in whole units.
-Range part_in_units(int64_t size, int64_t unit, int64_t parts, int64_t index)
+// The same with boundaries at multiples of a number.
+Range segment_at_multiples(int64_t size, int64_t multiple, int64_t segments, int64_t index)
 {
-    const Range units = part_of((size + unit - 1) / unit, parts, index);
-    return {std::min(units.begin * unit, size), std::min(units.end * unit, size)};
+    const Range multiples = segment_of(divide_up(size, multiple), segments, index);
+    return {std::min(multiples.begin * multiple, size), std::min(multiples.end * multiple, size)};
 }
 
 // Runs run_task(image, segment, scratch) for every segment of every image.
@@ -51,7 +49,7 @@ void for_each_segment(int64_t batch, int64_t segments, int64_t scratch_bytes, co
 void run_block_by_channels(const Kernels& kernels, const InvertedResidualParams& params, const BlockPlan& plan,
                            const ImageView& x, const void* packed, const ResultView& y, const Parallel& parallel)
 {
-    float* const middle = scratch_or_throw(Scratch::middle, params.batch * plan.middle_floats);
+    float* const depthwise_out = scratch_or_throw(Scratch::depthwise_out, params.batch * plan.depthwise_out_floats);
     const int64_t segments = plan.cuts.segments, vectors = vector_count(params.expanded_channels, kernels.layout);
     const auto task_of = [&](int64_t image, const Range& range, float* scratch) -> BlockTask {
         return {&params,
@@ -62,14 +60,14 @@ void run_block_by_channels(const Kernels& kernels, const InvertedResidualParams&
                 range.begin,
                 range.end,
                 scratch,
-                middle + image * plan.middle_floats};
+                depthwise_out + image * plan.depthwise_out_floats};
     };
     for_each_segment(params.batch, segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
-        const Range range = part_in_units(vectors, plan.cuts.chunk_vectors, segments, segment);
+        const Range range = segment_at_multiples(vectors, plan.cuts.chunk_vectors, segments, segment);
         kernels.expand_and_depthwise(task_of(image, range, scratch));
     });
     for_each_segment(params.batch, segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
-        const Range range = part_in_units(params.out_channels, panel_channels(kernels.layout), segments, segment);
+        const Range range = segment_at_multiples(params.out_channels, panel_channels(kernels.layout), segments, segment);
         kernels.project(task_of(image, range, scratch));
     });
 }
@@ -107,7 +105,7 @@ void run_block(const Kernels& kernels, const InvertedResidualParams& params, con
     if (cuts.splits_channels) return run_block_by_channels(kernels, params, plan, x, packed, y, parallel);
     for_each_segment(
         params.batch, cuts.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
-            const Range rows = part_of(params.out_height(), cuts.segments, segment);
+            const Range rows = segment_of(params.out_height(), cuts.segments, segment);
             kernels.inverted_residual(
                 {&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image), rows.begin, rows.end, scratch});
         });
@@ -119,7 +117,7 @@ void run_stem(const Kernels& kernels, const StemParams& params, const ImageView&
     const StemPlan plan = plan_stem(params, kernels.layout, parallel.threads);
     for_each_segment(
         params.batch, plan.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
-            const Range rows = part_of(params.out_height(), plan.segments, segment);
+            const Range rows = segment_of(params.out_height(), plan.segments, segment);
             kernels.stem(
                 {&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image), rows.begin, rows.end, scratch});
         });
@@ -134,7 +132,7 @@ void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const In
     const BlockPlan plan = plan_block(block, layout, cuts);
     for_each_segment(block.batch, cuts.segments, plan.scratch_bytes + stem_plan.scratch_bytes, parallel,
                      [&](int64_t image, int64_t segment, float* scratch) {
-                         const Range rows = part_of(block.out_height(), cuts.segments, segment);
+                         const Range rows = segment_of(block.out_height(), cuts.segments, segment);
                          float* stem_scratch = scratch + plan.scratch_bytes / static_cast<int64_t>(sizeof(float));
                          const BlockTask task{&block,     &plan,    {},     packed_values(packed_block), image_of(y, image),
                                               rows.begin, rows.end, scratch};
@@ -147,12 +145,13 @@ void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const I
                    const ResultView& y, const Parallel& parallel)
 {
     const HeadPoolPlan plan = plan_head_pool(params, packed_layout(packed), parallel.threads);
-    for_each_segment(
-        params.batch, plan.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
-            const Range channels = part_in_units(params.out_channels, panel_channels(kernels.layout), plan.segments, segment);
-            kernels.head_pool({&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image), channels.begin,
-                               channels.end, scratch});
-        });
+    for_each_segment(params.batch, plan.segments, plan.scratch_bytes, parallel,
+                     [&](int64_t image, int64_t segment, float* scratch) {
+                         const Range channels =
+                             segment_at_multiples(params.out_channels, panel_channels(kernels.layout), plan.segments, segment);
+                         kernels.head_pool({&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image),
+                                            channels.begin, channels.end, scratch});
+                     });
 }
 
 void run_linear(const Kernels& kernels, const LinearParams& params, const ImageView& x, const void* packed, const ResultView& y,
@@ -160,7 +159,8 @@ void run_linear(const Kernels& kernels, const LinearParams& params, const ImageV
 {
     const LinearPlan plan = plan_linear(params, kernels.layout, parallel.threads);
     for_each_segment(1, plan.segments, plan.scratch_bytes, parallel, [&](int64_t, int64_t segment, float* scratch) {
-        const Range channels = part_in_units(params.out_features, panel_channels(kernels.layout), plan.segments, segment);
+        const Range channels =
+            segment_at_multiples(params.out_features, panel_channels(kernels.layout), plan.segments, segment);
         kernels.linear({&params, &plan, x, packed_values(packed), y, channels.begin, channels.end, scratch});
     });
 }

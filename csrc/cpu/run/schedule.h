@@ -22,7 +22,7 @@ void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const I
 void run_linear(const Kernels& kernels, const LinearParams& params, const ImageView& x, const void* packed, const ResultView& y,
                 const Parallel& parallel);
 
-// Views of what callers bring: a tensor to read, and a contiguous NHWC tensor for results of so many pixels.
+// Views of what callers bring: a tensor to read, and a contiguous NHWC tensor for results, with the pixels of one image.
 ImageView view_of(const InputView& x, const Kernels& kernels);
 ResultView nhwc_result(void* y, ScalarType dtype, int64_t pixels, int64_t channels, const Kernels& kernels);
 

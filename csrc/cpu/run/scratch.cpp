@@ -6,6 +6,8 @@
 #include <memory>
 #include <new>
 
+#include "core/sizes.h"
+
 namespace mnv2::cpu {
 namespace {
 
@@ -29,7 +31,7 @@ float* thread_scratch(Scratch use, int64_t bytes)
     if (bytes > area.bytes || !area.memory) {
         area.memory.reset();
         area.bytes = 0;
-        const int64_t rounded = std::max((bytes + alignment - 1) / alignment, int64_t{1}) * alignment;
+        const int64_t rounded = std::max(round_up(bytes, alignment), alignment);
         area.memory.reset(static_cast<float*>(std::aligned_alloc(alignment, static_cast<size_t>(rounded))));
         if (area.memory) area.bytes = rounded;
     }

@@ -13,7 +13,7 @@ constexpr FetchAhead fetch_ahead = FetchAhead::never;  // 0.998 to 1.000 of the 
 
 MNV2_INLINE void narrow(BFloat16* p, Vec v)
 {
-    narrow_part(p, v);
+    narrow_register(p, v);
 }
 
 }  // namespace

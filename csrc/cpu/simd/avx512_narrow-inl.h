@@ -7,7 +7,7 @@ namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 // The instruction gives zero for subnormal numbers.
-MNV2_INLINE void narrow_part(BFloat16* p, Part v)
+MNV2_INLINE void narrow_register(BFloat16* p, Register v)
 {
     constexpr int subnormal = 0x20;
     __m256i rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));

@@ -2,29 +2,32 @@
 // includes this list, so that no instruction set compiles without all of it.
 //
 //   Vec, lanes                a vector of floats, and how many
-//   Part, parts               what one register of a vector holds, and how many registers a vector takes
-//   registers                 vector registers of the instruction set
+//   Register                  what one register of a vector holds
+//   vector_registers          registers that a vector takes
+//   register_count            vector registers of the instruction set
 //   panel_vectors             vectors of output channels in a whole panel of weights
 //   Stored                    the type of blocked activations: float, Half or BFloat16
-//   tile_rows                 pixels of the tallest tiles, one and two vectors wide
-//   unrolled_depths           depths in a pass of a tile's innermost loop; divides lanes
-//   fma_overwrites_addend     whether a multiply-add costs a move where its addend is needed again
-//   fetch_ahead               whether tiles fetch the panel that comes next
+//   max_mr                    pixels of the tallest tiles, one and two vectors wide
+//   unrolled_k                depths in a pass of a tile's innermost loop, no more than the instruction cache likes; divides
+//   lanes fma_overwrites_addend     whether a multiply-add takes a copy where its addend is needed again fetch_ahead whether
+//   tiles fetch the panel that comes next
 //
 //   load, store, splat        a vector from memory, to memory, of one number
 //   store_first               the first lanes only; writes nothing behind them
-//   add, mul, fma, clamp      a + b, a * b, a * b + c in one rounding, min(high, max(low, x)) where NaN stays NaN
-//   widen, narrow             a vector from and to memory of any type, rounded to the nearest, of two the even one
-//   load_part, splat_part     one register; mul, fma, clamp and narrow take these, too
+//   add, mul, fma, clamp      a + b, a * b, a * b + c (in one rounding but in scalar.h), min(high, max(low, x)) where NaN stays
+//   NaN widen, narrow             a vector from and to memory of any type, rounded to the nearest, of two the even one
+//   load_register             one register; splat_register, mul, fma, clamp and narrow make and take them, too
 //   fma_broadcast             accumulator += w * x[0]
-//   depths, fma_depth<K>      accumulator += w * x[K], where depths(x) may have loaded unrolled_depths of a pixel
+//   depths, fma_depth<K>      accumulator += w * x[K], where depths(x) may have loaded unrolled_k depths of a pixel
 //
 // Where panels hold two depths side by side (core/packing.h), also:
 //
-//   two_depth_tile_rows       pixels of the tallest tiles, one and three vectors wide
-//   broadcast_two             x[0], x[1], x[0], x[1], ...; broadcast_one_of_two: x[0], 0, x[0], 0, ...
+//   two_depth_max_mr          pixels of the tallest tiles, one and three vectors wide
+//   broadcast_two             x[0], x[1], x[0], x[1], ...
+//   broadcast_one_of_two      x[0], 0, x[0], 0, ...
 //   fma_into                  accumulator += w * x
 //   add_neighbours            the sums of each two neighbours of a, then of b
+//
 #pragma once
 
 #include <cstdint>
@@ -36,7 +39,7 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-// A number that no call can be resolved without: what is missing is then an unmet requirement. FLOAT is float.
+// FLOAT is float. As the calls depend on it, what is missing is an unmet requirement of these concepts.
 template <class FLOAT>
 concept ComputesWithVectors = requires(Vec v, const FLOAT* from, FLOAT* to, FLOAT number, int64_t count) {
     v = load(from);
@@ -52,13 +55,13 @@ concept ComputesWithVectors = requires(Vec v, const FLOAT* from, FLOAT* to, FLOA
 };
 
 template <class FLOAT>
-concept ComputesWithParts = requires(Part part, const FLOAT* from, FLOAT number, Stored* to) {
-    part = load_part(from);
-    part = splat_part(number);
-    part = mul(part, splat_part(number));
-    part = fma(part, part, splat_part(number));
-    part = clamp(part, part, splat_part(number));
-    narrow(to, splat_part(number));
+concept ComputesWithRegisters = requires(Register r, const FLOAT* from, FLOAT number, Stored* to) {
+    r = load_register(from);
+    r = splat_register(number);
+    r = mul(r, splat_register(number));
+    r = fma(r, r, splat_register(number));
+    r = clamp(r, r, splat_register(number));
+    narrow(to, splat_register(number));
 };
 
 template <class NUMBER>
@@ -75,14 +78,14 @@ concept TakesTwoDepths = requires(Vec v, const FLOAT* from) {
     fma_into(v, v, broadcast_two(from));
 };
 
-static_assert(ComputesWithVectors<float> && ComputesWithParts<float>);
+static_assert(ComputesWithVectors<float> && ComputesWithRegisters<float>);
 static_assert(Converts<float> && Converts<Half> && Converts<BFloat16>);
 static_assert(TakesTwoDepths<float> || !has_two_depths(1, {Isa::scalar, lanes, panel_vectors, type_of<Stored>}));
 
-static_assert(lanes % unrolled_depths == 0 && lanes % parts == 0);
+static_assert(lanes % unrolled_k == 0 && lanes % vector_registers == 0);
 static_assert(panel_vectors == 1 || panel_vectors == 2);
 static_assert(fma_overwrites_addend || fetch_ahead <= FetchAhead::always);
-static_assert(tile_rows[0] >= tile_rows[1] && tile_rows[1] > 0);
+static_assert(max_mr[0] >= max_mr[1] && max_mr[1] > 0);
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA

@@ -14,12 +14,12 @@ namespace {
 
 constexpr int tile_pixels = 16, tile_channels = 16;
 constexpr int64_t row_bytes = 64;
-// Of one block of depths: two tiles of channels.
+// The weights of one vector of depths: two tiles of channels.
 constexpr int64_t tile_weights = tile_pixels * row_bytes / static_cast<int64_t>(sizeof(BFloat16));
-constexpr int64_t block_weights = 2 * tile_weights;
+constexpr int64_t vector_weights = 2 * tile_weights;
 
-// Gives the tile registers their shapes, all alike but for the rows of sums and pixels, and releases them at the end, so that a
-// thread does not carry 8 KiB of state on. Both together take 220 cycles, some 1 % of a network.
+// Gives the tile registers their shapes, and releases them at the end, so that a thread does not carry 8 KiB of state on. The
+// shapes differ only in the rows of sums and pixels. Both together take 220 cycles, some 1 % of a network.
 class TileRegisters {
 public:
     explicit TileRegisters(int64_t pixels)
@@ -41,7 +41,7 @@ public:
     TileRegisters& operator=(const TileRegisters&) = delete;
 
 private:
-    // Registers 0 to 3 hold sums, those of the second pixels last; 4 and 5 pixels; 6 and 7 weights.
+    // Registers 0 and 1 hold the first pixels' sums, 2 and 3 the second ones', 4 and 5 pixels, 6 and 7 weights.
     static constexpr int first_of_weights = 6;
 };
 
@@ -57,9 +57,9 @@ struct PixelTiles {
     const BFloat16 *first, *second;
 };
 
-// sums += the products of one block of depths.
+// sums += the products of one vector of depths.
 template <int TILES>
-MNV2_INLINE void add_block(const PixelTiles<TILES>& x, const BFloat16* weights)
+MNV2_INLINE void add_vector(const PixelTiles<TILES>& x, const BFloat16* weights)
 {
     _tile_loadd(4, x.first, row_bytes);
     _tile_loadd(6, weights, row_bytes);
@@ -73,12 +73,12 @@ MNV2_INLINE void add_block(const PixelTiles<TILES>& x, const BFloat16* weights)
     }
 }
 
-constexpr int64_t depth_blocks(int64_t depth)
+constexpr int64_t depth_vectors(int64_t depth)
 {
-    return (depth + lanes - 1) / lanes;
+    return divide_up(depth, lanes);
 }
 
-// Sums of the tiles' pixels, one behind the other, a vector of channels each.
+// Writes the tiles' sums, pixel behind pixel, a vector of channels each.
 template <int TILES>
 MNV2_INLINE void sum_pixels(const PointwiseLayer& layer, PixelTiles<TILES> x, const BFloat16* weights, float* sums)
 {
@@ -89,8 +89,8 @@ MNV2_INLINE void sum_pixels(const PointwiseLayer& layer, PixelTiles<TILES> x, co
         _tile_zero(2);
         _tile_zero(3);
     }
-    for (int64_t block = depth_blocks(layer.depth); block > 0; --block, weights += block_weights) {
-        add_block(x, weights);
+    for (int64_t vectors = depth_vectors(layer.depth); vectors > 0; --vectors, weights += vector_weights) {
+        add_vector(x, weights);
         x.first += layer.x_plane;
         x.second += layer.x_plane;
     }
@@ -104,20 +104,19 @@ MNV2_INLINE void sum_pixels(const PointwiseLayer& layer, PixelTiles<TILES> x, co
     order_memory();
 }
 
-// Sixteen channels' weights at one depth of a block, of the first or the second tile.
-MNV2_INLINE Part weights_at(const BFloat16* block, int64_t depth, int tile)
+// The weights of sixteen channels at depth k of a vector. tile: the first or the second sixteen.
+MNV2_INLINE Register weights_at(const BFloat16* weights, int64_t k, int tile)
 {
-    const __m512i pairs = _mm512_loadu_si512(block + tile * tile_weights + depth / 2 * 2 * tile_channels);
-    return _mm512_castsi512_ps(depth % 2 ? _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))
-                                         : _mm512_slli_epi32(pairs, 16));
+    const __m512i pairs = _mm512_loadu_si512(weights + tile * tile_weights + k / 2 * 2 * tile_channels);
+    return _mm512_castsi512_ps(k % 2 ? _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))
+                                     : _mm512_slli_epi32(pairs, 16));
 }
 
-// A pixel's sums as plain multiply-adds give them. In tiles infinity also meets the zeros behind the last depth, which makes
-// NaN of it.
+// A pixel's sums by multiply-adds. In a tile infinity also meets the zeros behind the last depth, and the sum becomes NaN.
 __attribute__((noinline)) Vec sum_by_multiply_adds(const PointwiseLayer& layer, const Stored* x, const BFloat16* weights)
 {
     Vec sum = splat(0.0f);
-    for (int64_t first = 0; first < layer.depth; first += lanes, x += layer.x_plane, weights += block_weights) {
+    for (int64_t first = 0; first < layer.depth; first += lanes, x += layer.x_plane, weights += vector_weights) {
         float values[lanes];
         store(values, widen(x));
         const int64_t count = smaller(lanes, layer.depth - first);
@@ -127,27 +126,27 @@ __attribute__((noinline)) Vec sum_by_multiply_adds(const PointwiseLayer& layer, 
     return sum;
 }
 
-// Replaces sums that are NaN.
+// Computes sums that are NaN again.
 __attribute__((noinline)) void mend_sums(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const BFloat16* weights,
                                          float* sums)
 {
     for (int64_t pixel = 0; pixel < pixels; ++pixel) {
         const Vec tiles = load(sums + pixel * lanes), plain = sum_by_multiply_adds(layer, x + pixel * lanes, weights);
-        const auto mended = [](Part sum, Part other) {
+        const auto mended = [](Register sum, Register other) {
             return _mm512_mask_mov_ps(sum, _mm512_cmp_ps_mask(sum, sum, _CMP_UNORD_Q), other);
         };
         store(sums + pixel * lanes, Vec{mended(tiles.low, plain.low), mended(tiles.high, plain.high)});
     }
 }
 
-// What one vector of output channels needs of its panel.
+// One vector of output channels in its panel.
 struct VectorOfPanel {
     const float *scale, *bias;
     const BFloat16* weights;
     int64_t last_lanes;
 };
 
-// Whether a sum is NaN; then the results are to be computed again.
+// Returns whether a sum is NaN: the results must then be computed again.
 template <bool HAS_RESIDUAL>
 MNV2_INLINE bool finish_pixels(const VectorOfPanel& of, const Epilogue& epilogue, int64_t pixels, const float* sums, float* y,
                                const BFloat16* residual)

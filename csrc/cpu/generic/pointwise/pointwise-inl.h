@@ -1,4 +1,4 @@
-// A pointwise layer: panel by panel of its output channels over all pixels. Activations are blocked,
+// A pointwise layer, panel by panel over all pixels. Activations are blocked,
 // [channels / lanes][pixels][lanes], so that a tile's pixels lie at constant displacements; weights are panels as
 // core/packing.h describes them.
 #pragma once
@@ -15,7 +15,7 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-// What core/packing.h says of a panel.
+// The panels of this instruction set, as core/packing.h describes them.
 constexpr PackLayout panel_layout = {Isa::scalar, lanes, panel_vectors, type_of<Stored>};
 
 constexpr int64_t column_floats(int64_t depth)
@@ -23,18 +23,18 @@ constexpr int64_t column_floats(int64_t depth)
     return pointwise_column_floats(depth, panel_layout);
 }
 
-// One panel, VECTORS vectors wide, over consecutive pixels: by tiles in vector registers (registers-inl.h) or by
+// One panel over consecutive pixels; its NR channels are VECTORS vectors. By tiles in vector registers (registers-inl.h) or by
 // matrix tiles (amx-inl.h), whichever the instruction set's file includes.
 template <int VECTORS>
 void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
                      int64_t last_lanes, const Stored* residual);
 
-// The same of a panel of two depths (two_depth-inl.h), whose weights fill VECTORS vectors: an odd number of half ones.
+// The same for a panel of two depths (two_depth-inl.h). VECTORS, an odd number, counts the vectors that two depths fill.
 template <int VECTORS>
 void two_depth_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,
                      int64_t last_lanes, const Stored* residual);
 
-// A panel with so many output channels.
+// A panel with this number of output channels.
 void panel_of_channels(const PointwiseLayer& layer, int64_t channels, int64_t pixels, const Stored* x, const float* panel,
                        float* y, const Stored* residual)
 {

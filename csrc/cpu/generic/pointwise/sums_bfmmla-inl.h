@@ -11,7 +11,7 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-// Four depths of two pixels; of one pixel, where it is the last one.
+// Four depths of two pixels, or of one pixel, where it is the last one.
 template <bool IS_ONE>
 MNV2_INLINE bfloat16x8_t load_pixels(const BFloat16* x)
 {
@@ -19,12 +19,12 @@ MNV2_INLINE bfloat16x8_t load_pixels(const BFloat16* x)
     return vreinterpretq_bf16_u16(vld1q_u16(&x->bits));
 }
 
-template <int ROWS, int PAIR>
-MNV2_INLINE void load_pairs(bfloat16x8_t (&pairs)[(ROWS + 1) / 2], const BFloat16* x)
+template <int MR, int PAIR>
+MNV2_INLINE void load_pairs(bfloat16x8_t (&pairs)[(MR + 1) / 2], const BFloat16* x)
 {
-    if constexpr (2 * PAIR < ROWS) {
-        pairs[PAIR] = load_pixels<2 * PAIR + 1 == ROWS>(x + 2 * PAIR * lanes);
-        load_pairs<ROWS, PAIR + 1>(pairs, x);
+    if constexpr (2 * PAIR < MR) {
+        pairs[PAIR] = load_pixels<2 * PAIR + 1 == MR>(x + 2 * PAIR * lanes);
+        load_pairs<MR, PAIR + 1>(pairs, x);
     }
 }
 
@@ -33,13 +33,13 @@ struct Squares {
     float32x4_t at[PAIRS][COLUMNS];
 };
 
-// All four depths of ROWS pixels, or the first ones: the others' weights are zero, but their values may be anything.
-template <bool IS_WHOLE, int ROWS, int PAIRS, int COLUMNS>
-MNV2_INLINE void add_block(Squares<PAIRS, COLUMNS>& squares, int64_t depth, const BFloat16* x, const BFloat16* weights)
+// squares += four depths of MR pixels, or the first `depth`: behind these, weights are zero, but pixels may hold anything.
+template <bool IS_WHOLE, int MR, int PAIRS, int COLUMNS>
+MNV2_INLINE void add_vector(Squares<PAIRS, COLUMNS>& squares, int64_t depth, const BFloat16* x, const BFloat16* weights)
 {
     constexpr uint16_t positions[] = {0, 1, 2, 3, 0, 1, 2, 3};
     bfloat16x8_t pixels[PAIRS];
-    load_pairs<ROWS, 0>(pixels, x);
+    load_pairs<MR, 0>(pixels, x);
     if constexpr (!IS_WHOLE) {
         const uint16x8_t is_used = vcltq_u16(vld1q_u16(positions), vdupq_n_u16(static_cast<uint16_t>(depth)));
         MNV2_UNROLL
@@ -56,22 +56,22 @@ MNV2_INLINE void add_block(Squares<PAIRS, COLUMNS>& squares, int64_t depth, cons
 }
 
 // The error of float32 sums is far below bfloat16's own, so long sums need no second accumulator.
-template <bool IS_LONG, int ROWS, int VECTORS>
-MNV2_INLINE void sum_tile(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const BFloat16* x,
+template <bool IS_LONG, int MR, int VECTORS>
+MNV2_INLINE void sum_tile(Accumulators<MR, VECTORS>& sums, int64_t depth, int64_t x_plane, const BFloat16* x,
                           const float* packed, const Ahead&)
 {
-    constexpr int pairs = (ROWS + 1) / 2, columns = VECTORS * lanes / 2;
+    constexpr int pairs = (MR + 1) / 2, columns = VECTORS * lanes / 2;
     Squares<pairs, columns> squares;
     MNV2_UNROLL
     for (int p = 0; p < pairs; ++p) MNV2_UNROLL
     for (int c = 0; c < columns; ++c) squares.at[p][c] = splat(0.0f);
     const auto* weights = reinterpret_cast<const BFloat16*>(packed);
     for (; depth >= lanes; depth -= lanes, x += x_plane, weights += columns * 2 * lanes)
-        add_block<true, ROWS>(squares, lanes, x, weights);
-    if (depth > 0) add_block<false, ROWS>(squares, depth, x, weights);
+        add_vector<true, MR>(squares, lanes, x, weights);
+    if (depth > 0) add_vector<false, MR>(squares, depth, x, weights);
     // A square is two channels of one pixel, then of the next.
     MNV2_UNROLL
-    for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
+    for (int r = 0; r < MR; ++r) MNV2_UNROLL
     for (int v = 0; v < VECTORS; ++v) {
         const float64x2_t first = vreinterpretq_f64_f32(squares.at[r / 2][2 * v]);
         const float64x2_t second = vreinterpretq_f64_f32(squares.at[r / 2][2 * v + 1]);

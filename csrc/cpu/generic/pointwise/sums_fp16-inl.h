@@ -15,9 +15,9 @@ namespace {
 // of 16, and 2.22 times with 32, which breaks the twofold rule.
 constexpr int64_t run_depth = 16;
 
-template <int ROWS, int VECTORS>
+template <int MR, int VECTORS>
 struct HalfSums {
-    float16x8_t at[ROWS][VECTORS];
+    float16x8_t at[MR][VECTORS];
 };
 
 MNV2_INLINE float16x8_t load_halves(const Half* p)
@@ -25,34 +25,34 @@ MNV2_INLINE float16x8_t load_halves(const Half* p)
     return vreinterpretq_f16_u16(vld1q_u16(&p->bits));
 }
 
-// sums += depth LANE and those behind it of the pixels' eight depths. The lane's register is one of the first sixteen.
-template <int LANE, int ROWS, int VECTORS>
-MNV2_INLINE void add_lanes(HalfSums<ROWS, VECTORS>& sums, const float16x8_t (&x)[ROWS], const Half* weights)
+// sums += depths K, K + 1, ... of the pixels' eight. FMLA takes a lane only from one of the first sixteen registers.
+template <int K, int MR, int VECTORS>
+MNV2_INLINE void add_lanes(HalfSums<MR, VECTORS>& sums, const float16x8_t (&x)[MR], const Half* weights)
 {
-    if constexpr (LANE < lanes) {
+    if constexpr (K < lanes) {
         float16x8_t w[VECTORS];
         MNV2_UNROLL
         for (int v = 0; v < VECTORS; ++v) w[v] = load_halves(weights + v * lanes);
         // Tied by hand: by intrinsics GCC copies accumulators and spills.
         MNV2_UNROLL
         for (int v = 0; v < VECTORS; ++v) MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r)
-            __asm__("fmla %0.8h, %1.8h, %2.h[%3]" : "+w"(sums.at[r][v]) : "w"(w[v]), "x"(x[r]), "i"(LANE));
-        add_lanes<LANE + 1>(sums, x, weights + VECTORS * lanes);
+        for (int r = 0; r < MR; ++r)
+            __asm__("fmla %0.8h, %1.8h, %2.h[%3]" : "+w"(sums.at[r][v]) : "w"(w[v]), "x"(x[r]), "i"(K));
+        add_lanes<K + 1>(sums, x, weights + VECTORS * lanes);
     }
 }
 
 // The float32 sums, in memory: they are touched once a run.
-template <int ROWS, int VECTORS>
+template <int MR, int VECTORS>
 class WideSums {
 public:
-    // The compiler is not to see where `at` points, or it moves part of the array to registers that the tile needs.
+    // The compiler is not to see where at_ points, or it moves some of the array to registers that the tile needs.
     MNV2_INLINE WideSums() : at_(&memory_[0][0][0]) { MNV2_OPAQUE(at_); }
 
-    MNV2_INLINE void take(const HalfSums<ROWS, VECTORS>& run, bool first)
+    MNV2_INLINE void take(const HalfSums<MR, VECTORS>& run, bool first)
     {
         MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
+        for (int r = 0; r < MR; ++r) MNV2_UNROLL
         for (int v = 0; v < VECTORS; ++v) {
             float* to = at_ + (r * VECTORS + v) * lanes;
             const Vec sum = widen(run.at[r][v]);
@@ -60,26 +60,26 @@ public:
         }
     }
 
-    MNV2_INLINE void give(Accumulators<ROWS, VECTORS>& sums) const
+    MNV2_INLINE void give(Accumulators<MR, VECTORS>& sums) const
     {
         MNV2_UNROLL
-        for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
+        for (int r = 0; r < MR; ++r) MNV2_UNROLL
         for (int v = 0; v < VECTORS; ++v) sums.at[r][v] = load(at_ + (r * VECTORS + v) * lanes);
     }
 
 private:
-    alignas(64) float memory_[ROWS][VECTORS][lanes];
+    alignas(64) float memory_[MR][VECTORS][lanes];
     float* at_;
 };
 
-// All eight depths of the pixels, or the first ones: the others' weights are zero, but their values may be anything.
-template <bool IS_WHOLE, int ROWS, int VECTORS>
-MNV2_INLINE void add_block(HalfSums<ROWS, VECTORS>& run, int64_t depth, const Half* x, const Half* weights)
+// run += the pixels' eight depths, or the first `depth`: behind these, weights are zero, but pixels may hold anything.
+template <bool IS_WHOLE, int MR, int VECTORS>
+MNV2_INLINE void add_vector(HalfSums<MR, VECTORS>& run, int64_t depth, const Half* x, const Half* weights)
 {
     constexpr uint16_t positions[] = {0, 1, 2, 3, 4, 5, 6, 7};
-    float16x8_t pixels[ROWS];
+    float16x8_t pixels[MR];
     MNV2_UNROLL
-    for (int r = 0; r < ROWS; ++r) {
+    for (int r = 0; r < MR; ++r) {
         pixels[r] = load_halves(x + r * lanes);
         // Early, or GCC gives those registers to accumulators and copies a pixel for every multiply-add.
         __asm__("" : "+x"(pixels[r]));
@@ -91,26 +91,26 @@ MNV2_INLINE void add_block(HalfSums<ROWS, VECTORS>& run, int64_t depth, const Ha
     add_lanes<0>(run, pixels, weights);
 }
 
-template <int ROWS, int VECTORS>
-MNV2_INLINE void add_run(HalfSums<ROWS, VECTORS>& run, int64_t depth, int64_t x_plane, const Half*& x, const Half*& weights)
+template <int MR, int VECTORS>
+MNV2_INLINE void add_run(HalfSums<MR, VECTORS>& run, int64_t depth, int64_t x_plane, const Half*& x, const Half*& weights)
 {
     MNV2_UNROLL
-    for (int r = 0; r < ROWS; ++r) MNV2_UNROLL
+    for (int r = 0; r < MR; ++r) MNV2_UNROLL
     for (int v = 0; v < VECTORS; ++v) run.at[r][v] = vdupq_n_f16(0);
-    MNV2_OPAQUE(depth);  // The compiler is not to see that a run has two blocks: it unrolls them and copies accumulators.
+    MNV2_OPAQUE(depth);  // The compiler is not to see that a run has two vectors: it unrolls them and copies accumulators.
     for (; depth >= lanes; depth -= lanes, x += x_plane, weights += VECTORS * lanes * lanes)
-        add_block<true>(run, lanes, x, weights);
-    if (depth > 0) add_block<false>(run, depth, x, weights);
+        add_vector<true>(run, lanes, x, weights);
+    if (depth > 0) add_vector<false>(run, depth, x, weights);
 }
 
-template <bool IS_LONG, int ROWS, int VECTORS>
-MNV2_INLINE void sum_tile(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const Half* x, const float* packed,
+template <bool IS_LONG, int MR, int VECTORS>
+MNV2_INLINE void sum_tile(Accumulators<MR, VECTORS>& sums, int64_t depth, int64_t x_plane, const Half* x, const float* packed,
                           const Ahead&)
 {
     const auto* weights = reinterpret_cast<const Half*>(packed);
-    WideSums<ROWS, VECTORS> wide;
+    WideSums<MR, VECTORS> wide;
     for (int64_t done = 0; done < depth; done += run_depth) {
-        HalfSums<ROWS, VECTORS> run;
+        HalfSums<MR, VECTORS> run;
         add_run(run, smaller(depth - done, run_depth), x_plane, x, weights);
         wide.take(run, done == 0);
     }

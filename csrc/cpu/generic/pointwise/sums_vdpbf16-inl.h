@@ -11,7 +11,7 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-// Two depths of sixteen channels each.
+// Two depths of sixteen channels a vector.
 template <int VECTORS>
 struct TwoDepthsOfWeights {
     __m512i at[VECTORS];
@@ -24,12 +24,12 @@ struct TwoDepthsOfWeights {
 };
 
 // sums += two depths of each pixel times their weights.
-template <int ROWS, int VECTORS>
-MNV2_INLINE void add_two_depths(Accumulators<ROWS, VECTORS>& sums, const BFloat16* x, const BFloat16* weights)
+template <int MR, int VECTORS>
+MNV2_INLINE void add_two_depths(Accumulators<MR, VECTORS>& sums, const BFloat16* x, const BFloat16* weights)
 {
     const TwoDepthsOfWeights<VECTORS> w(weights);
     MNV2_UNROLL
-    for (int r = 0; r < ROWS; ++r) {
+    for (int r = 0; r < MR; ++r) {
         // Tied by hand, as fma_broadcast is.
         struct TwoDepths {
             BFloat16 at[2];
@@ -41,13 +41,13 @@ MNV2_INLINE void add_two_depths(Accumulators<ROWS, VECTORS>& sums, const BFloat1
     }
 }
 
-// sums += the last depth; what lies behind it in a pixel's block may be anything.
-template <int ROWS, int VECTORS>
-MNV2_INLINE void add_last_depth(Accumulators<ROWS, VECTORS>& sums, const BFloat16* x, const BFloat16* weights)
+// sums += the last depth. What lies behind it in a pixel's vector may be anything.
+template <int MR, int VECTORS>
+MNV2_INLINE void add_last_depth(Accumulators<MR, VECTORS>& sums, const BFloat16* x, const BFloat16* weights)
 {
     const TwoDepthsOfWeights<VECTORS> w(weights);
     MNV2_UNROLL
-    for (int r = 0; r < ROWS; ++r) {
+    for (int r = 0; r < MR; ++r) {
         const __m512i one = _mm512_set1_epi32(x[r * lanes].bits);
         MNV2_UNROLL
         for (int v = 0; v < VECTORS; ++v) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sums.at[r][v]) : "v"(w.at[v]), "v"(one));
@@ -55,16 +55,16 @@ MNV2_INLINE void add_last_depth(Accumulators<ROWS, VECTORS>& sums, const BFloat1
 }
 
 // The error of float32 sums is far below bfloat16's own, so long sums need no second accumulator.
-template <bool IS_LONG, int ROWS, int VECTORS>
-MNV2_INLINE void sum_tile(Accumulators<ROWS, VECTORS>& sums, int64_t depth, int64_t x_plane, const BFloat16* x,
+template <bool IS_LONG, int MR, int VECTORS>
+MNV2_INLINE void sum_tile(Accumulators<MR, VECTORS>& sums, int64_t depth, int64_t x_plane, const BFloat16* x,
                           const float* packed, const Ahead&)
 {
     constexpr int two_depths = 2 * VECTORS * lanes;  // of weights
     clear(sums);
     const auto* weights = reinterpret_cast<const BFloat16*>(packed);
     for (; depth >= lanes; depth -= lanes, x += x_plane)
-        for (int k = 0; k < lanes; k += unrolled_depths) MNV2_UNROLL
-    for (int u = 0; u < unrolled_depths; u += 2, weights += two_depths) add_two_depths(sums, x + k + u, weights);
+        for (int k = 0; k < lanes; k += unrolled_k) MNV2_UNROLL
+    for (int u = 0; u < unrolled_k; u += 2, weights += two_depths) add_two_depths(sums, x + k + u, weights);
     for (; depth >= 2; depth -= 2, x += 2, weights += two_depths) add_two_depths(sums, x, weights);
     if (depth > 0) add_last_depth(sums, x, weights);
 }
