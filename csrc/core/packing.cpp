@@ -48,7 +48,7 @@ int64_t depthwise_floats(int64_t channels, const PackLayout& layout)
     return round_up(channels, layout.vector_width) * (kernel_taps + 2);
 }
 
-// Consecutive channels of a layer, as many as a panel or block is wide.
+// Consecutive channels of a layer, as many as a panel or a vector holds.
 struct Columns {
     const ConvolutionWeights& from;
     int64_t depth, channels, first, width;
@@ -57,7 +57,7 @@ struct Columns {
     float weight(int64_t i, int64_t k) const { return from.weight[(first + i) * depth + k]; }
 };
 
-// scale[width], bias[width] of a panel of so many floats, zero where nothing is written. Returns what follows these.
+// Writes scale[width] and bias[width] of a panel, and zeros to all of its floats behind them. Returns what follows the bias.
 float* pack_scales(const Columns& columns, int64_t floats, float* to)
 {
     std::fill_n(to, floats, 0.0f);
@@ -68,7 +68,7 @@ float* pack_scales(const Columns& columns, int64_t floats, float* to)
     return to + 2 * columns.width;
 }
 
-// Each behind pack_scales: weight[depth][width], the same in a 16-bit type, and weight[depth / GROUP][width][GROUP].
+// The weights behind pack_scales: weight[depth][width], in float32 and in float16.
 void pack_rows(const Columns& columns, float* to)
 {
     for (int64_t i = 0; i < columns.count(); ++i)
@@ -81,7 +81,7 @@ void pack_rows(const Columns& columns, Half* to)
         for (int64_t k = 0; k < columns.depth; ++k) from_float(columns.weight(i, k), to + k * columns.width + i);
 }
 
-// GROUP depths of a channel side by side.
+// weight[depth / GROUP][width][GROUP]: GROUP depths of a channel side by side.
 template <int64_t GROUP, class T>
 void pack_groups(const Columns& columns, int64_t width, T* to)
 {

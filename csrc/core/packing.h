@@ -7,12 +7,13 @@
 //       Where sixteen lanes multiply float32, a pointwise layer's last panel whose last vector would be half empty holds two
 //       depths of each channel side by side, as weight[K / 2][NR][2]: K rounded up to 2, NR to half a vector, but scale and
 //       bias to a whole one.
-//   depthwise layers: blocks of vector_width channels; a block is scale[V], bias[V], weight[9][V].
+//   depthwise layers: for each vector of V = vector_width channels scale[V], bias[V], weight[9][V].
 //
-// Values are float32 whatever the tensors' dtype, where the arithmetic is. Families that multiply 16-bit numbers hold the
-// weights of their pointwise layers in that type: float16 as weight[K][NR], K rounded up to vector_width; bfloat16 as
-// weight[K / 4][NR][4] on ARM, as [K / 2][NR][2] for AVX-512, or for matrix tiles as [K / 32][2][16][16][2]: of 32 depths two
-// tiles of sixteen channels, whose rows are pairs of depths. Channels and depths that only fill a vector or a tile are zero.
+// Values are float32 whatever the tensors' dtype, where the arithmetic is. Instruction sets that multiply 16-bit numbers hold
+// the weights of their pointwise layers in that type, K rounded up to vector_width. float16: weight[K][NR]. bfloat16 on ARM:
+// weight[K / 4][NR][4], for AVX-512: weight[K / 2][NR][2], for matrix tiles: weight[K / 32][2][16][16][2], which is two tiles
+// of sixteen channels for 32 depths, whose rows are pairs of depths. Channels and depths that only fill a vector or a tile are
+// zero.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,7 @@
 
 namespace mnv2 {
 
-// What a microkernel family asks of its weights.
+// What an instruction set asks of its weights.
 struct PackLayout {
     Isa isa;
     int32_t vector_width;

@@ -43,7 +43,7 @@ int64_t depthwise_out_bytes(const InvertedResidualParams& params, const PackLayo
     return stored_floats(elements, layout) * float_bytes;
 }
 
-// What of the second-level cache a strip's depthwise results and a chunk's expanded rows may fill.
+// How much of the second-level cache a strip's depthwise results and a chunk's expanded rows may fill.
 constexpr double usable_l2 = 0.92;
 
 // Upper limit of a chunk's expanded rows, in any cache: from 401 KB, a depthwise output of stride 2 took 24 cycles (NOTES.md).
@@ -65,8 +65,8 @@ int64_t sharing_strip_rows(const InvertedResidualParams& params, const PackLayou
     return rows;
 }
 
-// Work in multiply-adds. A depthwise one takes as long as this many of a pointwise convolution: 5.7 to 6.9 cycles a vector for
-// nine, against 4.5.
+// Work is counted in a pointwise convolution's multiply-adds. A depthwise multiply-add takes as long as this many: nine
+// take 5.7 to 6.9 cycles a vector, against 4.5.
 constexpr double depthwise_weight = 1.4;
 
 // What handing the threads a second pass costs: some 3 microseconds.

@@ -29,7 +29,7 @@ Word mixed(Word digest, Word first, Word second)
     return static_cast<Word>(product) ^ static_cast<Word>(product >> 64);
 }
 
-// Of every step-th word, two at a time, and of the bytes behind the last whole word.
+// Digest of every step-th word, two at a time, and of the bytes behind the last whole word.
 Word digest_of(const char* begin, uint64_t bytes, uint64_t step)
 {
     const uint64_t whole = bytes / sizeof(Word) * sizeof(Word);

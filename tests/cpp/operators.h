@@ -81,7 +81,7 @@ inline std::vector<uint8_t> pack(const InvertedResidualParams& params, const Blo
     return packed;
 }
 
-// The pointwise layers' weights as kernels hold them that store that type.
+// The weights as kernels with that stored type hold them: pointwise layers' are rounded to it.
 inline BlockWeights rounded_for(const InvertedResidualParams&, const BlockWeights& weights, ScalarType stored)
 {
     return {rounded(weights.expand, stored), weights.depthwise, rounded(weights.project, stored)};

@@ -90,7 +90,7 @@ bool pays([[maybe_unused]] const std::string& name)
     return true;
 }
 
-// The first of the list for weights of that type that pays: of those named after 16-bit types only its own.
+// The first instruction set of the list that pays for weights of that type; one for 16 bits serves its own type only.
 std::string best_for(ScalarType weights)
 {
     const std::string own = weights == ScalarType::float16 ? "fp16" : weights == ScalarType::bfloat16 ? "bf16" : "none";

@@ -1,4 +1,4 @@
-// One block on buffers of its own, again and again, for measurements: of traffic and instructions under valgrind, of time.
+// One block on buffers of its own, again and again: to measure its time, or its traffic and instructions under valgrind.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +44,8 @@ public:
 
     void run(int copy = 0) const;
 
-    // One pass between calls of mnv2_count_begin and mnv2_count_end, as a layer of a network finds the caches: the scratch as
-    // the last layer left it, the rest replaced by cache_bytes of other memory.
+    // One pass between calls of mnv2_count_begin and mnv2_count_end, with caches as a network's layer finds them: scratch as
+    // the last layer left it, everything else replaced by cache_bytes of other memory.
     void count(int64_t cache_bytes) const;
 
     const BlockPlan& plan() const { return plan_; }
