@@ -22,8 +22,8 @@ struct BlockScratch {
 // time, the project once a strip over the full depth. Where strips share rows, the scratch holds a strip's rows of all expanded
 // channels, and a row is expanded once a segment; otherwise it holds a chunk, and a strip expands all the rows that it needs.
 //
-// Threads take segments of the output rows, and expand the rows at a seam twice. Where that costs more than a second pass,
-// they take segments of the channels: expand and depthwise of some vectors, then the project of some panels.
+// Threads take segments of the output rows, and expand the halo between two segments twice. Where that costs more than a second
+// pass, they take segments of the channels: expand and depthwise of some vectors, then the project of some panels.
 struct BlockCuts {
     int64_t strip_rows;     // output rows; all of them with splits_channels
     int64_t chunk_vectors;  // vectors of expanded channels, a multiple of a weight panel's

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cpu/isa/fetch_ahead.h"
-#include "cpu/simd/avx512_narrow-inl.h"
+#include "cpu/simd/avx512_register-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
@@ -61,18 +61,6 @@ MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
     fma_broadcast(acc.high, w.high, x);
 }
 
-// acc += w * x[K]. The sources name it, but no layer of this instruction set uses it.
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
-template <int K>
-MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
-{
-    fma_broadcast(acc, w, x + K);
-}
-
 // For matrix tiles, which take subnormal numbers for zero, as this instruction does.
 MNV2_INLINE void narrow(BFloat16* p, Register v)
 {
@@ -93,3 +81,5 @@ MNV2_INLINE void narrow(T* p, Vec v)
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
+
+#include "cpu/simd/depths_in_memory-inl.h"

@@ -68,24 +68,12 @@ MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
     return _mm256_min_ps(high, _mm256_max_ps(low, x));
 }
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
 // acc += w * x[0]. By intrinsics GCC copies or spills accumulators in the larger tiles (71 % of peak instead of 99).
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
 {
     const Vec broadcast = _mm256_broadcast_ss(x);
     __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(w), "x"(broadcast));
 }
-// acc += w * x[K]
-template <int K>
-MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
-{
-    fma_broadcast(acc, w, x + K);
-}
-
 MNV2_INLINE Vec widen(const Half* p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -115,4 +103,5 @@ MNV2_INLINE void narrow(BFloat16* p, Vec v)
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
 
+#include "cpu/simd/depths_in_memory-inl.h"
 #include "cpu/simd/one_register-inl.h"

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cpu/isa/fetch_ahead.h"
-#include "cpu/simd/avx512_narrow-inl.h"
 #include "cpu/simd/avx512_vector-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {

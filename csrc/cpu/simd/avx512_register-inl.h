@@ -82,5 +82,16 @@ MNV2_INLINE __m256i to_bfloat16(Register v)
     return _mm512_cvtepi32_epi16(result);
 }
 
+#if defined(__AVX512BF16__)
+// The same by AVX-512's own instruction, which gives zero for subnormal numbers.
+MNV2_INLINE void narrow_register(BFloat16* p, Register v)
+{
+    constexpr int subnormal = 0x20;
+    __m256i rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+    if (__builtin_expect(_mm512_fpclass_ps_mask(v, subnormal), 0)) rounded = to_bfloat16(v);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded);
+}
+#endif
+
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA

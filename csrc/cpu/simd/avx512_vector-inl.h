@@ -21,17 +21,6 @@ MNV2_INLINE Vec splat(float x)
 {
     return splat_register(x);
 }
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
-// acc += w * x[K]
-template <int K>
-MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
-{
-    fma_broadcast(acc, w, x + K);
-}
 MNV2_INLINE Vec widen(const Half* p)
 {
     return widen_register(p);
@@ -47,3 +36,5 @@ MNV2_INLINE void narrow(Half* p, Vec v)
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
+
+#include "cpu/simd/depths_in_memory-inl.h"

@@ -94,24 +94,12 @@ MNV2_INLINE void narrow(Half* p, Register v)
     vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v)));
 }
 
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
 // acc += w * x[0]
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
 {
     __asm__("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(acc.low) : "w"(w.low), "w"(*x));
     __asm__("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(acc.high) : "w"(w.high), "w"(*x));
 }
-// acc += w * x[K]
-template <int K>
-MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
-{
-    fma_broadcast(acc, w, x + K);
-}
-
 MNV2_INLINE Vec widen(float16x8_t v)
 {
     return {vcvt_f32_f16(vget_low_f16(v)), vcvt_high_f32_f16(v)};
@@ -140,3 +128,5 @@ MNV2_INLINE void narrow(BFloat16* p, Vec v)
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
+
+#include "cpu/simd/depths_in_memory-inl.h"

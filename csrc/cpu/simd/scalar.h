@@ -74,23 +74,11 @@ MNV2_INLINE Vec clamp(const Vec& x, const Vec& low, const Vec& high)
         return high.at[i] < v ? high.at[i] : v;
     });
 }
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
 // acc += w * x[0]
 MNV2_INLINE void fma_broadcast(Vec& acc, const Vec& w, const float* x)
 {
     acc = fma(w, splat(*x), acc);
 }
-// acc += w * x[K]
-template <int K>
-MNV2_INLINE void fma_depth(Vec& acc, const Vec& w, Depths x)
-{
-    fma_broadcast(acc, w, x + K);
-}
-
 constexpr int two_depth_max_mr[] = {3, 2};
 
 // x[0] and x[1], or x[0] and zero, in turn.
@@ -133,4 +121,5 @@ MNV2_INLINE void narrow(T* p, const Vec& v)
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
 
+#include "cpu/simd/depths_in_memory-inl.h"
 #include "cpu/simd/one_register-inl.h"
