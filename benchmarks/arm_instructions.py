@@ -5,7 +5,7 @@
 Needs an aarch64 build (cmake --preset arm) and qemu-aarch64-static, but no plugin: qemu logs every block of
 code that it translates, and a line for each time that one runs. Counted is what lies in the kernels of one
 instruction set; memset and memmove, which they call for zero rows and copies, are not. Unfused runs the same
-microkernels one convolution after another (csrc/cpu/inverted_residual-inl.h). float32, batch 1, one thread,
+microkernels one convolution after another (csrc/cpu/measure/unfused-inl.h). float32, batch 1, one thread,
 channels_last in and out.
 """
 

@@ -11,7 +11,7 @@ if(MNV2_SANITIZE)
     target_link_options(mnv2_compile_options INTERFACE "-fsanitize=${MNV2_SANITIZE}")
 endif()
 
-# Of the kernels: AddressSanitizer's checks by calls. Written out at each access, AVX-512's take GCC four times as long.
+# The kernels' AddressSanitizer checks are calls: written out at each access, AVX-512's take GCC four times as long.
 set(mnv2_quick_checks "")
 if(MNV2_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     set(mnv2_quick_checks --param=asan-instrumentation-with-call-threshold=0)

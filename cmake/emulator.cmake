@@ -7,7 +7,7 @@ if(Python_Interpreter_FOUND)
                 "import glob, sysconfig; print(';'.join(glob.glob(sysconfig.get_path('purelib') + '/nvidia/cu*/include')))"
         OUTPUT_VARIABLE pip_cuda_headers OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 endif()
-# torch brings some of the headers, but not those of the compiler.
+# torch brings some of the headers, but not the compiler's.
 find_path(mnv2_cuda_headers crt/host_defines.h HINTS "$ENV{CUDA_HOME}/include" /usr/local/cuda/include ${pip_cuda_headers})
 if(NOT mnv2_cuda_headers)
     message(
@@ -67,7 +67,7 @@ function(add_mnv2_planted_races name source)
     endif()
 endfunction()
 
-# A program with kernels of its own, in which faults are planted. Of races, planted ones are another program's.
+# A program with kernels of its own, in which faults are planted. Planted races are another program's.
 function(add_mnv2_planted_faults name source)
     if(NOT MNV2_SANITIZE)
         add_mnv2_test(${name} ${source})

@@ -112,8 +112,8 @@ def test_a_program_that_fails() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fused": False, "channel_parts": 2}, "channel_parts: expected a fused block"),
-        ({"channel_parts": -1}, "channel_parts: expected at least 0"),
+        ({"fused": False, "channel_segments": 2}, "channel_segments: expected a fused block"),
+        ({"channel_segments": -1}, "channel_segments: expected at least 0"),
         ({"l2_bytes": 0}, "l2_bytes: expected at least 1"),
         ({"height": 0}, "expected an image that fills the window"),
         ({"layer": "stem in_channels=3 out_channels=8"}, "layer: expected a block"),

@@ -1,6 +1,7 @@
 """The layers of csrc stay apart, and CMakeLists.txt stays the one list of sources."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ LAYERS = {
     "python": {"core", "cpu", "cuda", "python"},
     "torch": {"core", "cpu", "cuda", "torch"},
 }
+
+
+# Whole folders whose sources a reader can take in at a glance.
+SMALL_FOLDERS = ("core", "cpu")
+MOST_SOURCES = 16
+MOST_TEMPLATE_ARGUMENTS = 4
 
 
 def files(folder: Path, suffixes: set[str]) -> list[Path]:
@@ -46,6 +53,22 @@ def test_a_layer_includes_only_what_lies_below_it(layer):
         for included in includes(path):
             if included in own_headers:
                 assert Path(included).parts[0] in LAYERS[layer], f"{path} includes {included}"
+
+
+@pytest.mark.parametrize("layer", SMALL_FOLDERS)
+def test_no_folder_holds_too_many_sources(layer):
+    folders = Counter(path.parent for path in files(CSRC / layer, SOURCE_SUFFIXES | HEADER_SUFFIXES))
+    assert folders
+    assert {folder: count for folder, count in folders.items() if count > MOST_SOURCES} == {}
+
+
+@pytest.mark.parametrize("layer", SMALL_FOLDERS)
+def test_no_template_takes_many_arguments(layer):
+    """More go into a constexpr struct, whose fields have names."""
+    for path in files(CSRC / layer, SOURCE_SUFFIXES | HEADER_SUFFIXES):
+        for parameters in re.findall(r"^\s*template <([^<>]+)>", path.read_text(), flags=re.MULTILINE):
+            assert parameters.count(",") < MOST_TEMPLATE_ARGUMENTS, f"{path}: {parameters}"
+            assert "..." not in parameters, f"{path}: {parameters}"
 
 
 def test_only_the_torch_layer_includes_torch():

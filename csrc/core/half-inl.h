@@ -71,7 +71,7 @@ inline void from_float(float value, Half* to)
     } else if (magnitude >= overflow) {
         half = 0x7c00u;
     } else if (magnitude < smallest_normal) {
-        // The sum rounds to multiples of 2^-24, a half's smallest step, and leaves their number in its low bits.
+        // The sum rounds to multiples of 2^-24, the distance of the smallest halves, and leaves their number in its low bits.
         half = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
     } else {
         half = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13;

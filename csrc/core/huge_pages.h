@@ -5,7 +5,7 @@
 
 namespace mnv2 {
 
-// Asks for huge pages in the part of [memory, memory + bytes) that they can cover. Call before the first write. Where the
+// Asks for huge pages as far as they can cover [memory, memory + bytes). Call before the first write. Where the
 // system has none this does nothing.
 void prefer_huge_pages(void* memory, int64_t bytes);
 

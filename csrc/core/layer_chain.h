@@ -33,8 +33,8 @@ struct Channels {
 
 Channels channels_of(const LayerParams& params);
 
-// What keeps layers that are valid each by itself from being a chain: "expected ..., got ...", and of which layer; of none
-// where there are no layers.
+// Why layers that are valid each by itself are no chain: "expected ..., got ...", and at which layer; without a layer where
+// there are none.
 struct ChainMismatch {
     std::optional<size_t> layer;
     std::string text;

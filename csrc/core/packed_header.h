@@ -29,7 +29,7 @@ struct PackedHeader {
     Isa isa;
     int32_t vector_width;
     PackedOptions options;
-    int64_t in_channels, expanded_channels, out_channels;  // of a network: layers in the place of expanded_channels
+    int64_t in_channels, expanded_channels, out_channels;  // in a network's header expanded_channels counts layers
 };
 static_assert(sizeof(PackedHeader) <= header_bytes);
 

@@ -48,7 +48,7 @@ int64_t depthwise_floats(int64_t channels, const PackLayout& layout)
     return round_up(channels, layout.vector_width) * (kernel_taps + 2);
 }
 
-// Consecutive channels of a layer, as many as a panel or block is wide.
+// Consecutive channels of a layer, as many as a panel or a vector holds.
 struct Columns {
     const ConvolutionWeights& from;
     int64_t depth, channels, first, width;
@@ -57,7 +57,7 @@ struct Columns {
     float weight(int64_t i, int64_t k) const { return from.weight[(first + i) * depth + k]; }
 };
 
-// scale[width], bias[width] of a panel of so many floats, zero where nothing is written. Returns what follows these.
+// Writes scale[width] and bias[width] of a panel, and zeros to all of its floats behind them. Returns what follows the bias.
 float* pack_scales(const Columns& columns, int64_t floats, float* to)
 {
     std::fill_n(to, floats, 0.0f);
@@ -68,7 +68,7 @@ float* pack_scales(const Columns& columns, int64_t floats, float* to)
     return to + 2 * columns.width;
 }
 
-// Each behind pack_scales: weight[depth][width], the same in a 16-bit type, and weight[depth / GROUP][width][GROUP].
+// The weights behind pack_scales: weight[depth][width], in float32 and in float16.
 void pack_rows(const Columns& columns, float* to)
 {
     for (int64_t i = 0; i < columns.count(); ++i)
@@ -81,7 +81,7 @@ void pack_rows(const Columns& columns, Half* to)
         for (int64_t k = 0; k < columns.depth; ++k) from_float(columns.weight(i, k), to + k * columns.width + i);
 }
 
-// GROUP depths of a channel side by side.
+// weight[depth / GROUP][width][GROUP]: GROUP depths of a channel side by side.
 template <int64_t GROUP, class T>
 void pack_groups(const Columns& columns, int64_t width, T* to)
 {
@@ -206,22 +206,6 @@ float* start_packing(PackedHeader header, const PackLayout& layout, void* packed
     return static_cast<float*>(write_header(header, packed));
 }
 
-// Floats in a vector of each instruction set; 0 for what is none. A damaged header must not send a kernel past the end.
-int32_t vector_width_of(Isa isa)
-{
-    switch (isa) {
-        case Isa::scalar: return 4;
-        case Isa::neon: return 4;
-        case Isa::neon_bf16: return 4;
-        case Isa::neon_fp16: return 8;
-        case Isa::avx2: return 8;
-        case Isa::avx512: return 16;
-        case Isa::avx512_bf16: return 16;
-        case Isa::amx_bf16: return 32;
-    }
-    return 0;
-}
-
 template <class Params>
 std::string mismatch(const void* packed, int64_t bytes, const Params& params)
 {
@@ -248,7 +232,9 @@ void* write_header(const PackedHeader& header, void* packed)
 
 bool is_plausible(const PackedHeader& header)
 {
-    return header.magic == packed_magic && header.vector_width > 0 && header.vector_width == vector_width_of(header.isa);
+    // A damaged header must not send a kernel past the end.
+    const IsaFormat* const format = find_format(header.isa);
+    return header.magic == packed_magic && format && header.vector_width == format->vector_width;
 }
 
 std::string describe(const PackedHeader& header)
@@ -327,7 +313,8 @@ Isa packed_isa(const void* packed)
 PackLayout packed_layout(const void* packed)
 {
     const PackedHeader header = read_header(packed);
-    return {header.isa, header.vector_width, panel_vectors_of(header.vector_width), stored_type(header.isa)};
+    const IsaFormat& format = format_of(header.isa);
+    return {header.isa, header.vector_width, format.panel_vectors, format.stored};
 }
 
 std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params)

@@ -7,12 +7,13 @@
 //       Where sixteen lanes multiply float32, a pointwise layer's last panel whose last vector would be half empty holds two
 //       depths of each channel side by side, as weight[K / 2][NR][2]: K rounded up to 2, NR to half a vector, but scale and
 //       bias to a whole one.
-//   depthwise layers: blocks of vector_width channels; a block is scale[V], bias[V], weight[9][V].
+//   depthwise layers: for each vector of V = vector_width channels scale[V], bias[V], weight[9][V].
 //
-// Values are float32 whatever the tensors' dtype, where the arithmetic is. Families that multiply 16-bit numbers hold the
-// weights of their pointwise layers in that type: float16 as weight[K][NR], K rounded up to vector_width; bfloat16 as
-// weight[K / 4][NR][4] on ARM, as [K / 2][NR][2] for AVX-512, or for matrix tiles as [K / 32][2][16][16][2]: of 32 depths two
-// tiles of sixteen channels, whose rows are pairs of depths. Channels and depths that only fill a vector or a tile are zero.
+// Values are float32 whatever the tensors' dtype, where the arithmetic is. Instruction sets that multiply 16-bit numbers hold
+// the weights of their pointwise layers in that type, K rounded up to vector_width. float16: weight[K][NR]. bfloat16 on ARM:
+// weight[K / 4][NR][4], for AVX-512: weight[K / 2][NR][2], for matrix tiles: weight[K / 32][2][16][16][2], which is two tiles
+// of sixteen channels for 32 depths, whose rows are pairs of depths. Channels and depths that only fill a vector or a tile are
+// zero.
 #pragma once
 
 #include <cstddef>
@@ -20,42 +21,19 @@
 #include <string>
 
 #include "core/block.h"
+#include "core/isa.h"
 #include "core/sizes.h"
 #include "core/sums.h"
 
 namespace mnv2 {
 
-enum class Isa : int32_t { scalar, neon, avx2, avx512, neon_fp16, neon_bf16, amx_bf16, avx512_bf16 };
-
-// What a microkernel family asks of its weights.
+// What an instruction set asks of its weights.
 struct PackLayout {
     Isa isa;
     int32_t vector_width;
     int32_t panel_vectors;
     ScalarType stored = ScalarType::float32;  // what pointwise layers multiply: their weights and blocked inputs
 };
-
-// The type that a family's pointwise layers multiply.
-constexpr ScalarType stored_type(Isa isa)
-{
-    switch (isa) {
-        case Isa::neon_fp16: return ScalarType::float16;
-        case Isa::neon_bf16:
-        case Isa::amx_bf16:
-        case Isa::avx512_bf16: return ScalarType::bfloat16;
-        case Isa::scalar:
-        case Isa::neon:
-        case Isa::avx2:
-        case Isa::avx512: break;
-    }
-    return ScalarType::float32;
-}
-
-// The vectors of a panel follow from their width, so that a header need not tell.
-constexpr int32_t panel_vectors_of(int32_t vector_width)
-{
-    return vector_width < 32 ? 2 : 1;
-}
 
 // Contiguous float32 arrays of one convolution: weight as torch lays it out, scale and bias per output channel. A null
 // scale is 1, a null bias 0.

@@ -10,8 +10,8 @@ namespace {
 
 constexpr CacheSizes usual_sizes{32 << 10, 512 << 10};
 
-// Of Arm's cores by the part number in MIDR_EL1, for systems that do not report caches: those of the technical reference
-// manuals that most boards and servers have. Cores of a Cortex-A53 or A72 share the second level by four.
+// Caches of Arm's cores by the part number in MIDR_EL1, for systems that do not report them. The sizes are the technical
+// reference manuals', as most boards and servers have them. Four cores of a Cortex-A53 or A72 share the second level.
 struct ArmCore {
     uint32_t part;
     CacheSizes sizes;

@@ -7,7 +7,7 @@
 namespace mnv2::cpu {
 
 struct CacheSizes {
-    int64_t l1, l2;  // bytes a core has for itself: of a cache that cores share, its part
+    int64_t l1, l2;  // bytes for one core: a cache that cores share is divided by their number
 };
 
 // What the system reports of the first processor, or what its kind usually has.

@@ -1,4 +1,4 @@
-// What each instruction set provides: one table of functions, made from the same sources (isa_<isa>.cpp).
+// What each instruction set provides: one table of functions, made from the same sources by isa/isa_<isa>.cpp.
 #pragma once
 
 #include "core/block.h"
@@ -21,13 +21,13 @@ struct ImageView {
 // Where results go: a contiguous NHWC tensor, or blocked.
 struct ResultView {
     void* data;
-    ScalarType dtype;   // what the results are rounded to,
-    ScalarType stored;  // and the type that holds them
+    ScalarType dtype;   // what the results are rounded to
+    ScalarType stored;  // the type that holds them
     bool blocked;
     int64_t stride_n, stride_vector, stride_pixel;
 };
 
-// A part of one image, computed by one thread in scratch of plan->scratch_bytes.
+// A segment of one image, computed by one thread in scratch of plan->scratch_bytes.
 struct BlockTask {
     const InvertedResidualParams* params;
     const BlockPlan* plan;
@@ -36,7 +36,7 @@ struct BlockTask {
     ResultView y;
     int64_t begin, end;  // output rows; vectors of expanded channels in expand_and_depthwise, output channels in project
     float* scratch;
-    void* middle = nullptr;  // the image's depthwise results, where threads share them
+    void* depthwise_out = nullptr;  // the image's depthwise results, where threads share them
 };
 
 // Output rows [row_begin, row_end).
@@ -61,7 +61,7 @@ struct HeadPoolTask {
     float* scratch;
 };
 
-// The same of a linear layer, for all vectors of a batch: they are x's pixels.
+// Output channels of a linear layer for all vectors of a batch, which are x's pixels.
 struct LinearTask {
     const LinearParams* params;
     const LinearPlan* plan;
@@ -76,9 +76,9 @@ struct Kernels {
     const char* name;
     PackLayout layout;
     void (*inverted_residual)(const BlockTask&);
-    // The same bits without fusing, all of an image by a plan of unfused_cuts: what the fused block is measured against.
+    // The same bits without fusing, a whole image by a plan of unfused_cuts: what the fused block is measured against.
     void (*unfused_inverted_residual)(const BlockTask&, int64_t strip_rows);
-    // The fused block in two steps that threads share by channels; between them all of middle is computed.
+    // The fused block in two passes over segments of its channels; between them all depthwise results are computed.
     void (*expand_and_depthwise)(const BlockTask&);
     void (*project)(const BlockTask&);
     // A block without expand and shortcut on the results of a stem, which are never stored. x and scratch are the stem's.

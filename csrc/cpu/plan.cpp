@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "core/sizes.h"
+
 namespace mnv2::cpu {
 namespace {
 
 constexpr int64_t float_bytes = sizeof(float);
 
-// Parts of scratch start on cache lines.
+// Tensors in scratch start on cache lines.
 constexpr int64_t line_floats = 64 / float_bytes;
 
 int64_t padded_channels(int64_t channels, const PackLayout& layout)
@@ -15,7 +17,7 @@ int64_t padded_channels(int64_t channels, const PackLayout& layout)
     return vector_count(channels, layout) * layout.vector_width;
 }
 
-// Hands out consecutive parts of a thread's scratch.
+// Places tensors one behind the other in a thread's scratch.
 class ScratchLayout {
 public:
     int64_t take(int64_t floats)
@@ -35,43 +37,44 @@ int64_t rows_read(const InvertedResidualParams& params, int64_t out_rows)
     return std::min(params.height, (out_rows - 1) * params.stride + kernel_size);
 }
 
-int64_t middle_bytes(const InvertedResidualParams& params, const PackLayout& layout, int64_t rows)
+int64_t depthwise_out_bytes(const InvertedResidualParams& params, const PackLayout& layout, int64_t rows)
 {
     const int64_t elements = rows * params.out_width() * padded_channels(params.expanded_channels, layout);
     return stored_floats(elements, layout) * float_bytes;
 }
 
-// A strip's depthwise results and a chunk's expanded rows may fill this share of the second-level cache.
-constexpr double private_share = 0.92;
+// How much of the second-level cache a strip's depthwise results and a chunk's expanded rows may fill.
+constexpr double usable_l2 = 0.92;
 
-// And a chunk of expanded rows this at most, in any cache: a stride of 2 took 24 cycles an output from 401 KB (NOTES.md). Not
-// before matrix tiles, which lose more by short strips (216 us against 250 at 24-144-24).
+// Upper limit of a chunk's expanded rows, in any cache: from 401 KB, a depthwise output of stride 2 took 24 cycles (NOTES.md).
+// Matrix tiles have no such limit: they lose more by short strips (250 us instead of 216 at 24-144-24).
 constexpr int64_t most_expanded_bytes = 256 << 10;
 
 // Expanded channels of a chunk: their rows stay in the first-level cache between expand and depthwise.
 constexpr int chunk_channels = 32;
 
-// Rows of a strip that shares a ring: enough pixels for full tiles, few enough that ring and middle stay in cache.
-int64_t ring_strip_rows(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches)
+// Rows of strips that share rows: enough pixels for full tiles, few enough that expanded rows and depthwise results stay in
+// cache.
+int64_t sharing_strip_rows(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches)
 {
     const int64_t row = params.width * padded_channels(params.expanded_channels, layout) * float_bytes;
     int64_t rows = 1;
     while (rows < 4 && rows < params.out_height() &&
-           rows_read(params, rows + 1) * row + middle_bytes(params, layout, rows + 1) < caches.l2 / 2)
+           rows_read(params, rows + 1) * row + depthwise_out_bytes(params, layout, rows + 1) < caches.l2 / 2)
         ++rows;
     return rows;
 }
 
-// Work in multiply-adds. A depthwise one takes as long as this many of a pointwise convolution: 5.7 to 6.9 cycles a vector for
-// nine, against 4.5.
+// Work is counted in a pointwise convolution's multiply-adds. A depthwise multiply-add takes as long as this many: nine
+// take 5.7 to 6.9 cycles a vector, against 4.5.
 constexpr double depthwise_weight = 1.4;
 
-// What handing the threads another step costs: some 3 microseconds.
-constexpr double step_cost = 150e3;
+// What handing the threads a second pass costs: some 3 microseconds.
+constexpr double pass_cost = 150e3;
 
-double share(int64_t part, int64_t whole)
+double ratio(int64_t some, int64_t all)
 {
-    return static_cast<double>(part) / static_cast<double>(whole);
+    return static_cast<double>(some) / static_cast<double>(all);
 }
 
 struct BlockWork {
@@ -87,22 +90,22 @@ struct BlockWork {
     }
 };
 
-// Of the slowest thread, by rows and by channels.
+// Work of the slowest thread where segments are of rows, and where they are of channels.
 double work_by_rows(const InvertedResidualParams& params, int64_t segments)
 {
     const BlockWork work(params);
-    const int64_t rows = (params.out_height() + segments - 1) / segments;
-    return work.expand * share(rows_read(params, rows), params.height) +
-           (work.depthwise + work.project) * share(rows, params.out_height());
+    const int64_t rows = divide_up(params.out_height(), segments);
+    return work.expand * ratio(rows_read(params, rows), params.height) +
+           (work.depthwise + work.project) * ratio(rows, params.out_height());
 }
 
 double work_by_channels(const InvertedResidualParams& params, const PackLayout& layout, int64_t chunk_vectors, int64_t segments)
 {
     const BlockWork work(params);
     const int64_t vectors = vector_count(params.expanded_channels, layout);
-    const int64_t chunks = (vectors + chunk_vectors - 1) / chunk_vectors, panels = panel_count(params.out_channels, layout);
-    return (work.expand + work.depthwise) * share((chunks + segments - 1) / segments, chunks) +
-           work.project * share((panels + segments - 1) / segments, panels) + step_cost;
+    const int64_t chunks = divide_up(vectors, chunk_vectors), panels = panel_count(params.out_channels, layout);
+    return (work.expand + work.depthwise) * ratio(divide_up(chunks, segments), chunks) +
+           work.project * ratio(divide_up(panels, segments), panels) + pass_cost;
 }
 
 // Pixels whose channels a head or a linear layer holds at a time. The strip decides the order of the head's sums, so it follows
@@ -113,10 +116,10 @@ int64_t strip_pixels(int64_t channels, int64_t pixels)
     return std::clamp<int64_t>(strip_bytes / (channels * float_bytes), 1, pixels);
 }
 
-// Threads take parts of an image where there are fewer images than threads.
-int64_t segments_for(int64_t batch, int64_t parts, int64_t threads)
+// Threads take segments of an image where there are fewer images than threads.
+int64_t segments_for(int64_t batch, int64_t most, int64_t threads)
 {
-    return std::clamp<int64_t>((threads + batch - 1) / std::max<int64_t>(batch, 1), 1, parts);
+    return std::clamp<int64_t>(divide_up(threads, std::max<int64_t>(batch, 1)), 1, most);
 }
 
 }  // namespace
@@ -125,19 +128,18 @@ int64_t plane_elements(int64_t pixels, const PackLayout& layout)
 {
     // Planes a power of two apart would put a pixel's vectors into a few sets of the first-level cache. An odd multiple of
     // four lines of floats, two of halves, spreads sixteen of them over all sets.
-    constexpr int64_t unit = 4 * line_floats;
-    const int64_t units = (pixels * layout.vector_width + unit - 1) / unit;
-    return (units | 1) * unit;
+    constexpr int64_t four_lines = 4 * line_floats;
+    return (divide_up(pixels * layout.vector_width, four_lines) | 1) * four_lines;
 }
 
 int64_t stored_floats(int64_t elements, const PackLayout& layout)
 {
-    return (elements * scalar_bytes(layout.stored) + float_bytes - 1) / float_bytes;
+    return divide_up(elements * scalar_bytes(layout.stored), float_bytes);
 }
 
 int64_t vector_count(int64_t channels, const PackLayout& layout)
 {
-    return (channels + layout.vector_width - 1) / layout.vector_width;
+    return divide_up(channels, layout.vector_width);
 }
 
 int64_t panel_channels(const PackLayout& layout)
@@ -147,7 +149,7 @@ int64_t panel_channels(const PackLayout& layout)
 
 int64_t panel_count(int64_t channels, const PackLayout& layout)
 {
-    return (channels + panel_channels(layout) - 1) / panel_channels(layout);
+    return divide_up(channels, panel_channels(layout));
 }
 
 BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches, int64_t threads)
@@ -158,9 +160,9 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
     const auto fits = [&](int64_t strip) {
         const int64_t expanded =
             rows_read(params, strip) * params.width * cuts.chunk_vectors * layout.vector_width * float_bytes;
-        const int64_t needed = middle_bytes(params, layout, strip) + expanded;
+        const int64_t needed = depthwise_out_bytes(params, layout, strip) + expanded;
         const bool is_near = expanded <= most_expanded_bytes || layout.isa == Isa::amx_bf16;
-        return params.has_expand && is_near && static_cast<double>(needed) <= private_share * static_cast<double>(caches.l2);
+        return params.has_expand && is_near && static_cast<double>(needed) <= usable_l2 * static_cast<double>(caches.l2);
     };
     cuts.segments = segments_for(params.batch, rows, threads);
     const int64_t by_channels = segments_for(params.batch, panel_count(params.expanded_channels, layout), threads);
@@ -172,9 +174,9 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
         cuts.strip_rows = rows;
         return cuts;
     }
-    const int64_t segment_rows = (rows + cuts.segments - 1) / cuts.segments;
+    const int64_t segment_rows = divide_up(rows, cuts.segments);
     cuts.shares_rows = !fits(segment_rows);
-    cuts.strip_rows = cuts.shares_rows ? ring_strip_rows(params, layout, caches) : segment_rows;
+    cuts.strip_rows = cuts.shares_rows ? sharing_strip_rows(params, layout, caches) : segment_rows;
     return cuts;
 }
 
@@ -182,18 +184,18 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
 {
     BlockPlan plan{};
     plan.cuts = cuts;
-    plan.ring_rows = rows_read(params, cuts.strip_rows);
+    plan.expanded_rows = rows_read(params, cuts.strip_rows);
     plan.weights = block_offsets(params, layout);
 
-    const int64_t plane = plan.ring_rows * params.width * layout.vector_width;
+    const int64_t plane = plan.expanded_rows * params.width * layout.vector_width;
     const int64_t in_vectors = vector_count(params.in_channels, layout);
     const int64_t vectors = vector_count(params.expanded_channels, layout);
     ScratchLayout scratch;
     plan.scratch.x_rows =
         scratch.take(params.has_expand || params.has_residual ? stored_floats(plane * in_vectors, layout) : 0);
-    plan.scratch.ring = scratch.take(plane * (cuts.shares_rows ? vectors : std::min(cuts.chunk_vectors, vectors)));
-    plan.middle_floats = middle_bytes(params, layout, cuts.strip_rows) / float_bytes;
-    plan.scratch.middle = scratch.take(cuts.splits_channels ? 0 : plan.middle_floats);
+    plan.scratch.expanded = scratch.take(plane * (cuts.shares_rows ? vectors : std::min(cuts.chunk_vectors, vectors)));
+    plan.depthwise_out_floats = depthwise_out_bytes(params, layout, cuts.strip_rows) / float_bytes;
+    plan.scratch.depthwise_out = scratch.take(cuts.splits_channels ? 0 : plan.depthwise_out_floats);
     plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch.zeros = scratch.take(params.width * layout.vector_width);
     plan.scratch_bytes = scratch.bytes();
@@ -202,7 +204,7 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
 
 BlockCuts unfused_cuts(const InvertedResidualParams& params, const PackLayout& layout)
 {
-    BlockCuts cuts = cuts_by_channels(params, layout, 1);
+    BlockCuts cuts = cuts_by_chunks(params, layout, 1);
     cuts.shares_rows = !params.has_expand;
     return cuts;
 }
@@ -213,12 +215,12 @@ int64_t unfused_strip_rows(const InvertedResidualParams& params, const PackLayou
     return std::max<int64_t>(caches.l2 / 2 / row, 1);
 }
 
-BlockCuts cuts_by_channels(const InvertedResidualParams& params, const PackLayout& layout, int64_t parts)
+BlockCuts cuts_by_chunks(const InvertedResidualParams& params, const PackLayout& layout, int64_t chunks)
 {
     const int64_t panels = panel_count(params.expanded_channels, layout);
     BlockCuts cuts{};
     cuts.strip_rows = params.out_height();
-    cuts.chunk_vectors = (panels + parts - 1) / parts * layout.panel_vectors;
+    cuts.chunk_vectors = divide_up(panels, chunks) * layout.panel_vectors;
     cuts.segments = 1;
     return cuts;
 }

@@ -11,33 +11,33 @@ namespace mnv2::cpu {
 
 // Offsets in floats from the start of a thread's scratch.
 struct BlockScratch {
-    int64_t x_rows;  // input rows, as many as the ring holds
-    int64_t ring;    // expanded rows
-    int64_t middle;  // a strip's depthwise results
-    int64_t result;  // a strip's results before they become 16-bit floats
-    int64_t zeros;   // a row of zeros above and below the image
+    int64_t x_rows;         // input rows, as many as expanded ones
+    int64_t expanded;       // expanded rows
+    int64_t depthwise_out;  // a strip's depthwise results
+    int64_t result;         // a strip's results before they become 16-bit floats
+    int64_t zeros;          // a row of zeros above and below the image
 };
 
-// The free choices of a plan. A strip is a few output rows. Expand and depthwise run over chunk_vectors vectors of expanded
-// channels at a time, the project once a strip over the full depth. Where strips share rows, the ring holds all expanded
-// channels and a row is expanded once a segment; otherwise it holds a chunk, and a strip expands all the rows it needs.
+// The free choices of a plan. A strip is a few output rows. Expand and depthwise run over a chunk of expanded channels at a
+// time, the project once a strip over the full depth. Where strips share rows, the scratch holds a strip's rows of all expanded
+// channels, and a row is expanded once a segment; otherwise it holds a chunk, and a strip expands all the rows that it needs.
 //
-// Threads take segments of the output rows, and expand the rows at a seam twice; or, where that is the larger part, segments
-// of the channels, in two steps: expand and depthwise of some vectors, then the project of some panels.
+// Threads take segments of the output rows, and expand the halo between two segments twice. Where that costs more than a second
+// pass, they take segments of the channels: expand and depthwise of some vectors, then the project of some panels.
 struct BlockCuts {
     int64_t strip_rows;     // output rows; all of them with splits_channels
     int64_t chunk_vectors;  // vectors of expanded channels, a multiple of a weight panel's
     bool shares_rows;       // always where there is no expand
     bool splits_channels;   // never with shares_rows
-    int64_t segments;       // parts of an image that threads may take
+    int64_t segments;       // of an image, for threads
 };
 
 struct BlockPlan {
     BlockCuts cuts;
-    int64_t ring_rows;  // expanded rows held
+    int64_t expanded_rows;  // held at a time
     BlockScratch scratch;
-    int64_t scratch_bytes;  // a thread
-    int64_t middle_floats;  // an image, where threads share them
+    int64_t scratch_bytes;         // a thread
+    int64_t depthwise_out_floats;  // an image, where threads share its depthwise results
     BlockOffsets weights;
 };
 
@@ -53,7 +53,7 @@ struct StemPlan {
 struct HeadPoolPlan {
     int64_t strip_pixels;
     int64_t x_rows, panel, sums, means;  // offsets in floats
-    int64_t segments;                    // parts of the output channels that threads may take
+    int64_t segments;                    // of the output channels
     int64_t scratch_bytes;
 };
 
@@ -61,12 +61,12 @@ struct HeadPoolPlan {
 struct LinearPlan {
     int64_t strip_vectors;
     int64_t x_rows, result;  // offsets in floats
-    int64_t segments;        // parts of the output channels
+    int64_t segments;        // of the output channels
     int64_t scratch_bytes;
 };
 
-// What is best for this shape, as far as measured (benchmarks/NOTES.md), and what follows from it. No choice changes a bit of
-// the result.
+// choose_cuts knows what is best for a shape, as far as measured (benchmarks/NOTES.md); plan_block knows what follows from it.
+// No choice changes a bit of the result.
 BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches,
                       int64_t threads);
 BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& layout, const BlockCuts& cuts);
@@ -75,22 +75,22 @@ StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t t
 HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layout, int64_t threads);
 LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int64_t threads);
 
-// Other cuts than those of choose_cuts, for measurements. Whole expanded tensors in scratch, and the rows that an unfused
-// expand or project takes at a time: their values fill a part of the second-level cache.
+// Cuts for measurements. unfused_cuts puts whole expanded tensors into scratch. An unfused expand or project then takes as many
+// rows at a time as fill half of the second-level cache.
 BlockCuts unfused_cuts(const InvertedResidualParams& params, const PackLayout& layout);
 int64_t unfused_strip_rows(const InvertedResidualParams& params, const PackLayout& layout, const CacheSizes& caches);
 
-// The expanded channels in so many parts of whole panels (section 5.1 of arXiv 1801.04381), each over the whole image. The
+// The expanded channels in a number of chunks of whole panels (section 5.1 of arXiv 1801.04381), each over the whole image. The
 // block has an expand.
-BlockCuts cuts_by_channels(const InvertedResidualParams& params, const PackLayout& layout, int64_t parts);
+BlockCuts cuts_by_chunks(const InvertedResidualParams& params, const PackLayout& layout, int64_t chunks);
 
-// Elements from a vector of channels to the next in a blocked image of so many pixels.
+// Elements from a vector of channels to the next in a blocked image with this number of pixels.
 int64_t plane_elements(int64_t pixels, const PackLayout& layout);
 
-// Floats that so many elements of the stored type take.
+// Floats in whose memory these elements of the stored type fit.
 int64_t stored_floats(int64_t elements, const PackLayout& layout);
 
-// Vectors that hold so many channels, channels of a weight panel, and panels of a layer.
+// Vectors that hold these channels; channels of a whole weight panel; panels that hold these channels.
 int64_t vector_count(int64_t channels, const PackLayout& layout);
 int64_t panel_channels(const PackLayout& layout);
 int64_t panel_count(int64_t channels, const PackLayout& layout);

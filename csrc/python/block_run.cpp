@@ -5,8 +5,8 @@
 #include <memory>
 #include <optional>
 
-#include "cpu/block_run.h"
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/measure/block_run.h"
 #include "python/layers.h"
 
 namespace py = pybind11;
@@ -16,20 +16,21 @@ using mnv2::cpu::BlockRun;
 namespace {
 
 std::unique_ptr<BlockRun> make_block_run(const std::string& layer, int64_t batch, int64_t height, int64_t width, bool fused,
-                                         int64_t channel_parts, std::optional<int64_t> l2_bytes)
+                                         int64_t channel_segments, std::optional<int64_t> l2_bytes)
 {
     const mnv2::NetworkLayer read = one_layer(layer, batch, height, width);
     const auto* const block = std::get_if<mnv2::InvertedResidualParams>(&read.params);
     if (!block) throw py::value_error("layer: expected a block, got \"" + layer + '"');
-    require_at_least(0, "channel_parts", channel_parts);
-    if (channel_parts && (!fused || !block->has_expand))
-        throw py::value_error("channel_parts: expected a fused block with an expand");
+    require_at_least(0, "channel_segments", channel_segments);
+    if (channel_segments && (!fused || !block->has_expand))
+        throw py::value_error("channel_segments: expected a fused block with an expand");
     mnv2::cpu::CacheSizes caches = mnv2::cpu::cache_sizes();
     if (l2_bytes) {
         require_at_least(1, "l2_bytes", *l2_bytes);
         caches.l2 = *l2_bytes;
     }
-    return std::make_unique<BlockRun>(*block, mnv2::cpu::select_kernels(), caches, mnv2::cpu::BlockWay{fused, channel_parts});
+    return std::make_unique<BlockRun>(*block, mnv2::cpu::select_kernels(), caches,
+                                      mnv2::cpu::BlockWay{fused, channel_segments});
 }
 
 void count(const BlockRun& run, int64_t cache_bytes)
@@ -46,10 +47,10 @@ void bind_block_run(py::module_& module)
         module, "BlockRun",
         "One block again and again, for measurements: float32, channels_last, one thread, on made-up values in "
         "buffers of its own. Arguments as plan's; fused=False runs the three convolutions one after another, "
-        "channel_parts cuts the expanded channels in that many parts instead of as planned, l2_bytes plans for "
+        "channel_segments cuts the expanded channels into that many segments instead of as planned, l2_bytes plans for "
         "another second-level cache than this machine's. ValueError names a bad argument.")
         .def(py::init(&make_block_run), "layer"_a, py::kw_only(), "batch"_a, "height"_a, "width"_a, "fused"_a = true,
-             "channel_parts"_a = 0, "l2_bytes"_a = py::none())
+             "channel_segments"_a = 0, "l2_bytes"_a = py::none())
         .def(
             "run", [](const BlockRun& run) { run.run(); }, "One pass.")
         .def(

@@ -46,7 +46,8 @@ py::dict describe_block_plan(const mnv2::cpu::BlockPlan& plan, const mnv2::cpu::
 {
     const mnv2::cpu::BlockCuts& cuts = plan.cuts;
     return py::dict("isa"_a = kernels.name, "strip_rows"_a = cuts.strip_rows,
-                    "chunk_channels"_a = cuts.chunk_vectors * kernels.layout.vector_width, "ring_rows"_a = plan.ring_rows,
-                    "shares_rows"_a = cuts.shares_rows, "splits_channels"_a = cuts.splits_channels,
-                    "segments"_a = cuts.segments, "scratch_bytes"_a = plan.scratch_bytes);
+                    "chunk_channels"_a = cuts.chunk_vectors * kernels.layout.vector_width,
+                    "expanded_rows"_a = plan.expanded_rows, "shares_rows"_a = cuts.shares_rows,
+                    "splits_channels"_a = cuts.splits_channels, "segments"_a = cuts.segments,
+                    "scratch_bytes"_a = plan.scratch_bytes);
 }

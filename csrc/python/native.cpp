@@ -12,8 +12,8 @@
 #include "build_info.h"
 #include "core/network.h"
 #include "core/packing.h"
-#include "cpu/dispatch.h"
-#include "cpu/peak.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/measure/peak.h"
 #include "cpu/plan.h"
 #include "python/block_run.h"
 #include "python/cuda_selection.h"
@@ -167,7 +167,7 @@ PYBIND11_MODULE(_native, module)
     module.def(
         "plan", &plan, "layer"_a, py::kw_only(), "batch"_a, "height"_a, "width"_a, "threads"_a = 1,
         "How the selected instruction set (isa) cuts a layer (its text, see layer.py) for images of this size: segments, the "
-        "parts of an image for threads, and scratch_bytes, a thread's. Of a block, strip_rows (output rows), ring_rows "
+        "parts of an image for threads, and scratch_bytes, a thread's. Of a block, strip_rows (output rows), expanded_rows "
         "(expanded rows held, shared by strips where shares_rows), chunk_channels, and the caches it assumes; segments are of "
         "its channels where splits_channels, else of its rows. ValueError names a bad argument.");
     module.def("build_info", &build_info,

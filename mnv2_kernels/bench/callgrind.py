@@ -1,8 +1,9 @@
 """Last-level cache misses of a program, counted by callgrind between marked calls.
 
 Callgrind has cachegrind's simulator and can begin and end a count where the program calls a function of its
-own: ``mnv2_count_begin`` and ``mnv2_count_end`` of ``_native`` (csrc/cpu/block_run.h). So one process, which
-has to start under valgrind only once, gives many exact counts without its start and without warm-up.
+own: ``mnv2_count_begin`` and ``mnv2_count_end`` of ``_native`` (csrc/cpu/measure/block_run.h). So one
+process, which has to start under valgrind only once, gives many exact counts without its start and without
+warm-up.
 Cachegrind counts whole processes; differences of two runs would need two for each figure.
 """
 

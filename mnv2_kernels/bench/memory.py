@@ -186,7 +186,7 @@ def measure_splits(rounds: int) -> Iterator[SplitRow]:
     repeats = Counter(block for block in shapes.mobilenet_v2().blocks if block.expand)
     for shape, blocks in repeats.items():
         runs = {
-            parts: _native.BlockRun(**block_arguments(shape), channel_parts=parts)
+            parts: _native.BlockRun(**block_arguments(shape), channel_segments=parts)
             for parts in range(LONGEST_SPLIT + 1)
         }
         times = interleaved_times({str(parts): run.run for parts, run in runs.items()}, rounds)

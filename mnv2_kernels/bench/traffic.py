@@ -11,7 +11,7 @@ costs at least one fetch. What a pass only works in (our scratch, torch's tempor
 that the pass before it used, and in the cache as far as it fits. float32, batch 1, one thread,
 channels_last in and out.
 
-Unfused runs the same microkernels one convolution after another (csrc/cpu/inverted_residual-inl.h), each in
+Unfused runs the same microkernels one convolution after another (csrc/cpu/measure/unfused-inl.h), each in
 strips, so that it reads its input once. Eager is torch's convolution, BatchNorm and ReLU6, Python's and
 torch's own data included.
 """

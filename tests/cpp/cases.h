@@ -67,7 +67,7 @@ public:
         return result(y);
     }
 
-    // By the instruction set's own function, whichever one that is, in scratch that starts out as NaN.
+    // By an instruction set's own function, in scratch that starts out as NaN.
     template <class Plan>
     Bytes run_planned(const cpu::Kernels& kernels, const Plan& plan, Placement placement) const
     {
@@ -138,7 +138,7 @@ private:
     mutable std::optional<Image> expected_of_halves_;  // of x's type, which is the only one that such kernels take
 };
 
-// One case in so many is run, all of them by default: emulators are slow. A test's first case always is.
+// Whether to run a case: MNV2_TEST_SAMPLE=n runs one in n, since emulators are slow. A test's first case always runs.
 inline bool is_sampled()
 {
     static const char* const wanted = std::getenv("MNV2_TEST_SAMPLE");

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "core/network.h"
-#include "cpu/dispatch.h"
-#include "cpu/launch.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/run/network.h"
 
 namespace mnv2 {
 namespace {

@@ -4,9 +4,9 @@
 
 #include "cpu/simd/scalar.h"
 //
-#include "cpu/isa-inl.h"
-#include "cpu/pointwise_registers-inl.h"
-#include "cpu/two_depth_tiles-inl.h"
+#include "cpu/generic/pointwise/registers-inl.h"
+#include "cpu/generic/pointwise/two_depth-inl.h"
+#include "cpu/isa/isa-inl.h"
 #include "wide_scalars.h"
 
 namespace mnv2::test {

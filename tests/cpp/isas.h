@@ -5,7 +5,7 @@
 #include <string>
 
 #include "check.h"
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
 
 namespace mnv2::test {
 
@@ -19,13 +19,13 @@ public:
     ForcedIsa& operator=(const ForcedIsa&) = delete;
 };
 
-// Those of float32 serve every type of weights, forced or in the place of one that does not.
+// Instruction sets for float32 serve every type of weights, forced or in the place of one that does not.
 inline bool is_sixteen_bits(const std::string& isa)
 {
     return isa.ends_with("16");
 }
 
-// Those that compute with weights of that type.
+// Every instruction set that computes with weights of that type.
 template <class Body>
 void for_each_isa(ScalarType weights, const Body& body)
 {

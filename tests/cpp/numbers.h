@@ -67,7 +67,7 @@ inline uint16_t encode(ScalarType type, double value)
     int exponent;
     std::frexp(value, &exponent);
     const int scale = std::max(exponent - 1, format.least_exponent);
-    // Of a normal number, the leading one adds 1 to the exponent field, which therefore starts one lower.
+    // A normal number's leading one adds 1 to the exponent field, which therefore starts one lower.
     const auto fraction = static_cast<int>(std::ldexp(std::fabs(value), format.fraction_bits - scale));
     return static_cast<uint16_t>(sign | (((scale - format.least_exponent) << format.fraction_bits) + fraction));
 }

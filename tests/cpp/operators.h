@@ -11,10 +11,10 @@
 #include "core/block.h"
 #include "core/packing.h"
 #include "core/parallel.h"
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
 #include "cpu/kernels.h"
-#include "cpu/layers.h"
 #include "cpu/plan.h"
+#include "cpu/run/schedule.h"
 #include "guarded.h"
 #include "reference.h"
 #include "tensors.h"
@@ -81,7 +81,7 @@ inline std::vector<uint8_t> pack(const InvertedResidualParams& params, const Blo
     return packed;
 }
 
-// The pointwise layers' weights as kernels hold them that store that type.
+// The weights as kernels with that stored type hold them: pointwise layers' are rounded to it.
 inline BlockWeights rounded_for(const InvertedResidualParams&, const BlockWeights& weights, ScalarType stored)
 {
     return {rounded(weights.expand, stored), weights.depthwise, rounded(weights.project, stored)};

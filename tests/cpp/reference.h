@@ -20,8 +20,8 @@ struct Bounded {
 
 constexpr double float_step = 0x1p-24;        // the relative error of one rounding
 constexpr double least_float = 0x1p-149;      // what underflow may lose
-constexpr int64_t longest_run = 96;           // depths in a row that the accurate arithmetic adds up,
-constexpr int64_t least_depth_in_runs = 192;  // from this depth on
+constexpr int64_t longest_run = 96;           // depths in a row that the accurate arithmetic adds up
+constexpr int64_t least_depth_in_runs = 192;  // sums of this depth and deeper are cut into runs
 
 // Images in the order (image, row, column, channel).
 struct Image {
@@ -63,7 +63,7 @@ inline Convolution rounded(Convolution layer, ScalarType type)
     return layer;
 }
 
-// What is left of values that are stored as a type: half a step, or half the least number, more.
+// Values as a type holds them: their error grows by half of the last digit, or by half of the least number.
 inline void store_as(ScalarType type, Image& image)
 {
     if (type == ScalarType::float32) return;
@@ -79,8 +79,8 @@ constexpr int64_t longest_half_run = 16;  // products in a row that are added up
 constexpr double half_step = 0x1p-11;     // the relative error of a rounding in float16
 constexpr double least_half = 0x1p-24;    // what it may lose by underflow
 
-// A sum of products whose terms may be added in any order of runs. Of numbers stored in 16 bits, bfloat16 products are added
-// in float32 without runs, and each twice as roughly as IEEE asks; float16 ones in float16.
+// A sum of products whose terms may be added in any order of runs. bfloat16 products are added in float32 without
+// runs, each twice as roughly as IEEE asks; float16 products are added in float16.
 class Dot {
 public:
     void add(double weight, const Bounded& x)
@@ -149,7 +149,7 @@ struct Window {
     Padding padding;
 };
 
-// How many windows fit, counted.
+// Counts the windows that fit.
 inline int64_t count_windows(int64_t size, int32_t before, int32_t after, int32_t stride)
 {
     int64_t count = 0;
@@ -203,10 +203,10 @@ inline Image inverted_residual(const InvertedResidualParams& params, const Image
 {
     const Image expanded =
         params.has_expand ? pointwise(x, weights.expand, params.expanded_channels, params.activation, stored) : x;
-    Image filtered = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
-                              {params.stride, params.padding}, params.activation);
-    store_as(stored, filtered);
-    Image y = pointwise(filtered, weights.project, params.out_channels, params.project_activation, stored);
+    Image depthwise_out = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
+                                   {params.stride, params.padding}, params.activation);
+    store_as(stored, depthwise_out);
+    Image y = pointwise(depthwise_out, weights.project, params.out_channels, params.project_activation, stored);
     if (params.has_residual) add_shortcut(x, y);
     return y;
 }

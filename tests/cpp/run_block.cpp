@@ -8,8 +8,8 @@
 #include <exception>
 #include <string>
 
-#include "cpu/block_run.h"
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/measure/block_run.h"
 
 namespace mnv2 {
 namespace {

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "core/network.h"
-#include "cpu/dispatch.h"
-#include "cpu/launch.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/run/network.h"
 
 namespace mnv2 {
 namespace {
@@ -36,7 +36,7 @@ struct Unpacked {
     ConvolutionWeights view() const { return {weight.data(), scale.data(), bias.data()}; }
 };
 
-// What core/packing.h says of panels, read backwards; moves packed behind them. Those of layers that are not pointwise never
+// What core/packing.h says of panels, read backwards; moves packed behind them. Panels of layers that are not pointwise never
 // hold two depths.
 Unpacked unpack(const float*& packed, int64_t depth, int64_t channels, int64_t panel, const PackLayout& layout,
                 bool is_pointwise)

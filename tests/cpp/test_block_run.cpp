@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "block_cases.h"
-#include "cpu/block_run.h"
+#include "cpu/measure/block_run.h"
 
 namespace mnv2::test {
 namespace {
@@ -105,18 +105,18 @@ TEST(published_blocks_have_equal_bits_however_they_are_run)
             };
             for (const int64_t l2 : {int64_t{32} << 10, int64_t{4} << 20}) check_way({false, 0}, l2);
             if (params.has_expand)
-                for (const int64_t parts : {1, 3, 8}) check_way({true, parts}, 0);
+                for (const int64_t chunks : {1, 3, 8}) check_way({true, chunks}, 0);
         });
     }
 }
 
-TEST(more_parts_take_less_scratch)
+TEST(more_chunks_take_less_scratch)
 {
     const InvertedResidualParams params = block({56, 56}, 24, 144, 24);
     for_each_isa([&](const cpu::Kernels& kernels) {
         int64_t before = cpu::BlockRun(params, kernels, cpu::cache_sizes(), {false, 0}).plan().scratch_bytes;
-        for (const int64_t parts : {2, 3}) {
-            const int64_t bytes = cpu::BlockRun(params, kernels, cpu::cache_sizes(), {true, parts}).plan().scratch_bytes;
+        for (const int64_t chunks : {2, 3}) {
+            const int64_t bytes = cpu::BlockRun(params, kernels, cpu::cache_sizes(), {true, chunks}).plan().scratch_bytes;
             CHECK(bytes < before);
             before = bytes;
         }

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/dispatch.h"
-#include "cpu/peak.h"
+#include "cpu/isa/dispatch.h"
+#include "cpu/measure/peak.h"
 #include "isas.h"
 
 namespace mnv2::test {
@@ -90,7 +90,7 @@ bool pays([[maybe_unused]] const std::string& name)
     return true;
 }
 
-// The first of the list for weights of that type that pays: of those named after 16-bit types only its own.
+// The first instruction set of the list that pays for weights of that type; one for 16 bits serves its own type only.
 std::string best_for(ScalarType weights)
 {
     const std::string own = weights == ScalarType::float16 ? "fp16" : weights == ScalarType::bfloat16 ? "bf16" : "none";
@@ -126,14 +126,27 @@ TEST(a_forced_one_is_selected_and_found_again_by_its_weights)
         for_each_isa(weights, [](const cpu::Kernels& kernels) { CHECK(&cpu::kernels_for(kernels.layout.isa) == &kernels); });
 }
 
-// A header names the instruction set; what its packed weights look like is derived from that.
+// A header names the instruction set; what its packed weights look like is derived from the table of formats.
 TEST(kernels_take_what_headers_of_their_name_promise)
 {
     for (const ScalarType weights : {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16})
         for_each_isa(weights, [](const cpu::Kernels& kernels) {
-            CHECK(kernels.layout.stored == stored_type(kernels.layout.isa));
-            CHECK_EQUAL(kernels.layout.panel_vectors, panel_vectors_of(kernels.layout.vector_width));
+            const PackLayout& layout = kernels.layout;
+            const IsaFormat& format = format_of(layout.isa);
+            CHECK_EQUAL(std::string(kernels.name), std::string(format.name));
+            CHECK_EQUAL(layout.vector_width, format.vector_width);
+            CHECK_EQUAL(layout.panel_vectors, format.panel_vectors);
+            CHECK(layout.stored == format.stored);
+            CHECK(format.serves(layout.stored));
         });
+}
+
+TEST(float32_serves_all_weights_and_16_bits_their_own)
+{
+    CHECK(format_of(Isa::avx2).serves(ScalarType::float16) && format_of(Isa::avx2).serves(ScalarType::float32));
+    CHECK(format_of(Isa::neon_fp16).serves(ScalarType::float16) && !format_of(Isa::neon_fp16).serves(ScalarType::bfloat16));
+    CHECK(!format_of(Isa::amx_bf16).serves(ScalarType::float32));
+    for (const int isa : {-1, 8, 99}) CHECK(find_format(static_cast<Isa>(isa)) == nullptr);
 }
 
 TEST(an_unknown_name_is_an_error_that_lists_the_choices)

@@ -98,7 +98,7 @@ TEST(not_a_number_stays_not_a_number)
     });
 }
 
-// Every number of the type, the middle between it and the next one, and what lies just below and above those, of both signs.
+// Every number of the type, the middle between it and the next one, and what lies just below and above each, with both signs.
 std::vector<float> near_ties(ScalarType type)
 {
     std::vector<float> values = {INFINITY, -INFINITY, std::numeric_limits<float>::max(),
@@ -119,7 +119,7 @@ std::vector<float> near_ties(ScalarType type)
     return values;
 }
 
-// Those values as results: one pixel, as many channels, each of them its bias.
+// The values as results: one pixel with a channel for each, whose bias it is.
 std::vector<uint16_t> stored(const cpu::Kernels& kernels, ScalarType type, const std::vector<float>& values)
 {
     const auto channels = static_cast<int64_t>(values.size());

@@ -9,7 +9,7 @@
 #include "check.h"
 #include "core/network.h"
 #include "core/packed_header.h"
-#include "cpu/launch.h"
+#include "cpu/run/network.h"
 #include "isas.h"
 #include "operators.h"
 #include "threads.h"
@@ -355,8 +355,8 @@ TEST(a_shortened_network)
     CHECK_EQUAL(reading(Bytes(1000, 0x3f)), "expected packed layers, got bytes of another format");
 }
 
-// A damaged header is refused, or describes another network of as many bytes: strides, paddings and activations are no one's
-// to check.
+// A damaged header is refused, or describes another network of as many bytes: nothing can tell whether strides, paddings and
+// activations are right.
 TEST(a_damaged_network)
 {
     const Description one{"damaged", {stem_to(8), without_expand(some_block(8, 0, 5)), head_of(5, 8), LinearParams{0, 8, 3}}};
@@ -406,7 +406,7 @@ TEST(layers_are_timed)
         for (const Parallel& parallel : thread_counts()) {
             std::vector<double> seconds(layers.size(), 0.0);
             cpu::network(layers, x.view(image.data()), y.data(), parallel, seconds.data());
-            CHECK_EQUAL(seconds[0], 0.0);  // the stem is part of the block behind it
+            CHECK_EQUAL(seconds[0], 0.0);  // the stem's time is counted with the block behind it
             for (size_t layer = 1; layer < seconds.size(); ++layer) CHECK(seconds[layer] > 0.0);
         }
     }

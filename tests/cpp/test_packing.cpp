@@ -10,7 +10,7 @@
 #include "block_cases.h"
 #include "check.h"
 #include "core/packed_header.h"
-#include "cpu/dispatch.h"
+#include "cpu/isa/dispatch.h"
 #include "operators.h"
 
 namespace mnv2::test {
@@ -85,7 +85,7 @@ private:
         }
     }
 
-    // Of `wide` channels two depths side by side; scales and biases in whole vectors.
+    // Two depths of `wide` channels side by side; scales and biases in whole vectors.
     void check_two_depths(const Convolution& layer, int64_t depth, int64_t channels, int64_t first, int64_t wide)
     {
         const int64_t width = wide + 8, depths = depth + depth % 2;
@@ -274,7 +274,7 @@ TEST(a_mismatch_names_what_was_expected_and_what_came)
                 "expected weights of a block with channels 17 -> (no expand) 17 -> 5, got a block with channels 17 -> 17 -> 5");
 }
 
-// What does not change the weights does not change whom they serve.
+// Options that do not change the weights do not change which blocks they serve.
 TEST(a_mismatch_is_blind_to_image_and_options)
 {
     InvertedResidualParams params = block({1, 1}, 17, 24, 17);

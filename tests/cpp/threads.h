@@ -22,7 +22,7 @@ Parallel on_threads()
             }};
 }
 
-// The pieces for four threads, one after the other, last one first.
+// Four threads' tasks, one after the other, last one first.
 inline Parallel in_reverse()
 {
     return {4, [](int64_t tasks, ParallelBody body, void* context) {

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -14,14 +14,14 @@ namespace {
 
 using Vec = __m256;
 using Stored = float;  // the type of blocked activations
-constexpr int registers = 16;
+constexpr int register_count = 16;
 constexpr int lanes = 8;
-// Of tiles one and two vectors wide: 12 accumulators, 2 weights and a broadcast leave one register of sixteen.
-constexpr int tile_rows[] = {12, 6};
-// Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
-constexpr int unrolled_depths = 8;
+constexpr int panel_vectors = 2;
+// 12 accumulators, 2 weights and a broadcast leave one register of sixteen.
+constexpr int max_mr[] = {12, 6};
+constexpr int unrolled_k = 8;
 constexpr bool fma_overwrites_addend = false;
-// At 7 x 7 Emerald Rapids then takes 20 % less. Zen 4 would gain 3 %, but has AVX-512; Zen 3 lost up to 8 % by other forms.
+// Emerald Rapids takes 20 % less at 7 x 7 by it. Zen 4 would gain 3 %, but has AVX-512; Zen 3 lost up to 8 % by other forms.
 constexpr FetchAhead fetch_ahead = FetchAhead::on_intel;
 
 MNV2_INLINE Vec load(const float* p)
@@ -68,24 +68,12 @@ MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
     return _mm256_min_ps(high, _mm256_max_ps(low, x));
 }
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
 // acc += w * x[0]. By intrinsics GCC copies or spills accumulators in the larger tiles (71 % of peak instead of 99).
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
 {
     const Vec broadcast = _mm256_broadcast_ss(x);
     __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(w), "x"(broadcast));
 }
-// acc += w * x[DEPTH]
-template <int DEPTH>
-MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
-{
-    fma_broadcast(acc, w, x + DEPTH);
-}
-
 MNV2_INLINE Vec widen(const Half* p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -115,4 +103,5 @@ MNV2_INLINE void narrow(BFloat16* p, Vec v)
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
 
-#include "cpu/simd/whole_parts-inl.h"
+#include "cpu/simd/depths_in_memory-inl.h"
+#include "cpu/simd/one_register-inl.h"

@@ -1,8 +1,7 @@
 // bfloat16 tensors on processors with AVX-512's own products of them; everything but the pointwise layers is float32.
 #pragma once
 
-#include "cpu/fetch_ahead.h"
-#include "cpu/simd/avx512_narrow-inl.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/avx512_vector-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -13,7 +12,7 @@ constexpr FetchAhead fetch_ahead = FetchAhead::never;  // 0.998 to 1.000 of the 
 
 MNV2_INLINE void narrow(BFloat16* p, Vec v)
 {
-    narrow_part(p, v);
+    narrow_register(p, v);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What one AVX-512 register of sixteen floats does; families have vectors of one or of two.
+// What one AVX-512 register of sixteen floats does. A vector has one or two of them, by the instruction set.
 #pragma once
 
 #include <immintrin.h>
@@ -11,68 +11,68 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-using Part = __m512;
-constexpr int part_lanes = 16;
-constexpr int registers = 32;
+using Register = __m512;
+constexpr int register_lanes = 16;
+constexpr int register_count = 32;
 constexpr bool fma_overwrites_addend = false;
 
-MNV2_INLINE Part load_part(const float* p)
+MNV2_INLINE Register load_register(const float* p)
 {
     return _mm512_loadu_ps(p);
 }
-MNV2_INLINE void store(float* p, Part v)
+MNV2_INLINE void store(float* p, Register v)
 {
     _mm512_storeu_ps(p, v);
 }
-MNV2_INLINE void store_first(float* p, Part v, int64_t count)
+MNV2_INLINE void store_first(float* p, Register v, int64_t count)
 {
     _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1u), v);
 }
-MNV2_INLINE Part splat_part(float x)
+MNV2_INLINE Register splat_register(float x)
 {
     return _mm512_set1_ps(x);
 }
-MNV2_INLINE Part add(Part a, Part b)
+MNV2_INLINE Register add(Register a, Register b)
 {
     return _mm512_add_ps(a, b);
 }
-MNV2_INLINE Part mul(Part a, Part b)
+MNV2_INLINE Register mul(Register a, Register b)
 {
     return _mm512_mul_ps(a, b);
 }
-MNV2_INLINE Part fma(Part a, Part b, Part c)
+MNV2_INLINE Register fma(Register a, Register b, Register c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
-MNV2_INLINE Part clamp(Part x, Part low, Part high)
+MNV2_INLINE Register clamp(Register x, Register low, Register high)
 {
     return _mm512_min_ps(high, _mm512_max_ps(low, x));
 }
 // acc += w * x[0]. Compilers turn the intrinsics into one vbroadcastss for several FMA: 1 to 6 % slower on Zen 4.
-MNV2_INLINE void fma_broadcast(Part& acc, Part w, const float* x)
+MNV2_INLINE void fma_broadcast(Register& acc, Register w, const float* x)
 {
     __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*x));
 }
 
-MNV2_INLINE Part widen_part(const float* p)
+MNV2_INLINE Register widen_register(const float* p)
 {
-    return load_part(p);
+    return load_register(p);
 }
-MNV2_INLINE Part widen_part(const Half* p)
+MNV2_INLINE Register widen_register(const Half* p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-MNV2_INLINE Part widen_part(const BFloat16* p)
+MNV2_INLINE Register widen_register(const BFloat16* p)
 {
     const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
 }
-MNV2_INLINE void narrow_part(Half* p, Part v)
+MNV2_INLINE void narrow_register(Half* p, Register v)
 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 // To the nearest, of two the even one; NaN stays NaN.
-MNV2_INLINE __m256i to_bfloat16(Part v)
+MNV2_INLINE __m256i to_bfloat16(Register v)
 {
     const __m512i bits = _mm512_castps_si512(v), high = _mm512_srli_epi32(bits, 16);
     const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
@@ -81,6 +81,17 @@ MNV2_INLINE __m256i to_bfloat16(Part v)
     const __m512i result = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), rounded, quiet);
     return _mm512_cvtepi32_epi16(result);
 }
+
+#if defined(__AVX512BF16__)
+// The same by AVX-512's own instruction, which gives zero for subnormal numbers.
+MNV2_INLINE void narrow_register(BFloat16* p, Register v)
+{
+    constexpr int subnormal = 0x20;
+    __m256i rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+    if (__builtin_expect(_mm512_fpclass_ps_mask(v, subnormal), 0)) rounded = to_bfloat16(v);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded);
+}
+#endif
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA

@@ -1,4 +1,4 @@
-// Vectors of one AVX-512 register, and the tiles that all families of them have.
+// Vectors of one AVX-512 register, and the tiles of all instruction sets that have them.
 #pragma once
 
 #include "cpu/simd/avx512_register-inl.h"
@@ -6,44 +6,35 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
-using Vec = Part;
-constexpr int parts = 1;
-constexpr int lanes = part_lanes;
-constexpr int tile_rows[] = {28, 14};  // of tiles one and two vectors wide: 28 accumulators, and V2's sizes are multiples of 7
-// Depths that a pass of the innermost loop unrolls: no more than the instruction cache likes.
-constexpr int unrolled_depths = 8;
+using Vec = Register;
+constexpr int vector_registers = 1;
+constexpr int lanes = register_lanes;
+constexpr int panel_vectors = 2;
+constexpr int max_mr[] = {28, 14};  // 28 accumulators, and V2's sizes are multiples of 7
+constexpr int unrolled_k = 8;
 
 MNV2_INLINE Vec load(const float* p)
 {
-    return load_part(p);
+    return load_register(p);
 }
 MNV2_INLINE Vec splat(float x)
 {
-    return splat_part(x);
-}
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
-// acc += w * x[DEPTH]
-template <int DEPTH>
-MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
-{
-    fma_broadcast(acc, w, x + DEPTH);
+    return splat_register(x);
 }
 MNV2_INLINE Vec widen(const Half* p)
 {
-    return widen_part(p);
+    return widen_register(p);
 }
 MNV2_INLINE Vec widen(const BFloat16* p)
 {
-    return widen_part(p);
+    return widen_register(p);
 }
 MNV2_INLINE void narrow(Half* p, Vec v)
 {
-    narrow_part(p, v);
+    narrow_register(p, v);
 }
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
+
+#include "cpu/simd/depths_in_memory-inl.h"

@@ -7,9 +7,9 @@ namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Stored = BFloat16;  // the type of blocked activations
-// Of tiles one and two vectors wide: 20 and 24 accumulators of 2 x 2 sums, a register for each pair of pixels, one for a pair
-// of channels.
-constexpr int tile_rows[] = {20, 12};
+// One and two vectors wide, tiles have 20 and 24 accumulators of 2 x 2 sums, a register for each pair of pixels, and one for a
+// pair of channels.
+constexpr int max_mr[] = {20, 12};
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA

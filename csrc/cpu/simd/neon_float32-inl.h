@@ -1,4 +1,4 @@
-// Four floats in a register of Armv8.0's Advanced SIMD, thirty-two registers: what its families share.
+// Four floats in a register of Armv8.0's Advanced SIMD, thirty-two registers: what neon and neon_bf16 have in common.
 #pragma once
 
 #include <arm_neon.h>
@@ -6,18 +6,19 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Vec = float32x4_t;
-constexpr int registers = 32;
+constexpr int register_count = 32;
 constexpr int lanes = 4;
-// A load brings four depths of a pixel, of which multiply-adds take one lane each.
-constexpr int unrolled_depths = 4;
-// The only form of FMLA.
+constexpr int panel_vectors = 2;
+// A load brings four depths of a pixel; a multiply-add takes one of these lanes.
+constexpr int unrolled_k = 4;
+// FMLA has no other form.
 constexpr bool fma_overwrites_addend = true;
 constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
@@ -67,11 +68,11 @@ MNV2_INLINE Depths depths(const float* x)
 {
     return load(x);
 }
-// acc += w * x[LANE]. By intrinsics GCC copies accumulators at the end of a loop: 10 % on Neoverse N1.
-template <int LANE>
+// acc += w * x[K]. By intrinsics GCC copies accumulators at the end of a loop: 10 % on Neoverse N1.
+template <int K>
 MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
 {
-    __asm__("fmla %0.4s, %1.4s, %2.s[%3]" : "+w"(acc) : "w"(w), "w"(x), "i"(LANE));
+    __asm__("fmla %0.4s, %1.4s, %2.s[%3]" : "+w"(acc) : "w"(w), "w"(x), "i"(K));
 }
 // acc += w * x[0]
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
@@ -107,4 +108,4 @@ MNV2_INLINE void narrow(BFloat16* p, Vec v)
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
 
-#include "cpu/simd/whole_parts-inl.h"
+#include "cpu/simd/one_register-inl.h"

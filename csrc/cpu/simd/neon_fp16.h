@@ -7,19 +7,20 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Stored = Half;  // the type of blocked activations
-constexpr int registers = 32;
+constexpr int register_count = 32;
 constexpr int lanes = 8;
-// Of tiles one and two vectors wide: 8 and 16 accumulators of eight halves, a vector of depths for each row, which takes one
-// of the first sixteen registers (with more rows GCC copies them), the weights.
-constexpr int tile_rows[] = {8, 8};
-constexpr int unrolled_depths = 4;
+constexpr int panel_vectors = 2;
+// One and two vectors wide, tiles have 8 and 16 accumulators of eight halves, the weights, and a vector of depths for each
+// pixel in one of the first sixteen registers (with more pixels GCC copies them).
+constexpr int max_mr[] = {8, 8};
+constexpr int unrolled_k = 4;
 constexpr bool fma_overwrites_addend = true;  // the only form of FMLA
 constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
@@ -64,53 +65,41 @@ MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
     return {vminq_f32(vmaxq_f32(x.low, low.low), high.low), vminq_f32(vmaxq_f32(x.high, low.high), high.high)};
 }
 
-// A register of a vector, for loops that want all of them: the operations above on half of the channels.
-using Part = float32x4_t;
-constexpr int parts = 2;
+// The operations above on one of a vector's two registers.
+using Register = float32x4_t;
+constexpr int vector_registers = 2;
 
-MNV2_INLINE Part load_part(const float* p)
+MNV2_INLINE Register load_register(const float* p)
 {
     return vld1q_f32(p);
 }
-MNV2_INLINE Part splat_part(float x)
+MNV2_INLINE Register splat_register(float x)
 {
     return vdupq_n_f32(x);
 }
-MNV2_INLINE Part mul(Part a, Part b)
+MNV2_INLINE Register mul(Register a, Register b)
 {
     return vmulq_f32(a, b);
 }
-MNV2_INLINE Part fma(Part a, Part b, Part c)
+MNV2_INLINE Register fma(Register a, Register b, Register c)
 {
     return vfmaq_f32(c, a, b);
 }
-MNV2_INLINE Part clamp(Part x, Part low, Part high)
+MNV2_INLINE Register clamp(Register x, Register low, Register high)
 {
     return vminq_f32(vmaxq_f32(x, low), high);
 }
-MNV2_INLINE void narrow(Half* p, Part v)
+MNV2_INLINE void narrow(Half* p, Register v)
 {
     vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v)));
 }
 
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
 // acc += w * x[0]
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
 {
     __asm__("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(acc.low) : "w"(w.low), "w"(*x));
     __asm__("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(acc.high) : "w"(w.high), "w"(*x));
 }
-// acc += w * x[DEPTH]
-template <int DEPTH>
-MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
-{
-    fma_broadcast(acc, w, x + DEPTH);
-}
-
 MNV2_INLINE Vec widen(float16x8_t v)
 {
     return {vcvt_f32_f16(vget_low_f16(v)), vcvt_high_f32_f16(v)};
@@ -123,7 +112,7 @@ MNV2_INLINE void narrow(Half* p, Vec v)
 {
     vst1q_u16(&p->bits, vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(v.low), v.high)));
 }
-// Images of bfloat16 never reach this family.
+// Images of bfloat16 never reach this instruction set.
 MNV2_INLINE Vec widen(const BFloat16* p)
 {
     float all[lanes];
@@ -139,3 +128,5 @@ MNV2_INLINE void narrow(BFloat16* p, Vec v)
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
+
+#include "cpu/simd/depths_in_memory-inl.h"

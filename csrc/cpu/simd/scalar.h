@@ -1,11 +1,11 @@
-// The portable vector: MNV2_SCALAR_LANES floats in plain C++, for processors that have no file of their own here. Tests build
-// it with other widths and numbers of registers, too, for the forms that the kernels choose by them.
+// The portable vector: MNV2_SCALAR_LANES floats in plain C++, for processors that have no file of their own here. Tests also
+// build it with other widths and numbers of registers, by which kernels choose other forms.
 #pragma once
 
 #include <cstdint>
 
 #include "core/half-inl.h"
-#include "cpu/fetch_ahead.h"
+#include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/macros.h"
 
 #ifndef MNV2_SCALAR_LANES
@@ -19,10 +19,11 @@ namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
 using Stored = float;  // the type of blocked activations
-constexpr int registers = MNV2_SCALAR_REGISTERS;
+constexpr int register_count = MNV2_SCALAR_REGISTERS;
 constexpr int lanes = MNV2_SCALAR_LANES;
-constexpr int tile_rows[] = {8, 4};  // of tiles one and two vectors wide
-constexpr int unrolled_depths = 1;   // a vector is a loop of its own
+constexpr int panel_vectors = 2;
+constexpr int max_mr[] = {8, 4};
+constexpr int unrolled_k = 1;  // a vector is a loop of its own
 constexpr bool fma_overwrites_addend = false;
 constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
@@ -73,24 +74,12 @@ MNV2_INLINE Vec clamp(const Vec& x, const Vec& low, const Vec& high)
         return high.at[i] < v ? high.at[i] : v;
     });
 }
-using Depths = const float*;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
 // acc += w * x[0]
 MNV2_INLINE void fma_broadcast(Vec& acc, const Vec& w, const float* x)
 {
     acc = fma(w, splat(*x), acc);
 }
-// acc += w * x[DEPTH]
-template <int DEPTH>
-MNV2_INLINE void fma_depth(Vec& acc, const Vec& w, Depths x)
-{
-    fma_broadcast(acc, w, x + DEPTH);
-}
-
-constexpr int two_depth_tile_rows[] = {3, 2};  // of tiles one and three vectors wide
+constexpr int two_depth_max_mr[] = {3, 2};
 
 // x[0] and x[1], or x[0] and zero, in turn.
 MNV2_INLINE Vec broadcast_two(const float* x)
@@ -132,4 +121,5 @@ MNV2_INLINE void narrow(T* p, const Vec& v)
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA
 
-#include "cpu/simd/whole_parts-inl.h"
+#include "cpu/simd/depths_in_memory-inl.h"
+#include "cpu/simd/one_register-inl.h"
