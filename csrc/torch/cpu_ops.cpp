@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "core/huge_pages.h"
 #include "core/network.h"
 #include "core/packing.h"
 #include "core/parallel.h"
 #include "cpu/isa/dispatch.h"
+#include "cpu/run/huge_pages.h"
 #include "cpu/run/network.h"
 #include "torch/allocate.h"
 #include "torch/arguments.h"

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "check.h"
-#include "torch/gpu_code.h"
+#include "torch/cuda/gpu_code.h"
 
 namespace mnv2::test {
 namespace {

@@ -1,6 +1,6 @@
 // The operators of libmnv2_cuda for tensors on the CPU, their kernels in the emulator: torch.ops.mnv2_emulated.
-#include "torch/cuda_device.h"
-#include "torch/cuda_ops.h"
+#include "torch/cuda/device.h"
+#include "torch/cuda/ops.h"
 #include "torch/schemas.h"
 
 namespace mnv2::ops {

@@ -10,7 +10,7 @@
 
 #include "cuda/launch.h"
 #include "torch/arguments.h"
-#include "torch/cuda_launch.h"
+#include "torch/cuda/launch.h"
 #include "torch/known_layers.h"
 
 namespace mnv2::ops {

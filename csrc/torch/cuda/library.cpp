@@ -1,4 +1,4 @@
-#include "torch/cuda_ops.h"
+#include "torch/cuda/ops.h"
 #include "torch/schemas.h"
 
 STABLE_TORCH_LIBRARY_FRAGMENT(mnv2, m)

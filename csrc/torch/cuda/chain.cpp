@@ -4,7 +4,7 @@
 #include <variant>
 
 #include "cuda/common/packed_length.h"
-#include "torch/cuda_weights.h"
+#include "torch/cuda/weights.h"
 
 namespace mnv2::ops {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/huge_pages.h"
+#include "cpu/run/huge_pages.h"
 
 #ifdef __linux__
 #include <sys/mman.h>

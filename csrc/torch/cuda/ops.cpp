@@ -1,5 +1,5 @@
 // pack and run on NVIDIA's GPUs: allocate, pack and launch on the current stream, nothing that waits for the device.
-#include "torch/cuda_ops.h"
+#include "torch/cuda/ops.h"
 
 #include <torch/csrc/stable/ops.h>
 
@@ -11,8 +11,8 @@
 
 #include "cuda/launch.h"
 #include "torch/allocate.h"
-#include "torch/cuda_launch.h"
-#include "torch/cuda_weights.h"
+#include "torch/cuda/launch.h"
+#include "torch/cuda/weights.h"
 #include "torch/weights.h"
 
 namespace mnv2::ops {

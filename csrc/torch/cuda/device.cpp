@@ -1,4 +1,4 @@
-#include "torch/cuda_device.h"
+#include "torch/cuda/device.h"
 
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "torch/gpu_code.h"
+#include "torch/cuda/gpu_code.h"
 
 namespace mnv2::ops {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "cuda/launch.h"
-#include "torch/cuda_device.h"
+#include "torch/cuda/device.h"
 
 namespace mnv2::ops {
 
