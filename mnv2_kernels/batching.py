@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Of an operator, and the dimension over which each of its tensors is mapped.
+# An argument of an operator, and the dimension over which each of its tensors is mapped.
 Argument = Tensor | Sequence[Tensor] | None
 Dim = int | Sequence[int | None] | None
 

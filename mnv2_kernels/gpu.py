@@ -21,7 +21,7 @@ BACKENDS = ("cuda", "triton")
 
 CUDA_LIBRARY = Path(__file__).with_name("libmnv2_cuda.so")
 
-# Of torch; AMD's GPUs are "cuda", too.
+# Device types as torch names them; AMD's GPUs are "cuda", too.
 DEVICES = ("cuda", "xpu")
 
 # Operators of the CPU alone.

@@ -160,7 +160,7 @@ def test_parts_are_scripted(x: Tensor) -> None:
     part = model.features[:3]
     expected = eager(part, x)
     assert torch.equal(torch.jit.script(part)(x), expected)
-    # Of the network itself nothing has changed.
+    # The network itself has not changed.
     assert isinstance(model.features[1], FusedInvertedResidual)
 
 

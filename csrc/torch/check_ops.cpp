@@ -36,8 +36,8 @@ int64_t check_pack_for(const char* op, const OptionalTensors& weights, const std
     return position_of(view.dtype);
 }
 
-// Of weights that are packed by themselves, or, with x, of an operator that packs them for one call. Returns the position in
-// packed_types of the dtype to pack for.
+// Without x checks weights that are packed by themselves, with x those of an operator that packs them for one call. Returns
+// the position in packed_types of the dtype to pack for.
 int64_t check_pack(const OptionalTensors& weights, const std::string& text, const OptionalTensor& x, const std::string& name)
 {
     const char* op = name.c_str();

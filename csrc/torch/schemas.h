@@ -36,7 +36,7 @@ void define_operators(Library& m)
     m.def("check_run(Tensor x, Tensor packed, int[] lengths, *, str layers) -> int");
 }
 
-// Of libmnv2_cuda: bytes of what pack packs on its device.
+// Only libmnv2_cuda has this: the bytes of what pack packs on its device.
 template <class Library>
 void define_lengths(Library& m)
 {

@@ -15,7 +15,7 @@
 namespace mnv2::ops {
 namespace {
 
-// Of torch/csrc/inductor/aoti_torch/c/shim.h, which declares it only to those who have CUDA's headers. It is looked up in the
+// The function of torch/csrc/inductor/aoti_torch/c/shim.h, declared there only for builds with CUDA's headers. Looked up in the
 // torch that runs, so that the build needs no torch with CUDA.
 using GetCurrentStream = int32_t (*)(int32_t device, void** stream);
 
@@ -44,7 +44,7 @@ std::vector<int32_t> compiled_archs()
     return archs;
 }
 
-// Of the current device, which has that number. A GPU is asked once, as that takes longer than a launch.
+// `device` is the current device's number. A GPU is asked once, as that takes longer than a launch.
 const cuda::Gpu& check_gpu(const char* op, int32_t device)
 {
     static std::mutex mutex;

@@ -12,7 +12,7 @@ from .drawing import INK, MUTED
 
 # Inches from bar to bar of a lying chart, and around its bars.
 PITCH, MARGINS = 0.2, 0.6
-# Of what a group of bars has, the rest is the gap to the next one.
+# The share of its space that a group of bars fills; the rest is the gap to the next one.
 FILLED = 0.84
 
 
