@@ -41,7 +41,7 @@ def capture(network: nn.Module, x: Tensor) -> Captured:
     """The network as a CUDA graph on a copy of ``x``."""
     with _one_capture, torch.cuda.device(x.device):
         static = static_copy(x)
-        # A stream of this device: torch's own belongs to the first device captured on, and would record nothing.
+        # torch's own stream belongs to the first device that was captured on, and would record nothing.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -23,7 +23,7 @@ FLAGS = (
 )
 TIMEOUT_S = 60
 
-# Of each frame: the page's width and the frame's, elements that reach over its edge outside of a container
+# For each frame: the page's width and the frame's, elements that reach over its edge outside of a container
 # that scrolls, tables whose first column, which stays in place, leaves no room for the others, and of each
 # figure the drawing that is shown: its size, and texts that it cuts off.
 MEASURE = """

@@ -29,7 +29,7 @@ from mnv2_kernels.cli import main
 Capture = pytest.CaptureFixture[str]
 
 CPU = torch.device("cpu")
-# Of the paper's table 3, as computed from its table 2; kilobytes at 16 bit.
+# The paper's table 3, as computed from its table 2; kilobytes at 16 bit.
 PAPER = {112: (16, 401), 56: (24, 151), 28: (32, 50), 14: (96, 38), 7: (320, 31)}
 
 

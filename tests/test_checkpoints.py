@@ -21,7 +21,7 @@ from mnv2_kernels.weights import load_network
 
 CLASSES = 7
 SIZE = 64
-# Of the largest logit: two float32 networks that sum in another order.
+# Relative to the largest logit: two float32 networks that sum in another order.
 TOLERANCE = 1e-4
 
 StateDict = Mapping[str, Tensor]

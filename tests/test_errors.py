@@ -42,7 +42,7 @@ def call_packed(case: Case, **changed) -> torch.Tensor:
     return torch.ops.mnv2.run(**arguments, layers=str(replace(layer_of(case.shape), **changed)))
 
 
-# Of core/packed_header.h and core/packing.h, in bytes and in numbers of 32 bits.
+# From core/packed_header.h and core/packing.h, in bytes and in numbers of 32 bits.
 HEADER_BYTES = LINE_BYTES = 64
 HEADER_ISA = 3
 NEON_BF16 = 5

@@ -21,7 +21,7 @@ from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
 from mnv2_kernels.bench.mobilenet_v1 import SeparableBlock
 from mnv2_kernels.units import FusedClassifier
 
-# Of a gradient's norm: a value that is rounded across a bound of ReLU6 changes a gradient by up to 0.2 %.
+# Relative to a gradient's norm: a value rounded across a bound of ReLU6 changes a gradient by up to 0.2 %.
 TOLERANCE = 0.01
 
 

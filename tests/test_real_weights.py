@@ -23,9 +23,9 @@ from mnv2_kernels.photos import load_photo
 DATA = Path(os.environ.get("MNV2_DATA") or Path(__file__).parents[2] / "shared" / "data")
 EXPECTED = DATA / "expected.json"
 
-# Of a logit; two float32 convolution libraries differ by 1.3e-5, wrong padding moves some logit by 2 or more.
+# Absolute. Two float32 convolution libraries differ by 1.3e-5, wrong padding moves some logit by 2 or more.
 TOLERANCE = 2e-3
-# Of an input's mean and deviation, which expected.json gives rounded.
+# Absolute, of an input's mean and deviation, which expected.json gives rounded.
 INPUT_TOLERANCE = 1e-4
 
 pytestmark = pytest.mark.skipif(not EXPECTED.is_file(), reason=f"MNV2_DATA: no {EXPECTED.name} in {DATA}")

@@ -33,7 +33,7 @@ DTYPES = (torch.float16, torch.float32, *([torch.bfloat16] if torch.cuda.is_avai
 RESOLUTION = 32
 RESIDUAL = BlockShape(2, 7, 9, 17, 52, 17, residual=True)
 STRIDED = BlockShape(2, 8, 9, 16, 96, 24, stride=2)
-# Of the tables, so with clamps that make 0 of NaN; RESIDUAL's are exact.
+# Cases from the tables, so with clamps that make 0 of NaN; RESIDUAL's are exact.
 TILE = BlockShape(2, 7, 9, 24, 144, 24)
 DIRECT = BlockShape(2, 8, 5, 19, 19, 12, expand=False)
 STEM = StemShape(2, 11, 14, 3, 32)
