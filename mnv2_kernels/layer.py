@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
+from . import _native
 from .shapes import (
     SYMMETRIC_PADDING,
     BlockShape,
@@ -67,9 +68,11 @@ class Layer:
 
     @classmethod
     def parse(cls, text: str) -> Layer:
-        """The layer of a text that ``str`` or the C++ library wrote."""
-        kind, *options = text.split()
-        return cls(kind, **{name: _value(value) for name, value in (each.split("=") for each in options)})
+        """The layer of a text, as the C++ library reads it. Raises ValueError that names what is wrong."""
+        layers = parse_layers(text)
+        if len(layers) != 1:
+            raise ValueError(f"layers: expected one layer, got {len(layers)}")
+        return layers[0]
 
     def shape(self, batch: int, height: int, width: int) -> LayerShape:
         """The layer on images of height x width."""
@@ -142,7 +145,14 @@ def join_layers(layers: Iterable[Layer]) -> str:
 
 @lru_cache(maxsize=64)
 def parse_layers(text: str) -> tuple[Layer, ...]:
-    return tuple(map(Layer.parse, text.split(SEPARATOR)))
+    """The layers of a text, as the C++ library reads it. Raises ValueError that names what is wrong."""
+    canonical = _native.canonical_layers(text)
+    return tuple(map(_read, canonical.split(SEPARATOR))) if canonical else ()
+
+
+def _read(canonical: str) -> Layer:
+    kind, *options = canonical.split()
+    return Layer(kind, **{name: _value(value) for name, value in (each.split("=") for each in options)})
 
 
 def layer_shapes(layers: Sequence[Layer], batch: int, height: int, width: int) -> Iterator[LayerShape]:

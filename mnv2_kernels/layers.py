@@ -96,9 +96,14 @@ class EagerLayer(NamedTuple):
     def check(self, kernel_size: int, depthwise: bool = False) -> None:
         """Raises NotFusable unless a kernel computes just this."""
         _check_convolution(self.name, self.conv, kernel_size, depthwise)
-        _check_norm(self.name, self.norm)
+        _check_norm(self._name_behind(1), self.norm)
         if self.activation is not None:
-            _check_activation(self.name, self.activation)
+            _check_activation(self._name_behind(2), self.activation)
+
+    def _name_behind(self, modules: int) -> str:
+        """The name of what comes that many modules behind the convolution in its Sequential."""
+        parent, dot, index = self.name.rpartition(".")
+        return f"{parent}{dot}{int(index) + modules}"
 
 
 def read_layer(name: str, module: nn.Module) -> EagerLayer:

@@ -17,7 +17,7 @@ from torch.library import Library, register_autograd, register_fake, register_vm
 
 from . import _native, batching, compile_cache, flops, gpu
 from .batching import Argument
-from .layer import parse_layers
+from .layer import Layer, is_chain, parse_layers
 from .shapes import SYMMETRIC_PADDING, output_size
 
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
@@ -166,7 +166,20 @@ def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty((x.shape[0], weight.shape[0]))
 
 
+def _chain(op: str, text: str) -> tuple[Layer, ...]:
+    try:
+        chain = parse_layers(text)
+    except ValueError as error:
+        raise RuntimeError(f"mnv2::{op}: {error}") from None
+    expected = (
+        "any run of a stem, blocks, a head and a linear layer, each with the channels of the one before"
+    )
+    _check(op, "layers", is_chain(chain), expected, lambda: text)
+    return chain
+
+
 def _pack_fake(weights: Sequence[Tensor | None], *, layers: str) -> Tensor:
+    _chain("pack", layers)
     first = next(weight for weight in weights if weight is not None)
     device, dtype = first.device.type, weights_dtype(weights)
     # The packed size is no formula but the C++ library's answer.
@@ -176,7 +189,7 @@ def _pack_fake(weights: Sequence[Tensor | None], *, layers: str) -> Tensor:
 
 
 def _run_fake(x: Tensor, packed: Tensor, *, layers: str) -> Tensor:
-    chain = parse_layers(layers)
+    chain = _chain("run", layers)
     if chain[0].kind == "linear":
         _check_input("run", x, "N", chain[0].in_channels)
         return x.new_empty((x.shape[0], chain[0].out_channels))

@@ -286,8 +286,8 @@ def test_a_classifier_of_a_tensor_subclass_stays_torchs(x: Tensor) -> None:
     ("path", "tensor", "words"),
     [
         ("features.3.conv.2", "weight", r"features\.3 cannot run fused: conv\.2 has a Wrapped"),
-        ("features.3.conv.1.1", "running_var", r"features\.3 cannot run fused: conv\.1\.0 has a Wrapped"),
-        ("features.0.1", "bias", r"features\.0 cannot run fused: 0 has a Wrapped"),
+        ("features.3.conv.1.1", "running_var", r"features\.3 cannot run fused: conv\.1\.1 has a Wrapped"),
+        ("features.0.1", "bias", r"features\.0 cannot run fused: 1 has a Wrapped"),
     ],
 )
 def test_a_tensor_subclass_in_the_features_is_named(path: str, tensor: str, words: str, x: Tensor) -> None:

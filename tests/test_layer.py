@@ -69,6 +69,7 @@ def test_options_come_in_any_order_and_spacing():
     block = "block in_channels=8 expanded_channels=9 out_channels=8 residual=1"
     written = f"{block}; linear in_channels=1 out_channels=2"
     assert _native.canonical_layers(text) == written
+    assert join_layers(parse_layers(text)) == written
 
 
 KINDS_EXPECTED = "expected a stem, block, head_pool or linear"
