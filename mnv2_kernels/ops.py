@@ -17,8 +17,8 @@ from torch.library import Library, register_autograd, register_fake, register_vm
 
 from . import _native, batching, compile_cache, flops, gpu
 from .batching import Argument
-from .layer import Layer, is_chain, parse_layers
-from .shapes import SYMMETRIC_PADDING, output_size
+from .layer import SAME, Layer, is_chain, parse_layers
+from .shapes import SYMMETRIC_PADDING, output_size, same_output_size
 
 LIBRARY = Path(__file__).with_name("libmnv2_ops.so")
 
@@ -57,6 +57,11 @@ def _check_input(op: str, x: Tensor, *shape: int | str) -> None:
     _check(op, "x", x.dim() == len(shape), f"{len(shape)} dimensions", lambda: f"shape {tuple(x.shape)}")
     fits = all(size == wanted for size, wanted in zip(x.shape, shape, strict=True) if type(wanted) is not str)
     _check(op, "x", fits, f"shape ({', '.join(map(str, shape))})", lambda: tuple(x.shape))
+
+
+def _check_pixels(op: str, x: Tensor) -> None:
+    filled = x.shape[2] > 0 and x.shape[3] > 0
+    _check(op, "x", filled, "at least one pixel", lambda: f"shape {tuple(x.shape)}")
 
 
 def _tensors(names: Sequence[str], args: Sequence[Argument]) -> Iterator[tuple[str, Tensor]]:
@@ -158,6 +163,7 @@ def _stem_fake(
 
 def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
     _check_input("head_pool", x, "N", weight.shape[1], "H", "W")
+    _check_pixels("head_pool", x)
     return x.new_empty((x.shape[0], weight.shape[0]))
 
 
@@ -194,12 +200,15 @@ def _run_fake(x: Tensor, packed: Tensor, *, layers: str) -> Tensor:
         _check_input("run", x, "N", chain[0].in_channels)
         return x.new_empty((x.shape[0], chain[0].out_channels))
     _check_input("run", x, "N", chain[0].in_channels, "H", "W")
+    _check_pixels("run", x)
     height, width = x.shape[2:]
     for layer in chain:
         if layer.kind not in ("stem", "block"):
             return x.new_empty((x.shape[0], chain[-1].out_channels))
-        padding = layer.padding_for(height, width)
-        height, width = _window_size("run", x, height, width, layer.stride, padding)
+        if layer.padding == SAME:  # by its own formula: torch.export cannot see that a window always fits
+            height, width = same_output_size(height, layer.stride), same_output_size(width, layer.stride)
+        else:
+            height, width = _window_size("run", x, height, width, layer.stride, layer.padding)
     size = (x.shape[0], chain[-1].out_channels, height, width)
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 

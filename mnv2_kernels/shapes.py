@@ -49,9 +49,14 @@ def output_size(size: int, before: int, after: int, stride: int) -> int:
     return (size + before + after - KERNEL_SIZE) // stride + 1
 
 
+def same_output_size(size: int, stride: int) -> int:
+    """Outputs of a 3x3 convolution with SAME padding along one dimension."""
+    return -(-size // stride)
+
+
 def same_padding(size: int, stride: int) -> tuple[int, int]:
     """(before, after) of TensorFlow's SAME padding for a 3x3 convolution along a dimension of ``size``."""
-    outputs = -(-size // stride)
+    outputs = same_output_size(size, stride)
     total = max((outputs - 1) * stride + KERNEL_SIZE - size, 0)
     return total // 2, total - total // 2
 

@@ -148,7 +148,12 @@ def test_channels_of_x(case):
         ),
         (STEM, {"weight": zeros(8, 4, 3, 3)}, "weight: expected shape (8, 3, 3, 3), got (8, 4, 3, 3)"),
         (STEM, {"weight": zeros(8, 27)}, "weight: expected shape (8, 3, 3, 3), got (8, 27)"),
-        (STEM, {"weight": zeros(0, 3, 3, 3)}, "out_channels: expected 1 to 1048576 channels, got 0"),
+        (STEM, {"weight": zeros(0, 3, 3, 3)}, "weight: expected 1 to 1048576 channels, got 0"),
+        (
+            BLOCK,
+            {"depthwise_weight": zeros()},
+            "depthwise_weight: expected a weight for each output channel, got shape ()",
+        ),
         (STEM, {"scale": zeros(3)}, "scale: expected shape (8,), got (3,)"),
         (HEAD, {"weight": zeros(24, 7, 1, 1)}, "weight: expected shape (24, 8, 1, 1), got (24, 7, 1, 1)"),
         (HEAD, {"bias": zeros(25)}, "bias: expected shape (24,), got (25,)"),

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,6 +134,13 @@ LINEAR = "linear in_channels=8"
 def test_what_no_kernel_takes_is_refused(text, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         _native.canonical_layers(text)
+
+
+def test_the_last_padding_holds():
+    layers = "stem in_channels=1 out_channels=1 padding=0,0,0,0 padding=same"
+    packed = torch.ops.mnv2.pack([torch.ones(1, 1, 3, 3), None, None], layers=layers)
+    y = torch.ops.mnv2.run(torch.ones(1, 1, 4, 4), packed, layers=layers)
+    assert y[0, 0].tolist() == [[4, 6, 6, 4], [6, 6, 6, 6], [6, 6, 6, 6], [4, 6, 6, 4]]  # by ReLU6
 
 
 @pytest.mark.parametrize("padding", ["torch", "same"])

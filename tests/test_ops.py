@@ -109,6 +109,10 @@ def test_a_fake_refuses_an_image_too_small_for_one_output():
         RuntimeError, match=r"^mnv2::stem: x: expected a height and width of at least 3 with padding"
     ):
         torch.ops.mnv2.stem(x, *weights, padding=[0, 0, 0, 0])
+    for op, (x, *others), kwargs in overloads(HEAD):
+        if x is HEAD.x:
+            with pytest.raises(RuntimeError, match=r"x: expected at least one pixel, got shape \(.*, 0\)$"):
+                op(*on_meta([x[..., :0], *others]), **kwargs)
 
 
 @every_case

@@ -113,6 +113,15 @@ def test_export(deployed: bool, strict: bool, x: Tensor) -> None:
             torch.testing.assert_close(program.module()(each), model(each))
 
 
+def test_export_with_a_dynamic_size_and_same_padding(x: Tensor) -> None:
+    deployed = small(padding="same").deploy()
+    sizes = {2: torch.export.Dim("height", min=2, max=512), 3: torch.export.Dim("width", min=2, max=512)}
+    program = torch.export.export(deployed, (x,), dynamic_shapes=(sizes,))
+    for size in ((2, 3), (45, 70)):
+        image = torch.randn(2, 3, *size)
+        assert torch.equal(program.module()(image), deployed(image))
+
+
 @pytest.mark.parametrize("deployed", [False, True])
 def test_what_no_kernel_takes_is_not_exported(deployed: bool, x: Tensor) -> None:
     model = small()

@@ -132,6 +132,11 @@ def test_triton_checks_of_packed_weights(case):
         return torch.ops.mnv2.check_run(x, packed, lengths, layers=case.layers)
 
     assert checked() == 0
+    for wrong in ([], [*lengths, 100]):
+        with pytest.raises(
+            RuntimeError, match=f"lengths: expected one for each of 3 dtypes, got {len(wrong)}"
+        ):
+            torch.ops.mnv2.check_run(case.x, packed, wrong, layers=case.layers)
     assert refusal(checked, packed=packed[1:]) == (
         "mnv2::run: packed: expected one of (100, 116, 132) bytes, as packed for these arguments on this "
         "device, got 99"

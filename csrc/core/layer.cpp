@@ -145,6 +145,7 @@ private:
     static std::optional<LayerError> set_padding_text(std::string_view text, Layer& layer)
     {
         layer.is_same_padded = text == same;
+        layer.padding = {};
         if (layer.is_same_padded) return std::nullopt;
         std::vector<int64_t> sides;
         while (!text.empty())

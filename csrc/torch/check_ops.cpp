@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include <cstdint>
+#include <iterator>
 #include <string>
 
 #include "torch/arguments.h"
@@ -49,6 +50,8 @@ int64_t check_pack(const OptionalTensors& weights, const std::string& text, cons
 int64_t check_run(const Tensor& x, const Tensor& packed, const Integers& lengths, const std::string& text)
 {
     constexpr const char* op = "run";
+    if (lengths.size() != std::size(packed_types))
+        refuse({op, "lengths"}, "one for each of 3 dtypes", std::to_string(lengths.size()));
     Layers layers = *known_layers(op, text);
     check_x({op, "x"}, layers, x);
     complete_by({op, "x"}, x, layers);

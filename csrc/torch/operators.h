@@ -14,9 +14,12 @@
 
 namespace mnv2::ops {
 
-inline int64_t first_size(const Tensor& weight)
+// The output channels of a convolution's weight (or of a linear layer's), which is checked whole once the layer is known.
+inline int64_t check_outputs(const Argument& argument, const Tensor& weight)
 {
-    return weight.dim() > 0 ? weight.size(0) : 0;
+    check_given(argument, weight);
+    if (weight.dim() == 0) refuse(argument, "a weight for each output channel", "shape " + shape_text(weight));
+    return check_channels(argument, weight.size(0));
 }
 
 // Backend has pack(op, layers, arguments, x) for checked arguments, x being the dtype of the tensor that the weights will
@@ -52,12 +55,11 @@ struct Operators {
     {
         constexpr const char* op = "fused_block";
         const InputView view = check_input({op, "x"}, x);
-        check_given({op, "depthwise_weight"}, depthwise_weight);
-        check_given({op, "project_weight"}, project_weight);
         Layer layer;
         layer.in_channels = x.size(1);
-        layer.expanded_channels = expand_weight ? first_size(depthwise_weight) : x.size(1);
-        layer.out_channels = first_size(project_weight);
+        layer.expanded_channels = check_outputs({op, "depthwise_weight"}, depthwise_weight);
+        layer.out_channels = check_outputs({op, "project_weight"}, project_weight);
+        if (!expand_weight) layer.expanded_channels = x.size(1);
         layer.has_expand = expand_weight.has_value();
         layer.has_residual = residual;
         set_window(op, stride, padding, layer);
@@ -116,11 +118,10 @@ private:
 
     static Layer dense_layer(const char* op, LayerKind kind, const Tensor& x, const Tensor& weight)
     {
-        check_given({op, "weight"}, weight);
         Layer layer;
         layer.kind = kind;
         layer.in_channels = x.size(1);
-        layer.out_channels = first_size(weight);
+        layer.out_channels = check_outputs({op, "weight"}, weight);
         return layer;
     }
 
