@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv2_kernels import _native
-from mnv2_kernels.layer import KINDS, SAME, Layer, join_layers, layer_of, layer_shapes, parse_layers
+from mnv2_kernels.layer import KINDS, SAME, Layer, is_chain, join_layers, layer_of, layer_shapes, parse_layers
 from mnv2_kernels.shapes import ACTIVATIONS, MAX_CHANNELS, SYMMETRIC_PADDING, mobilenet_v2
 
 HEADER = Path(__file__).parent.parent / "csrc/core/layer.h"
@@ -134,6 +135,16 @@ LINEAR = "linear in_channels=8"
 def test_what_no_kernel_takes_is_refused(text, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         _native.canonical_layers(text)
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_both_languages_know_the_same_chains(length):
+    kinds = [(kind, 8 if kind == "block" else 0) for kind in KINDS]
+    layers = [Layer(kind, 8, channels, expanded) for kind, expanded in kinds for channels in (8, 9)]
+    for chain in itertools.product(layers, repeat=length):
+        with pytest.raises(RuntimeError) as refused:  # no chain takes one weight
+            torch.ops.mnv2.pack([torch.ones(1)], layers=join_layers(chain))
+        assert is_chain(chain) == ("mnv2::pack: layers" not in str(refused.value)), chain
 
 
 def test_the_last_padding_holds():

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/packed_header.h"
+#include "core/sizes.h"
 
 namespace mnv2 {
 namespace {
@@ -13,7 +14,7 @@ constexpr int64_t line_bytes = 64;
 
 int64_t on_line(int64_t bytes)
 {
-    return (bytes + line_bytes - 1) / line_bytes * line_bytes;
+    return round_up(bytes, line_bytes);
 }
 
 bool is_activation(int8_t value)
@@ -98,16 +99,6 @@ struct LayerPrefix {
 static_assert(sizeof(LayerPrefix) <= line_bytes);
 
 }  // namespace
-
-std::string network_mismatch(std::span<const PackedLayer> layers)
-{
-    std::vector<NetworkLayer> read;
-    for (const PackedLayer& layer : layers) {
-        const std::string mismatch = add_layer(layer, read);
-        if (!mismatch.empty()) return mismatch;
-    }
-    return chain_text(read);
-}
 
 int64_t packed_network_bytes(std::span<const PackedLayer> layers)
 {

@@ -19,10 +19,7 @@ struct PackedLayer {
     bool same_padding;
 };
 
-// What keeps these layers from being a network, in the form "layer 2: expected ..., got ..."; empty where nothing does.
-std::string network_mismatch(std::span<const PackedLayer> layers);
-
-// For layers without a mismatch.
+// For the layers of a chain, packed for one instruction set; at least one.
 int64_t packed_network_bytes(std::span<const PackedLayer> layers);
 void pack_network(std::span<const PackedLayer> layers, void* packed);
 

@@ -94,7 +94,6 @@ struct PackedNetwork {
         Random random(5);
         for (const LayerParams& layer : from.layers) layers.push_back(pack_random(random, layer, layout));
         const std::vector<PackedLayer> parts = parts_of(from.same_padding);
-        CHECK_EQUAL(network_mismatch(parts), "");
         whole.resize(static_cast<size_t>(packed_network_bytes(parts)), dead_byte);
         pack_network(parts, whole.data());
     }
@@ -300,6 +299,20 @@ TEST(a_linear_layer_is_a_head_of_one_pixel)
                 }
 }
 
+std::string reading(const Bytes& bytes)
+{
+    const GuardedBuffer guarded(bytes, Placement::ends_at_guard);
+    std::vector<NetworkLayer> layers;
+    return read_network(guarded.data(), static_cast<int64_t>(bytes.size()), layers);
+}
+
+std::string mismatch_of(const std::vector<PackedLayer>& parts)
+{
+    Bytes whole(static_cast<size_t>(packed_network_bytes(parts)));
+    pack_network(parts, whole.data());
+    return reading(whole);
+}
+
 std::string mismatch_of(const std::vector<LayerParams>& layers)
 {
     Random random(1);
@@ -307,42 +320,36 @@ std::string mismatch_of(const std::vector<LayerParams>& layers)
     for (const LayerParams& layer : layers) packed.push_back(pack_random(random, layer, cpu::select_kernels().layout));
     std::vector<PackedLayer> parts;
     for (const Bytes& layer : packed) parts.push_back({layer.data(), static_cast<int64_t>(layer.size()), false});
-    return network_mismatch(parts);
+    return mismatch_of(parts);
 }
 
 TEST(layers_that_are_no_network)
 {
     const std::string chain =
         "expected any of a stem, blocks, a head and a linear layer behind it, or a linear layer alone, got ";
-    CHECK_EQUAL(mismatch_of({}), chain + "nothing");
-    CHECK_EQUAL(mismatch_of({stem_to(8)}), "");
+    CHECK_EQUAL(mismatch_of(std::vector<LayerParams>{stem_to(8)}), "");
     CHECK_EQUAL(mismatch_of({stem_to(8), stem_to(8), head_of(8, 8)}), "layer 1: " + chain + "a stem behind a stem");
     CHECK_EQUAL(mismatch_of({head_of(3, 8), some_block(8, 8, 8)}), "layer 1: " + chain + "a block behind a head");
     CHECK_EQUAL(mismatch_of({LinearParams{0, 3, 3}, head_of(3, 8)}), "layer 1: " + chain + "a head behind a linear layer");
     CHECK_EQUAL(mismatch_of({stem_to(8), head_of(9, 8)}), "layer 1: expected 8 input channels, got 9");
 }
 
+// Between two heads, whose headers the buffer's own header is made of.
 TEST(layers_that_are_none)
 {
-    const Bytes foreign(256, 0x3f), small(10, 0);
-    const auto mismatch = [](const Bytes& bytes) {
-        const PackedLayer layer{bytes.data(), static_cast<int64_t>(bytes.size()), false};
-        return network_mismatch({&layer, 1});
-    };
-    CHECK_EQUAL(mismatch(foreign), "layer 0: expected packed weights of a layer, got bytes of another format");
-    CHECK_EQUAL(mismatch(small), "layer 0: expected packed weights, got 10 bytes");
     const PackedNetwork packed({"head", {head_of(3, 8)}}, cpu::select_kernels().layout);
-    CHECK_EQUAL(mismatch(packed.whole), "layer 0: expected packed weights of a layer, got bytes of another format");
-    Bytes longer = packed.layers[0];
+    const Bytes& head = packed.layers[0];
+    const auto mismatch = [&](const Bytes& bytes, int64_t shorter = 0) {
+        const PackedLayer valid{head.data(), static_cast<int64_t>(head.size()), false};
+        return mismatch_of({valid, {bytes.data(), static_cast<int64_t>(bytes.size()) - shorter, false}, valid});
+    };
+    const Bytes foreign(256, 0x3f);
+    CHECK_EQUAL(mismatch(foreign), "layer 1: expected packed weights of a layer, got bytes of another format");
+    CHECK_EQUAL(mismatch(foreign, 246), "layer 1: expected packed weights, got 10 bytes");
+    CHECK_EQUAL(mismatch(packed.whole), "layer 1: expected packed weights of a layer, got bytes of another format");
+    Bytes longer = head;
     longer.resize(longer.size() + 4);
-    CHECK_EQUAL(mismatch(longer), join("layer 0: expected ", longer.size() - 4, " bytes, got ", longer.size()));
-}
-
-std::string reading(const Bytes& bytes)
-{
-    const GuardedBuffer guarded(bytes, Placement::ends_at_guard);
-    std::vector<NetworkLayer> layers;
-    return read_network(guarded.data(), static_cast<int64_t>(bytes.size()), layers);
+    CHECK_EQUAL(mismatch(longer), join("layer 1: expected ", longer.size() - 4, " bytes, got ", longer.size()));
 }
 
 // However many bytes are missing, nothing behind them is read.

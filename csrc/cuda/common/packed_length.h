@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/block.h"
+#include "core/sizes.h"
 
 namespace mnv2::cuda {
 
@@ -11,7 +12,7 @@ namespace mnv2::cuda {
 constexpr int64_t packed_length(int64_t bytes, ScalarType type)
 {
     constexpr int64_t unit = 256;
-    return (bytes + unit - 1) / unit * unit + 2 * static_cast<int64_t>(type) + 1;
+    return round_up(bytes, unit) + 2 * static_cast<int64_t>(type) + 1;
 }
 
 }  // namespace mnv2::cuda

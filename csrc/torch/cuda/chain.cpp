@@ -3,6 +3,7 @@
 #include <unordered_map>
 #include <variant>
 
+#include "core/sizes.h"
 #include "cuda/common/packed_length.h"
 #include "torch/cuda/weights.h"
 
@@ -38,7 +39,7 @@ ChainFormat format_of(const Layers& layers, ScalarType type)
     ChainFormat format{joined > 0, {}, 0};
     const auto place = [&](int64_t bytes) {
         const int64_t offset = format.bytes;
-        format.bytes += (bytes + unit - 1) / unit * unit;
+        format.bytes += round_up(bytes, unit);
         return offset;
     };
     if (format.joined) format.offsets.assign(2, place(joined));
