@@ -11,7 +11,7 @@ from conftest import ALL_THREADS, THREADS
 from tolerances import assert_within_rounding
 
 from mnv2_kernels import shapes
-from mnv2_kernels.ops import dtype_name
+from mnv2_kernels.dtypes import dtype_name
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 BATCHES = (1, 8, 32)

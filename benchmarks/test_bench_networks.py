@@ -13,9 +13,9 @@ from conftest import ALL_THREADS, THREADS
 from mnv2_kernels import FusedMobileNetV2, shapes
 from mnv2_kernels.bench.accuracy import LARGEST_ERROR
 from mnv2_kernels.bench.setting import torch_threads
-from mnv2_kernels.networks import eager_copy
-from mnv2_kernels.ops import dtype_name
-from mnv2_kernels.weights import random_model
+from mnv2_kernels.dtypes import dtype_name
+from mnv2_kernels.nn.networks import eager_copy
+from mnv2_kernels.weights.sources import random_model
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.4)
 SIZES = (96, 128, 160, 192, 224, 320, 512)

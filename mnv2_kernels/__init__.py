@@ -9,7 +9,8 @@ except ImportError:
     if reason := wrong_machine():
         raise ImportError(reason) from None
     raise
-from .modules import FusedInvertedResidual, FusedMobileNetV2
+from .nn.inverted_residual import FusedInvertedResidual
+from .nn.mobilenet_v2 import FusedMobileNetV2
 from .shapes import BlockShape
 
 __version__: str = build_info()["version"]

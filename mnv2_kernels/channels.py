@@ -10,6 +10,7 @@ from .shapes import PUBLISHED_WIDTHS, mobilenet_v2
 
 STANDARD = mobilenet_v2()
 # A file does not tell strides; these are everybody's.
+STEM_STRIDE = STANDARD.stem.stride
 STRIDES = tuple(block.stride for block in STANDARD.blocks)
 
 Shapes = Mapping[str, tuple[int, ...]]

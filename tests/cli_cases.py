@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.cli import main
-from mnv2_kernels.weights import DATA_VARIABLE, data_folder, has_data
+from mnv2_kernels.cli.app import main
+from mnv2_kernels.weights.sources import DATA_VARIABLE, data_folder, has_data
 
 CLASSES = 7
 WIDTH = 0.35

@@ -10,7 +10,7 @@ import torch
 from conftest import RELEASE
 from torch import Tensor
 
-from mnv2_kernels import gpu
+from mnv2_kernels.ops import gpu
 
 EMULATED = RELEASE / "libmnv2_emulated.so"
 ON_GPU = torch.cuda.is_available() and gpu.SELECTED == "cuda" and gpu.has_cuda_kernels()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fusion, parametrizations, parametrize, prune
 
-from mnv2_kernels.layers import SamePaddedConv2d
+from mnv2_kernels.fusion.eager_layers import SamePaddedConv2d
 
 FACTOR = 0.5  # exact in any dtype
 SUBCLASS = "Surgical"

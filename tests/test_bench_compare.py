@@ -20,8 +20,8 @@ from mnv2_kernels.bench.compare import PeerRow, chosen_settings, standard_settin
 from mnv2_kernels.bench.peers import PEERS, Peer, Subject, Unsupported, select_peers
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.setting import Setting, Spread, silence
-from mnv2_kernels.cli import main
-from mnv2_kernels.packed_network import layer_plans
+from mnv2_kernels.cli.app import main
+from mnv2_kernels.packing.plans import layer_plans
 from mnv2_kernels.processor import FORCE_ISA_VARIABLE
 
 Capture = pytest.CaptureFixture[str]

@@ -8,15 +8,16 @@ import pytest
 import torch
 from cli_cases import refusal
 
-from mnv2_kernels.bench import BenchError, WrongResultError, commands, headlines
+from mnv2_kernels.bench import BenchError, WrongResultError, headlines
 from mnv2_kernels.bench.accuracy import require_right
 from mnv2_kernels.bench.headlines import HeadlineRow, measure_headlines
 from mnv2_kernels.bench.mobilenet_v1 import MobileNetV1, SeparableBlock, mobilenet_v1
 from mnv2_kernels.bench.paper import HEADLINES
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.cli import main
-from mnv2_kernels.networks import eager_copy
-from mnv2_kernels.weights import randomised
+from mnv2_kernels.cli import bench as commands
+from mnv2_kernels.cli.app import main
+from mnv2_kernels.nn.networks import eager_copy
+from mnv2_kernels.weights.sources import randomised
 
 Capture = pytest.CaptureFixture[str]
 

@@ -10,7 +10,7 @@ import torch
 from cli_cases import refusal
 
 from mnv2_kernels import FusedMobileNetV2, shapes
-from mnv2_kernels.bench import commands, memory
+from mnv2_kernels.bench import memory
 from mnv2_kernels.bench.memory import (
     LONGEST_SPLIT,
     NETWORK,
@@ -24,7 +24,8 @@ from mnv2_kernels.bench.memory import (
     paper_channels,
 )
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.cli import main
+from mnv2_kernels.cli import bench as commands
+from mnv2_kernels.cli.app import main
 
 Capture = pytest.CaptureFixture[str]
 
@@ -197,7 +198,7 @@ def test_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise NotImplementedError("no kernel here\nand a long explanation")
 
-    monkeypatch.setattr("mnv2_kernels.fusion.PackedLayers.forward", fails)
+    monkeypatch.setattr("mnv2_kernels.packing.packed_layers.PackedLayers.forward", fails)
     with pytest.raises(MemoryUseError, match=r"^no fused block on cpu: no kernel here$"):
         measure_memory(torch.float32)
 

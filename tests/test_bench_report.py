@@ -13,13 +13,14 @@ import pytest
 import typer
 from cli_cases import refusal
 
-from mnv2_kernels.bench import commands, report
+from mnv2_kernels.bench import report
 from mnv2_kernels.bench.compare import PeerRow
 from mnv2_kernels.bench.report import charts
 from mnv2_kernels.bench.report.drawing import DARK, LIGHT, Drawing
 from mnv2_kernels.bench.report.page import SECTIONS, Section, make_page
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.cli import main
+from mnv2_kernels.cli import bench as commands
+from mnv2_kernels.cli.app import main
 
 Capture = pytest.CaptureFixture[str]
 

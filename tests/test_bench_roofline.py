@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from mnv2_kernels import shapes
-from mnv2_kernels.bench import commands
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.roofline import RooflineRow, measure_roofline
-from mnv2_kernels.cli import main
+from mnv2_kernels.cli import bench as commands
+from mnv2_kernels.cli.app import main
 
 Capture = pytest.CaptureFixture[str]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mnv2_kernels import shapes
-from mnv2_kernels.bench import WrongResultError, commands, scaling
+from mnv2_kernels.bench import WrongResultError, scaling
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.scaling import (
     BASE,
@@ -19,7 +19,8 @@ from mnv2_kernels.bench.scaling import (
     measure_scaling,
     threads_up_to,
 )
-from mnv2_kernels.cli import main
+from mnv2_kernels.cli import bench as commands
+from mnv2_kernels.cli.app import main
 
 Capture = pytest.CaptureFixture[str]
 

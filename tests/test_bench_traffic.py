@@ -14,11 +14,13 @@ from cli_cases import refusal
 from torch import nn
 
 from mnv2_kernels import _native, shapes
-from mnv2_kernels.bench import callgrind, commands, count_eager, traffic
-from mnv2_kernels.bench.callgrind import LINE_BYTES, Count, TrafficError, count_misses, parse_count
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.bench.traffic import TrafficRow, measure_traffic, parse_bytes
-from mnv2_kernels.cli import main
+from mnv2_kernels.bench.traffic import blocks as traffic
+from mnv2_kernels.bench.traffic import callgrind, count_eager
+from mnv2_kernels.bench.traffic.blocks import TrafficRow, measure_traffic, parse_bytes
+from mnv2_kernels.bench.traffic.callgrind import LINE_BYTES, Count, TrafficError, count_misses, parse_count
+from mnv2_kernels.cli import bench as commands
+from mnv2_kernels.cli.app import main
 from mnv2_kernels.layer import block_arguments
 from mnv2_kernels.shapes import BlockShape
 

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import mnv2_kernels
-from mnv2_kernels import _native, gpu
+from mnv2_kernels import _native
+from mnv2_kernels.ops import gpu
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(mnv2_kernels.__file__).parent

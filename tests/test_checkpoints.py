@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.checkpoints import WeightsError, build_network, read_state_dict
-from mnv2_kernels.cli import main
+from mnv2_kernels.cli.app import main
 from mnv2_kernels.shapes import INVERTED_RESIDUAL_SETTING, make_divisible
-from mnv2_kernels.weights import load_network
+from mnv2_kernels.weights.checkpoints import WeightsError, build_network, read_state_dict
+from mnv2_kernels.weights.sources import load_network
 
 CLASSES = 7
 SIZE = 64

@@ -12,8 +12,9 @@ import torch
 from cli_cases import FAST, refusal, save_photo, save_weights
 from typer.testing import CliRunner
 
-from mnv2_kernels import __version__, _native, gpu, ops
-from mnv2_kernels.cli import app, main
+from mnv2_kernels import __version__, _native, ops
+from mnv2_kernels.cli.app import app, main
+from mnv2_kernels.ops import gpu
 
 Capture = pytest.CaptureFixture[str]
 
@@ -126,7 +127,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mnv2_kernels.cli.gather_info", interrupt)
+    monkeypatch.setattr("mnv2_kernels.cli.app.gather_info", interrupt)
     assert main(["info"]) == 130
 
 

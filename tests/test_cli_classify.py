@@ -9,11 +9,11 @@ import torch
 from cli_cases import CLASSES, FAST, SIZE, needs_data, save_photo, save_weights, write_data_folder
 
 from mnv2_kernels import FusedMobileNetV2, _native
-from mnv2_kernels.cli import main
-from mnv2_kernels.expected import TOLERANCE
-from mnv2_kernels.networks import network_shape
-from mnv2_kernels.photos import load_photo
-from mnv2_kernels.weights import data_folder, load_network
+from mnv2_kernels.cli.app import main
+from mnv2_kernels.nn.networks import network_shape
+from mnv2_kernels.weights.expected import TOLERANCE
+from mnv2_kernels.weights.photos import load_photo
+from mnv2_kernels.weights.sources import data_folder, load_network
 
 KEYS = {
     "weights": str,
@@ -41,7 +41,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnv2_kernels.classify.ROUNDS", 1)
+    monkeypatch.setattr("mnv2_kernels.cli.classify.ROUNDS", 1)
 
 
 def classify_json(capsys: Capture, *arguments: str | Path, code: int = 0) -> dict:
@@ -99,7 +99,7 @@ def test_the_table_fits_80_columns(tmp_path: Path, capsys: Capture, monkeypatch:
         "\n".join(f"{index} is a label that is too long to be shown" for index in range(CLASSES))
     )
     photo = save_photo(tmp_path, "a_long_name.png")
-    monkeypatch.setattr("mnv2_kernels.console.PIPE_WIDTH", 80)
+    monkeypatch.setattr("mnv2_kernels.cli.console.PIPE_WIDTH", 80)
     command = ["classify", photo, "--weights", save_weights(tmp_path), "--labels", labels, *FAST]
     assert main([str(argument) for argument in command]) == 0
     lines = capsys.readouterr().out.splitlines()

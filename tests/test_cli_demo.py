@@ -11,9 +11,11 @@ import torch
 from cli_cases import needs_data, refusal, save_photo, tiny_network, write_data_folder
 from torchvision.models import MobileNet_V2_Weights
 
-from mnv2_kernels import FusedMobileNetV2, demo, weights
-from mnv2_kernels.cli import main
-from mnv2_kernels.weights import load_network
+from mnv2_kernels import FusedMobileNetV2
+from mnv2_kernels.cli import demo
+from mnv2_kernels.cli.app import main
+from mnv2_kernels.weights import sources as weights
+from mnv2_kernels.weights.sources import load_network
 
 Capture = pytest.CaptureFixture[str]
 

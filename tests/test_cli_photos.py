@@ -10,7 +10,7 @@ from cli_cases import needs_data, refusal, save_photo
 from PIL import Image
 from torchvision import transforms
 
-from mnv2_kernels.photos import (
+from mnv2_kernels.weights.photos import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     MAX_RESIZED_PIXELS,
@@ -18,7 +18,7 @@ from mnv2_kernels.photos import (
     load_photo,
     load_photos,
 )
-from mnv2_kernels.weights import data_folder
+from mnv2_kernels.weights.sources import data_folder
 
 # expected.json gives six decimals, and a deviation that may be the sample's or the population's.
 STATISTICS_TOLERANCE = 1e-5

@@ -10,8 +10,8 @@ import torch
 from cli_cases import FAST, refusal, save_weights
 
 from mnv2_kernels import FusedMobileNetV2, shapes
-from mnv2_kernels.cli import main
-from mnv2_kernels.packed_network import layer_plans
+from mnv2_kernels.cli.app import main
+from mnv2_kernels.packing.plans import layer_plans
 
 Capture = pytest.CaptureFixture[str]
 KINDS = ["stem + block", *["block"] * 16, "head", "linear"]

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from mnv2_kernels import _native
 from mnv2_kernels.accuracy import EAGER_FACTOR, MINIMUM_INPUTS
-from mnv2_kernels.cli import main
-from mnv2_kernels.fusion import PackedLayers
-from mnv2_kernels.verify import verify_network
-from mnv2_kernels.weights import load_network
+from mnv2_kernels.cli.app import main
+from mnv2_kernels.cli.verify import verify_network
+from mnv2_kernels.packing.packed_layers import PackedLayers
+from mnv2_kernels.weights.sources import load_network
 
 TYPES = {
     "weights": str,

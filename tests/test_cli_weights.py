@@ -17,12 +17,12 @@ from cli_cases import (
 )
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from mnv2_kernels.checkpoints import WeightsError, build_network, read_state_dict
-from mnv2_kernels.expected import ExpectedError, read_expected
-from mnv2_kernels.networks import eager_copy, network_shape
+from mnv2_kernels.nn.networks import eager_copy, network_shape
 from mnv2_kernels.shapes import PUBLISHED_WIDTHS
 from mnv2_kernels.shapes import mobilenet_v2 as mobilenet_v2_shape
-from mnv2_kernels.weights import KERAS_SETTINGS, Settings, load_network
+from mnv2_kernels.weights.checkpoints import WeightsError, build_network, read_state_dict
+from mnv2_kernels.weights.expected import ExpectedError, read_expected
+from mnv2_kernels.weights.sources import KERAS_SETTINGS, Settings, load_network
 
 CLASSIFIER = "classifier.1.weight"
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch.compiler.config
 
-from mnv2_kernels import _native, compile_cache
+from mnv2_kernels import _native
+from mnv2_kernels.ops import compile_cache
 
 COMPILE_A_BLOCK = """
 import torch

@@ -434,7 +434,7 @@ def test_a_subclass_converts_to_itself() -> None:
 
 def test_a_subclass_reads_keras_files_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, x = small(padding="same"), torch.randn(2, 3, 32, 32)
-    monkeypatch.setattr("mnv2_kernels.keras.load_keras", lambda path: plain)
+    monkeypatch.setattr("mnv2_kernels.nn.mobilenet_v2.load_keras", lambda path, of_channels: plain)
     model = Scaled.from_keras("network.h5")
     assert type(model) is Scaled
     with torch.no_grad():

@@ -13,8 +13,8 @@ import torch
 from models import small
 from torch import Tensor, nn
 
-from mnv2_kernels import cuda_graphs
-from mnv2_kernels.cuda_graphs import LARGEST_BATCH, MAX_GRAPHS, Captured, GraphedNetwork, static_copy
+from mnv2_kernels.nn import cuda_graphs
+from mnv2_kernels.nn.cuda_graphs import LARGEST_BATCH, MAX_GRAPHS, Captured, GraphedNetwork, static_copy
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

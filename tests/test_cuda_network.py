@@ -20,12 +20,17 @@ from torch._subclasses import FakeTensorMode
 from torch.library import register_autograd, register_fake, register_vmap
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnv2_kernels import FusedMobileNetV2, batching, gpu, modules, ops
+from mnv2_kernels import FusedMobileNetV2
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
-from mnv2_kernels.cuda_graphs import GraphedNetwork
-from mnv2_kernels.fusion import Fusion, PackedLayers, pack_layers
+from mnv2_kernels.dtypes import dtype_name
+from mnv2_kernels.fusion.fused_layer import Fusion
 from mnv2_kernels.layer import join_layers, layer_shapes
-from mnv2_kernels.ops import dtype_name
+from mnv2_kernels.nn import mobilenet_v2 as modules
+from mnv2_kernels.nn.cuda_graphs import GraphedNetwork
+from mnv2_kernels.ops import batching, gpu
+from mnv2_kernels.ops.autograd import refuse_backward
+from mnv2_kernels.ops.fakes import FAKES
+from mnv2_kernels.packing.packed_layers import PackedLayers, pack_layers
 
 CUDA = torch.device("cuda")
 HALVES = (torch.float16, torch.bfloat16)
@@ -35,8 +40,8 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 if not ON_GPU:
     for _name in ("pack", "run"):
         _op = getattr(OPS, _name).default
-        register_fake(_op, ops._FAKES[_name])
-        register_autograd(_op, ops._refuse_backward(_name))
+        register_fake(_op, FAKES[_name])
+        register_autograd(_op, refuse_backward(_name))
         register_vmap(_op, batching.rule(_op, folds_first_input=_name == "run"))
 
 
@@ -93,7 +98,7 @@ def images(dtype: torch.dtype, batch: int = 2, size: tuple[int, int] = (19, 14))
 
 def layer_by_layer(fusions: Sequence[Fusion], x: Tensor) -> Tensor:
     for fusion in fusions:
-        x = fusion.operator()(x)
+        x = pack_layers([fusion])(x)
     return x
 
 

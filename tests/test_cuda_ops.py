@@ -19,7 +19,8 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
-from mnv2_kernels.ops import OPERATORS, dtype_name
+from mnv2_kernels.dtypes import dtype_name
+from mnv2_kernels.ops import OPERATORS
 from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
 
 # Gives stages of 16, 8, 4, 2 and 1 pixels.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnv2_kernels import _native
-from mnv2_kernels.cuda_selection import H100, cuda_blocks, select_block
+from mnv2_kernels.ops.cuda_selection import H100, cuda_blocks, select_block
 from mnv2_kernels.shapes import BlockShape, mobilenet_v2
 
 A100 = {"multiprocessors": 108, "capability": 80, "shared_bytes": 163 << 10}

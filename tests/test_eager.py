@@ -19,10 +19,10 @@ from tolerances import assert_accurate
 from torch import Tensor, nn
 from torch.utils import mkldnn
 
-import mnv2_kernels.eager
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
-from mnv2_kernels.photos import load_photos
-from mnv2_kernels.weights import has_data, load_network
+from mnv2_kernels.nn.eager import HasEager
+from mnv2_kernels.weights.photos import load_photos
+from mnv2_kernels.weights.sources import has_data, load_network
 
 BATCH = 8
 # One kernel of each kind.
@@ -63,7 +63,7 @@ def test_it_is_torchvisions_network(training: bool, x: Tensor) -> None:
     assert not operators
     assert twin.training is training
     assert list(twin.state_dict()) == list(theirs.state_dict())
-    assert not [module for module in twin.modules() if isinstance(module, mnv2_kernels.eager.HasEager)]
+    assert not [module for module in twin.modules() if isinstance(module, HasEager)]
     attributes = {name: vars(module) for name, module in twin.named_modules()}
     for name, module in theirs.named_modules():
         assert {each for each in vars(module) if not each.startswith("_")} <= set(attributes[name])

@@ -14,8 +14,8 @@ import torch
 from cases import Case, make_case
 
 from mnv2_kernels import _native
+from mnv2_kernels.dtypes import dtype_name
 from mnv2_kernels.layer import layer_of
-from mnv2_kernels.ops import dtype_name
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
 
 BLOCK = make_case(BlockShape(1, 7, 7, 16, 96, 16, residual=True))

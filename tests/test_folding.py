@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnv2_kernels.folding import fold
+from mnv2_kernels.fusion.folding import fold
 
 CHANNELS = 6
 

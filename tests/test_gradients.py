@@ -16,10 +16,10 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import FrozenBatchNorm2d
 
-import mnv2_kernels.eager
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
 from mnv2_kernels.bench.mobilenet_v1 import SeparableBlock
-from mnv2_kernels.units import FusedClassifier
+from mnv2_kernels.nn.eager import eager as eager_twin
+from mnv2_kernels.nn.units import FusedClassifier
 
 # Relative to a gradient's norm: a value rounded across a bound of ReLU6 changes a gradient by up to 0.2 %.
 TOLERANCE = 0.01
@@ -280,7 +280,7 @@ def test_gradients_of_units(kind: str) -> None:
     assert operators[-1].startswith("run ")
     weight = torch.randn_like(y)
     ours = torch.autograd.grad(y, sources, weight)
-    theirs = torch.autograd.grad(mnv2_kernels.eager.eager(unit)(x), sources, weight)
+    theirs = torch.autograd.grad(eager_twin(unit)(x), sources, weight)
     for gradient, expected in zip(ours, theirs, strict=True):
         assert_close(gradient, expected)
 

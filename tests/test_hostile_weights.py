@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mnv2_kernels import FusedInvertedResidual
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
-from mnv2_kernels.networks import eager_copy
+from mnv2_kernels.nn.networks import eager_copy
 from mnv2_kernels.shapes import mobilenet_v2
 
 SEEDS = 30

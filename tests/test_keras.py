@@ -20,7 +20,7 @@ from models import randomised
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.weights import KERAS_SETTINGS, load_network
+from mnv2_kernels.weights.sources import KERAS_SETTINGS, load_network
 
 h5py = pytest.importorskip("h5py")
 

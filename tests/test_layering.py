@@ -1,13 +1,17 @@
-"""The layers of csrc stay apart, and CMakeLists.txt stays the one list of sources."""
+"""The layers of csrc and mnv2_kernels stay apart, and CMakeLists.txt stays the one list of sources."""
 
+import ast
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
+PACKAGE = ROOT / "mnv2_kernels"
 SOURCE_SUFFIXES = {".cpp", ".cu"}
 HEADER_SUFFIXES = {".h", ".cuh"}
 BUILD_FILES = [
@@ -53,11 +57,37 @@ def test_a_layer_includes_only_what_lies_below_it(layer):
                 assert Path(included).parts[0] in LAYERS[layer], f"{path} includes {included}"
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_no_folder_holds_too_many_sources(layer):
-    folders = Counter(path.parent for path in files(CSRC / layer, SOURCE_SUFFIXES | HEADER_SUFFIXES))
+@pytest.mark.parametrize("root", [CSRC, PACKAGE], ids=lambda root: root.name)
+def test_no_folder_holds_too_many_sources(root):
+    folders = Counter(path.parent for path in files(root, SOURCE_SUFFIXES | HEADER_SUFFIXES | {".py"}))
     assert folders
     assert {folder: count for folder, count in folders.items() if count > MOST_SOURCES} == {}
+
+
+def modules_imported(path: Path) -> Iterator[Path]:
+    """The package's own, also where a function imports them; its root is what others import."""
+    for statement in ast.walk(ast.parse(path.read_text())):
+        if isinstance(statement, ast.ImportFrom) and statement.level:
+            package = path.parents[statement.level - 1].joinpath(*(statement.module or "").split("."))
+            for alias in statement.names:
+                places = (package / f"{alias.name}.py", package / alias.name / "__init__.py")
+                places += (package.with_suffix(".py"), package / "__init__.py")
+                found = next((place for place in places if place.exists()), None)
+                if found not in (None, PACKAGE / "__init__.py"):
+                    yield found
+
+
+def test_python_modules_import_in_no_circle():
+    modules, folders = {}, defaultdict(set)
+    for path in files(PACKAGE, {".py"}):
+        modules[path] = {*modules_imported(path)} - {path}
+        for imported in modules[path]:
+            own, other = (each.relative_to(PACKAGE).parts[:-1][:1] for each in (path, imported))
+            if own and other:  # what lies beside the folders is below or above all of them
+                folders[own] |= {other} - {own}
+    assert sum(map(len, modules.values())) > 100
+    for graph in (modules, folders):
+        TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("layer", ["core", "cpu"])
@@ -112,15 +142,6 @@ def test_no_flag_of_the_build_machine(path):
     assert not re.search(
         r"-m(arch=(?!armv8)|tune=|cpu=)|-ffast-math|-Ofast", re.sub(r"#.*", "", path.read_text())
     )
-
-
-def test_setup_py_only_hands_over():
-    assert len((ROOT / "setup.py").read_text().splitlines()) < 100
-
-
-@pytest.mark.parametrize("path", files(CSRC, HEADER_SUFFIXES), ids=lambda path: str(path.relative_to(CSRC)))
-def test_headers_are_included_once(path):
-    assert re.search(r"^#pragma once$", path.read_text(), flags=re.MULTILINE)
 
 
 CUDA_KERNELS = sorted(path.parent for path in CSRC.glob("cuda/*/launch.cu"))

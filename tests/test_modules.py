@@ -25,10 +25,10 @@ from torchvision.models.detection.backbone_utils import _mobilenet_extractor
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
+from mnv2_kernels.fusion.eager_layers import SamePaddedConv2d
 from mnv2_kernels.layer import Layer
-from mnv2_kernels.layers import SamePaddedConv2d
+from mnv2_kernels.nn.units import FusedClassifier, FusedHead
 from mnv2_kernels.shapes import MAX_CHANNELS, same_padding_2d
-from mnv2_kernels.units import FusedClassifier, FusedHead
 
 BATCH = 8
 BLOCKS = range(17)

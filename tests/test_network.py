@@ -17,9 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnv2_kernels import FusedMobileNetV2, reference, shapes
-from mnv2_kernels.fusion import Fusion, pack_layers
+from mnv2_kernels.fusion.fused_layer import Fusion
 from mnv2_kernels.layer import layer_shapes
-from mnv2_kernels.packed_network import layer_plans
+from mnv2_kernels.packing.packed_layers import pack_layers
+from mnv2_kernels.packing.plans import layer_plans
 
 run = torch.ops.mnv2.run
 
@@ -66,7 +67,7 @@ def test_bits_of_the_layers_one_after_the_other(isa, dtype, padding, x):
     fusions = fusions_of(model)
     results = [x.to(dtype)]
     for fusion in fusions:
-        results.append(fusion.operator()(results[-1]))
+        results.append(pack_layers([fusion])(results[-1]))
     assert torch.equal(pack_layers(fusions)(x.to(dtype)), results[-1])
     # Any part of a network is a chain.
     for first, last in (
@@ -196,7 +197,7 @@ def test_a_dropout_that_trains_is_not_skipped(model, x):
 PEAK_MEMORY = """
 import resource, sys, torch
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.networks import eager_copy
+from mnv2_kernels.nn.networks import eager_copy
 
 model = FusedMobileNetV2().eval()
 if sys.argv[1] == "eager":

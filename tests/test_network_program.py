@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mnv2_kernels import FusedMobileNetV2
 from mnv2_kernels.accuracy import MINIMUM_INPUTS, largest_allowed_error
-from mnv2_kernels.ops import dtype_name
+from mnv2_kernels.dtypes import dtype_name
 
 ROOT = Path(__file__).resolve().parent.parent
 ARM_BUILD = os.environ.get("MNV2_ARM_BUILD")

@@ -9,7 +9,7 @@ import torch
 from mnv2_kernels import shapes
 from mnv2_kernels.bench.compare import PeerRow
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.bench.traffic import TrafficRow
+from mnv2_kernels.bench.traffic.blocks import TrafficRow
 
 
 def test_the_table_is_generated_from_the_results():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
 from mnv2_kernels.accuracy import EAGER_FACTOR
-from mnv2_kernels.photos import load_photo
+from mnv2_kernels.weights.photos import load_photo
 
 DATA = Path(os.environ.get("MNV2_DATA") or Path(__file__).parents[2] / "shared" / "data")
 EXPECTED = DATA / "expected.json"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mnv2_kernels import _native
-from mnv2_kernels.snapshot import ROUNDS, Snapshot
+from mnv2_kernels.packing.snapshot import ROUNDS, Snapshot
 
 PAIR = 16
 

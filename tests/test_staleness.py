@@ -19,8 +19,8 @@ from models import calls, eager, packs, small
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.snapshot import ROUNDS, WHOLE_BYTES, Snapshot
-from mnv2_kernels.weights import random_model
+from mnv2_kernels.packing.snapshot import ROUNDS, WHOLE_BYTES, Snapshot
+from mnv2_kernels.weights.sources import random_model
 
 # One of every kind of tensor in every kind of unit.
 TENSORS = (

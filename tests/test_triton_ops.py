@@ -12,8 +12,8 @@ from cases import make_case
 from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
 from torch._subclasses import FakeTensorMode
 
-from mnv2_kernels import gpu
-from mnv2_kernels.ops import OPERATORS, dtype_name
+from mnv2_kernels.dtypes import dtype_name
+from mnv2_kernels.ops import OPERATORS, gpu
 from mnv2_kernels.shapes import BlockShape
 
 needs_triton = pytest.mark.skipif(

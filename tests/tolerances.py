@@ -14,7 +14,7 @@ from mnv2_kernels.accuracy import (
     largest_allowed_error,
     output_rounding,
 )
-from mnv2_kernels.ops import dtype_name
+from mnv2_kernels.dtypes import dtype_name
 from mnv2_kernels.shapes import KERNEL_TAPS, BlockShape
 
 # Products that ARM's float16 arithmetic adds up before a float32 sum takes them, and their last roundings.

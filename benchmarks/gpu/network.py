@@ -21,11 +21,12 @@ import torch
 import typer
 from torch import nn
 
-from mnv2_kernels import gpu
 from mnv2_kernels.bench import peers
 from mnv2_kernels.bench.accuracy import is_right, relative_error
 from mnv2_kernels.bench.peers import Function, Subject
 from mnv2_kernels.bench.setting import Setting
+from mnv2_kernels.ops import gpu
+from mnv2_kernels.packing.packed_layers import pack_layers
 
 # The most wanted variants come first, as the time may end.
 SETTINGS = (
@@ -39,7 +40,7 @@ Make = Callable[[Subject, Setting], Function]
 
 def layers(subject: Subject, setting: Setting) -> Function:
     model = peers.fused(subject, setting)
-    return nn.Sequential(*(unit.fusion().operator() for unit in (*model.features, model.classifier)))
+    return nn.Sequential(*(pack_layers([unit.fusion()]) for unit in (*model.features, model.classifier)))
 
 
 ENGINES: dict[str, Make] = {

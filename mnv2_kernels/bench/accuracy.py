@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..networks import eager_copy
+from ..nn.networks import eager_copy
 from . import WrongResultError
 from .setting import torch_threads
 

@@ -14,10 +14,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .. import FusedMobileNetV2, shapes
-from ..networks import eager_copy
+from .. import shapes
+from ..nn.mobilenet_v2 import FusedMobileNetV2
+from ..nn.networks import eager_copy
 from ..timing import interleaved_times
-from ..weights import random_model, randomised
+from ..weights.sources import random_model, randomised
 from .accuracy import require_right
 from .mobilenet_v1 import MobileNetV1, V1Shape, mobilenet_v1
 from .paper import HEADLINES

@@ -30,11 +30,13 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from .. import FusedMobileNetV2, _native, shapes
+from .. import _native, shapes
+from ..dtypes import dtype_name
 from ..layer import block_arguments
-from ..networks import eager_copy
-from ..ops import dtype_name
-from ..packed_network import layer_plans
+from ..nn.mobilenet_v2 import FusedMobileNetV2
+from ..nn.networks import eager_copy
+from ..packing.packed_layers import pack_layers
+from ..packing.plans import layer_plans
 from ..timing import interleaved_times
 from . import BenchError
 
@@ -245,7 +247,7 @@ def _changes(profiler: profile, device_number: int) -> list[int]:
 
 def _fused_allocations(block: nn.Module, x: Tensor) -> Allocations:
     # The operator itself: where it has no kernel, a module would run its layers instead.
-    operator = block.fusion().operator()
+    operator = pack_layers([block.fusion()])
     try:
         operator(x)
     except (NotImplementedError, RuntimeError) as error:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..fusion import Fusion, block_fusion
-from ..layers import ConvNormActivation, global_average_pool, read_layer
-from ..modules import NormLayer
+from ..fusion.eager_layers import ConvNormActivation, global_average_pool, read_layer
+from ..fusion.fused_layer import Fusion, block_fusion
+from ..nn.building import NormLayer
+from ..nn.units import FusedClassifier, FusedStem, FusedUnit
+from ..packing.packed_layers import pack_layers
 from ..shapes import KERNEL_SIZE, BlockShape, ClassifierShape, StemShape
-from ..units import FusedClassifier, FusedStem, FusedUnit
 
 STEM_CHANNELS = 32
 # Output channels and stride of each block.
@@ -105,9 +106,9 @@ class MobileNetV1(nn.Module):
 
     def deploy(self) -> nn.Module:
         """An operator with its packed weights for each layer."""
-        features = [unit.fusion().operator() for unit in self.features]
+        features = [pack_layers([unit.fusion()]) for unit in self.features]
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return nn.Sequential(*features, pool, self.classifier.fusion().operator())
+        return nn.Sequential(*features, pool, pack_layers([self.classifier.fusion()]))
 
 
 def _activated(conv: nn.Conv2d, norm_layer: NormLayer) -> ConvNormActivation:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .. import _native, gpu
-from ..modules import FusedMobileNetV2
+from .. import _native
+from ..nn.mobilenet_v2 import FusedMobileNetV2
+from ..ops import gpu
 from ..processor import forced_isa
-from ..weights import random_model
+from ..weights.sources import random_model
 from . import BenchError
 from .setting import Setting, torch_threads
 

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 
 from .. import __version__, _native
-from ..info import WEIGHT_DTYPES
+from ..dtypes import DTYPE_NAMES
 from ..processor import processor
 from . import BenchError
 
@@ -128,7 +128,7 @@ def collect(rows: Sequence[AnyRow], rounds: int, command: str) -> Results[AnyRow
 
 def instruction_sets() -> str:
     """What kernels run on this machine, as "avx512 (bfloat16: amx_bf16)" has it."""
-    selected = {dtype: _native.selected_isa(dtype) for dtype in WEIGHT_DTYPES}
+    selected = {dtype: _native.selected_isa(dtype) for dtype in DTYPE_NAMES}
     usual = selected.pop("float32")
     others = ", ".join(f"{dtype}: {isa}" for dtype, isa in selected.items() if isa != usual)
     return f"{usual} ({others})" if others else usual

@@ -10,9 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import FusedMobileNetV2, shapes
+from .. import shapes
+from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..timing import interleaved_times
-from ..weights import random_model
+from ..weights.sources import random_model
 from .accuracy import require_right
 from .setting import Setting, Spread, torch_threads
 

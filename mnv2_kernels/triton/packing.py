@@ -15,8 +15,8 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
+from ..dtypes import DTYPES
 from ..layer import TENSORS, Layer
-from ..ops import DTYPES
 from ..shapes import ACTIVATIONS, KERNEL_TAPS
 
 Convolution = tuple[Tensor, Tensor | None, Tensor | None]

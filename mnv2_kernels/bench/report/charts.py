@@ -12,7 +12,7 @@ from ..headlines import HeadlineRow
 from ..memory import MemoryRow, SplitRow, split_totals
 from ..roofline import RooflineRow
 from ..scaling import BASE, FLAT_SHARE, ScalingRow, base_row
-from ..traffic import TrafficRow, by_stage
+from ..traffic.blocks import TrafficRow, by_stage
 from .bars import Series, label, lay_down, lying, lying_height, standing
 from .drawing import EAGER, FLOOR, FUSED, GRID, INK, MODEL, MUTED, PAPER, UNFUSED, Canvas, Drawing, draw
 

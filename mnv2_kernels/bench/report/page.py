@@ -22,7 +22,7 @@ from ..memory import MemoryRow, SplitRow
 from ..results import Header, Row, read_results
 from ..roofline import RooflineRow
 from ..scaling import ScalingRow
-from ..traffic import TrafficRow
+from ..traffic.blocks import TrafficRow
 from . import space, speed
 from .content import Content
 from .drawing import DARK, LIGHT

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..callgrind import WAYS
 from ..memory import NETWORK, MemoryRow, SplitRow, SplitTotal, split_totals
 from ..paper import TABLE_3_V1, TABLE_3_V2
-from ..traffic import TrafficRow, sum_of
+from ..traffic.blocks import TrafficRow, sum_of
+from ..traffic.callgrind import WAYS
 from . import charts
 from .content import NONE, Content, Table, Tile, kilobytes, megabytes, times
 

@@ -1,0 +1,1 @@
+"""Memory traffic, counted in a simulated cache."""

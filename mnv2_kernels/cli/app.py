@@ -1,0 +1,202 @@
+"""The command line: `mnv2 classify`, `verify`, `profile`, `info`, `demo`; bench.py has benchmarks.
+
+Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out, said in one line on stderr.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from .. import __version__, _native
+from ..bench import BenchError, WrongResultError
+from ..dtypes import DtypeName
+from ..nn.building import PaddingRule
+from ..ops import gpu
+from ..weights.checkpoints import WeightsError
+from ..weights.expected import ExpectedError
+from ..weights.photos import PhotoError, Preprocess
+from ..weights.sources import DATA_NETWORKS, RANDOM, TORCHVISION, data_photos, has_data, load_network
+from . import bench as bench_commands
+from . import tables
+from .classify import classify_photos
+from .console import show
+from .demo import DemoError, demo_networks
+from .info import gather_info
+from .profile import profile_network
+from .verify import verify_network
+
+WRONG_RESULT = 1
+CANNOT = 2
+INTERRUPTED = 130
+
+# Typer re-exports this class's subclass only, and from a package of its own in newer versions.
+UsageError = typer.BadParameter.__base__
+
+app = typer.Typer(add_completion=False, help="MobileNetV2 with each inverted residual as one kernel.")
+app.add_typer(bench_commands.app)
+
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="imagenet or dogs (in the folder MNV2_DATA), torchvision (downloads once), random, or a file: "
+        "safetensors, a torch checkpoint, a Keras model or its weights. By default imagenet, if there.",
+    ),
+]
+Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="One label a line, line 1 for class 0.")]
+Padding = Annotated[
+    PaddingRule | None, typer.Option(help="Stride 2 convolutions pad as torch or TensorFlow do.")
+]
+Recipe = Annotated[Preprocess | None, typer.Option(help="How photographs become inputs.")]
+Size = Annotated[
+    int | None, typer.Option(min=32, max=2048, metavar="PIXELS", help="Height and width of an input.")
+]
+Eps = Annotated[float | None, typer.Option(min=0, metavar="EPS", help="BatchNorm's epsilon.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@app.callback(invoke_without_command=True)
+def front(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+    else:
+        _check_variables()
+
+
+@app.command(help="Classify photographs with the fused and the eager network, side by side.")
+def classify(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Image files.", show_default=False)],
+    weights: Weights = None,
+    labels: Labels = None,
+    padding: Padding = None,
+    preprocess: Recipe = None,
+    size: Size = None,
+    eps: Eps = None,
+    as_json: AsJson = False,
+) -> None:
+    weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
+    network = load_network(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
+    result = classify_photos(network, photos)
+    show(result.as_json() if as_json else tables.classification(result))
+    _finish(result.passed)
+
+
+@app.command(help="Verify every block of a network, fused against eager and float64.")
+def verify(
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="PHOTO", help="Inputs; else those of MNV2_DATA, else random.", show_default=False
+        ),
+    ] = None,
+    weights: Weights = None,
+    padding: Padding = None,
+    preprocess: Recipe = None,
+    size: Size = None,
+    eps: Eps = None,
+    dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float32",
+    batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Images a call.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
+    network = load_network(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
+    at_hand = (network.photos or data_photos()) if network.takes_photos else ()
+    result = verify_network(network, photos or at_hand, dtype, batch)
+    show(result.as_json() if as_json else tables.verification(result))
+    _finish(result.passed)
+
+
+@app.command(
+    help="Time every layer of the deployed network on random images, beside its plan and the machine's peak."
+)
+def profile(
+    weights: Weights = None,
+    size: Size = None,
+    dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float32",
+    batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Images a call.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="torch's threads.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    network = load_network(weights or RANDOM, size=size)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    result = profile_network(
+        network.name, network.model, network.settings.size, batch, getattr(torch, dtype), rounds
+    )
+    show(result.as_json() if as_json else tables.profile(result))
+
+
+@app.command(help="Show versions, what was built, and which instruction set runs and why.")
+def info(as_json: AsJson = False) -> None:
+    result = gather_info()
+    show(result.as_json() if as_json else tables.installation(result))
+
+
+@app.command(help="Classify photographs and verify the network; downloads both where MNV2_DATA is absent.")
+def demo() -> None:
+    passed = True
+    for network in demo_networks():
+        classification = classify_photos(network, network.photos)
+        show(tables.classification(classification))
+        verification = verify_network(network, network.photos)
+        show(tables.verification(verification))
+        passed = passed and classification.passed and verification.passed
+    _finish(passed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line (the process's where None) and returns the exit code."""
+    _survive_narrow_encodings()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        # What a results file says it was written by.
+        written = shlex.join(["mnv2", *arguments])
+        code = app(args=arguments, prog_name="mnv2", standalone_mode=False, obj=written)
+    except UsageError as error:
+        return _refuse(error.format_message())
+    except WrongResultError as error:
+        return _refuse(str(error), WRONG_RESULT)
+    except (BenchError, DemoError, ExpectedError, PhotoError, WeightsError) as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code or 0
+
+
+def _survive_narrow_encodings() -> None:
+    """A label that the terminal cannot show is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _check_variables() -> None:
+    try:
+        _native.selected_isa()
+        gpu.backend()
+    except RuntimeError as error:
+        raise UsageError(str(error)) from error
+
+
+def _finish(passed: bool) -> None:
+    if not passed:
+        raise typer.Exit(WRONG_RESULT)
+
+
+def _refuse(message: str, code: int = CANNOT) -> int:
+    print("mnv2:", " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,199 @@
+"""The benchmarks' commands, which app.py takes over.
+
+Each prints tables and, with --json, writes a results file; report makes a page of those. The context's
+object is the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from rich.text import Text
+
+from .. import _native
+from ..bench import BenchError
+from ..bench.compare import PeerRow, chosen_settings, compare, standard_settings
+from ..bench.headlines import measure_headlines
+from ..bench.memory import DeviceName, measure_memory, measure_splits
+from ..bench.peers import ALL, select_peers
+from ..bench.report import DEFAULT_RESULTS, write_report
+from ..bench.results import Results, Row, collect, write_results
+from ..bench.roofline import measure_roofline
+from ..bench.scaling import measure_scaling
+from ..bench.traffic.blocks import measure_traffic, parse_bytes
+from ..dtypes import DtypeName
+from . import bench_tables as tables
+from .console import show
+
+WRONG_RESULT = 1
+QUICK_ROUNDS = 5
+
+app = typer.Typer()
+
+Threads = Annotated[
+    list[int] | None, typer.Option(min=1, metavar="N", help="torch's threads; all by default.")
+]
+Width = Annotated[float, typer.Option(min=0.1, max=4, metavar="MULT", help="Multiplier of the channels.")]
+Size = Annotated[
+    int, typer.Option(min=32, max=2048, metavar="PIXELS", help="Height and width of the images.")
+]
+Rounds = Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls of each, in turn.")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a results file.")]
+
+
+@app.command(
+    help="Time the whole network beside every other engine that is installed, each verified first.\n\n"
+    "--batch and --threads may be repeated. With neither and no --dtype, the settings are the README's."
+)
+def bench(
+    context: typer.Context,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, max=1024, metavar="N", help="Images a call.")
+    ] = None,
+    threads: Threads = None,
+    dtype: Annotated[DtypeName | None, typer.Option(help="Type of weights and activations.")] = None,
+    size: Size = 224,
+    width: Width = 1.0,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it all runs.")] = "cpu",
+    peers: Annotated[str, typer.Option(metavar="NAME,...", help="Whom to compare with.")] = ALL,
+    rounds: Rounds = 30,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"One setting, {QUICK_ROUNDS} rounds, unless said otherwise.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    _check_file(json_file)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("torch sees no GPU")
+    chosen = select_peers(peers.split(","), device)
+    all_threads = torch.get_num_threads()
+    if batch or threads or dtype or quick:
+        options = ([dtype or "float32"], threads or [all_threads], batch or [1])
+        settings = chosen_settings(*options, size, width, device)
+    else:
+        settings = standard_settings(all_threads, size, width, device)
+    rounds = QUICK_ROUNDS if quick and not _is_given(context, "rounds") else rounds
+    named = ALL not in peers.split(",")
+
+    show(Text(f"MobileNetV2, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
+    rows: list[PeerRow] = []
+    for rows_of_setting in compare(settings, chosen, rounds, named):
+        show(tables.peers(rows_of_setting))
+        rows += rows_of_setting
+    _write(json_file, collect(rows, rounds, context.obj))
+    if any(row.wrong for row in rows):
+        raise typer.Exit(WRONG_RESULT)
+
+
+@app.command(
+    help="Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."
+)
+def traffic(
+    context: typer.Context,
+    cache: Annotated[
+        str, typer.Option(metavar="BYTES", help="Last-level cache, a power of two, such as 256K or 32M.")
+    ] = "1M",
+    l2: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Second-level cache to plan for; this machine's, or half of --cache."
+        ),
+    ] = None,
+    eager: Annotated[bool, typer.Option(help="Count torch's layers, too: takes some minutes.")] = True,
+    json_file: Json = None,
+) -> None:
+    _check_file(json_file)
+    l2_bytes = None if l2 is None else parse_bytes(l2)
+    rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes)
+    show(tables.traffic(rows))
+    _write(json_file, collect(rows, 1, context.obj))
+
+
+@app.command(help="Show the memory of a forward pass by resolution: fused, eager, and the paper's table 3.")
+def memory(
+    context: typer.Context,
+    dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float16",
+    device: Annotated[DeviceName, typer.Option(help="Where to run.")] = "cpu",
+    split: Annotated[
+        bool, typer.Option("--split", help="Time blocks with their expanded channels in 1 to 8 parts.")
+    ] = False,
+    rounds: Rounds = 50,
+    json_file: Json = None,
+) -> None:
+    _check_file(json_file)
+    if split:
+        _refuse_options(context, ("dtype", "device"), "--split times float32 blocks on a CPU")
+        splits = list(measure_splits(rounds))
+        show(tables.splits(splits))
+        _write(json_file, collect(splits, rounds, context.obj))
+        return
+    _refuse_options(context, ("rounds",), "for --split alone, the rest is the same every time")
+    rows = measure_memory(getattr(torch, dtype), device)
+    show(tables.memory(rows))
+    _write(json_file, collect(rows, 1, context.obj))
+
+
+@app.command(help="Time MobileNetV1 1.0, V2 1.0 and V2 1.4, eager and fused, beside the paper's figures.")
+def headlines(context: typer.Context, rounds: Rounds = 30, json_file: Json = None) -> None:
+    _check_file(json_file)
+    rows = measure_headlines(rounds)
+    show(tables.headlines(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command(help="Time the fused network by batch, resolution, width and number of threads.")
+def scaling(context: typer.Context, rounds: Rounds = 20, json_file: Json = None) -> None:
+    _check_file(json_file)
+    rows = list(measure_scaling(rounds, torch.get_num_threads()))
+    show(tables.scaling(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command(
+    help="Time every block, fused and unfused, beside the multiply-add peak and the speed of a copy."
+)
+def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None) -> None:
+    _check_file(json_file)
+    rows = list(measure_roofline(rounds))
+    show(tables.roofline(rows))
+    _write(json_file, collect(rows, rounds, context.obj))
+
+
+@app.command(help="Write one page, to be opened in a browser, of all results files.")
+def report(
+    results: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the other commands' --json files lie.")
+    ] = DEFAULT_RESULTS,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
+) -> None:
+    write_report(results, out)
+    print(f"{out}: open it in a browser")
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    return context.get_parameter_source(option).name == "COMMANDLINE"
+
+
+def _check_file(json_file: Path | None) -> None:
+    """Before minutes of work whose results nobody could write."""
+    if json_file is None:
+        return
+    if not json_file.parent.is_dir():
+        raise BenchError(f"{json_file}: there is no folder {json_file.parent}")
+    if json_file.is_dir():
+        raise BenchError(f"{json_file}: a folder, where a file is to be written")
+
+
+def _refuse_options(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Rather than to ignore what somebody asked for."""
+    if given := [f"--{name}" for name in names if _is_given(context, name)]:
+        raise BenchError(f"{' and '.join(given)}: {why}")
+
+
+def _write(json_file: Path | None, results: Results[Row]) -> None:
+    if json_file is not None:
+        write_results(json_file, results)

@@ -1,0 +1,1 @@
+"""Files of Keras's MobileNetV2."""

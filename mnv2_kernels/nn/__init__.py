@@ -1,0 +1,1 @@
+"""The modules: FusedMobileNetV2, its parts, and what it becomes for deployment."""

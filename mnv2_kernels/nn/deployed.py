@@ -1,0 +1,56 @@
+"""A MobileNetV2 of packed weights, for inference on the machine it was made on."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NoReturn
+
+from torch import Tensor, nn
+
+from ..fusion.inference import check_is_tensor
+from ..packing.packed_layers import NOT_SAVED
+
+
+class DeployedMobileNetV2(nn.Module):
+    """What ``FusedMobileNetV2.deploy()`` returns: operators and their packed weights, not to train or save.
+
+    ``network`` is one operator, mnv2::run, maybe in CUDA graphs.
+    ``classifier`` is a copy of one that no kernel computes, with its mode and hooks, else Identity: the
+    network gives the logits.
+
+    Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. A saved export
+    holds the packed weights: it loads after ``import mnv2_kernels`` and runs where their instruction set
+    does. ``train()``, ``state_dict()``, ``load_state_dict()``, pickling and
+    torch.jit.script raise RuntimeError.
+    """
+
+    def __init__(self, network: nn.Module, classifier: nn.Module | None) -> None:
+        super().__init__()
+        self.network = network
+        self.classifier = (
+            nn.Identity() if classifier is None else copy.deepcopy(classifier).requires_grad_(False)
+        )
+        self.training = False
+        self.network.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) images to (N, num_classes) logits."""
+        check_is_tensor(x, "(N, C, H, W)")
+        return self.classifier(self.network(x))
+
+    def train(self, mode: bool = True) -> DeployedMobileNetV2:
+        if mode:
+            raise RuntimeError(
+                "a deployed network cannot be trained: train the FusedMobileNetV2 it came from"
+            )
+        return super().train(mode)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        # torch.jit.script's hook.
+        raise RuntimeError("a deployed network cannot be scripted: script the FusedMobileNetV2 it came from")
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError(NOT_SAVED)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError(NOT_SAVED)

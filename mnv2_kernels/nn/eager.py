@@ -1,0 +1,90 @@
+"""The same network in torch's own modules: to script, to export to ONNX, to compare with."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..fusion.eager_layers import global_average_pool
+from ..packing.cache import PackedCache
+
+
+class HasEager(nn.Module):
+    """Base of the modules that kernels compute, each of which has a twin of plain torch.nn modules."""
+
+    # A class whose forward is what the layers alone compute.
+    eager_class: ClassVar[type[nn.Module]]
+    # What of a subclass decides that, and so has no twin where it is another's.
+    own_methods: ClassVar[tuple[str, ...]] = ("forward",)
+
+    def eager(self) -> nn.Module:
+        """The same module without kernels, of torch.nn modules alone, under the same names.
+
+        It shares parameters, buffers and hooks with this one, and nothing else: modes, attributes and
+        submodules are its own (copy.deepcopy makes it independent). torch.jit.script takes it in this one's
+        place, and where it scripts a module that holds this one it leaves the twin there: script a copy.
+
+        Raises ValueError, naming the module, where a subclass or an instance has a forward of its own.
+        """
+        return eager(self)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        # torch.jit.script's hook: scripts this instead.
+        return self.eager()
+
+
+class EagerInvertedResidual(nn.Module):
+    """The twin of FusedInvertedResidual: torchvision's block."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inp, H, W) to (N, oup, H', W')."""
+        if self.use_res_connect:
+            return x + self.conv(x)
+        return self.conv(x)
+
+
+class EagerMobileNetV2(nn.Module):
+    """The twin of FusedMobileNetV2: torchvision's network, also with SAME padding."""
+
+    def _forward_impl(self, x: Tensor) -> Tensor:
+        return self.classifier(global_average_pool(self.features(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) images to (N, num_classes) logits."""
+        return self._forward_impl(x)
+
+
+def eager(module: nn.Module) -> nn.Module:
+    """``HasEager.eager`` of any module that has such modules inside."""
+    return _twin(module, "", {})
+
+
+def _twin(module: nn.Module, name: str, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    if module in made:
+        return made[module]
+    kind = type(module)
+    if isinstance(module, HasEager):
+        _check_own_methods(module, name)
+        kind = module.eager_class
+    twin = made[module] = kind.__new__(kind)
+    nn.Module.__init__(twin)
+    for attribute, value in vars(module).items():
+        if not isinstance(value, PackedCache):
+            vars(twin)[attribute] = copy.copy(value) if isinstance(value, (dict, set)) else value
+    for child_name, child in module._modules.items():
+        if child is not None:
+            twin._modules[child_name] = _twin(child, f"{name}.{child_name}".lstrip("."), made)
+    return twin
+
+
+def _check_own_methods(module: HasEager, name: str) -> None:
+    base = next(kind for kind in type(module).mro() if "eager_class" in vars(kind))
+    for method in module.own_methods:
+        if method in vars(module) or getattr(type(module), method) is not getattr(base, method):
+            described = f"{name}: {type(module).__name__}" if name else type(module).__name__
+            raise ValueError(f"eager: {described} has a {method} of its own, which torch's layers lack")

@@ -1,0 +1,351 @@
+"""torchvision's MobileNetV2 with one kernel for each block in eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..channels import STEM_STRIDE, STRIDES, Channels
+from ..fusion.eager_layers import (
+    global_average_pool,
+)
+from ..fusion.functions import chained
+from ..fusion.inference import check_is_tensor, is_traced, needs_layers
+from ..fusion.own_code import (
+    NotFusable,
+    class_name,
+    copy_obstacle,
+    has_global_hooks,
+    own_code_obstacle,
+    runs_own_code,
+)
+from ..keras.network import load_keras
+from ..packing.cache import NOT_PACKED, Packed, PackedCache
+from ..packing.packed_layers import pack_chain, pack_layers
+from ..shapes import HEAD_CHANNELS, INVERTED_RESIDUAL_SETTING, STEM_CHANNELS, make_divisible
+from .building import (
+    DROPOUT,
+    IMAGE_CHANNELS,
+    NormLayer,
+    PaddingRule,
+    activated,
+    block_layers,
+    conv3x3,
+    initialise,
+)
+from .conversion import converted_parts, copied, own_parts
+from .cuda_graphs import GraphedNetwork
+from .deployed import DeployedMobileNetV2
+from .eager import EagerMobileNetV2, HasEager
+from .inverted_residual import FusedInvertedResidual
+from .units import FusedClassifier, FusedHead, FusedStem
+
+UNITS = (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
+SEQUENTIAL_FORWARD, HEAD_FORWARD = nn.Sequential.forward, FusedHead.forward
+
+
+class FusedMobileNetV2(HasEager):
+    """torchvision's MobileNetV2 — names, shapes, initialisation — with fused kernels in eval mode.
+
+    Args:
+        num_classes, width_mult, inverted_residual_setting, round_nearest, dropout: as torchvision has them.
+        in_channels: of the images.
+        block: FusedInvertedResidual or a subclass.
+        norm_layer: makes a BatchNorm2d for a number of channels.
+        padding: "torch" (1 on every side) or "same" (TensorFlow's, as weights from there need it).
+
+    Raises ValueError or TypeError for what cannot be honoured.
+
+    In train mode it is the eager network. In eval mode it runs fused, with the parameters and buffers as they
+    are at that moment, and module by module where a change leaves no kernel; ``fusion_obstacles`` says which
+    and why.
+
+    torch does not count writes through ``.data`` or NumPy. On the CPU the next call sees them where they
+    change a vector (BatchNorm's, a bias), a weight of at most 64 KiB, or every element of an output or input
+    channel of a larger weight. Other writes to a larger weight, to single elements say, are seen by one of
+    the next 200 calls. On other devices no such write is seen.
+
+    Gradients in eval mode, of parameters and inputs and also of higher order, are torch's: the forward runs
+    fused, and the backward runs the layers once more, on the values and settings of the forward. A change in
+    place of an input, parameter or buffer in between is torch's error. Training like this takes longer than
+    with torch's layers, which train mode runs. In forward mode and under torch.func's derivatives the layers
+    run from the start.
+
+    torch.jit.script, torch.jit.trace and torch.onnx.export give what ``eager()`` returns. Under
+    torch.compile it is fused where no parameter can expect a gradient (``torch.no_grad``), but packs its
+    weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
+    """
+
+    eager_class = EagerMobileNetV2
+    own_methods = ("forward", "_forward_impl", "_pooled_features")
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        width_mult: float = 1.0,
+        inverted_residual_setting: Sequence[Sequence[int]] | None = None,
+        round_nearest: int = 8,
+        block: type[FusedInvertedResidual] | None = None,
+        norm_layer: NormLayer | None = None,
+        dropout: float = DROPOUT,
+        in_channels: int = IMAGE_CHANNELS,
+        padding: PaddingRule = "torch",
+    ) -> None:
+        super().__init__()
+        block = FusedInvertedResidual if block is None else block
+        if not (isinstance(block, type) and issubclass(block, FusedInvertedResidual)):
+            raise TypeError(f"block: expected FusedInvertedResidual or a subclass of it, got {block}")
+        norm_layer = nn.BatchNorm2d if norm_layer is None else norm_layer
+        setting = (
+            INVERTED_RESIDUAL_SETTING if inverted_residual_setting is None else inverted_residual_setting
+        )
+        if len(setting) == 0 or any(len(row) != 4 for row in setting):
+            raise ValueError(
+                "inverted_residual_setting: expected rows of expansion, channels, repeats and stride, "
+                f"got {setting}"
+            )
+        if in_channels < 1:
+            raise ValueError(f"in_channels: expected at least 1, got {in_channels}")
+
+        channels = make_divisible(STEM_CHANNELS * width_mult, round_nearest)
+        stem = conv3x3(in_channels, channels, STEM_STRIDE, padding)
+        features: list[nn.Module] = [activated(FusedStem, stem, norm_layer)]
+        for expansion, base_channels, repeats, first_stride in setting:
+            out_channels = make_divisible(base_channels * width_mult, round_nearest)
+            for repeat in range(repeats):
+                stride = first_stride if repeat == 0 else 1
+                features.append(
+                    block(channels, out_channels, stride, expansion, norm_layer=norm_layer, padding=padding)
+                )
+                channels = out_channels
+        self.last_channel = make_divisible(HEAD_CHANNELS * max(1.0, width_mult), round_nearest)
+        features.append(
+            activated(FusedHead, nn.Conv2d(channels, self.last_channel, 1, bias=False), norm_layer)
+        )
+        self.features = nn.Sequential(*features)
+        self.classifier = FusedClassifier(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
+        self._cache = PackedCache(_pack_network)
+        self._features_cache = PackedCache(_pack_features)
+        for module in self.modules():
+            initialise(module)
+
+    @classmethod
+    def from_model(cls, model: nn.Module) -> FusedMobileNetV2:
+        """A copy of a torchvision ``mobilenet_v2`` with its weights, eps, classifier, dtype and mode.
+
+        Of an instance of this class, also of a subclass, it is a plain copy. Called on a subclass it returns
+        an instance of that, whose constructor does not run: a subclass that has one is a TypeError.
+
+        Raises ValueError, naming the module and what it has, for any other architecture and where a part that
+        this network replaces has code of its own: a subclass's methods, hooks, functions in an instance.
+        Convolutions, norms, activations and classifiers are kept with hooks and all, and run eagerly then.
+        """
+        try:
+            return copied(model if isinstance(model, cls) else cls._converted(model))
+        except NotFusable as difference:
+            raise ValueError(
+                f"from_model: expected torchvision's mobilenet_v2, got {type(model).__name__}: {difference}"
+            ) from None
+
+    @classmethod
+    def _converted(cls, model: nn.Module) -> FusedMobileNetV2:
+        """The network of the model's own layers, not copied."""
+        if cls.__init__ is not FusedMobileNetV2.__init__:
+            raise TypeError(
+                "from_model: expected a class without a constructor of its own, which would not run, got "
+                f"{cls.__name__}: construct it, and load the model's state_dict()"
+            )
+        is_own = isinstance(model, FusedMobileNetV2)
+        fused = cls.assemble(*(own_parts(model, FusedMobileNetV2) if is_own else converted_parts(model)))
+        fused.training = model.training
+        return fused
+
+    @classmethod
+    def from_keras(cls, path: str | PathLike[str]) -> FusedMobileNetV2:
+        """A Keras MobileNetV2 with its Dense classifier, in eval mode; it returns logits.
+
+        ``path`` is a .keras, .weights.h5 or .h5 file of Keras 2 or 3. Needs h5py. Images go in as [-1, 1],
+        also where the file's network scales them itself. Raises FileNotFoundError, or ValueError where the
+        file is no such network or has layers that the kernels do not compute. A subclass gets an instance as
+        from ``from_model``.
+        """
+
+        return cls.from_model(load_keras(path, FusedMobileNetV2.of_channels))
+
+    @classmethod
+    def of_channels(
+        cls, channels: Channels, norm_layer: NormLayer = nn.BatchNorm2d, padding: PaddingRule = "torch"
+    ) -> FusedMobileNetV2:
+        """The network whose layers have these channels, with weights to be loaded: they are not initialised
+        as the constructor's are.
+        """
+        stem = conv3x3(channels.image, channels.stem, STEM_STRIDE, padding)
+        features: list[nn.Module] = [activated(FusedStem, stem, norm_layer)]
+        inp = channels.stem
+        for block, stride in zip(channels.blocks, STRIDES, strict=True):
+            conv = block_layers(inp, block.expanded, block.out, stride, norm_layer, padding)
+            features.append(FusedInvertedResidual.assemble(conv, stride, stride == 1 and inp == block.out))
+            inp = block.out
+        features.append(activated(FusedHead, nn.Conv2d(inp, channels.head, 1, bias=False), norm_layer))
+        classifier = FusedClassifier(nn.Dropout(DROPOUT), nn.Linear(channels.head, channels.classes))
+        return cls.assemble(nn.Sequential(*features), classifier, channels.head)
+
+    @classmethod
+    def assemble(cls, features: nn.Sequential, classifier: nn.Module, last_channel: int) -> FusedMobileNetV2:
+        """The network of existing modules."""
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        model.last_channel = last_channel
+        model.features = features
+        model.classifier = classifier
+        model._cache = PackedCache(_pack_network)
+        model._features_cache = PackedCache(_pack_features)
+        return model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) images to (N, num_classes) logits."""
+        check_is_tensor(x, "(N, C, H, W)")
+        return self._forward_impl(x)
+
+    # torchvision's name, which its subclasses know.
+    def _forward_impl(self, x: Tensor) -> Tensor:
+        classifier = self.classifier
+        joins = type(classifier) is FusedClassifier and not classifier.may_train()
+        if joins and self._may_skip_module_calls(x):
+            packed = self._cache.lookup(self)
+            if packed.operator is not None:
+                return packed.run(x)
+        return classifier(self._pooled_features(x))
+
+    def fusion_obstacles(self) -> dict[str, str]:
+        """Where a call in eval mode does something else than run a kernel, in ``features``: name and reason.
+
+        Such a module runs its own code: its layers, hooks, or the forward of a subclass. Two patches are not
+        seen: those of torch's functions and, in a network that has run, those of a class's methods except
+        forward.
+        """
+        features = self.features
+        if not isinstance(features, nn.Sequential):
+            return {"features": f"{class_name(features)} instead of Sequential"}
+        why = own_code_obstacle(features, nn.Sequential)
+        if has_global_hooks():
+            why = "global hooks, or a patch of nn.Module.__call__, watch every module"
+        obstacles = {} if why is None else {"features": why}
+        for name, unit in features.named_children():
+            why = _unit_obstacle(unit)
+            if why is not None:
+                obstacles[f"features.{name}"] = why
+        return obstacles
+
+    def deploy(self, cuda_graphs: bool = False) -> DeployedMobileNetV2:
+        """A lean copy for inference on this machine that holds packed weights only.
+
+        Args:
+            cuda_graphs: run small batches by CUDA graphs, one captured for each input shape that it meets
+                (see GraphedNetwork), as their launches take longer than their kernels.
+
+        Raises RuntimeError where the network or something in ``features`` does more than its kernels as it is
+        now (hooks, the forward of a subclass: see ``fusion_obstacles``), or where CUDA graphs are asked for
+        and the parameters are not on CUDA. A classifier that no kernel computes is copied with its hooks.
+        """
+        self._check_deployable()
+        units = [*self.features]
+        classifier: nn.Module | None = self.classifier
+        if isinstance(classifier, FusedClassifier) and _unit_obstacle(classifier) is None:
+            units.append(classifier)
+            classifier = None
+        fusions, device = [unit.fusion() for unit in units], _device(units)
+        network = pack_chain(fusions, device) or nn.Sequential(*(pack_layers([each]) for each in fusions))
+        if cuda_graphs:
+            if device is None or device.type != "cuda":
+                found = "several devices" if device is None else device
+                raise RuntimeError(f"deploy: expected parameters on cuda for cuda_graphs, got {found}")
+            network = GraphedNetwork(network)
+        return DeployedMobileNetV2(network, classifier)
+
+    def _check_deployable(self) -> None:
+        """Raises RuntimeError, naming module and cause, where a deployed copy would not compute the same."""
+        why = own_code_obstacle(self, FusedMobileNetV2)
+        if why is not None:
+            raise RuntimeError(f"deploy: expected a network without code of its own, but {why}")
+        obstacles = self.fusion_obstacles()
+        if obstacles:
+            name, why = next(iter(obstacles.items()))
+            advice = "; call eval() first" if self.training else ""
+            raise RuntimeError(f"deploy: {name} cannot run fused: {why}{advice}")
+        *_, head = self.features
+        if not isinstance(head, FusedHead):
+            raise RuntimeError(
+                f"deploy: features end with {type(head).__name__} instead of the last convolution"
+            )
+        obstacle = copy_obstacle(self.classifier, "classifier")
+        if obstacle is not None:
+            raise RuntimeError(f"deploy: {obstacle}")
+
+    def _may_skip_module_calls(self, x: Tensor) -> bool:
+        plain = runs_own_code(self.features, nn.Sequential, SEQUENTIAL_FORWARD)
+        return plain and not self.training and not _needs_module_calls(x)
+
+    def _pooled_features(self, x: Tensor) -> Tensor:
+        features = self.features
+        if self._may_skip_module_calls(x):
+            packed = self._features_cache.lookup(features)
+            if packed.operator is not None:
+                return packed.run(x)
+        if (
+            self.training
+            or has_global_hooks()
+            or not runs_own_code(features, nn.Sequential, SEQUENTIAL_FORWARD)
+        ):
+            return global_average_pool(features(x))
+        *body, head = features
+        for unit in body:
+            x = unit(x)
+        if runs_own_code(head, FusedHead, HEAD_FORWARD):
+            return head.pooled(x)
+        return global_average_pool(head(x))
+
+
+def _needs_module_calls(x: Tensor) -> bool:
+    """Whether each module has to decide for itself (a trace, torch.func), or somebody watches all calls."""
+    return isinstance(x, fx.Proxy) or is_traced() or needs_layers(x) or has_global_hooks()
+
+
+def _pack_network(model: FusedMobileNetV2) -> Packed:
+    return _pack_units([*model.features, model.classifier])
+
+
+def _pack_features(features: nn.Sequential) -> Packed:
+    return _pack_units([*features])
+
+
+def _pack_units(units: list[nn.Module]) -> Packed:
+    """One operator for all; none where there is no such operator or modules have to be called."""
+    if not all(map(_is_own_operator, units)):
+        return NOT_PACKED
+    fusions = [unit.fusion() for unit in units]
+    if not fusions or fusions[-1].layer.kind not in ("head_pool", "linear"):
+        return NOT_PACKED  # what calls this expects pooled features or logits
+    return Packed(pack_chain(fusions, _device(units)), chained([fusion.function for fusion in fusions]))
+
+
+def _device(units: list[nn.Module]) -> torch.device | None:
+    """Where all their parameters are; None where they are on several devices."""
+    devices = {parameter.device for unit in units for parameter in unit.parameters()}
+    return devices.pop() if len(devices) == 1 else None
+
+
+def _is_own_operator(unit: nn.Module) -> bool:
+    """Whether a call of this module does nothing but run its kernel; PackedCache looks for backward hooks."""
+    return not unit.training and _unit_obstacle(unit) is None
+
+
+def _unit_obstacle(unit: nn.Module) -> str | None:
+    """Why a call of this module in eval mode does something else than run its kernel; None: it does not."""
+    known = next((each for each in UNITS if isinstance(unit, each)), None)
+    if known is None:
+        return f"{type(unit).__name__} has no kernel"
+    return own_code_obstacle(unit, known) or unit.fusion_obstacle()

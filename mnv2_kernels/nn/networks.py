@@ -1,0 +1,39 @@
+"""A FusedMobileNetV2 as its comparisons need it: without its kernels, and as shapes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from ..layer import layer_shapes
+from ..shapes import ClassifierShape, NetworkShape
+from .eager import eager
+from .mobilenet_v2 import FusedMobileNetV2
+
+
+@torch.inference_mode(False)
+def eager_copy(model: nn.Module) -> nn.Module:
+    """A copy of ``eager(model)``, torch's own layers, in eval mode and channels_last."""
+    return deepcopy(eager(model)).eval().to(memory_format=torch.channels_last)
+
+
+def network_shape(model: FusedMobileNetV2, size: int) -> NetworkShape:
+    """The shapes of a network, for one input of size x size.
+
+    Raises:
+        NotFusable: a part of it has no kernel.
+    """
+    layers = [unit.fusion().layer for unit in model.features]
+    stem, *blocks, head = layer_shapes(layers, 1, size, size)
+    classifier = ClassifierShape(1, model.last_channel, classes(model))
+    return NetworkShape(stem, tuple(blocks), head, classifier)
+
+
+def image_channels(model: FusedMobileNetV2) -> int:
+    return model.features[0][0].in_channels
+
+
+def classes(model: FusedMobileNetV2) -> int:
+    return model.classifier[-1].out_features

@@ -1,0 +1,180 @@
+"""Shapes and strides of the operators' results, for torch.compile and torch.export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _native
+from ..dtypes import DTYPES, dtype_name, weights_dtype
+from ..layer import SAME, Layer, is_chain, parse_layers
+from ..shapes import SYMMETRIC_PADDING, output_size, same_output_size
+from . import gpu
+from .batching import Argument
+
+
+def _check(op: str, argument: str, holds: bool, expected: str, got: Callable[[], object]) -> None:
+    torch._check(holds, lambda: f"mnv2::{op}: {argument}: expected {expected}, got {got()}")
+
+
+def _check_input(op: str, x: Tensor, *shape: int | str) -> None:
+    """Refuses what the kernels would: a graph may be recorded far from where it runs.
+
+    ``shape`` names the sizes that may be any.
+    """
+    _check(op, "x", x.dtype in DTYPES, "dtype float32, float16 or bfloat16", lambda: dtype_name(x.dtype))
+    _check(op, "x", x.dim() == len(shape), f"{len(shape)} dimensions", lambda: f"shape {tuple(x.shape)}")
+    fits = all(size == wanted for size, wanted in zip(x.shape, shape, strict=True) if type(wanted) is not str)
+    _check(op, "x", fits, f"shape ({', '.join(map(str, shape))})", lambda: tuple(x.shape))
+
+
+def _check_pixels(op: str, x: Tensor) -> None:
+    filled = x.shape[2] > 0 and x.shape[3] > 0
+    _check(op, "x", filled, "at least one pixel", lambda: f"shape {tuple(x.shape)}")
+
+
+def _tensors(names: Sequence[str], args: Sequence[Argument]) -> Iterator[tuple[str, Tensor]]:
+    for name, arg in zip(names, args, strict=False):
+        for tensor in arg if isinstance(arg, Sequence) else [arg]:
+            if tensor is not None:
+                yield name, tensor
+
+
+def on_one_device(op: torch._ops.OpOverload, fake: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The fake of ``op`` for tensors of one device.
+
+    Torch calls fakes where any tensor is on meta: beside a CPU's the result would be memory nobody wrote.
+    """
+    name, names = op._schema.name, [each.name for each in op._schema.arguments]
+
+    def checked(*args: Argument, **options: Any) -> Tensor:
+        (_, first), *others = ((argument, each.device) for argument, each in _tensors(names, args))
+        for argument, device in others:
+            if device != first:
+                raise RuntimeError(f"{name}: {argument}: expected a tensor on {first}, got one on {device}")
+        return fake(*args, **options)
+
+    return checked
+
+
+def _image(
+    op: str, x: Tensor, in_channels: int, channels: int, stride: int, padding: Sequence[int]
+) -> Tensor:
+    _check_input(op, x, "N", in_channels, "H", "W")
+    batch, _, height, width = x.shape
+    size = (batch, channels, *_window_size(op, x, height, width, stride, padding))
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _window_size(
+    op: str, x: Tensor, height: int, width: int, stride: int, padding: Sequence[int]
+) -> tuple[int, int]:
+    """Height and width of what slides a 3x3 window over an image that x became."""
+    top, left, bottom, right = padding
+    out_height, out_width = output_size(height, top, bottom, stride), output_size(width, left, right, stride)
+    _check(
+        op,
+        "x",
+        out_height > 0 and out_width > 0,
+        f"a height and width of at least 3 with padding {tuple(padding)}",
+        lambda: f"shape {tuple(x.shape)}",
+    )
+    return out_height, out_width
+
+
+def _fused_block_fake(
+    x: Tensor,
+    expand_weight: Tensor | None,
+    expand_scale: Tensor | None,
+    expand_bias: Tensor | None,
+    depthwise_weight: Tensor,
+    depthwise_scale: Tensor | None,
+    depthwise_bias: Tensor | None,
+    project_weight: Tensor,
+    project_scale: Tensor | None,
+    project_bias: Tensor | None,
+    *,
+    stride: int = 1,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **_: Any,
+) -> Tensor:
+    in_channels = depthwise_weight.shape[0] if expand_weight is None else expand_weight.shape[1]
+    return _image("fused_block", x, in_channels, project_weight.shape[0], stride, padding)
+
+
+def _stem_fake(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    *,
+    stride: int = 2,
+    padding: Sequence[int] = SYMMETRIC_PADDING,
+    **_: Any,
+) -> Tensor:
+    return _image("stem", x, weight.shape[1], weight.shape[0], stride, padding)
+
+
+def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
+    _check_input("head_pool", x, "N", weight.shape[1], "H", "W")
+    _check_pixels("head_pool", x)
+    return x.new_empty((x.shape[0], weight.shape[0]))
+
+
+def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    _check_input("linear", x, "N", weight.shape[1])
+    return x.new_empty((x.shape[0], weight.shape[0]))
+
+
+def _chain(op: str, text: str) -> tuple[Layer, ...]:
+    try:
+        chain = parse_layers(text)
+    except ValueError as error:
+        raise RuntimeError(f"mnv2::{op}: {error}") from None
+    expected = (
+        "any run of a stem, blocks, a head and a linear layer, each with the channels of the one before"
+    )
+    _check(op, "layers", is_chain(chain), expected, lambda: text)
+    return chain
+
+
+def _pack_fake(weights: Sequence[Tensor | None], *, layers: str) -> Tensor:
+    _chain("pack", layers)
+    first = next(weight for weight in weights if weight is not None)
+    device, dtype = first.device.type, weights_dtype(weights)
+    # The packed size is no formula but the C++ library's answer.
+    on_gpu = device in gpu.DEVICES
+    size = gpu.packed_bytes(device, layers, dtype) if on_gpu else _native.packed_bytes(layers, dtype)
+    return first.new_empty(size, dtype=torch.uint8)
+
+
+def _run_fake(x: Tensor, packed: Tensor, *, layers: str) -> Tensor:
+    chain = _chain("run", layers)
+    if chain[0].kind == "linear":
+        _check_input("run", x, "N", chain[0].in_channels)
+        return x.new_empty((x.shape[0], chain[0].out_channels))
+    _check_input("run", x, "N", chain[0].in_channels, "H", "W")
+    _check_pixels("run", x)
+    height, width = x.shape[2:]
+    for layer in chain:
+        if layer.kind not in ("stem", "block"):
+            return x.new_empty((x.shape[0], chain[-1].out_channels))
+        if layer.padding == SAME:  # by its own formula: torch.export cannot see that a window always fits
+            height, width = same_output_size(height, layer.stride), same_output_size(width, layer.stride)
+        else:
+            height, width = _window_size("run", x, height, width, layer.stride, layer.padding)
+    size = (x.shape[0], chain[-1].out_channels, height, width)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+FAKES: dict[str, Callable[..., Tensor]] = {
+    "fused_block": _fused_block_fake,
+    "stem": _stem_fake,
+    "head_pool": _head_pool_fake,
+    "linear": _linear_fake,
+    "pack": _pack_fake,
+    "run": _run_fake,
+}

@@ -1,0 +1,1 @@
+"""Where networks come from: files, torchvision, chance; and photographs with what networks say of them."""

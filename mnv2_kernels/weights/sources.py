@@ -1,0 +1,259 @@
+"""Trained networks for the command line: a file, torchvision's ImageNet weights, or MNV2_DATA's by name."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from ..nn.building import IMAGE_CHANNELS, NormLayer, PaddingRule
+from ..nn.mobilenet_v2 import FusedMobileNetV2
+from ..nn.networks import classes, image_channels
+from .checkpoints import WeightsError, build_network, read_state_dict
+from .expected import FILE_NAME, Expected, read_expected
+from .photos import Preprocess
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+DATA_VARIABLE = "MNV2_DATA"
+DEFAULT_DATA = Path("../shared/data")
+DATA_NETWORKS = ("imagenet", "dogs")
+TORCHVISION = "torchvision"
+RANDOM = "random"
+RANDOM_SEED = 0
+RANDOM_SHAPE = (8, 3, 96, 96)
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+# A host that does not answer should become a message, not a hanging terminal.
+DOWNLOAD_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network wants its photographs."""
+
+    padding: PaddingRule = "torch"
+    preprocess: Preprocess = "torchvision"
+    size: int = 224
+    eps: float = 1e-5
+
+    def changed(self, **options: str | int | float | None) -> Settings:
+        """These settings with those options that are not None put in their place."""
+        return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+
+KERAS_SETTINGS = Settings(padding="same", preprocess="tf", eps=1e-3)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained float32 network in eval mode, with what a photograph needs on its way in and out.
+
+    `photos` are those that come with the weights; `expected` holds, under `name`, the logits that this
+    network should give with just these settings.
+    """
+
+    name: str
+    model: FusedMobileNetV2
+    labels: tuple[str, ...]
+    settings: Settings
+    photos: tuple[Path, ...] = ()
+    expected: Expected | None = None
+
+    @property
+    def takes_photos(self) -> bool:
+        """Whether its images have a photograph's channels."""
+        return image_channels(self.model) == IMAGE_CHANNELS
+
+    def check_takes_photos(self) -> None:
+        """Raises WeightsError where its images have other channels than a photograph."""
+        if not self.takes_photos:
+            raise WeightsError(
+                f"{self.name}: its images have {image_channels(self.model)} channels and photographs "
+                f"{IMAGE_CHANNELS}; `mnv2 verify` without photographs checks it, and Python runs it"
+            )
+
+
+def data_folder() -> Path:
+    """The folder with the networks that go by name: MNV2_DATA, by default ../shared/data."""
+    return Path(os.environ.get(DATA_VARIABLE) or DEFAULT_DATA)
+
+
+def has_data() -> bool:
+    """Whether the data folder is there."""
+    return (data_folder() / FILE_NAME).is_file()
+
+
+def data_photos() -> tuple[Path, ...]:
+    """All photographs of the data folder; none where it is not there."""
+    if not has_data():
+        return ()
+    listed = read_expected(data_folder()).photos.values()
+    return tuple(dict.fromkeys(photo for photos in listed for photo in photos))
+
+
+def load_network(
+    weights: str,
+    labels: Path | None = None,
+    *,
+    padding: PaddingRule | None = None,
+    preprocess: Preprocess | None = None,
+    size: int | None = None,
+    eps: float | None = None,
+) -> Network:
+    """Loads a trained network.
+
+    Args:
+        weights: `imagenet` or `dogs` (from the data folder), `torchvision` (downloaded once), `random`
+            (untrained), or a file: safetensors, a torch state dict or checkpoint, a .keras or a Keras .h5.
+        labels: a text file, one label a line, line 1 for class 0; by default what comes with the weights.
+        padding, preprocess, size, eps: what the weights say, where None.
+
+    Raises:
+        WeightsError: a file is missing or of the wrong kind, keys or shapes are not MobileNetV2's, the number
+            of labels is not that of the classes, or nothing can be downloaded.
+        ExpectedError: the data folder's expected.json cannot be read.
+    """
+    options = {"padding": padding, "preprocess": preprocess, "size": size, "eps": eps}
+    if weights in DATA_NETWORKS:
+        network = _data_network(weights, options)
+    elif weights == TORCHVISION:
+        network = _torchvision_network(options)
+    elif weights == RANDOM:
+        network = _random_network(options)
+    elif Path(weights).suffix in KERAS_SUFFIXES:
+        network = _keras_network(_existing(weights), options)
+    else:
+        network = _file_network(_existing(weights), options)
+    return network if labels is None else replace(network, labels=_read_labels(labels, len(network.labels)))
+
+
+def _existing(weights: str) -> Path:
+    path = Path(weights)
+    if path.is_file():
+        return path
+    names = ", ".join((*DATA_NETWORKS, TORCHVISION, RANDOM))
+    raise WeightsError(f"{path}: no such weights file (names that work without a file: {names})")
+
+
+def _data_network(name: str, options: Mapping) -> Network:
+    folder = data_folder()
+    if not folder.is_dir():
+        raise WeightsError(
+            f"{folder}: no such folder, so no network {name!r} (set {DATA_VARIABLE} to its folder)"
+        )
+    expected = read_expected(folder)
+    if name not in expected.networks:
+        raise WeightsError(f"{expected.path}: lists no network {name!r}, only {', '.join(expected.networks)}")
+    entry = expected.networks[name]
+    given = replace(KERAS_SETTINGS, size=entry.size, eps=entry.eps)
+    settings = given.changed(**options)
+    model = _read(folder / entry.weights, settings)
+    labels = _read_labels(folder / entry.labels, classes(model))
+    comparable = expected if settings == given else None
+    return Network(name, model, labels, settings, expected.photos[name], comparable)
+
+
+def _torchvision_network(options: Mapping) -> Network:
+    settings = Settings().changed(**options)
+    try:
+        from torchvision.models import MobileNet_V2_Weights
+    except ImportError as error:
+        raise WeightsError(f"{TORCHVISION}: not installed ({error}); pip install torchvision") from error
+    published = MobileNet_V2_Weights.IMAGENET1K_V1
+    try:
+        # torch.hub announces a download on stdout, which may have to hold JSON.
+        with _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(sys.stderr):
+            state_dict = published.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"{TORCHVISION}: its weights cannot be downloaded ({error})") from error
+    model = build_network(state_dict, settings.padding, settings.eps, TORCHVISION)
+    return Network(TORCHVISION, model, tuple(published.meta["categories"]), settings)
+
+
+def _keras_network(path: Path, options: Mapping) -> Network:
+    if options["padding"] is not None or options["eps"] is not None:
+        raise WeightsError(
+            f"{path}: a Keras file says its padding and eps itself; leave --padding and --eps away"
+        )
+    try:
+        model = FusedMobileNetV2.from_keras(path)
+    except (ImportError, OSError, ValueError) as error:
+        raise WeightsError(str(error)) from error
+    settings = replace(KERAS_SETTINGS, eps=model.features[0][1].eps).changed(**options)
+    return Network(str(path), model, _numbered(model), settings)
+
+
+def _file_network(path: Path, options: Mapping) -> Network:
+    settings = Settings().changed(**options)
+    model = _read(path, settings)
+    return Network(str(path), model, _numbered(model), settings)
+
+
+def random_model(
+    width_mult: float = 1.0, padding: PaddingRule = "torch", eps: float = 1e-5
+) -> FusedMobileNetV2:
+    """An untrained network in eval mode, always the same, whose activations neither vanish nor explode."""
+    return randomised(
+        lambda norm_layer: FusedMobileNetV2(width_mult=width_mult, norm_layer=norm_layer, padding=padding),
+        eps,
+    )
+
+
+def randomised(make: Callable[[NormLayer], AnyModule], eps: float = 1e-5) -> AnyModule:
+    """As random_model, for any network that is made of a norm layer."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(RANDOM_SEED)
+        # Without momentum one pass in train mode gives the statistics that belong to the weights; with others
+        # the signal dies out on its way through the network.
+        model = make(partial(nn.BatchNorm2d, eps=eps, momentum=None))
+        for norm in filter(lambda module: isinstance(module, nn.BatchNorm2d), model.modules()):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias)
+        model(torch.randn(RANDOM_SHAPE))
+    return model.eval()
+
+
+def _random_network(options: Mapping) -> Network:
+    settings = Settings().changed(**options)
+    model = random_model(padding=settings.padding, eps=settings.eps)
+    return Network(RANDOM, model, _numbered(model), settings)
+
+
+def _read(path: Path, settings: Settings) -> FusedMobileNetV2:
+    return build_network(read_state_dict(path), settings.padding, settings.eps, path)
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _numbered(model: FusedMobileNetV2) -> tuple[str, ...]:
+    return tuple(f"class {index}" for index in range(classes(model)))
+
+
+def _read_labels(path: Path, classes: int) -> tuple[str, ...]:
+    try:
+        labels = tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+    except OSError as error:
+        raise WeightsError(f"{path}: labels cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{path}: labels are not UTF-8 text") from error
+    if len(labels) != classes:
+        raise WeightsError(f"{path}: {len(labels)} labels, but the network has {classes} classes")
+    return labels
