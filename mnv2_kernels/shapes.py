@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from . import _native
+
 if TYPE_CHECKING:
     import torch
 
 Padding = tuple[int, int, int, int]
 
-ACTIVATIONS = ("none", "relu", "relu6")
+ACTIVATIONS: tuple[str, ...] = _native.activation_names()
 KERNEL_SIZE = 3
 KERNEL_TAPS = KERNEL_SIZE * KERNEL_SIZE
 MAX_CHANNELS = 2**20  # of csrc/core/block.h

@@ -1,7 +1,9 @@
 // Shapes and options of the operators as plain data: the only header that crosses from csrc/torch to the kernels.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <string_view>
@@ -27,49 +29,54 @@ constexpr std::optional<ScalarType> scalar_type_named(std::string_view name)
     return std::nullopt;
 }
 
-enum class Activation : int32_t { none, relu, relu6 };
-
-// The names that operators and introspection take; expected_activations is for their errors.
-constexpr std::optional<Activation> activation_named(std::string_view name)
-{
-    if (name == "none") return Activation::none;
-    if (name == "relu") return Activation::relu;
-    if (name == "relu6") return Activation::relu6;
-    return std::nullopt;
-}
-
-constexpr const char* activation_name(Activation activation)
-{
-    switch (activation) {
-        case Activation::relu: return "relu";
-        case Activation::relu6: return "relu6";
-        case Activation::none: break;
-    }
-    return "none";
-}
-
-constexpr const char* expected_activations = "\"none\", \"relu\" or \"relu6\"";
-
-constexpr int64_t scalar_bytes(ScalarType type)
-{
-    return type == ScalarType::float32 ? 4 : 2;
-}
-
 // Every activation is a clamp. The kernels apply it as min(high, max(low, x)) with x as the second operand, which on x86
 // returns x when x is NaN.
 struct Clamp {
     float low, high;
 };
 
+enum class Activation : int32_t { none, relu, relu6 };
+
+struct ActivationEntry {
+    const char* name;  // that operators and introspection take
+    Clamp clamp;
+};
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+// In the order of the enumeration.
+constexpr ActivationEntry activation_table[] = {
+    {"none", {-infinity, infinity}},
+    {"relu", {0.0f, infinity}},
+    {"relu6", {0.0f, 6.0f}},
+};
+
+constexpr const char* activation_name(Activation activation)
+{
+    return activation_table[static_cast<size_t>(activation)].name;
+}
+
 constexpr Clamp clamp_of(Activation activation)
 {
-    constexpr float infinity = std::numeric_limits<float>::infinity();
-    switch (activation) {
-        case Activation::relu: return {0.0f, infinity};
-        case Activation::relu6: return {0.0f, 6.0f};
-        case Activation::none: break;
-    }
-    return {-infinity, infinity};
+    return activation_table[static_cast<size_t>(activation)].clamp;
+}
+
+constexpr std::optional<Activation> activation_numbered(int32_t number)
+{
+    if (number < 0 || number >= static_cast<int32_t>(std::size(activation_table))) return std::nullopt;
+    return static_cast<Activation>(number);
+}
+
+constexpr std::optional<Activation> activation_named(std::string_view name)
+{
+    for (size_t index = 0; index < std::size(activation_table); ++index)
+        if (name == activation_table[index].name) return static_cast<Activation>(index);
+    return std::nullopt;
+}
+
+constexpr int64_t scalar_bytes(ScalarType type)
+{
+    return type == ScalarType::float32 ? 4 : 2;
 }
 
 // Rows and columns of zeros around an image, 0 or 1 on each side.

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <utility>
+#include <vector>
 
 namespace mnv2 {
 namespace {
@@ -72,6 +73,17 @@ std::optional<LayerError> find_block_error(const Layer& layer)
     return std::nullopt;
 }
 
+// "none", "relu" or "relu6".
+std::string expected_activations()
+{
+    std::string names;
+    for (const ActivationEntry& entry : activation_table) {
+        if (&entry != std::begin(activation_table)) names += &entry == std::end(activation_table) - 1 ? " or " : ", ";
+        names += quoted(entry.name);
+    }
+    return names;
+}
+
 // --- text ---
 
 // Takes what stands in front of a separator, and both from the text; spaces in front go, too.
@@ -95,10 +107,14 @@ public:
         if (found == std::end(kinds)) return layer_error("", expected_kinds, quoted(kind));
         layer = {};
         layer.kind = *found;
+        std::vector<std::string_view> seen;
         while (!words.empty()) {
             std::string_view value = take_until(' ', words);
             if (value.empty()) continue;
             const std::string_view name = take_until('=', value);
+            if (std::find(seen.begin(), seen.end(), name) != seen.end())
+                return layer_error(std::string(name), "one value", "another one: " + quoted(value));
+            seen.push_back(name);
             if (auto error = set(name, value, layer)) return error;
         }
         return find_error(layer);
@@ -148,8 +164,12 @@ private:
         layer.padding = {};
         if (layer.is_same_padded) return std::nullopt;
         std::vector<int64_t> sides;
-        while (!text.empty())
-            if (auto error = set_number("padding", take_until(',', text), sides.emplace_back())) return error;
+        for (bool more = true; more;) {
+            const std::string_view rest = text;
+            const std::string_view side = take_until(',', text);
+            more = side.end() != rest.end();
+            if (auto error = set_number("padding", side, sides.emplace_back())) return error;
+        }
         return set_padding(sides, layer.padding);
     }
 };
@@ -169,7 +189,7 @@ LayerError layer_error(std::string argument, const std::string& expected, const 
 std::optional<LayerError> set_activation(std::string_view name, Activation& activation, const char* argument)
 {
     const std::optional<Activation> named = activation_named(name);
-    if (!named) return layer_error(argument, expected_activations, quoted(name));
+    if (!named) return layer_error(argument, expected_activations(), quoted(name));
     activation = *named;
     return std::nullopt;
 }

@@ -17,11 +17,6 @@ int64_t on_line(int64_t bytes)
     return round_up(bytes, line_bytes);
 }
 
-bool is_activation(int8_t value)
-{
-    return value >= static_cast<int8_t>(Activation::none) && value <= static_cast<int8_t>(Activation::relu6);
-}
-
 std::optional<LayerKind> layer_kind(PackedKind kind)
 {
     switch (kind) {
@@ -39,20 +34,21 @@ std::optional<Layer> layer_of(const PackedHeader& header)
 {
     const PackedOptions& options = header.options;
     const std::optional<LayerKind> kind = layer_kind(header.kind);
-    if (!kind || !is_plausible(header) || !is_activation(options.activation) || !is_activation(options.project_activation))
-        return std::nullopt;
+    const std::optional<Activation> activation = activation_numbered(options.activation);
+    const std::optional<Activation> project_activation = activation_numbered(options.project_activation);
+    if (!kind || !is_plausible(header) || !activation || !project_activation) return std::nullopt;
     Layer layer;
     layer.kind = *kind;
     layer.in_channels = header.in_channels;
     layer.expanded_channels = header.expanded_channels;
     layer.out_channels = header.out_channels;
-    layer.activation = static_cast<Activation>(options.activation);
+    layer.activation = *activation;
     if (layer.kind == LayerKind::stem || layer.kind == LayerKind::block) {
         layer.stride = options.stride;
         layer.padding = {options.padding_top, options.padding_left, options.padding_bottom, options.padding_right};
     }
     if (layer.kind == LayerKind::block) {
-        layer.project_activation = static_cast<Activation>(options.project_activation);
+        layer.project_activation = *project_activation;
         layer.has_expand = options.has_expand;
         layer.has_residual = options.has_residual;
     }

@@ -109,6 +109,13 @@ std::string canonical_layers(const std::string& layers)
     return mnv2::text_of(read_layers(layers));
 }
 
+py::tuple activation_names()
+{
+    py::list names;
+    for (const mnv2::ActivationEntry& entry : mnv2::activation_table) names.append(entry.name);
+    return names;
+}
+
 py::list network_plans(uintptr_t address, int64_t bytes, int64_t batch, int64_t height, int64_t width, int64_t threads)
 {
     require_at_least(1, "threads", threads);
@@ -158,6 +165,7 @@ PYBIND11_MODULE(_native, module)
     module.def("packed_bytes", &packed_bytes, "layers"_a, "weights"_a = "float32",
                "Bytes that mnv2::pack returns for layers (their text, see layer.py), for weights of that dtype and the "
                "instruction set selected for them.");
+    module.def("activation_names", &activation_names, "What an activation may be.");
     module.def("canonical_layers", &canonical_layers, "layers"_a,
                "Layers read from their text and written again. ValueError names what is no layer.");
     module.def(
