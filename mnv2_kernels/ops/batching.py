@@ -45,4 +45,7 @@ def _select(args: Sequence[Argument], in_dims: Sequence[Dim], index: int) -> lis
 def _at(arg: Argument, dim: Dim, index: int) -> Argument:
     if isinstance(dim, Sequence):
         return _select(arg, dim, index)
-    return arg if dim is None else arg.select(dim, index)
+    if dim is None:
+        return arg
+    selected = arg.select(dim, index)
+    return selected.contiguous() if selected.dim() == 1 else selected  # packed weights are read as bytes
