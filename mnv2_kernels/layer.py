@@ -29,6 +29,9 @@ KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 # no scale.
 TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
 
+# The operators of one layer, each with the function of reference.py that computes the same.
+LAYER_OPS = ("fused_block", "stem", "head_pool", "linear")
+
 SAME = "same"  # a padding
 SEPARATOR = "; "
 
@@ -115,6 +118,31 @@ def layer_of(shape: LayerShape) -> Layer:
     kind: LayerKind = {StemShape: "stem", BlockShape: "block", HeadShape: "head_pool"}[type(shape)]
     names = ("in_channels", "out_channels", "expanded_channels", *_OPTIONS)
     return Layer(kind, **{name: getattr(shape, name) for name in names if hasattr(shape, name)})
+
+
+def layer_of_call(
+    op: str, weights: Sequence[Sequence[int] | None], in_channels: int | None = None, **options: Any
+) -> Layer:
+    """The layer that torch.ops.mnv2's ``op`` computes with weights of these shapes; unchecked.
+
+    ``options`` are the operator's. ``in_channels`` of the image, by default what the weights take.
+    """
+    first, project = weights[0], weights[::3][-1]
+    if op == "stem":
+        options = {"stride": 2, **options}
+    if in_channels is None:
+        in_channels = _size(weights[3], 0) if first is None else _size(first, 1)
+    if op == "fused_block":
+        options["expand"] = first is not None
+        options["expanded_channels"] = in_channels if first is None else _size(weights[3], 0)
+    if "padding" in options:
+        options["padding"] = tuple(options["padding"])
+    kind: LayerKind = "block" if op == "fused_block" else op
+    return Layer(kind, in_channels, _size(project, 0), **options)
+
+
+def _size(shape: Sequence[int] | None, dim: int) -> int:
+    return shape[dim] if shape is not None and len(shape) > dim else 0
 
 
 def block_arguments(shape: BlockShape) -> dict[str, Any]:

@@ -134,6 +134,19 @@ def test_a_fake_refuses_what_no_kernel_takes(case, change, expected):
                 op(*on_meta([change(case.x), *args[1:]]), **kwargs)
 
 
+@pytest.mark.parametrize(
+    "option", [{"stride": 0}, {"padding": [1, 1]}, {"padding": [2, 1, 1, 1]}, {"activation": "gelu"}], ids=str
+)
+@pytest.mark.parametrize("case", [BLOCK, STEM], ids=lambda case: case.op)
+def test_a_fake_refuses_options_in_the_kernels_words(case, option):
+    messages = []
+    for arguments in ([case.x, *case.weights], on_meta([case.x, *case.weights])):
+        with pytest.raises(RuntimeError) as refused:
+            getattr(torch.ops.mnv2, case.op)(*arguments, **{**case.options, **option})
+        messages.append(str(refused.value))
+    assert messages[0] == messages[1]
+
+
 @every_case
 def test_a_tensor_beside_one_on_meta_is_refused(case):
     """Torch calls the fake then, which computes nothing."""

@@ -12,14 +12,13 @@ from pathlib import Path
 import torch
 from torch.library import Library, register_fake, register_vmap
 
+from ..layer import LAYER_OPS
 from . import batching, compile_cache, flops, gpu
 from .autograd import autocast, refuse_derivatives
 from .fakes import FAKES, on_one_device
 
 LIBRARY = Path(__file__).parent.with_name("libmnv2_ops.so")
 
-# Each with the function of reference.py that computes the same: a layer on weights as they are.
-LAYER_OPS = ("fused_block", "stem", "head_pool", "linear")
 # A chain of layers on packed weights; run_seconds is for profiles alone.
 OPERATORS = (*LAYER_OPS, "pack", "run")
 

@@ -12,68 +12,26 @@ from typing import Any
 
 import torch
 
-from ..layer import layer_shapes, parse_layers
-from ..shapes import SYMMETRIC_PADDING, BlockShape, ClassifierShape, HeadShape, StemShape
+from ..layer import LAYER_OPS, layer_of_call, layer_shapes, parse_layers
 
 COUNTER_MODULE = "torch.utils.flop_counter"
 
 Shape = Sequence[int]
 
 
-def _image_size(x: Shape) -> tuple[int, int, int]:
-    return x[0], x[2], x[3]
-
-
-def fused_block(
-    x: Shape,
-    expand_weight: Shape | None,
-    expand_scale: Shape | None,
-    expand_bias: Shape | None,
-    depthwise_weight: Shape,
-    depthwise_scale: Shape | None,
-    depthwise_bias: Shape | None,
-    project_weight: Shape,
-    *_: Shape | None,
-    stride: int = 1,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **__: Any,
-) -> int:
-    out_channels, expanded_channels = project_weight[:2]
-    channels = (x[1], expanded_channels, out_channels)
-    expand = expand_weight is not None
-    return 2 * BlockShape(*_image_size(x), *channels, stride, tuple(padding), expand=expand).macs
-
-
-def stem(
-    x: Shape,
-    weight: Shape,
-    *_: Shape | None,
-    stride: int = 2,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **__: Any,
-) -> int:
-    return 2 * StemShape(*_image_size(x), x[1], weight[0], stride, tuple(padding)).macs
-
-
-def head_pool(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
-    return 2 * HeadShape(*_image_size(x), x[1], weight[0]).macs
-
-
-def linear(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
-    return 2 * ClassifierShape(x[0], x[1], weight[0]).macs
-
-
-def run(x: Shape, packed: Shape, *, layers: str, **_: Any) -> int:
-    image = (x[0], 1, 1) if len(x) == 2 else _image_size(x)
-    return 2 * sum(shape.macs for shape in layer_shapes(parse_layers(layers), *image))
-
-
-FORMULAS: tuple[Callable[..., int], ...] = (fused_block, stem, head_pool, linear, run)
-
-
 def _register(counter: ModuleType) -> None:
-    for formula in FORMULAS:
-        counter.register_flop_formula(getattr(torch.ops.mnv2, formula.__name__))(formula)
+    for op in (*LAYER_OPS, "run"):
+        counter.register_flop_formula(getattr(torch.ops.mnv2, op))(_formula(op))
+
+
+def _formula(op: str) -> Callable[..., int]:
+    def flops(x: Shape, *weights: Shape | None, out_shape: object = None, **options: Any) -> int:
+        is_chain = op == "run"
+        chain = parse_layers(options["layers"]) if is_chain else (layer_of_call(op, weights, **options),)
+        image = (x[0], *(x[2:] or (1, 1)))
+        return 2 * sum(shape.macs for shape in layer_shapes(chain, *image))
+
+    return flops
 
 
 class _CounterFinder(MetaPathFinder):
