@@ -26,7 +26,7 @@ endif()
 
 # Compiles one source with one instruction set's flags: a flag for the whole library would let the compiler use it in code
 # that runs before dispatch has looked at the processor.
-function(mnv2_add_isa isa source)
+function(mnv2_add_kernels isa source)
     if(mnv2_cpu_flags AND NOT isa STREQUAL "scalar" AND NOT mnv2_cpu_flags MATCHES " ${isa}")
         message(STATUS "Skipping ${isa}, which this processor does not have")
         return()
@@ -40,5 +40,14 @@ function(mnv2_add_isa isa source)
     set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${flags}")
     string(TOUPPER "${isa}" upper)
     target_compile_definitions(mnv2_core PRIVATE "MNV2_HAVE_${upper}")
-    set(mnv2_isas ${mnv2_isas} ${isa} PARENT_SCOPE)
+    set(mnv2_has_kernels ON PARENT_SCOPE)
+endfunction()
+
+# The same for an instruction set that computes with floats.
+function(mnv2_add_isa isa source)
+    set(mnv2_has_kernels OFF)
+    mnv2_add_kernels(${isa} ${source} ${ARGN})
+    if(mnv2_has_kernels)
+        set(mnv2_isas ${mnv2_isas} ${isa} PARENT_SCOPE)
+    endif()
 endfunction()

@@ -35,6 +35,10 @@ ISA_FLAGS = {
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
         *("-mavx2", "-mfma", "-mf16c"),
     },
+    "isa_avx512_vnni.cpp": {
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"),
+        *("-mavx2", "-mfma", "-mf16c"),
+    },
     "isa_amx_bf16.cpp": {
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
         *("-mavx2", "-mfma", "-mf16c"),

@@ -42,6 +42,11 @@ bool supports_avx512()
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+bool supports_avx512_vnni()
+{
+    return supports_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
 // CPUID is slow on a virtual machine, which has to ask its host: once is enough.
 bool supports_avx512_bf16()
 {

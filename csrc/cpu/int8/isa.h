@@ -1,0 +1,16 @@
+// The tables that int8/isa_<isa>.cpp define, as far as they are compiled.
+#pragma once
+
+#include "cpu/int8/kernels.h"
+
+// Defined by the build where the file is compiled.
+#ifndef MNV2_HAVE_AVX512_VNNI
+#define MNV2_HAVE_AVX512_VNNI 0
+#endif
+
+namespace mnv2::cpu::int8 {
+
+extern const Kernels scalar_kernels;
+extern const Kernels avx512_vnni_kernels;
+
+}  // namespace mnv2::cpu::int8
