@@ -96,36 +96,36 @@ Int8Convolution random_weights(Random& random, const LinearParams& params)
 // --- packed ---
 
 template <class Params>
-std::vector<uint8_t> room_for(const Params& params)
+std::vector<uint8_t> room_for(const Params& params, const int8::Format& format)
 {
-    return std::vector<uint8_t>(static_cast<size_t>(int8::packed_bytes(params)), 0xee);
+    return std::vector<uint8_t>(static_cast<size_t>(int8::packed_bytes(params, format)), 0xee);
 }
 
 std::vector<uint8_t> pack(const InvertedResidualParams& params, const Int8Block& weights, const int8::Format& format)
 {
-    auto packed = room_for(params);
+    auto packed = room_for(params, format);
     int8::pack_block(params, weights.expand.view(), weights.depthwise.view(), weights.project.view(), format, packed.data());
     return packed;
 }
 
 std::vector<uint8_t> pack(const StemParams& params, const Int8Stem& weights, const int8::Format& format)
 {
-    auto packed = room_for(params);
+    auto packed = room_for(params, format);
     int8::pack_stem(params, weights.convolution.view(), weights.outside.data(), format, packed.data());
     return packed;
 }
 
 std::vector<uint8_t> pack(const HeadPoolParams& params, const Int8Head& weights, const int8::Format& format)
 {
-    auto packed = room_for(params);
+    auto packed = room_for(params, format);
     int8::pack_head_pool(params, weights.convolution.view(), weights.pool, format, packed.data());
     return packed;
 }
 
-std::vector<uint8_t> pack(const LinearParams& params, const Int8Convolution& weights, const int8::Format&)
+std::vector<uint8_t> pack(const LinearParams& params, const Int8Convolution& weights, const int8::Format& format)
 {
-    auto packed = room_for(params);
-    int8::pack_linear(params, weights.view(), packed.data());
+    auto packed = room_for(params, format);
+    int8::pack_linear(params, weights.view(), format, packed.data());
     return packed;
 }
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int register_lanes = 16;
 constexpr int register_count = 32;
+constexpr int64_t step_depths = 4;
 
 enum class End { bytes, shortcut, floats };
 
@@ -82,7 +83,7 @@ template <int WIDTH, Tile TILE>
 MNV2_INLINE const uint8_t* add_steps(Sums<TILE>& sums, const uint8_t* x, int64_t steps, const uint8_t* weights)
 {
 #pragma GCC unroll 1
-    for (; steps > 0; --steps, x += depth_step, weights += depth_step * TILE.width())
+    for (; steps > 0; --steps, x += step_depths, weights += step_depths * TILE.width())
         add_step(sums, x, Fixed<WIDTH>(), weights);
     return weights;
 }
@@ -94,7 +95,7 @@ MNV2_INLINE void sum_pixels(Sums<TILE>& sums, const Pixels& x, int64_t pixel, co
     int64_t left = x.channels;
 #pragma GCC unroll 1
     for (; left >= 64; left -= 64, block += x.plane) weights = add_steps<64>(sums, block + pixel * 64, 16, weights);
-    const int64_t steps = pointwise_steps(left);
+    const int64_t steps = divide_up(left, step_depths);
     if (left > 32)
         add_steps<64>(sums, block + pixel * 64, steps, weights);
     else if (left > 16)
@@ -282,7 +283,7 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, Pitch pitch, int64
         for (int64_t ky = 0; ky < kernel_size; ++ky) {
             const uint8_t* x = run.rows[ky] + at;
 #pragma GCC unroll 1
-            for (int64_t word = 0; word < words; ++word, x += depth_step, weights += depth_step * TILE.width())
+            for (int64_t word = 0; word < words; ++word, x += step_depths, weights += step_depths * TILE.width())
                 add_step(sums, x, pitch, weights);
         }
         store_bytes(sums, factors_of<TILE>(run.panel), y, nullptr);
@@ -301,7 +302,7 @@ template <int VECTORS>
 void stem_of_width(const StemRun& run)
 {
     constexpr int usual = 8;  // stride 2 and up to four channels
-    const int64_t pitch = run.stride * run.words * depth_step;
+    const int64_t pitch = run.stride * run.words * step_depths;
     pitch == usual ? stem_panel<VECTORS>(run, Fixed<usual>()) : stem_panel<VECTORS>(run, pitch);
 }
 

@@ -66,8 +66,8 @@ public:
              const BlockedImage& y, const BlockedImage* shortcut)
         : kernels_(kernels),
           params_(params),
-          depthwise_(packed + block_offsets(params).depthwise),
-          project_(packed + block_offsets(params).project),
+          depthwise_(packed + block_offsets(params, kernels.format).depthwise),
+          project_(packed + block_offsets(params, kernels.format).project),
           memory_(memory),
           y_(y),
           shortcut_(shortcut),
@@ -137,7 +137,11 @@ private:
     void depthwise(int64_t block, int64_t first_row, const RowOf& row_of, uint8_t* y) const
     {
         const int64_t width = expanded_width(block);
-        DepthwiseRun run{{}, depthwise_ + block * depthwise_bytes(block_channels), width, params_.out_width(), params_.stride,
+        DepthwiseRun run{{},
+                         depthwise_ + block * depthwise_bytes(block_channels, kernels_.format),
+                         width,
+                         params_.out_width(),
+                         params_.stride,
                          y};
         for (int64_t ky = 0; ky < kernel_size; ++ky) {
             const int64_t row = first_row + ky;
@@ -150,13 +154,13 @@ private:
     // Output rows from `row` on, whose depthwise results are all that memory holds.
     void project(int64_t row, int64_t rows) const
     {
-        const int64_t pixels = rows * params_.out_width(), steps = pointwise_steps(params_.expanded_channels);
+        const int64_t pixels = rows * params_.out_width(), steps = steps_of(params_.expanded_channels, kernels_.format);
         const Pixels x{memory_.depthwise_out, plane_bytes(pixels), params_.expanded_channels};
         for (int64_t block = 0; block < block_count(params_.out_channels); ++block) {
             const int64_t width = block_width(params_.out_channels, block);
             const int64_t at = block * y_.plane + row * params_.out_width() * width;
-            kernels_.pointwise({x, 0, 1, pixels, project_ + block * panel_bytes(steps, block_channels), width, y_.data + at, 0,
-                                shortcut_ ? shortcut_->data + at : nullptr});
+            kernels_.pointwise({x, 0, 1, pixels, project_ + block * panel_bytes(steps, block_channels, kernels_.format), width,
+                                y_.data + at, 0, shortcut_ ? shortcut_->data + at : nullptr});
         }
     }
 
@@ -178,7 +182,7 @@ struct Expand {
 
     void operator()(int64_t block, int64_t row, int64_t rows, uint8_t* y, int64_t pitch) const
     {
-        const int64_t panel = panel_bytes(pointwise_steps(params.in_channels), block_channels);
+        const int64_t panel = panel_bytes(steps_of(params.in_channels, kernels.format), block_channels, kernels.format);
         kernels.pointwise({{x.data, x.plane, params.in_channels},
                            row * params.width,
                            rows,
@@ -212,7 +216,7 @@ public:
           params_(params),
           packed_(packed),
           x_(x),
-          pixel_bytes_(pixel_words(params.in_channels) * depth_step),
+          pixel_bytes_(pixel_words(params.in_channels) * word_bytes),
           row_bytes_((params.width + 2) * pixel_bytes_),
           outside_(scratch.take(row_bytes_)),
           ring_(scratch.take(ring_rows * row_bytes_))
@@ -233,9 +237,10 @@ public:
     {
         const int64_t first = row * params_.stride - params_.padding.top;
         for (; loaded_ < std::min(first + kernel_size, params_.height); ++loaded_) load(loaded_);
-        const int64_t words = pixel_words(params_.in_channels), panel = panel_bytes(kernel_taps * words, block_channels);
+        const int64_t steps = stem_steps(params_.in_channels, kernels_.format);
+        const int64_t panel = panel_bytes(steps, block_channels, kernels_.format);
         StemRun run{{},
-                    words,
+                    pixel_words(params_.in_channels),
                     packed_ + stem_panels + block * panel,
                     block_width(params_.out_channels, block),
                     params_.out_width(),
@@ -350,13 +355,13 @@ void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const In
 void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const uint8_t* packed, const BlockedImage& x,
                    const BlockedImage& y, uint8_t* scratch)
 {
-    const int64_t pixels = params.height * params.width, steps = pointwise_steps(params.in_channels);
+    const int64_t pixels = params.height * params.width, steps = steps_of(params.in_channels, kernels.format);
     float pool;
     std::memcpy(&pool, packed, sizeof pool);
     const float factor = pool / static_cast<float>(pixels);
     for (int64_t block = 0; block < block_count(params.out_channels); ++block) {
         const int64_t width = block_width(params.out_channels, block);
-        const uint8_t* const panel = packed + head_panels + block * panel_bytes(steps, block_channels);
+        const uint8_t* const panel = packed + head_panels + block * panel_bytes(steps, block_channels, kernels.format);
         kernels.pointwise({{x.data, x.plane, params.in_channels}, 0, 1, pixels, panel, width, scratch, 0, nullptr});
         kernels.pool({scratch, pixels, width, factor, y.data + block * y.plane});
     }
@@ -365,12 +370,14 @@ void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const u
 void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_t* packed, const BlockedImage& x, float* y,
                 uint8_t* scratch)
 {
-    const int64_t steps = pointwise_steps(params.in_features);
+    const int64_t steps = steps_of(params.in_features, kernels.format);
     auto* const results = reinterpret_cast<float*>(scratch);
     for (int64_t block = 0; block < block_count(params.out_features); ++block) {
         const int64_t channel = block * block_channels, width = block_width(params.out_features, block);
-        kernels.linear(
-            {{x.data, x.plane, params.in_features}, packed + block * panel_bytes(steps, block_channels), width, results});
+        kernels.linear({{x.data, x.plane, params.in_features},
+                        packed + block * panel_bytes(steps, block_channels, kernels.format),
+                        width,
+                        results});
         const int64_t count = std::min(width, params.out_features - channel);
         std::memcpy(y + channel, results, static_cast<size_t>(count * float_bytes));
     }

@@ -28,6 +28,7 @@ bool always()
 constexpr Candidate candidates[] = {
 #if defined(__x86_64__)
     {Isa::avx512_vnni, MNV2_HAVE_AVX512_VNNI ? &avx512_vnni_kernels : nullptr, supports_avx512_vnni},
+    {Isa::avx2, MNV2_HAVE_AVX2 ? &avx2_kernels : nullptr, supports_avx2},
 #endif
     {Isa::scalar, &scalar_kernels, always},
 };

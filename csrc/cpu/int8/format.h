@@ -2,11 +2,13 @@
 //
 //   activations: uint8 in blocks of 64 channels, [blocks][pixels][width]. The last block is 16, 32 or 64 channels wide.
 //   pointwise and linear layers: a panel for each block of output channels: M[width], B[width], R[width] as float32, then the
-//       weights int8 [K / 4][width][4], K rounded up to 4.
-//   stem: the image's pixels lie in rows of 4 * pixel_words bytes a pixel. Panels as above, weights [3 ky][3 kx][pixel_words]
-//       in the place of [K / 4]. In front of them 64 bytes that hold the byte of each channel that surrounds the image.
+//       weights [steps][width][depths]: a step is the depths that one instruction adds up, four bytes or two 16-bit words.
+//   stem: the image's pixels lie in rows of 4 * pixel_words bytes a pixel. Panels as above, weights [3 ky][3 kx][depths of a
+//       pixel] in the place of the depths. In front of them 64 bytes that hold the byte of each channel that surrounds the
+//       image.
 //   head: 64 bytes that hold the pool's factor, float32, then panels.
-//   depthwise layers: for each block M[width], B[width] as float32, then the weights int8 [3 kx][width][4 ky], ky = 3 being 0.
+//   depthwise layers: for each block M[width], B[width] as float32, then the weights, int8 [3 kx][width][4 ky], or in 16-bit
+//       words for each 16 channels [3 kx][2][16][2 ky]; ky = 3 is 0.
 //
 // M, B and R are the factors of y = fma(float(sum), M, B), with a shortcut y = fma(float(q), R, y), q = clamp(rint(y), 0, 255).
 // A pooled q is clamp(rint(float(sum) * (pool / float(pixels))), 0, 255), logits are y. What a channel or a depth that only
@@ -21,21 +23,23 @@
 namespace mnv2::cpu::int8 {
 
 constexpr int64_t block_channels = 64;
-constexpr int64_t depth_step = 4;  // depths that one instruction adds up
-
 // These numbers stand in packed headers.
-enum class Isa : int32_t { scalar, avx512_vnni };
+enum class Isa : int32_t { scalar, avx512_vnni, avx2 };
 
-// What an instruction set asks of its weights. A block's bytes are narrowed from vectors of 32-bit sums, which joins the lanes
-// of four neighbouring vectors: channels stand in vectors so that the joined bytes are in order.
+// What an instruction set asks of its weights. Bytes are narrowed from vectors of 32-bit sums, which joins the lanes of
+// neighbouring vectors: channels stand in vectors so that the joined bytes are in order.
 struct Format {
     Isa isa;
-    const char* name;      // in MNV2_FORCE_ISA
-    int32_t vector_lanes;  // 32-bit sums in a vector; 1: channels are in order
+    const char* name;       // in MNV2_FORCE_ISA
+    int32_t vector_lanes;   // 32-bit sums in a vector; 1: channels are in order
+    int32_t group_vectors;  // vectors that are narrowed together, where a block has as many
+    int32_t depths;         // of a step
+    int32_t weight_bytes;
 };
 
 // In the order of Isa.
-constexpr Format formats[] = {{Isa::scalar, "scalar", 1}, {Isa::avx512_vnni, "avx512_vnni", 16}};
+constexpr Format formats[] = {
+    {Isa::scalar, "scalar", 1, 1, 4, 1}, {Isa::avx512_vnni, "avx512_vnni", 16, 4, 4, 1}, {Isa::avx2, "avx2", 8, 2, 2, 2}};
 
 constexpr const Format& format_of(Isa isa)
 {
@@ -61,61 +65,74 @@ constexpr int64_t stored_channels(int64_t channels)
     return last * block_channels + block_width(channels, last);
 }
 
-// The channel of a block whose sum stands in a lane. The vectors of a pointwise layer are full, as few as its width needs.
-constexpr int64_t channel_of_lane(int64_t lane, int64_t vectors, int64_t vector_lanes)
+// The channel whose sum stands in a lane, where groups of vectors are narrowed together.
+constexpr int64_t channel_of_lane(int64_t lane, int64_t group_vectors, int64_t vector_lanes)
 {
-    constexpr int64_t quarter = 4;  // lanes that packing moves together
+    constexpr int64_t quarter = 4;  // lanes that narrowing moves together
     if (vector_lanes == 1) return lane;
-    const int64_t vector = lane / vector_lanes, within = lane % vector_lanes, group = vector / 4;
-    const int64_t joined = vectors < 4 ? vectors : 4;
-    return group * 4 * vector_lanes + within / quarter * quarter * joined + (vector % 4) * quarter + within % quarter;
+    const int64_t group = lane / (group_vectors * vector_lanes), vector = lane / vector_lanes % group_vectors;
+    const int64_t within = lane % vector_lanes;
+    return (group * vector_lanes + within / quarter * quarter) * group_vectors + vector * quarter + within % quarter;
 }
 
 constexpr int64_t pointwise_channel(int64_t lane, int64_t width, const Format& format)
 {
-    return channel_of_lane(lane, width / format.vector_lanes, format.vector_lanes);
+    const int64_t vectors = width / format.vector_lanes;
+    return channel_of_lane(lane, vectors < format.group_vectors ? vectors : format.group_vectors, format.vector_lanes);
 }
 
-// A depthwise block is held by four vectors, whatever its width.
+// Bytes of a whole block are interleaved and narrowed in four vectors, whatever its width; 16-bit words as sums are.
 constexpr int64_t depthwise_channel(int64_t lane, int64_t width, const Format& format)
 {
-    return format.vector_lanes == 1 ? lane : channel_of_lane(lane, 4, width / 4);
+    if (format.vector_lanes == 1 || format.weight_bytes == 2) return pointwise_channel(lane, width, format);
+    return channel_of_lane(lane, 4, width / 4);
+}
+
+// Where a depthwise weight stands in its block.
+constexpr int64_t depthwise_index(int64_t lane, int64_t kx, int64_t ky, int64_t width, const Format& format)
+{
+    if (format.weight_bytes == 1) return (kx * width + lane) * 4 + ky;
+    constexpr int64_t group = 16;
+    return lane / group * group * kernel_size * 4 + ((kx * 2 + ky / 2) * group + lane % group) * 2 + ky % 2;
 }
 
 // 32-bit words that hold an image's pixel.
+constexpr int64_t word_bytes = 4;
+
 constexpr int64_t pixel_words(int64_t channels)
 {
-    return divide_up(channels, depth_step);
+    return divide_up(channels, word_bytes);
 }
 
 // --- sizes in bytes ---
 
 constexpr int64_t float_bytes = sizeof(float);
 
-constexpr int64_t panel_bytes(int64_t steps, int64_t width)
+// Steps of a layer with this number of depths.
+constexpr int64_t steps_of(int64_t depths, const Format& format)
 {
-    return width * (3 * float_bytes + steps * depth_step);
+    return divide_up(depths, int64_t{format.depths});
 }
 
-// Panels of a layer with this number of steps of four depths.
-constexpr int64_t panels_bytes(int64_t steps, int64_t out_channels)
+constexpr int64_t stem_steps(int64_t in_channels, const Format& format)
 {
-    return panel_bytes(steps, 1) * stored_channels(out_channels);
+    return steps_of(kernel_taps * pixel_words(in_channels) * word_bytes, format);
 }
 
-constexpr int64_t pointwise_steps(int64_t in_channels)
+constexpr int64_t panel_bytes(int64_t steps, int64_t width, const Format& format)
 {
-    return divide_up(in_channels, depth_step);
+    return width * (3 * float_bytes + steps * format.depths * format.weight_bytes);
 }
 
-constexpr int64_t pointwise_bytes(int64_t in_channels, int64_t out_channels)
+// All panels of a layer.
+constexpr int64_t panels_bytes(int64_t steps, int64_t out_channels, const Format& format)
 {
-    return panels_bytes(pointwise_steps(in_channels), out_channels);
+    return panel_bytes(steps, stored_channels(out_channels), format);
 }
 
-constexpr int64_t depthwise_bytes(int64_t channels)
+constexpr int64_t depthwise_bytes(int64_t channels, const Format& format)
 {
-    return (2 * float_bytes + kernel_size * 4) * stored_channels(channels);
+    return (2 * float_bytes + kernel_size * 4 * format.weight_bytes) * stored_channels(channels);
 }
 
 }  // namespace mnv2::cpu::int8

@@ -9,6 +9,7 @@
 namespace mnv2::cpu::int8 {
 
 static_assert(format_of(Isa::avx512_vnni).vector_lanes == avx512_vnni::register_lanes);
+static_assert(format_of(Isa::avx512_vnni).depths == avx512_vnni::step_depths);
 
 const Kernels avx512_vnni_kernels{
     format_of(Isa::avx512_vnni), avx512_vnni::pointwise, avx512_vnni::linear, avx512_vnni::depthwise,

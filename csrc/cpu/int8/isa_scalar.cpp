@@ -12,6 +12,8 @@ namespace mnv2::cpu::int8 {
 namespace scalar {
 namespace {
 
+constexpr int64_t step_depths = format_of(Isa::scalar).depths;
+
 uint8_t to_byte(float y)
 {
     const float low = y < 0.0f ? 0.0f : y;
@@ -26,7 +28,7 @@ float scaled(int32_t sum, const float* factors, int64_t width)
 
 int32_t dot(int32_t sum, const uint8_t* x, const int8_t* weights)
 {
-    for (int64_t k = 0; k < depth_step; ++k) sum += x[k] * weights[k];
+    for (int64_t k = 0; k < step_depths; ++k) sum += x[k] * weights[k];
     return sum;
 }
 
@@ -36,10 +38,10 @@ int32_t sum_of(const Pixels& x, int64_t pixel, const int8_t* weights, int64_t wi
     int32_t sum = 0;
     for (int64_t block = 0; block < block_count(x.channels); ++block) {
         const uint8_t* values = x.data + block * x.plane + pixel * block_width(x.channels, block);
-        for (int64_t k = block * block_channels; k < x.channels && k < (block + 1) * block_channels; k += depth_step) {
+        for (int64_t k = block * block_channels; k < x.channels && k < (block + 1) * block_channels; k += step_depths) {
             sum = dot(sum, values, weights);
-            values += depth_step;
-            weights += width * depth_step;
+            values += step_depths;
+            weights += width * step_depths;
         }
     }
     return sum;
@@ -52,7 +54,7 @@ const float* factors_of(const uint8_t* packed)
 
 const int8_t* weights_of(const uint8_t* panel, int64_t width)
 {
-    return reinterpret_cast<const int8_t*>(panel) + panel_bytes(0, width);
+    return reinterpret_cast<const int8_t*>(panel) + panel_bytes(0, width, format_of(Isa::scalar));
 }
 
 void pointwise(const PointwiseRun& run)
@@ -63,7 +65,7 @@ void pointwise(const PointwiseRun& run)
         const int64_t to = pixel / run.columns * run.y_pitch + pixel % run.columns * run.width;
         for (int64_t lane = 0; lane < run.width; ++lane) {
             float y =
-                scaled(sum_of(run.x, run.first + pixel, weights + lane * depth_step, run.width), factors + lane, run.width);
+                scaled(sum_of(run.x, run.first + pixel, weights + lane * step_depths, run.width), factors + lane, run.width);
             if (run.shortcut) y = __builtin_fmaf(run.shortcut[to + lane], factors[2 * run.width + lane], y);
             run.y[to + lane] = to_byte(y);
         }
@@ -74,7 +76,8 @@ void linear(const LinearRun& run)
 {
     const int8_t* const weights = weights_of(run.panel, run.width);
     for (int64_t lane = 0; lane < run.width; ++lane)
-        run.y[lane] = scaled(sum_of(run.x, 0, weights + lane * depth_step, run.width), factors_of(run.panel) + lane, run.width);
+        run.y[lane] =
+            scaled(sum_of(run.x, 0, weights + lane * step_depths, run.width), factors_of(run.panel) + lane, run.width);
 }
 
 void depthwise(const DepthwiseRun& run)
@@ -97,11 +100,11 @@ void stem(const StemRun& run)
     const int64_t words = kernel_size * run.words;  // of a window's row
     for (int64_t column = 0; column < run.columns; ++column)
         for (int64_t lane = 0; lane < run.width; ++lane) {
-            const int8_t* weights = weights_of(run.panel, run.width) + lane * depth_step;
+            const int8_t* weights = weights_of(run.panel, run.width) + lane * step_depths;
             int32_t sum = 0;
             for (int64_t ky = 0; ky < kernel_size; ++ky) {
-                const uint8_t* x = run.rows[ky] + column * run.stride * run.words * depth_step;
-                for (int64_t word = 0; word < words; ++word, x += depth_step, weights += run.width * depth_step)
+                const uint8_t* x = run.rows[ky] + column * run.stride * run.words * step_depths;
+                for (int64_t word = 0; word < words; ++word, x += step_depths, weights += run.width * step_depths)
                     sum = dot(sum, x, weights);
             }
             run.y[column * run.width + lane] = to_byte(scaled(sum, factors_of(run.panel) + lane, run.width));

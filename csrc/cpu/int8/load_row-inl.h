@@ -23,7 +23,7 @@ MNV2_INLINE void load_three(const ImageRow& row, Stride stride_w, uint8_t* pixel
 
 void load_any(const ImageRow& row, uint8_t* pixels)
 {
-    const int64_t bytes = pixel_words(row.channels) * depth_step;
+    const int64_t bytes = pixel_words(row.channels) * word_bytes;
     for (int64_t column = 0; column < row.columns; ++column, pixels += bytes)
         for (int64_t channel = 0; channel < bytes; ++channel)
             pixels[channel] = channel < row.channels ? row.data[channel * row.stride_c + column * row.stride_w] : uint8_t{0};
