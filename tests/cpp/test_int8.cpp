@@ -570,24 +570,24 @@ struct SmallNetwork {
     }
 };
 
-// Layers and the memory of their packed weights.
+// Layers and their packed weights, one behind the other.
 struct PackedChain {
-    std::vector<std::vector<uint8_t>> packed;
+    std::vector<uint8_t> packed;
     std::vector<NetworkLayer> layers;
 
     PackedChain(const SmallNetwork& network, const int8::Format& format, int64_t batch)
     {
-        packed.push_back(pack(network.stem, network.stem_weights, format));
-        layers.push_back({network.stem, false, nullptr});
-        for (size_t i = 0; i < network.blocks.size(); ++i) {
-            packed.push_back(pack(network.blocks[i], network.block_weights[i], format));
-            layers.push_back({network.blocks[i], false, nullptr});
-        }
-        packed.push_back(pack(network.head, network.head_weights, format));
-        layers.push_back({network.head, false, nullptr});
-        packed.push_back(pack(network.linear, network.linear_weights, format));
-        layers.push_back({network.linear, false, nullptr});
-        for (size_t i = 0; i < layers.size(); ++i) layers[i].packed = packed[i].data();
+        const auto add = [&](const auto& params, const auto& weights) {
+            NetworkLayer& layer = layers.emplace_back();
+            layer.params = params;
+            layer.packed_at = static_cast<int64_t>(packed.size());
+            const std::vector<uint8_t> bytes = pack(params, weights, format);
+            packed.insert(packed.end(), bytes.begin(), bytes.end());
+        };
+        add(network.stem, network.stem_weights);
+        for (size_t i = 0; i < network.blocks.size(); ++i) add(network.blocks[i], network.block_weights[i]);
+        add(network.head, network.head_weights);
+        add(network.linear, network.linear_weights);
         CHECK(set_image(layers, batch, network.stem.height, network.stem.width));
     }
 };
@@ -605,9 +605,10 @@ TEST(chains_on_any_threads_give_the_bits_of_their_layers)
             expected.push_back(logit);
     for_each_int8_isa([&](const int8::Kernels& kernels, Placement placement) {
         const PackedChain chain(network, kernels.format, batch);
+        const GuardedBuffer packed(chain.packed, placement);
         const GuardedBuffer x(images.bytes, placement), y(expected.size() * sizeof(float), placement);
         for (const Parallel& parallel : thread_counts()) {
-            int8::run_chain(kernels, chain.layers, images.view(x), y.data(), parallel);
+            int8::run_chain(kernels, chain.layers, images.view(x), packed.data(), y.data(), parallel);
             CHECK(std::equal(expected.begin(), expected.end(), y.floats()));
         }
     });
@@ -624,16 +625,17 @@ TEST(parts_of_a_chain)
         const PackedChain chain(network, kernels.format, 2);
         const GuardedBuffer x(images.bytes, placement);
         std::vector<float> logits(2 * SmallNetwork::classes);
-        int8::run_chain(kernels, chain.layers, images.view(x), logits.data(), {});
+        int8::run_chain(kernels, chain.layers, images.view(x), chain.packed.data(), logits.data(), {});
         for (size_t cut = 1; cut < chain.layers.size(); ++cut) {
             const std::vector<NetworkLayer> front(chain.layers.begin(), chain.layers.begin() + static_cast<ptrdiff_t>(cut));
             const std::vector<NetworkLayer> back(chain.layers.begin() + static_cast<ptrdiff_t>(cut), chain.layers.end());
             const ImageSize size = result_size(front.back());
             const int64_t channels = channels_of(front.back().params).out, image = size.height * size.width * channels;
             const GuardedBuffer between(static_cast<size_t>(2 * image), placement);
-            int8::run_chain(kernels, front, images.view(x), between.data(), {});
+            int8::run_chain(kernels, front, images.view(x), chain.packed.data(), between.data(), {});
             std::vector<float> y(logits.size());
-            int8::run_chain(kernels, back, {bytes_of(between), image, 1, size.width * channels, channels}, y.data(), {});
+            int8::run_chain(kernels, back, {bytes_of(between), image, 1, size.width * channels, channels}, chain.packed.data(),
+                            y.data(), {});
             CHECK(y == logits);
         }
     });

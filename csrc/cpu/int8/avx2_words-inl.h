@@ -14,9 +14,10 @@
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {
 
-constexpr int group = 16;  // channels
+constexpr int group = word_group;
 constexpr int register_lanes = 8;
 constexpr int64_t step_depths = 2;
+constexpr int64_t step_weights = step_depths * group;
 
 MNV2_INLINE __m256i load(const void* p)
 {
@@ -72,18 +73,25 @@ MNV2_INLINE void clear(Sums<TILE>& sums)
     for (int v = 0; v < TILE.vectors; ++v) __asm__ volatile("vpxor %0, %0, %0" : "=x"(sums.at[m][v]));
 }
 
-// Words of a tile's pixels, of one block.
+// Words of a tile's pixels, of as many blocks as are held at once.
+constexpr int64_t held_blocks = 4;
+
 template <Tile TILE>
 struct Words {
-    alignas(32) int16_t at[TILE.mr][block_channels];
+    alignas(32) int16_t at[held_blocks][TILE.mr][block_channels];
 };
 
 template <Tile TILE>
-MNV2_INLINE void widen(const uint8_t* x, int64_t width, Words<TILE>& words)
+MNV2_INLINE void widen(const Pixels& x, int64_t pixel, int64_t first_block, Words<TILE>& words)
 {
-    for (int m = 0; m < TILE.mr; ++m, x += width)
-        for (int64_t k = 0; k < width; k += group)
-            _mm256_store_si256(reinterpret_cast<__m256i*>(words.at[m] + k), load_words(x + k));
+    const int64_t end = block_count(x.channels) - first_block;
+    for (int64_t block = 0; block < (end < held_blocks ? end : held_blocks); ++block) {
+        const int64_t width = block_width(x.channels, first_block + block);
+        const uint8_t* from = x.data + (first_block + block) * x.plane + pixel * width;
+        for (int m = 0; m < TILE.mr; ++m, from += width)
+            for (int64_t k = 0; k < width; k += group)
+                _mm256_store_si256(reinterpret_cast<__m256i*>(words.at[block][m] + k), load_words(from + k));
+    }
 }
 
 MNV2_INLINE __m256i broadcast_two(const int16_t* x)
@@ -108,19 +116,18 @@ MNV2_INLINE void add_step(Sums<TILE>& sums, const int16_t* weights, const X& x)
     }
 }
 
-// pitch: words from a step's weights to the next one's.
+// The held blocks' depths; returns the weights behind them.
 template <Tile TILE>
-MNV2_INLINE void sum_pixels(Sums<TILE>& sums, const Pixels& x, int64_t pixel, const int16_t* weights, int64_t pitch)
+MNV2_INLINE const int16_t* add_held(Sums<TILE>& sums, const Words<TILE>& words, int64_t depths, const int16_t* weights)
 {
-    Words<TILE> words;
-    const uint8_t* data = x.data;
-    for (int64_t left = x.channels; left > 0; left -= block_channels, data += x.plane) {
-        const int64_t width = block_width(left, 0), depths = left < block_channels ? left : block_channels;
-        widen(data + pixel * width, width, words);
+    for (int64_t block = 0; block < held_blocks && depths > 0; ++block, depths -= block_channels) {
+        const int16_t* x = words.at[block][0];
 #pragma GCC unroll 1
-        for (int64_t k = 0; k < depths; k += step_depths, weights += pitch)
-            add_step(sums, weights, [&](int m) __attribute__((always_inline)) { return broadcast_two(words.at[m] + k); });
+        for (int64_t k = 0; k < depths && k < block_channels; k += step_depths, x += step_depths, weights += step_weights)
+            add_step(sums, weights,
+                     [&](int m) __attribute__((always_inline)) { return broadcast_two(x + m * block_channels); });
     }
+    return weights;
 }
 
 const float* factors_of(const uint8_t* panel)
@@ -128,9 +135,10 @@ const float* factors_of(const uint8_t* panel)
     return reinterpret_cast<const float*>(panel);
 }
 
-const int16_t* weights_of(const uint8_t* panel, int64_t width)
+// Of the group that begins at a channel.
+const int16_t* weights_of(const uint8_t* panel, int64_t width, int64_t first, int64_t steps)
 {
-    return reinterpret_cast<const int16_t*>(factors_of(panel) + 3 * width);
+    return reinterpret_cast<const int16_t*>(factors_of(panel) + 3 * width) + first * steps * step_depths;
 }
 
 // M, B and R of a panel's group, each `width` from the last.
@@ -152,36 +160,57 @@ MNV2_INLINE void store_tile(const Sums<TILE>& sums, const float* factors, int64_
     }
 }
 
-// All groups of consecutive pixels in each row from a column on.
+// One tile, all groups of channels: while all blocks are held, bytes are widened once.
+template <Tile TILE, class Store>
+MNV2_INLINE void all_groups(const Pixels& x, int64_t pixel, const uint8_t* panel, int64_t width, const Store& store)
+{
+    constexpr int64_t held_channels = held_blocks * block_channels;
+    const int64_t steps = divide_up(x.channels, step_depths);
+    Words<TILE> words;
+    if (x.channels <= held_channels) widen(x, pixel, 0, words);
+    for (int64_t first = 0; first < width; first += group) {
+        Sums<TILE> sums;
+        clear(sums);
+        const int16_t* weights = weights_of(panel, width, first, steps);
+        for (int64_t done = 0; done < x.channels; done += held_channels) {
+            if (x.channels > held_channels) widen(x, pixel, done / block_channels, words);
+            weights = add_held(sums, words, x.channels - done, weights);
+        }
+        store(sums, first);
+    }
+}
+
 template <int MR, bool HAS_SHORTCUT>
 __attribute__((noinline)) void pointwise_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
 {
     constexpr Tile tile{.mr = MR, .vectors = 2};
-    const int64_t pitch = run.width * step_depths;
-    for (int64_t row = 0; row < run.rows; ++row)
-        for (int64_t first = 0; first < run.width; first += group) {
-            int64_t at = row * run.y_pitch + column * run.width + first, pixel = run.first + row * run.columns + column;
-            const int16_t* const weights = weights_of(run.panel, run.width) + first * step_depths;
-            for (int64_t count = tiles; count > 0; --count, pixel += MR, at += MR * run.width) {
-                Sums<tile> sums;
-                clear(sums);
-                sum_pixels(sums, run.x, pixel, weights, pitch);
-                store_tile<tile, HAS_SHORTCUT>(sums, factors_of(run.panel) + first, run.width, run.y + at,
-                                               HAS_SHORTCUT ? run.shortcut + at : nullptr);
-            }
-        }
+    for (int64_t row = 0; row < run.rows; ++row) {
+        int64_t at = row * run.y_pitch + column * run.width, pixel = run.first + row * run.columns + column;
+        for (int64_t count = tiles; count > 0; --count, pixel += MR, at += MR * run.width)
+            all_groups<tile>(
+                run.x, pixel, run.panel, run.width, [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
+                    store_tile<tile, HAS_SHORTCUT>(sums, factors_of(run.panel) + first, run.width, run.y + at + first,
+                                                   HAS_SHORTCUT ? run.shortcut + at + first : nullptr);
+                });
+    }
 }
 
-constexpr int max_mr = 6;  // twelve sums, two weights, a pixel's depths and a product
+constexpr int64_t max_mr = 6;  // twelve sums, two weights, a pixel's depths and a product
 
-// Calls tiles<mr>(column, count) so that they cover a row. Its last tile may overlap the one before.
+template <int MR, class Tiles>
+MNV2_INLINE void call_with_mr(int64_t mr, const Tiles& tiles, int64_t column, int64_t count)
+{
+    if (mr == MR) return tiles.template operator()<MR>(column, count);
+    if constexpr (MR > 1) call_with_mr<MR - 1>(mr, tiles, column, count);
+}
+
+// Calls tiles<mr>(column, count) so that they cover a row by tiles of nearly equal height.
 template <class Tiles>
 MNV2_INLINE void cover(int64_t columns, const Tiles& tiles)
 {
-    const int64_t whole = columns / max_mr;
-    if (!whole) return tiles.template operator()<1>(0, columns);
-    tiles.template operator()<max_mr>(0, whole);
-    if (columns % max_mr) tiles.template operator()<max_mr>(columns - max_mr, 1);
+    const int64_t count = divide_up(columns, max_mr), mr = columns / count, higher = columns % count;
+    if (higher) call_with_mr<max_mr>(mr + 1, tiles, 0, higher);
+    call_with_mr<max_mr>(mr, tiles, higher * (mr + 1), count - higher);
 }
 
 void pointwise(const PointwiseRun& run)
@@ -192,24 +221,16 @@ void pointwise(const PointwiseRun& run)
 }
 
 // Channels are in order.
-template <int VECTORS>
-void linear_of_width(const LinearRun& run)
-{
-    constexpr Tile tile{.mr = 1, .vectors = VECTORS};
-    Sums<tile> sums;
-    clear(sums);
-    sum_pixels(sums, run.x, 0, weights_of(run.panel, run.width), run.width * step_depths);
-    const float* m = factors_of(run.panel);
-    MNV2_UNROLL
-    for (int v = 0; v < VECTORS; ++v, m += register_lanes)
-        _mm256_storeu_ps(run.y + register_lanes * v, scaled(sums.at[0][v], m, m + run.width));
-}
-
 void linear(const LinearRun& run)
 {
-    if (run.width == 64) return linear_of_width<8>(run);
-    if (run.width == 32) return linear_of_width<4>(run);
-    linear_of_width<2>(run);
+    constexpr Tile tile{.mr = 1, .vectors = 2};
+    all_groups<tile>(run.x, 0, run.panel, run.width, [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
+        MNV2_UNROLL
+        for (int v = 0; v < tile.vectors; ++v) {
+            const float* const m = factors_of(run.panel) + first + register_lanes * v;
+            _mm256_storeu_ps(run.y + first + register_lanes * v, scaled(sums.at[0][v], m, m + run.width));
+        }
+    });
 }
 
 // --- stem ---
@@ -219,22 +240,22 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, int64_t column, in
 {
     constexpr Tile tile{.mr = MR, .vectors = 2};
     const int64_t words = kernel_size * run.words, pitch = run.stride * run.words * word_bytes;
-    const int64_t weight_pitch = run.width * step_depths;
+    const int64_t steps = kernel_size * words * word_bytes / step_depths;
     for (int64_t first = 0; first < run.width; first += group)
         for (int64_t done = column; done < column + tiles * MR; done += MR) {
             Sums<tile> sums;
             clear(sums);
-            const int16_t* weights = weights_of(run.panel, run.width) + first * step_depths;
+            const int16_t* weights = weights_of(run.panel, run.width, first, steps);
             for (int64_t ky = 0; ky < kernel_size; ++ky) {
                 const uint8_t* x = run.rows[ky] + done * pitch;
 #pragma GCC unroll 1
-                for (int64_t word = 0; word < words; ++word, x += word_bytes, weights += 2 * weight_pitch) {
+                for (int64_t word = 0; word < words; ++word, x += word_bytes, weights += 2 * step_weights) {
                     const auto pixel = [&](int m) __attribute__((always_inline)) {
                         return _mm_cvtepu8_epi16(_mm_loadu_si32(x + m * pitch));
                     };
                     add_step(sums, weights,
                              [&](int m) __attribute__((always_inline)) { return _mm256_broadcastd_epi32(pixel(m)); });
-                    add_step(sums, weights + weight_pitch, [&](int m) __attribute__((always_inline)) {
+                    add_step(sums, weights + step_weights, [&](int m) __attribute__((always_inline)) {
                         return _mm256_broadcastd_epi32(_mm_srli_epi64(pixel(m), 32));
                     });
                 }

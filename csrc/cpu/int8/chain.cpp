@@ -44,17 +44,13 @@ const Params* find(const NetworkLayer& layer)
     return std::get_if<Params>(&layer.params);
 }
 
-const uint8_t* packed_of(const NetworkLayer& layer)
-{
-    return static_cast<const uint8_t*>(layer.packed);
-}
-
 class ChainRun {
 public:
-    ChainRun(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, void* y)
+    ChainRun(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y)
         : kernels_(kernels),
           layers_(layers),
           x_(x),
+          packed_(static_cast<const uint8_t*>(packed)),
           y_(static_cast<uint8_t*>(y)),
           input_(input_of(layers.front().params)),
           result_(result_of(layers.back())),
@@ -92,6 +88,8 @@ public:
     }
 
 private:
+    const uint8_t* packed_of(const NetworkLayer& layer) const { return packed_ + layer.packed_at; }
+
     // Whether a stem's results go straight into the block behind it.
     bool is_stem_with_block(size_t index) const
     {
@@ -132,6 +130,7 @@ private:
     const Kernels& kernels_;
     const std::vector<NetworkLayer>& layers_;
     ByteView x_;
+    const uint8_t* packed_;
     uint8_t* y_;
     ImageShape input_, result_;
     bool is_float_;
@@ -140,13 +139,13 @@ private:
 
 }  // namespace
 
-void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, void* y,
+void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y,
                const Parallel& parallel)
 {
     struct Context {
         ChainRun run;
         std::atomic<bool> out_of_memory;
-    } context{ChainRun(kernels, layers, x, y), false};
+    } context{ChainRun(kernels, layers, x, packed, y), false};
     const auto run_range = [](void* opaque, int64_t begin, int64_t end) {
         auto& shared = *static_cast<Context*>(opaque);
         float* const memory = thread_scratch(Scratch::images, shared.run.memory_bytes());

@@ -10,10 +10,10 @@
 
 namespace mnv2::cpu::int8 {
 
-// layers: a chain with its images' sizes (set_image), whose packed is what pack_block and the others wrote for these kernels.
-// y: bytes (N, H, W, C) or (N, C), contiguous; behind a linear layer float32 (N, C). Threads take images, so the bits depend on
-// neither batch nor threads. Throws std::bad_alloc where there is no scratch memory.
-void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, void* y,
+// layers: a chain with its images' sizes (set_image). packed: at each layer's packed_at what pack_block and the others wrote
+// for these kernels. y: bytes (N, H, W, C) or (N, C), contiguous; behind a linear layer float32 (N, C). Threads take images, so
+// the bits depend on neither batch nor threads. Throws std::bad_alloc where there is no scratch memory.
+void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y,
                const Parallel& parallel);
 
 }  // namespace mnv2::cpu::int8

@@ -1,6 +1,8 @@
 #include "cpu/int8/dispatch.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
@@ -41,6 +43,19 @@ std::string choices()
     return text;
 }
 
+const Kernels& best_kernels()
+{
+    const Candidate* candidate = candidates;
+    while (!candidate->runs()) ++candidate;  // the last one always does
+    return *candidate->kernels;
+}
+
+bool is_float_isa(std::string_view name)
+{
+    const std::vector<IsaState> states = cpu::isa_states();
+    return std::any_of(states.begin(), states.end(), [&](const IsaState& state) { return name == state.name; });
+}
+
 const Kernels& forced_kernels(const std::string& name)
 {
     for (const Candidate& candidate : candidates) {
@@ -50,7 +65,8 @@ const Kernels& forced_kernels(const std::string& name)
         throw std::runtime_error("MNV2_FORCE_ISA: this " + std::string(owner) + " does not support '" + name +
                                  "'; expected one of: " + choices());
     }
-    throw std::runtime_error("MNV2_FORCE_ISA: '" + name + "' has no int8 kernels; expected one of: " + choices());
+    if (is_float_isa(name)) return best_kernels();
+    throw std::runtime_error("MNV2_FORCE_ISA: unknown instruction set '" + name + "'; expected one of: " + choices());
 }
 
 }  // namespace
@@ -63,13 +79,16 @@ std::vector<IsaState> isa_states()
     return states;
 }
 
+bool is_isa(std::string_view name)
+{
+    return std::any_of(std::begin(candidates), std::end(candidates),
+                       [&](const Candidate& each) { return name == each.name(); });
+}
+
 const Kernels& select_kernels()
 {
     const char* forced = std::getenv("MNV2_FORCE_ISA");
-    if (forced && *forced) return forced_kernels(forced);
-    const Candidate* candidate = candidates;
-    while (!candidate->runs()) ++candidate;  // the last one always does
-    return *candidate->kernels;
+    return forced && *forced ? forced_kernels(forced) : best_kernels();
 }
 
 const Kernels& kernels_for(Isa isa)

@@ -2,7 +2,8 @@
 //
 //   activations: uint8 in blocks of 64 channels, [blocks][pixels][width]. The last block is 16, 32 or 64 channels wide.
 //   pointwise and linear layers: a panel for each block of output channels: M[width], B[width], R[width] as float32, then the
-//       weights [steps][width][depths]: a step is the depths that one instruction adds up, four bytes or two 16-bit words.
+//       weights: int8 [steps][width][4], or in 16-bit words for each 16 channels [steps][16][2]. A step is the depths that one
+//       instruction adds up.
 //   stem: the image's pixels lie in rows of 4 * pixel_words bytes a pixel. Panels as above, weights [3 ky][3 kx][depths of a
 //       pixel] in the place of the depths. In front of them 64 bytes that hold the byte of each channel that surrounds the
 //       image.
@@ -88,12 +89,22 @@ constexpr int64_t depthwise_channel(int64_t lane, int64_t width, const Format& f
     return channel_of_lane(lane, 4, width / 4);
 }
 
+// Channels whose weights of a step stand together, in 16-bit words.
+constexpr int64_t word_group = 16;
+
+// Where a weight stands in a panel with this number of steps; k: the depth.
+constexpr int64_t pointwise_index(int64_t lane, int64_t k, int64_t steps, int64_t width, const Format& format)
+{
+    const int64_t group = format.weight_bytes == 1 ? width : word_group;
+    return ((lane / group * steps + k / format.depths) * group + lane % group) * format.depths + k % format.depths;
+}
+
 // Where a depthwise weight stands in its block.
 constexpr int64_t depthwise_index(int64_t lane, int64_t kx, int64_t ky, int64_t width, const Format& format)
 {
     if (format.weight_bytes == 1) return (kx * width + lane) * 4 + ky;
-    constexpr int64_t group = 16;
-    return lane / group * group * kernel_size * 4 + ((kx * 2 + ky / 2) * group + lane % group) * 2 + ky % 2;
+    const int64_t first = lane / word_group * word_group;
+    return first * kernel_size * 4 + ((kx * 2 + ky / 2) * word_group + lane - first) * 2 + ky % 2;
 }
 
 // 32-bit words that hold an image's pixel.

@@ -41,7 +41,6 @@ template <class Source>
 void pack_panels(const ConvolutionWeights& weights, int64_t depth, int64_t steps, int64_t out_channels, const Format& format,
                  char* packed, const Source& source)
 {
-    const int64_t depths = format.depths;
     for (int64_t block = 0; block < block_count(out_channels); ++block) {
         const int64_t width = block_width(out_channels, block);
         auto* const factors = reinterpret_cast<float*>(packed);
@@ -50,10 +49,10 @@ void pack_panels(const ConvolutionWeights& weights, int64_t depth, int64_t steps
             const int64_t channel = block * block_channels + pointwise_channel(lane, width, format);
             if (channel >= out_channels) continue;
             put_factors(weights, channel, factors + lane, width);
-            for (int64_t k = 0; k < steps * depths; ++k) {
+            for (int64_t k = 0; k < steps * format.depths; ++k) {
                 const int64_t from = source(k);
                 if (from < 0) continue;
-                out.put((k / depths * width + lane) * depths + k % depths, weights.weight[channel * depth + from]);
+                out.put(pointwise_index(lane, k, steps, width, format), weights.weight[channel * depth + from]);
             }
         }
         packed += panel_bytes(steps, width, format);
