@@ -14,7 +14,7 @@
 #include "build_info.h"
 #include "core/network.h"
 #include "core/packing.h"
-#include "cpu/int8/dispatch.h"
+#include "cpu/int8/isa/dispatch.h"
 #include "cpu/int8/packed_chain.h"
 #include "cpu/isa/dispatch.h"
 #include "cpu/measure/peak.h"

@@ -16,7 +16,7 @@
 
 #include "core/recent.h"
 #include "cpu/int8/chain.h"
-#include "cpu/int8/dispatch.h"
+#include "cpu/int8/isa/dispatch.h"
 #include "cpu/int8/packed_chain.h"
 #include "cpu/int8/packing.h"
 #include "cpu/run/huge_pages.h"

@@ -11,7 +11,7 @@
 #include "core/layer_chain.h"
 #include "cpu/int8/block.h"
 #include "cpu/int8/chain.h"
-#include "cpu/int8/dispatch.h"
+#include "cpu/int8/isa/dispatch.h"
 #include "cpu/int8/packing.h"
 #include "guarded.h"
 #include "int8_reference.h"

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/isa.h"
-#include "cpu/int8/dispatch.h"
+#include "cpu/int8/isa/dispatch.h"
 #include "cpu/isa/features.h"
 #include "cpu/isa/isa.h"
 

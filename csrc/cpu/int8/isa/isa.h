@@ -1,4 +1,4 @@
-// The tables that int8/isa_<isa>.cpp define, as far as they are compiled.
+// The tables that int8/isa/isa_<isa>.cpp define, as far as they are compiled.
 #pragma once
 
 #include "cpu/int8/kernels.h"

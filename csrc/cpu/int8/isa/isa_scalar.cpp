@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "core/sizes.h"
-#include "cpu/int8/isa.h"
+#include "cpu/int8/isa/isa.h"
 #include "cpu/int8/kernels.h"
-#include "cpu/int8/load_row-inl.h"
+#include "cpu/int8/simd/load_row-inl.h"
 
 namespace mnv2::cpu::int8 {
 namespace scalar {

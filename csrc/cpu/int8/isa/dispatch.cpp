@@ -1,4 +1,4 @@
-#include "cpu/int8/dispatch.h"
+#include "cpu/int8/isa/dispatch.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "cpu/int8/isa.h"
+#include "cpu/int8/isa/isa.h"
 #include "cpu/isa/features.h"
 
 namespace mnv2::cpu::int8 {

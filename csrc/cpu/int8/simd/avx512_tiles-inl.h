@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "cpu/int8/avx512_registers-inl.h"
 #include "cpu/int8/kernels.h"
+#include "cpu/int8/simd/avx512_registers-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
