@@ -220,6 +220,15 @@ def test_errors_of_x_and_packed():
     assert torch.ops.mnv2.run(x, packed, layers=text).shape == x.shape
 
 
+def test_images_too_large_are_refused():
+    one = torch.zeros(1, dtype=torch.uint8)
+    head = int8("head_pool", 4, 4)
+    x = one.expand(1, 4, 3000, 3000)
+    refused("x: expected at most 8421504 pixels to pool, got 9000000", [head], weights_of(head), x)
+    x = one.expand(1, 8, 2**20, 2**20)
+    refused("x: expected at most 4294967296 pixels an image", [BLOCK], weights_of(BLOCK), x)
+
+
 def test_a_chain_has_one_arithmetic():
     layers = [BLOCK, replace(BLOCK, arithmetic="float")]
     with pytest.raises(RuntimeError, match="expected arithmetic=int8 as in front of it, got float"):

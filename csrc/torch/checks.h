@@ -27,7 +27,7 @@ using Layers = std::vector<NetworkLayer>;
 // Small enough that a row of an image times its channels and an element's bytes does not overflow 64 bits.
 constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
 
-// The most pixels of an image that a whole network takes: times any number of channels, and the images that a thousand threads
+// The most pixels of an image that a whole network takes, or an int8 layer: times any number of channels, and the images that a thousand threads
 // have under way, it does not overflow 64 bits.
 constexpr int64_t max_pixels = int64_t{1} << 32;
 
@@ -243,7 +243,8 @@ inline void complete_by(const Argument& argument, const Tensor& x, Layers& layer
     }
     check_input_channels(argument, x, channels);
     const int64_t height = x.size(2), width = x.size(3);
-    if (layers.size() > 1 && height * width > max_pixels)
+    const bool is_held_whole = layers.size() > 1 || layers.front().arithmetic == Arithmetic::int8;
+    if (is_held_whole && height * width > max_pixels)
         refuse(argument, "at most " + std::to_string(max_pixels) + " pixels an image", "shape " + shape_text(x));
     const bool fills = mnv2::set_image(layers, x.size(0), height, width) && height > 0 && width > 0;
     if (layers.size() == 1) return std::visit([&](const auto& params) { check_output(argument, params, x); }, layers[0].params);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
@@ -151,6 +152,15 @@ void check_int8_x(const Argument& argument, const Layers& layers, const Tensor& 
     check_x_shape(argument, layers, x);
 }
 
+// A pool's sums are of 32 bits.
+void check_pooled_pixels(const Argument& argument, const Layers& layers)
+{
+    constexpr int64_t most = std::numeric_limits<int32_t>::max() / 255;
+    for (const NetworkLayer& layer : layers)
+        if (const auto* head = std::get_if<HeadPoolParams>(&layer.params); head && head->height * head->width > most)
+            refuse(argument, "at most " + std::to_string(most) + " pixels to pool", std::to_string(head->height * head->width));
+}
+
 const void* packed_data(const char* op, const Tensor& packed)
 {
     const Argument argument{op, "packed"};
@@ -176,6 +186,7 @@ struct Int8Call {
         const Argument argument{op, "x"};
         check_int8_x(argument, layers, x);
         complete_by(argument, x, layers);
+        check_pooled_pixels(argument, layers);
         const auto all = x.sizes();
         sizes.assign(all.begin(), all.end());
         const auto* const data = static_cast<const char*>(packed_data(op, packed));
