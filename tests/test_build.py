@@ -44,6 +44,7 @@ ISA_FLAGS = {
         *("-mavx2", "-mfma", "-mf16c"),
         *("-mamx-tile", "-mamx-bf16"),
     },
+    "isa_neon_dotprod.cpp": {"-march=armv8.2-a+dotprod"},
     "isa_neon_fp16.cpp": {"-march=armv8.2-a+fp16"},
     "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }

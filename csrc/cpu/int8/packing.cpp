@@ -18,6 +18,15 @@ void put_factors(const ConvolutionWeights& weights, int64_t channel, float* fact
     if (weights.shortcut) factors[2 * width] = weights.shortcut[channel];
 }
 
+// What a channel's sum starts with, where activations are held less 128.
+void put_start(const ConvolutionWeights& weights, int64_t channel, int64_t depth, void* to)
+{
+    constexpr int32_t offset = 128;
+    int32_t start = 0;
+    for (int64_t k = 0; k < depth; ++k) start += offset * weights.weight[channel * depth + k];
+    std::memcpy(to, &start, sizeof start);
+}
+
 // Weights of an instruction set's type.
 class WeightsOut {
 public:
@@ -44,11 +53,12 @@ void pack_panels(const ConvolutionWeights& weights, int64_t depth, int64_t steps
     for (int64_t block = 0; block < block_count(out_channels); ++block) {
         const int64_t width = block_width(out_channels, block);
         auto* const factors = reinterpret_cast<float*>(packed);
-        const WeightsOut out(factors + 3 * width, format);
+        const WeightsOut out(packed + factor_bytes(3, width, format), format);
         for (int64_t lane = 0; lane < width; ++lane) {
             const int64_t channel = block * block_channels + pointwise_channel(lane, width, format);
             if (channel >= out_channels) continue;
             put_factors(weights, channel, factors + lane, width);
+            if (format.has_starts) put_start(weights, channel, depth, factors + 3 * width + lane);
             for (int64_t k = 0; k < steps * format.depths; ++k) {
                 const int64_t from = source(k);
                 if (from < 0) continue;
@@ -71,12 +81,13 @@ void pack_depthwise(const ConvolutionWeights& weights, int64_t channels, const F
     for (int64_t block = 0; block < block_count(channels); ++block) {
         const int64_t width = block_width(channels, block);
         auto* const factors = reinterpret_cast<float*>(packed);
-        const WeightsOut out(factors + 2 * width, format);
+        const WeightsOut out(packed + factor_bytes(2, width, format), format);
         for (int64_t lane = 0; lane < width; ++lane) {
             const int64_t channel = block * block_channels + depthwise_channel(lane, width, format);
             if (channel >= channels) continue;
             factors[lane] = weights.multiplier[channel];
             factors[width + lane] = weights.bias[channel];
+            if (format.has_starts) put_start(weights, channel, kernel_taps, factors + 2 * width + lane);
             for (int64_t tap = 0; tap < kernel_taps; ++tap)
                 out.put(depthwise_index(lane, tap % kernel_size, tap / kernel_size, width, format),
                         weights.weight[channel * kernel_taps + tap]);

@@ -88,6 +88,11 @@ bool supports_neon()
     return getauxval(AT_HWCAP) & HWCAP_ASIMD;
 }
 
+bool supports_neon_dotprod()
+{
+    return supports_neon() && getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
+
 bool supports_neon_fp16()
 {
     return supports_neon() && getauxval(AT_HWCAP) & HWCAP_ASIMDHP;

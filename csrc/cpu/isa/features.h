@@ -20,6 +20,7 @@ bool is_amd();
 #elif defined(__aarch64__)
 
 bool supports_neon();
+bool supports_neon_dotprod();
 bool supports_neon_fp16();
 bool supports_neon_bf16();
 

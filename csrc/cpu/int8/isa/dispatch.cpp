@@ -31,6 +31,8 @@ constexpr Candidate candidates[] = {
 #if defined(__x86_64__)
     {Isa::avx512_vnni, MNV2_HAVE_AVX512_VNNI ? &avx512_vnni_kernels : nullptr, supports_avx512_vnni},
     {Isa::avx2, MNV2_HAVE_AVX2 ? &avx2_kernels : nullptr, supports_avx2},
+#elif defined(__aarch64__)
+    {Isa::neon_dotprod, MNV2_HAVE_NEON_DOTPROD ? &neon_dotprod_kernels : nullptr, supports_neon_dotprod},
 #endif
     {Isa::scalar, &scalar_kernels, always},
 };

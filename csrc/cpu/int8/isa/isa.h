@@ -10,11 +10,15 @@
 #ifndef MNV2_HAVE_AVX512_VNNI
 #define MNV2_HAVE_AVX512_VNNI 0
 #endif
+#ifndef MNV2_HAVE_NEON_DOTPROD
+#define MNV2_HAVE_NEON_DOTPROD 0
+#endif
 
 namespace mnv2::cpu::int8 {
 
 extern const Kernels scalar_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_vnni_kernels;
+extern const Kernels neon_dotprod_kernels;
 
 }  // namespace mnv2::cpu::int8

@@ -14,7 +14,7 @@
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {
 
-constexpr int group = word_group;
+constexpr int group = format_of(Isa::avx2).group;
 constexpr int register_lanes = 8;
 constexpr int64_t step_depths = 2;
 constexpr int64_t step_weights = step_depths * group;
