@@ -18,7 +18,6 @@
 #include <cuda_runtime.h>
 
 #include <stdexcept>
-#include <utility>
 
 #define MNV2_DYNAMIC_SHARED(name) extern __shared__ __align__(128) uint8_t name[]
 
@@ -279,8 +278,8 @@ inline void check_launch(cudaError_t error)
 
 // Allows a kernel more dynamic shared memory than every kernel gets: all that the GPU has, whatever the launch takes. The limit
 // belongs to the kernel, and a smaller one would fail launches of other threads and of the same graph.
-template <class... Parameters>
-void allow_shared_bytes(void (*kernel)(Parameters...), size_t bytes)
+template <class Arguments>
+void allow_shared_bytes(void (*kernel)(Arguments), size_t bytes)
 {
     constexpr size_t without_asking = 48 << 10;
     if (bytes <= without_asking) return;
@@ -291,19 +290,19 @@ void allow_shared_bytes(void (*kernel)(Parameters...), size_t bytes)
 }
 
 // Throws std::runtime_error with CUDA's message where the launch fails.
-template <class... Parameters, class... Arguments>
-void launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                   Arguments&&... arguments)
+template <class Arguments>
+void launch_kernel(void (*kernel)(Arguments), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                   const Arguments& arguments)
 {
     allow_shared_bytes(kernel, shared_bytes);
-    kernel<<<grid, block, shared_bytes, stream>>>(std::forward<Arguments>(arguments)...);
+    kernel<<<grid, block, shared_bytes, stream>>>(arguments);
     check_launch(cudaGetLastError());
 }
 
 // The same with clusters of cluster_blocks thread blocks, at most 8, which are neighbours in the grid.
-template <class... Parameters, class... Arguments>
-void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
-                     cudaStream_t stream, Arguments&&... arguments)
+template <class Arguments>
+void launch_clusters(void (*kernel)(Arguments), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
+                     cudaStream_t stream, const Arguments& arguments)
 {
     allow_shared_bytes(kernel, shared_bytes);
     cudaLaunchAttribute cluster{};
@@ -316,7 +315,7 @@ void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned 
     config.stream = stream;
     config.attrs = &cluster;
     config.numAttrs = 1;
-    check_launch(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
+    check_launch(cudaLaunchKernelEx(&config, kernel, arguments));
 }
 
 }  // namespace mnv2::cuda
