@@ -6,18 +6,16 @@
 #include <optional>
 #include <string_view>
 
+#include "core/sizes.h"
+
 namespace mnv2 {
 
 enum class ScalarType : int32_t { float32, float16, bfloat16 };
 
 constexpr const char* scalar_type_name(ScalarType type)
 {
-    switch (type) {
-        case ScalarType::float16: return "float16";
-        case ScalarType::bfloat16: return "bfloat16";
-        case ScalarType::float32: break;
-    }
-    return "float32";
+    constexpr const char* names[] = {"float32", "float16", "bfloat16"};
+    return names[static_cast<int32_t>(type)];
 }
 
 constexpr std::optional<ScalarType> scalar_type_named(std::string_view name)
@@ -30,22 +28,17 @@ constexpr std::optional<ScalarType> scalar_type_named(std::string_view name)
 enum class Activation : int32_t { none, relu, relu6 };
 
 // The names that operators and introspection take; expected_activations is for their errors.
-constexpr std::optional<Activation> activation_named(std::string_view name)
-{
-    if (name == "none") return Activation::none;
-    if (name == "relu") return Activation::relu;
-    if (name == "relu6") return Activation::relu6;
-    return std::nullopt;
-}
-
 constexpr const char* activation_name(Activation activation)
 {
-    switch (activation) {
-        case Activation::relu: return "relu";
-        case Activation::relu6: return "relu6";
-        case Activation::none: break;
-    }
-    return "none";
+    constexpr const char* names[] = {"none", "relu", "relu6"};
+    return names[static_cast<int32_t>(activation)];
+}
+
+constexpr std::optional<Activation> activation_named(std::string_view name)
+{
+    for (const Activation activation : {Activation::none, Activation::relu, Activation::relu6})
+        if (name == activation_name(activation)) return activation;
+    return std::nullopt;
 }
 
 constexpr const char* expected_activations = "\"none\", \"relu\" or \"relu6\"";
@@ -89,7 +82,7 @@ constexpr int64_t kernel_taps = kernel_size * kernel_size;
 constexpr Padding same_padding(int64_t height, int64_t width, int32_t stride)
 {
     const auto total = [&](int64_t size) {
-        const int64_t needed = (size + stride - 1) / stride * stride - stride + kernel_size - size;
+        const int64_t needed = round_up(size, stride) - stride + kernel_size - size;
         return static_cast<int32_t>(needed > 0 ? needed : 0);
     };
     const int32_t rows = total(height), columns = total(width);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <optional>
 
 #include "core/packed_header.h"
@@ -22,27 +23,16 @@ bool is_activation(int8_t value)
     return value >= static_cast<int8_t>(Activation::none) && value <= static_cast<int8_t>(Activation::relu6);
 }
 
-std::optional<LayerKind> layer_kind(PackedKind kind)
-{
-    switch (kind) {
-        case PackedKind::stem: return LayerKind::stem;
-        case PackedKind::block: return LayerKind::block;
-        case PackedKind::head_pool: return LayerKind::head_pool;
-        case PackedKind::linear: return LayerKind::linear;
-        case PackedKind::network: break;
-    }
-    return std::nullopt;
-}
-
 // Nothing where no packer wrote such a header.
 std::optional<Layer> layer_of(const PackedHeader& header)
 {
     const PackedOptions& options = header.options;
-    const std::optional<LayerKind> kind = layer_kind(header.kind);
-    if (!kind || !is_plausible(header) || !is_activation(options.activation) || !is_activation(options.project_activation))
+    const auto* const kind = std::find(std::begin(packed_kinds), std::end(packed_kinds), header.kind);
+    if (kind == std::end(packed_kinds) || !is_plausible(header) || !is_activation(options.activation) ||
+        !is_activation(options.project_activation))
         return std::nullopt;
     Layer layer;
-    layer.kind = *kind;
+    layer.kind = static_cast<LayerKind>(kind - std::begin(packed_kinds));
     layer.in_channels = header.in_channels;
     layer.expanded_channels = header.expanded_channels;
     layer.out_channels = header.out_channels;

@@ -24,11 +24,11 @@ struct LayerWeights {
         return channel < channels && k < depth ? layer.weight[channel * depth + k] : 0.0f;
     }
 
-    // Row `row` of a layer that is packed as floats: scales, biases, then the weights of each depth.
-    __device__ float row(int64_t row, int64_t channel) const
+    // A row of a layer that is packed as floats: its scales, its biases, then the weights of each depth.
+    __device__ float row(int64_t index, int64_t channel) const
     {
-        if (row == 0) return channel < channels ? layer.scale_of(channel) : 0.0f;
-        return row == 1 ? bias(channel) : weight(channel, row - 2);
+        if (index == 0) return channel < channels ? layer.scale_of(channel) : 0.0f;
+        return index == 1 ? bias(channel) : weight(channel, index - 2);
     }
 
     // A weight with its scale.

@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "core/block.h"
-#include "cuda/common/arguments.h"
 #include "cuda/common/sizes.h"
 
 namespace mnv2::cuda {
@@ -64,10 +63,14 @@ struct GeneralBlockLayout {
     int floats;
 };
 
-struct GeneralBlockArguments : BlockArguments {
+struct GeneralBlockArguments {
     ScalarType type;  // the tensors'; as a template parameter it would compile everything three times for few loads and stores
-    int64_t blocks;   // tiles times slices
-    int stride;
+    const void* input;
+    void* output;
+    const float* packed;
+    int64_t batch, blocks;  // blocks: tiles times slices
+    int in_channels, expanded_channels, out_channels;
+    int height, width, out_height, out_width, padding_top, padding_left, stride;
     int images, tile_height, tile_width, halo_height, halo_width;
     int tile_rows, tile_columns;  // tiles of an image
     int slices, slice_channels;
@@ -75,7 +78,7 @@ struct GeneralBlockArguments : BlockArguments {
     int planes;        // chunks that are worked on at a time
     GeneralBlockLayout layout;
     Clamp clamp, project_clamp;
-    bool has_expand;
+    bool has_expand, residual;
 };
 
 constexpr int64_t expand_floats(int in_channels, bool has_expand)

@@ -1,5 +1,6 @@
 #include <cstddef>
 
+#include "cuda/common/arguments.h"
 #include "cuda/common/forms.cuh"
 #include "cuda/general_block/cut.h"
 #include "cuda/general_block/kernel.cuh"
@@ -16,7 +17,7 @@ GeneralBlockArguments arguments_of(const GeneralPlan& plan, ScalarType type)
     const Cut& cut = plan.cut;
     const Halo halo = halo_of(params, cut);
     GeneralBlockArguments arguments{};
-    arguments.set_block(params);
+    set_block(params, arguments);
     arguments.type = type;
     arguments.blocks = block_count(params, cut);
     arguments.stride = params.stride;
@@ -45,7 +46,7 @@ void launch_plan(const GeneralPlan& plan, ScalarType type, const void* x, const 
                  Stream stream)
 {
     GeneralBlockArguments arguments = arguments_of(plan, type);
-    arguments.set_tensors(x, packed, y);
+    set_tensors(x, packed, y, arguments);
     const dim3 grid(static_cast<unsigned>(resident_blocks(gpu, plan.shape.blocks_per_sm, arguments.blocks)));
     const size_t shared_bytes = static_cast<size_t>(arguments.layout.floats) * sizeof(float);
     visit_form<general_shapes>(plan.shape, [&]<GeneralShape shape>() {

@@ -1,6 +1,7 @@
 // The products of general_block in registers, a thread's pixels by its channels of a chunk.
 #pragma once
 
+#include "cuda/common/quads.cuh"
 #include "cuda/general_block/tile.cuh"
 
 namespace mnv2::cuda {
@@ -21,16 +22,6 @@ struct GeneralRows {
             at[i] = rows + min(first_pixel + i * pixel_lanes + t.pixel_lane, end - 1) * stride;
     }
 };
-
-__device__ __forceinline__ float4 quad_of(const float* values)
-{
-    return {values[0], values[1], values[2], values[3]};
-}
-
-__device__ __forceinline__ void set_quad(float* values, const float4& quad)
-{
-    values[0] = quad.x, values[1] = quad.y, values[2] = quad.z, values[3] = quad.w;
-}
 
 // sum += rows times weights. Rows are contiguous by depth. Depths of the weights are weight_stride apart, and the quads of a
 // thread are neighbours.

@@ -29,10 +29,7 @@ __device__ void project(const GeneralThread<Block>& t, int chunk, GeneralTotals<
         if (part * chunk_channels >= t.tile.channels) break;
         GeneralSum<Block> sum = {};
         project_part<Block>(t, sum, first_pixel, part, chunk, 0);
-#pragma unroll
-        for (int i = 0; i < Block::pixels; ++i)
-#pragma unroll
-            for (int j = 0; j < thread_quads * quad_channels; ++j) totals[part][i][j] += sum[i][j];
+        move_sums(sum, totals[part]);
     }
 }
 

@@ -13,7 +13,7 @@ constexpr int row_quads = chunk_channels / quad_channels, rows_per_warp = 32 / r
 // Four channels of an output pixel; with a shortcut, input and output have the same shape.
 __device__ inline void store_pixel(const GeneralBlockArguments& p, int64_t pixel, int channel, const float4& sums)
 {
-    const float* const constants = reinterpret_cast<const float*>(p.packed) + channel;
+    const float* const constants = p.packed + channel;
     float4 values =
         activate(p.project_clamp, sums, load_quad(constants), load_quad(constants + round_up(p.out_channels, quad_channels)));
     with_type(p.type, [&]<class T>() {

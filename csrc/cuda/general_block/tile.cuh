@@ -54,8 +54,7 @@ struct GeneralThread {
     __device__ int depth_of(int slab) const { return min(p.depth, round_up(p.in_channels, quad_channels) - slab * p.depth); }
     __device__ int output_pixels() const { return tile.images * p.tile_height * p.tile_width; }
 
-    // Where the thread's quads of channels begin in a chunk. Written as one product, as ptxas
-    // spills where it keeps a common first channel in a register.
+    // Where the thread's quads of channels begin in a chunk. As a first channel and a rest ptxas spills registers (sm_80).
     __device__ int channel_of(int quad) const { return (channel_lane * thread_quads + quad) * quad_channels; }
 
     // Distance from one depth of the projection's weights to the next.

@@ -15,7 +15,7 @@ __device__ void copy_weights(float* to, const float* from, int floats)
 // The packed weights of a chunk.
 __device__ inline const float* chunk_weights(const GeneralBlockArguments& p, int chunk)
 {
-    return reinterpret_cast<const float*>(p.packed) + constant_rows * round_up(p.out_channels, quad_channels) +
+    return p.packed + constant_rows * round_up(p.out_channels, quad_channels) +
            chunk * chunk_floats(p.in_channels, p.out_channels, p.has_expand);
 }
 

@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(head_scalar_threads, 1) head_pool_scalar_kerne
             add_head_step<Shape>(t, step, sums);
             const int chunk = step % t.chunks;
             const bool is_last = chunk == t.chunks - 1;
-            if (is_last || chunk % head_run_chunks == head_run_chunks - 1) move_head_sums<Shape>(sums, totals);
+            if (is_last || chunk % head_run_chunks == head_run_chunks - 1) move_sums(sums, totals);
             if (is_last) pool_head_totals<Shape>(t, step / t.chunks * head_chunk_pixels + t.first_pixel, totals, pooled);
         }
         store_head_pool<Shape>(t, pooled);

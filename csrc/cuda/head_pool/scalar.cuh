@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "cuda/common/ptx.cuh"
+#include "cuda/common/quads.cuh"
 #include "cuda/common/sizes.h"
 #include "cuda/head_pool/config.h"
 
@@ -114,19 +115,6 @@ __device__ __forceinline__ void add_head_step(const HeadScalarTask<Shape>& t, in
                 for (int c = 0; c < Shape::thread_channels; ++c) sums[i][c] += values[j] * w[j][c];
         }
     }
-}
-
-// Adds the sums to the totals and starts them anew.
-template <class Shape>
-__device__ __forceinline__ void move_head_sums(HeadScalarSums<Shape>& sums, HeadScalarSums<Shape>& totals)
-{
-#pragma unroll
-    for (int i = 0; i < head_thread_pixels; ++i)
-#pragma unroll
-        for (int c = 0; c < Shape::thread_channels; ++c) {
-            totals[i][c] += sums[i][c];
-            sums[i][c] = 0.0f;
-        }
 }
 
 // Scales and activates the totals from `pixel` on, adds them up, and starts them anew. In double, as large images have many

@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "core/block.h"
-#include "cuda/common/arguments.h"
 
 namespace mnv2::cuda {
 
@@ -79,10 +78,15 @@ struct RegisterBlock {
     static_assert(shape.is_valid());
 };
 
-struct RegisterBlockArguments : BlockArguments {
-    int steps, patch_rows, patch_columns;
+struct RegisterBlockArguments {
+    const void* input;
+    void* output;
+    const uint8_t* packed;
+    int steps, height, width, out_height, out_width, padding_top, padding_left;
+    int patch_rows, patch_columns;
     int64_t patches;
     float high;  // upper end of the activation's clamp; the lower end is 0
+    bool residual;
 };
 
 // First of a lane's two channels in output fragment n. Two fragments together have four neighbours, so that a lane stores 8

@@ -1,3 +1,4 @@
+#include "cuda/common/arguments.h"
 #include "cuda/common/forms.cuh"
 #include "cuda/register_block/kernel.cuh"
 #include "cuda/register_block/pack.cuh"
@@ -22,7 +23,7 @@ void launch_plan(const RegisterPlan& plan, ScalarType type, const void* x, const
 {
     if (plan.blocks == 0) return;
     RegisterBlockArguments arguments = plan.arguments;
-    arguments.set_tensors(x, packed, y);
+    set_tensors(x, packed, y, arguments);
     visit_block(plan.shape, type, [&]<class Block>() {
         launch_kernel(register_block_kernel<Block>, dim3(static_cast<unsigned>(plan.blocks)), dim3(Block::threads),
                       plan.shared_bytes, stream, arguments);

@@ -1,6 +1,7 @@
 #include "cuda/register_block/plan.h"
 
 #include "core/sizes.h"
+#include "cuda/common/arguments.h"
 #include "cuda/common/sizes.h"
 
 namespace mnv2::cuda {
@@ -41,7 +42,7 @@ RegisterPlan plan_patches(const RegisterShape& shape, const InvertedResidualPara
 {
     RegisterPlan plan{shape};
     RegisterBlockArguments& a = plan.arguments;
-    a.set_block(params);
+    set_block(params, a);
     a.steps = static_cast<int>(step_count(params));
     a.patch_rows = divide_up(a.out_height, shape.patch_height);
     a.patch_columns = divide_up(a.out_width, shape.patch_width);

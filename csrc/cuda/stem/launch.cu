@@ -30,23 +30,18 @@ StemArguments arguments_of(const StemParams& params, const InputView& x, const v
     return arguments;
 }
 
-template <class Tile>
-void run_mma(const StemParams& params, const InputView& x, const void* packed, void* y, const Gpu& gpu, Stream stream)
+template <class Tile, auto kernel, int blocks_per_sm>
+void run(const StemParams& params, const InputView& x, const void* packed, void* y, const Gpu& gpu, Stream stream)
 {
     const StemArguments arguments = arguments_of(params, x, packed, y, Tile::rows);
-    const auto blocks = static_cast<unsigned>(resident_blocks(gpu, stem_mma_blocks_per_sm, arguments.tiles));
-    if (blocks == 0) return;
-    launch_kernel(stem_mma_kernel<Tile>, dim3(blocks), dim3(stem_threads), Tile::bytes, stream, arguments);
+    const auto blocks = static_cast<unsigned>(resident_blocks(gpu, blocks_per_sm, arguments.tiles));
+    if (blocks > 0) launch_kernel(kernel, dim3(blocks), dim3(stem_threads), Tile::bytes, stream, arguments);
 }
 
 template <class Tile>
-void run_scalar(const StemParams& params, const InputView& x, const void* packed, void* y, const Gpu& gpu, Stream stream)
-{
-    const StemArguments arguments = arguments_of(params, x, packed, y, Tile::rows);
-    const auto blocks = static_cast<unsigned>(resident_blocks(gpu, stem_scalar_blocks_per_sm, arguments.tiles));
-    if (blocks == 0) return;
-    launch_kernel(stem_scalar_kernel<Tile>, dim3(blocks), dim3(stem_threads), Tile::bytes, stream, arguments);
-}
+constexpr auto run_mma = run<Tile, stem_mma_kernel<Tile>, stem_mma_blocks_per_sm>;
+template <class Tile>
+constexpr auto run_scalar = run<Tile, stem_scalar_kernel<Tile>, stem_scalar_blocks_per_sm>;
 
 // The function that launches the kernel of a layer.
 template <class X>

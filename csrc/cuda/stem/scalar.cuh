@@ -82,18 +82,6 @@ __device__ __forceinline__ void add_stem_channel(const float* x, const float* we
     }
 }
 
-template <class Tile>
-__device__ __forceinline__ void move_stem_sums(StemScalarSums<Tile>& sums, StemScalarSums<Tile>& totals)
-{
-#pragma unroll
-    for (int row = 0; row < Tile::thread_rows; ++row)
-#pragma unroll
-        for (int i = 0; i < stem_thread_channels; ++i) {
-            totals[row][i] += sums[row][i];
-            sums[row][i] = 0.0f;
-        }
-}
-
 // Scales, activates and stores the outputs of a thread, as far as they exist.
 template <class Tile>
 __device__ __forceinline__ void store_stem_outputs(const StemArguments& p, const StemScalarThread<Tile>& thread,
@@ -117,7 +105,7 @@ __device__ __forceinline__ void store_stem_outputs(const StemArguments& p, const
                 value[j] = ptx::clamp(sum * scales[j] + biases[j], p.clamp.low, p.clamp.high);
             }
             store_channels(stem_output<typename Tile::X>(p, place.image, y, x), group * stem_group_channels + at,
-                           p.out_channels, {value[0], value[1], value[2], value[3]});
+                           p.out_channels, quad_of(value));
         }
     }
 }
@@ -142,7 +130,7 @@ __device__ __forceinline__ void make_stem_scalar_group(const StemArguments& p, c
         for (int c = 0; c < channels; ++c)
             add_stem_channel<Tile>(thread.window + c * Tile::channel_floats,
                                    thread.weights + c * kernel_taps * stem_group_channels + thread.half * 4, sums);
-        if (Tile::is_long && ++run % stem_run_chunks == 0) move_stem_sums<Tile>(sums, totals);
+        if (Tile::is_long && ++run % stem_run_chunks == 0) move_sums(sums, totals);
     }
     store_stem_outputs<Tile>(p, thread, place, group, packed, sums, totals);
 }

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "core/block.h"
-#include "cuda/common/arguments.h"
 #include "cuda/common/sizes.h"
 
 namespace mnv2::cuda {
@@ -136,8 +135,14 @@ constexpr std::array<TileShape, 12> tile_shapes(ScalarType type)
             direct_shape(1), shared_shape(1), small_shape(1), direct_shape(2), shared_shape(2), small_shape(2)};
 }
 
-struct TileArguments : BlockArguments {
-    int depths, pairs, chunks;
+struct TileArguments {
+    const void* input;
+    void* output;
+    const uint8_t* packed;
+    int64_t batch;
+    int in_channels, expanded_channels, out_channels, depths, pairs, chunks;
+    int height, width, out_height, out_width, padding_top, padding_left;
+
     int tile_rows, tile_columns;        // tiles of an image
     int strips, images, strip_height;   // of one tile
     int patches_across, patch_columns;  // patches of an image in a strip: that lanes have room for, and that are needed
@@ -148,6 +153,7 @@ struct TileArguments : BlockArguments {
     int expanded_bytes, exchange_at, exchange_bytes, input_at, place_at, weights_at, shared_bytes;
 
     float high;  // upper end of the activation's clamp; the lower end is 0
+    bool residual;
 };
 
 }  // namespace mnv2::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "cuda/common/arguments.h"
 #include "cuda/reasons.h"
 
 namespace mnv2::cuda {
@@ -137,7 +138,7 @@ int64_t tile_packed_bytes(const InvertedResidualParams& params)
 
 void set_shape(const InvertedResidualParams& params, TileArguments& a)
 {
-    a.set_block(params);
+    set_block(params, a);
     a.depths = depths_of(params);
     a.pairs = pairs_of(params);
     a.chunks = chunks_of(params);
