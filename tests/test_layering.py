@@ -90,11 +90,13 @@ def test_python_modules_import_in_no_circle():
         TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-@pytest.mark.parametrize("layer", ["core", "cpu"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_no_template_takes_many_arguments(layer):
     """More go into a constexpr struct, whose fields have names."""
+    a_function_s, a_lambda_s = r"^\s*template <([^<>]+)>", r"\]<([^<>]+)>\("
     for path in files(CSRC / layer, SOURCE_SUFFIXES | HEADER_SUFFIXES):
-        for parameters in re.findall(r"^\s*template <([^<>]+)>", path.read_text(), flags=re.MULTILINE):
+        text = path.read_text()
+        for parameters in re.findall(a_function_s, text, flags=re.MULTILINE) + re.findall(a_lambda_s, text):
             assert parameters.count(",") < MOST_TEMPLATE_ARGUMENTS, f"{path}: {parameters}"
             assert "..." not in parameters, f"{path}: {parameters}"
 

@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "emulator/block_kernels.h"
 #include "emulator/blocks.h"
 #include "emulator/network_stem.h"
 #include "emulator/tile_stages.h"
@@ -88,7 +89,7 @@ void count_register_block(const test::Stage& stage, ScalarType type)
     const auto packed = zeros(cuda::register_block_bytes(params, type)), input = zeros(test::input_bytes(params, type)),
                output = zeros(test::output_bytes(params, type));
     const emu::Counts counts = emu::counts_of(
-        [&] { cuda::register_block(params, type, input.data(), packed.data(), output.data(), counted_gpu, nullptr); });
+        [&] { test::register_block(params, type, input.data(), packed.data(), output.data(), counted_gpu, nullptr); });
     print_counts("register_block", type, key_of(params), params.batch, counts);
 }
 
@@ -137,7 +138,7 @@ void count_first_block(ScalarType type)
     const auto packed = zeros(cuda::general_block_bytes(block, type)), input = zeros(test::input_bytes(block, type)),
                output = zeros(test::output_bytes(block, type));
     const emu::Counts counts = emu::counts_of(
-        [&] { cuda::general_block(block, type, type, input.data(), packed.data(), output.data(), counted_gpu, nullptr); });
+        [&] { test::general_block(block, type, input.data(), packed.data(), output.data(), counted_gpu, nullptr); });
     StageKey key = key_of(block);
     key.expanded_channels = 0;
     print_counts("general_block", type, key, block.batch, counts);

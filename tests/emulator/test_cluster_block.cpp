@@ -37,11 +37,10 @@ Case random_case(const InvertedResidualParams& params, ScalarType type)
 void pack(const Case& block, const DeviceBuffer& packed)
 {
     const DeviceConvolution expand(block.weights.expand), depthwise(block.weights.depthwise), project(block.weights.project);
-    CHECK(cuda::pack_tile_block(block.params, block.type, expand.view(), depthwise.view(), project.view(), packed.data(),
-                                nullptr));
+    cuda::pack_tile_block(block.params, block.type, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr);
 }
 
-Bytes run_packed(decltype(&cuda::tile_block) run, const Case& block, const DeviceBuffer& packed, const cuda::Gpu& gpu)
+Bytes run_packed(decltype(&tile_block) run, const Case& block, const DeviceBuffer& packed, const cuda::Gpu& gpu)
 {
     const DeviceBuffer input(encode_image(block.x, block.type));
     DeviceBuffer output(static_cast<size_t>(output_bytes(block.params, block.type)));
@@ -56,15 +55,15 @@ Bytes same_bits_of(const Case& block, const cuda::Gpu& gpu, const Schedules& tri
     const DeviceBuffer packed(static_cast<size_t>(cuda::tile_block_bytes(block.params, block.type)));
     pack(block, packed);
     set_schedule(schedules[0]);
-    const Bytes expected = run_packed(cuda::tile_block, block, packed, gpu);
+    const Bytes expected = run_packed(tile_block, block, packed, gpu);
     if (!has_clusters()) {
-        CHECK(!cuda::cluster_block(block.params, block.type, nullptr, packed.data(), nullptr, gpu, nullptr));
+        CHECK(!cluster_block(block.params, block.type, nullptr, packed.data(), nullptr, gpu, nullptr));
         return expected;
     }
     for (const uint64_t schedule : tried) {
         Scope scope("schedule ", schedule);
         set_schedule(schedule);
-        CHECK(run_packed(cuda::cluster_block, block, packed, gpu) == expected);
+        CHECK(run_packed(cluster_block, block, packed, gpu) == expected);
     }
     return expected;
 }
@@ -198,7 +197,7 @@ TEST(late_blocks_of_every_width_have_clusters)
                 const int64_t in = channels(stage.in_channels), out = channels(stage.out_channels);
                 Scope scope(in, " -> ", out, " s", stage.stride);
                 const InvertedResidualParams params = at_batch({block_of(in, out, stage.stride, 6 * in), size}, 0);
-                CHECK_EQUAL(cuda::cluster_block(params, type, nullptr, nullptr, nullptr, many, nullptr), has_clusters());
+                CHECK_EQUAL(cluster_block(params, type, nullptr, nullptr, nullptr, many, nullptr), has_clusters());
             }
     }
 }
@@ -206,7 +205,7 @@ TEST(late_blocks_of_every_width_have_clusters)
 TEST(other_blocks_and_gpus_are_refused)
 {
     const auto refused = [](const InvertedResidualParams& params, ScalarType type, const cuda::Gpu& gpu) {
-        return !cuda::cluster_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
+        return !cluster_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
     };
     const InvertedResidualParams params = at_batch(late_stages[0], 1);
     CHECK(refused(params, ScalarType::float16, large_gpu));
@@ -219,7 +218,7 @@ TEST(other_blocks_and_gpus_are_refused)
 
 TEST(no_images_are_no_work)
 {
-    CHECK_EQUAL(cuda::cluster_block(at_batch(late_stages[0], 0), ScalarType::float16, nullptr, nullptr, nullptr, many, nullptr),
+    CHECK_EQUAL(cluster_block(at_batch(late_stages[0], 0), ScalarType::float16, nullptr, nullptr, nullptr, many, nullptr),
                 has_clusters());
 }
 
@@ -245,7 +244,7 @@ TEST(few_images_are_given_to_clusters)
 TEST(blocks_store_no_more_to_one_another_than_recorded)
 {
     constexpr uint64_t recorded = 491520;
-    const emu::Counts counts = block_counts(cuda::cluster_block, at_batch(late_stages[4], 1), ScalarType::float16, many);
+    const emu::Counts counts = block_counts(cluster_block, at_batch(late_stages[4], 1), ScalarType::float16, many);
     Scope scope(counts.cluster_written_bytes, " bytes");
     CHECK(counts.cluster_written_bytes <= recorded);
 }

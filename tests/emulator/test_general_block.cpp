@@ -3,9 +3,9 @@
 #include <tuple>
 
 #include "cuda/common/ptx.cuh"
-#include "cuda/general_block/plan.h"
 #include "cuda/launch.h"
 #include "emulator/block_cases.h"
+#include "emulator/block_kernels.h"
 
 namespace mnv2::test {
 namespace {
@@ -34,7 +34,7 @@ Bytes run_kernel(const InvertedResidualParams& params, const Setting& by, const 
     const DeviceBuffer input(encode_image(x, by.type));
     const int64_t outputs = params.batch * params.out_height() * params.out_width() * params.out_channels;
     DeviceBuffer output(static_cast<size_t>(outputs * scalar_bytes(by.type)));
-    cuda::general_block(params, by.type, by.packed_type, input.data(), packed.data(), output.data(), by.gpu, nullptr);
+    CHECK(general_block(params, by.type, input.data(), packed.data(), output.data(), by.gpu, nullptr));
     return output.bytes();
 }
 

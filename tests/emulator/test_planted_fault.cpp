@@ -94,7 +94,8 @@ bool shows_fault(int64_t chunks, emu::Fault fault, const Launch& launch)
 
     const DeviceConvolution expand(weights.expand), depthwise(weights.depthwise), project(weights.project);
     const DeviceBuffer packed(static_cast<size_t>(cuda::tile_packed_bytes(params))), input(encode_image(x, type));
-    cuda::pack_tiles<__half>(params, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr);
+    const cuda::BlockWeights layers(params, expand.view(), depthwise.view(), project.view());
+    cuda::pack_words(cuda::TileBlockWords<__half>(params, layers), cuda::tile_packed_bytes(params), packed.data(), nullptr);
     for (const uint64_t schedule : schedules) {
         set_schedule(schedule);
         const DeviceBuffer output(encode_image(exact, type).size());

@@ -1,7 +1,7 @@
 // The kernels of csrc/cuda/register_block, on the host or, compiled by nvcc, on a GPU.
 #include "cuda/common/ptx.cuh"
-#include "cuda/launch.h"
 #include "emulator/block_cases.h"
+#include "emulator/block_kernels.h"
 
 namespace mnv2::test {
 namespace {
@@ -15,11 +15,11 @@ Bytes run_kernel(const InvertedResidualParams& params, ScalarType type, const We
     set_schedule(schedule);
     const DeviceConvolution expand(weights.expand), depthwise(weights.depthwise), project(weights.project);
     DeviceBuffer packed(static_cast<size_t>(cuda::register_block_bytes(params, type)));
-    CHECK(cuda::pack_register_block(params, type, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr));
+    cuda::pack_register_block(params, type, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr);
     const DeviceBuffer input(encode_image(x, type));
     const int64_t outputs = params.batch * params.out_height() * params.out_width() * params.out_channels;
     DeviceBuffer output(static_cast<size_t>(outputs * scalar_bytes(type)));
-    CHECK(cuda::register_block(params, type, input.data(), packed.data(), output.data(), gpu, nullptr));
+    CHECK(register_block(params, type, input.data(), packed.data(), output.data(), gpu, nullptr));
     return output.bytes();
 }
 
@@ -106,9 +106,8 @@ TEST(shared_memory_has_no_bank_conflicts_and_sectors_are_counted)
         const auto bytes_packed = static_cast<size_t>(cuda::register_block_bytes(params, ScalarType::float16));
         const DeviceBuffer packed(bytes_packed), input(static_cast<size_t>(inputs) * 2),
             output(static_cast<size_t>(outputs) * 2);
-        const emu::Counts counts = emu::counts_of([&] {
-            cuda::register_block(params, ScalarType::float16, input.data(), packed.data(), output.data(), gpu, nullptr);
-        });
+        const emu::Counts counts = emu::counts_of(
+            [&] { register_block(params, ScalarType::float16, input.data(), packed.data(), output.data(), gpu, nullptr); });
         CHECK_EQUAL(counts.wavefronts(), counts.ideal_wavefronts());
         // A pixel of 24 channels has 48 bytes, stored as 32 and 16: five sectors for two pixels instead of three.
         const auto written = static_cast<int64_t>(counts.global_written_bytes);
@@ -123,7 +122,7 @@ TEST(other_blocks_are_refused)
 {
     const auto refused = [](const InvertedResidualParams& params, ScalarType type) {
         return cuda::register_block_bytes(params, type) == 0 &&
-               !cuda::register_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
+               !register_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
     };
     InvertedResidualParams params = early_stages[1].params;
     params.batch = params.height = params.width = 1;

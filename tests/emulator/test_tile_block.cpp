@@ -20,10 +20,10 @@ Bytes run_kernel(const InvertedResidualParams& params, ScalarType type, const We
     set_schedule(schedule);
     const DeviceConvolution expand(weights.expand), depthwise(weights.depthwise), project(weights.project);
     DeviceBuffer packed(static_cast<size_t>(cuda::tile_block_bytes(params, type)));
-    CHECK(cuda::pack_tile_block(params, type, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr));
+    cuda::pack_tile_block(params, type, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr);
     const DeviceBuffer input(encode_image(x, type));
     DeviceBuffer output(static_cast<size_t>(output_bytes(params, type)));
-    CHECK(cuda::tile_block(params, type, input.data(), packed.data(), output.data(), gpu, nullptr));
+    CHECK(tile_block(params, type, input.data(), packed.data(), output.data(), gpu, nullptr));
     return output.bytes();
 }
 
@@ -75,8 +75,7 @@ TEST(little_shared_memory_changes_no_bit)
             const Image x = random_image(random, params, type);
             const Bytes expected = run_kernel(params, type, weights, x, small_gpu, schedules[0]);
             for (const uint64_t schedule : schedules) CHECK(run_kernel(params, type, weights, x, little, schedule) == expected);
-            if (params.in_channels == 224)
-                CHECK(!cuda::tile_block(params, type, nullptr, nullptr, nullptr, too_little, nullptr));
+            if (params.in_channels == 224) CHECK(!tile_block(params, type, nullptr, nullptr, nullptr, too_little, nullptr));
         }
 }
 
@@ -185,8 +184,7 @@ TEST(other_blocks_are_refused)
 {
     const auto refused = [](const InvertedResidualParams& params, ScalarType type) {
         return cuda::tile_block_bytes(params, type) == 0 &&
-               !cuda::pack_tile_block(params, type, {}, {}, {}, nullptr, nullptr) &&
-               !cuda::tile_block(params, type, nullptr, nullptr, nullptr, small_gpu, nullptr);
+               !tile_block(params, type, nullptr, nullptr, nullptr, small_gpu, nullptr);
     };
     InvertedResidualParams params = late_stages[0].params;
     params.batch = params.height = params.width = 1;
@@ -222,7 +220,7 @@ TEST(no_images_are_no_work)
     InvertedResidualParams params = late_stages[0].params;
     params.batch = 0;
     params.height = params.width = 14;
-    CHECK(cuda::tile_block(params, ScalarType::float16, nullptr, nullptr, nullptr, small_gpu, nullptr));
+    CHECK(tile_block(params, ScalarType::float16, nullptr, nullptr, nullptr, small_gpu, nullptr));
 }
 
 #ifndef __CUDACC__

@@ -1,7 +1,7 @@
 // The late stages of MobileNetV2 1.0, and what they cost tile_block.
 #pragma once
 
-#include "cuda/launch.h"
+#include "emulator/block_kernels.h"
 #include "emulator/blocks.h"
 #include "emulator/device.h"
 
@@ -35,7 +35,7 @@ inline int64_t output_bytes(const InvertedResidualParams& params, ScalarType typ
 #ifndef __CUDACC__
 
 // What a launch from tile_block's packed weights asks for, whatever the numbers.
-inline emu::Counts block_counts(decltype(&cuda::tile_block) run, const InvertedResidualParams& params, ScalarType type,
+inline emu::Counts block_counts(decltype(&tile_block) run, const InvertedResidualParams& params, ScalarType type,
                                 const cuda::Gpu& gpu)
 {
     const auto zeros = [](int64_t bytes) { return DeviceBuffer(std::vector<uint8_t>(static_cast<size_t>(bytes))); };
@@ -46,7 +46,7 @@ inline emu::Counts block_counts(decltype(&cuda::tile_block) run, const InvertedR
 
 inline emu::Counts tile_counts(const InvertedResidualParams& params, ScalarType type, const cuda::Gpu& gpu)
 {
-    return block_counts(cuda::tile_block, params, type, gpu);
+    return block_counts(tile_block, params, type, gpu);
 }
 
 #endif
