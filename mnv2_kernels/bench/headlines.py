@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import ClassVar
 
@@ -75,8 +76,8 @@ def measure_headlines(rounds: int) -> list[HeadlineRow]:
             model = network.make()
             eager, fused = eager_copy(model), model.deploy()
             require_right(f"{name}, fused,", fused(x), model, x)
-            calls[f"{name} eager"] = lambda eager=eager: eager(x)
-            calls[f"{name} fused"] = lambda fused=fused: fused(x)
+            calls[f"{name} eager"] = partial(eager, x)
+            calls[f"{name} fused"] = partial(fused, x)
         times = interleaved_times(calls, rounds)
     medians = {name: median(each) for name, each in times.items()}
     return [_row(name, network.shape, medians) for name, network in NETWORKS.items()]

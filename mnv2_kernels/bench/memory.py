@@ -19,6 +19,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
@@ -35,7 +36,7 @@ from ..dtypes import dtype_name
 from ..layer import block_arguments
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.networks import eager_copy
-from ..packing.packed_layers import pack_layers
+from ..packing.packed_layers import PackedLayers, pack_layers
 from ..packing.plans import layer_plans
 from ..timing import interleaved_times
 from . import BenchError
@@ -150,7 +151,7 @@ def measure_memory(dtype: torch.dtype = torch.float16, device: DeviceName = "cpu
             keep_larger(peaks["fused"], shape.height, input_bytes + fused.peak)
             for size, layer in _layer_allocations(layers.features[STEM + index].conv, x):
                 keep_larger(tensors["eager"], size, layer.largest)
-            eager = allocations(lambda index=index, x=x: layers.features[STEM + index](x), x.device)
+            eager = allocations(partial(layers.features[STEM + index], x), x.device)
             keep_larger(peaks["eager"], shape.height, input_bytes + eager.peak)
             if plan is not None:
                 keep_larger(scratch, shape.height, plan["scratch_bytes"])
@@ -245,7 +246,7 @@ def _changes(profiler: profile, device_number: int) -> list[int]:
     return [event["args"]["Bytes"] for event in memory if event["args"]["Device Type"] == device_number]
 
 
-def _fused_allocations(block: nn.Module, x: Tensor) -> Allocations:
+def _fused_allocations(block: Any, x: Tensor) -> Allocations:
     # The operator itself: where it has no kernel, a module would run its layers instead.
     operator = pack_layers([block.fusion()])
     try:
@@ -259,20 +260,19 @@ def _layer_allocations(layers: nn.Sequential, x: Tensor) -> Iterator[tuple[int, 
     """Of each layer on the last one's result, with that result's height."""
     for layer in layers:
         y = layer(x)
-        yield y.shape[-2], allocations(lambda layer=layer, x=x: layer(x), x.device)
+        yield y.shape[-2], allocations(partial(layer, x), x.device)
         x = y
 
 
 def _block_plans(model: FusedMobileNetV2) -> list[dict[str, Any]]:
-    packed = model.deploy().network.packed
+    network = model.deploy().network
+    assert isinstance(network, PackedLayers)  # all of it is on the CPU
     size = shapes.mobilenet_v2().stem.height
-    _, *plans = layer_plans(packed, torch.empty(1, 3, size, size), 1)
+    _, *plans = layer_plans(network.packed, torch.empty(1, 3, size, size), 1)
     return plans[: len(shapes.mobilenet_v2().blocks)]
 
 
-def _network_row(
-    model: FusedMobileNetV2, layers: FusedMobileNetV2, dtype: torch.dtype, device: str
-) -> MemoryRow:
+def _network_row(model: FusedMobileNetV2, layers: nn.Module, dtype: torch.dtype, device: str) -> MemoryRow:
     stem = shapes.mobilenet_v2().stem
     x = _image(stem, dtype, device)
     layers(x)

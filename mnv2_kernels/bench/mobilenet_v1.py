@@ -5,7 +5,9 @@ It is here to be compared with, as `mnv2 headlines` does; the package serves V2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ from ..fusion.fused_layer import Fusion, block_fusion
 from ..nn.building import NormLayer
 from ..nn.units import FusedClassifier, FusedStem, FusedUnit
 from ..packing.packed_layers import pack_layers
-from ..shapes import KERNEL_SIZE, BlockShape, ClassifierShape, StemShape
+from ..shapes import KERNEL_SIZE, BlockShape, ClassifierShape, LayerShape, StemShape
 
 STEM_CHANNELS = 32
 # Output channels and stride of each block.
@@ -40,12 +42,16 @@ class V1Shape:
     classifier: ClassifierShape
 
     @property
+    def layers(self) -> tuple[LayerShape, ...]:
+        return (self.stem, *self.blocks, self.classifier)
+
+    @property
     def macs(self) -> int:
-        return sum(layer.macs for layer in (self.stem, *self.blocks, self.classifier))
+        return sum(layer.macs for layer in self.layers)
 
     @property
     def parameters(self) -> int:
-        return sum(layer.parameters for layer in (self.stem, *self.blocks, self.classifier))
+        return sum(layer.parameters for layer in self.layers)
 
 
 def mobilenet_v1(resolution: int = 224, num_classes: int = 1000) -> V1Shape:
@@ -106,7 +112,8 @@ class MobileNetV1(nn.Module):
 
     def deploy(self) -> nn.Module:
         """An operator with its packed weights for each layer."""
-        features = [pack_layers([unit.fusion()]) for unit in self.features]
+        units: Iterable[Any] = self.features
+        features = [pack_layers([unit.fusion()]) for unit in units]
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         return nn.Sequential(*features, pool, pack_layers([self.classifier.fusion()]))
 

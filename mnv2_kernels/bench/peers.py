@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,6 @@ from ..processor import forced_isa
 from ..weights.sources import random_model
 from . import BenchError
 from .setting import Setting, torch_threads
-
-if TYPE_CHECKING:
-    import openvino
 
 Function = Callable[[Tensor], Any]
 
@@ -78,13 +75,13 @@ class Subject:
         return to_onnx(self.model, self.x)
 
     @cached_property
-    def openvino(self) -> openvino.Model:
+    def openvino(self) -> Any:
         from openvino import convert_model
 
         return convert_model(copy.deepcopy(self.model), example_input=self.x)
 
     @cached_property
-    def openvino_int8(self) -> openvino.Model:
+    def openvino_int8(self) -> Any:
         import nncf
 
         generator = torch.Generator().manual_seed(INPUT_SEED + 1)
@@ -103,13 +100,15 @@ class Subject:
 
 
 def to_onnx(model: nn.Module, x: Tensor) -> bytes:
-    return torch.onnx.export(model, (x,), dynamo=True, verbose=False).model_proto.SerializeToString()
+    program = torch.onnx.export(model, (x,), dynamo=True, verbose=False)
+    assert program is not None  # without dynamo there is none
+    return program.model_proto.SerializeToString()
 
 
 # --- this package ---
 
 
-def fused(subject: Subject, setting: Setting) -> Function:
+def fused(subject: Subject, setting: Setting) -> FusedMobileNetV2:
     by_triton = setting.device == "cuda" and gpu.backend() == "triton"
     if by_triton and importlib.util.find_spec("triton") is None:
         raise BenchError("fused runs on this GPU by Triton, which is not installed: pip install triton")
@@ -142,7 +141,7 @@ def eager_channels_last(subject: Subject, setting: Setting) -> Function:
     return lambda x: model(x.contiguous(memory_format=torch.channels_last))
 
 
-def torch_compile(subject: Subject, setting: Setting, **options: str) -> Function:
+def torch_compile(subject: Subject, setting: Setting, **options: Any) -> Function:
     from torch._inductor import config
 
     torch.compiler.reset()
@@ -172,7 +171,7 @@ def onnx_runtime(subject: Subject, setting: Setting) -> Function:
     return lambda x: session.run(None, {name: x.numpy()})[0]
 
 
-def _openvino(model: openvino.Model, setting: Setting, precision: str) -> Function:
+def _openvino(model: Any, setting: Setting, precision: str) -> Function:
     import openvino
 
     core = openvino.Core()
@@ -207,8 +206,11 @@ def executorch_xnnpack(subject: Subject, setting: Setting) -> Function:
     program = Runtime.get().load_program(subject.executorch)
     _unsafe_reset_threadpool(setting.threads)
     method = program.load_method("forward")
-    # A method does not keep its program alive.
-    return lambda x, program=program: method.execute([x])[0]
+
+    def run(x: Tensor, program: Any = program) -> Any:  # which a method does not keep alive
+        return method.execute([x])[0]
+
+    return run
 
 
 def ncnn(subject: Subject, setting: Setting) -> Function:
@@ -223,7 +225,7 @@ def ncnn(subject: Subject, setting: Setting) -> Function:
     with tempfile.TemporaryDirectory() as folder:
         torch.jit.trace(subject.model, subject.x).save(f"{folder}/model.pt")
         shape = ",".join(map(str, subject.x.shape))
-        command = [Path(pnnx.__file__).parent / "pnnx", "model.pt", f"inputshape=[{shape}]", "fp16=0"]
+        command = [str(Path(pnnx.__file__).parent / "pnnx"), "model.pt", f"inputshape=[{shape}]", "fp16=0"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         net.load_param(f"{folder}/model.ncnn.param")
         net.load_model(f"{folder}/model.ncnn.bin")

@@ -52,6 +52,10 @@ class ScalingRow:
         return 1e9 * self.best_ms / self.macs
 
     @property
+    def spread(self) -> Spread:
+        return Spread(self.median_ms, self.lower_quartile_ms, self.upper_quartile_ms, self.best_ms)
+
+    @property
     def setting(self) -> Setting:
         return Setting(BASE.dtype, self.threads, self.batch, self.size, self.width)
 

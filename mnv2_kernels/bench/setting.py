@@ -60,6 +60,10 @@ class Spread:
     upper: float
     best: float
 
+    def __str__(self) -> str:
+        """The distance of the quartiles, of the median."""
+        return f"{(self.upper - self.lower) / self.median:.0%}"
+
     @classmethod
     def of(cls, times: Sequence[float], per: int = 1) -> Spread:
         """Of the times of calls, each divided by ``per`` images."""

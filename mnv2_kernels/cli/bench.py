@@ -175,7 +175,8 @@ def report(
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
-    return context.get_parameter_source(option).name == "COMMANDLINE"
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_file(json_file: Path | None) -> None:

@@ -27,11 +27,11 @@ def peers(rows: Sequence[PeerRow]) -> RenderableType:
     add_numbers(lines, "ms an image", "spread", "images/s", "of fused", "of peak", "error")
     reasons = new_facts()
     for row in rows:
-        if row.median_ms is not None:
+        if row.spread is not None:
             lines.add_row(
                 row.plain_title,
-                f"{row.median_ms:.2f}",
-                f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
+                f"{row.spread.median:.2f}",
+                str(row.spread),
                 f"{row.images_per_s:.0f}",
                 "-" if row.ratio is None else f"{row.ratio:.2f}x",
                 "-" if row.share is None else f"{row.share:.0%}",
@@ -39,7 +39,7 @@ def peers(rows: Sequence[PeerRow]) -> RenderableType:
                 style="bold" if row.ratio == 1 else None,
             )
         else:
-            style = "bold red" if row.wrong else None
+            style = "bold red" if row.wrong else ""
             reasons.add_row(f"without {row.plain_title}", Text(row.obstacle or "", style=style))
     return spaced(Text(str(rows[0].setting), style="bold"), lines, reasons)
 
@@ -172,7 +172,7 @@ def scaling(rows: Sequence[ScalingRow]) -> RenderableType:
             str(row.size),
             f"{row.width:g}",
             f"{row.median_ms:.2f}",
-            f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
+            str(row.spread),
             f"{row.ps_per_mac:.1f}",
             _starred(
                 f"{row.ps_per_mac / base.ps_per_mac:.2f}", not has_to_be_flat(row) or is_flat(row, base)

@@ -77,7 +77,8 @@ def profile_network(
     Raises RuntimeError where a part of the network has no kernel.
     """
     threads = torch.get_num_threads()
-    network: PackedLayers = copy.deepcopy(model).to(dtype).deploy().network
+    network = copy.deepcopy(model).to(dtype).deploy().network
+    assert isinstance(network, PackedLayers)  # all of it is on the CPU
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     x = torch.randn(batch, image_channels(model), size, size, generator=generator).to(dtype)
     seconds = _median_seconds(network, x, rounds)

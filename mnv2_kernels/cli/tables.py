@@ -196,6 +196,6 @@ def new_facts() -> Table:
     return facts
 
 
-def spaced(*tables: Table) -> Group:
+def spaced(*tables: RenderableType) -> Group:
     """The tables with an empty line behind each."""
     return Group(*(each for table in tables for each in (table, "")))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import inf, isfinite, isnan
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,21 +130,15 @@ def _parts(model: FusedMobileNetV2, size: int) -> list[_Part]:
     eager = eager_copy(model)
     exact = eager_copy(model).double()
     shape = network_shape(model, size)
-    shapes = (shape.stem, *shape.blocks)
+    fused: Iterable[Any] = model.features
+    *inner, heads = zip(fused, eager.features, exact.features, strict=True)
     parts = [
-        _Part(
-            f"features.{index}",
-            describe(shapes[index]),
-            model.features[index],
-            eager.features[index],
-            exact.features[index],
-        )
-        for index in range(len(shapes))
+        _Part(f"features.{index}", describe(layer), *modules)
+        for index, (layer, modules) in enumerate(zip(shape.layers, inner, strict=False))
     ]
-    pooled = model.features[-1].pooled
-    eager_pooled, exact_pooled = (_pooled(network.features[-1]) for network in (eager, exact))
-    name = f"features.{len(shapes)}, pool"
-    parts.append(_Part(name, describe(shape.head), pooled, eager_pooled, exact_pooled))
+    fused_head, *others = heads
+    name = f"features.{len(inner)}, pool"
+    parts.append(_Part(name, describe(shape.head), fused_head.pooled, *map(_pooled, others)))
     parts.append(_Part("network", f"{size}x{size} to logits", model, eager, exact))
     return parts
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .eager_layers import EagerLayer, global_average_pool, pad_same
+from .eager_layers import EagerLayer, SamePaddedConv2d, global_average_pool, pad_same
 
 
 class LayerFunction(NamedTuple):
@@ -26,28 +26,26 @@ class LayerFunction(NamedTuple):
 def layer_function(layer: EagerLayer) -> LayerFunction:
     """Convolution, norm in eval mode and activation."""
     conv, norm = layer.conv, layer.norm
-    tensors = {"weight": conv.weight, "bias": conv.bias}
+    tensors: dict[str, Tensor | None] = {"weight": conv.weight, "bias": conv.bias}
     eps = None
     if type(norm) is not nn.Identity:
         eps = norm.eps
         tensors |= {"mean": norm.running_mean, "variance": norm.running_var}
         tensors |= {"gamma": norm.weight, "beta": norm.bias}
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    window = None
-    if layer.padding is None:
-        window = (conv.kernel_size, conv.stride, conv.dilation)
+    given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    window = (conv.kernel_size, conv.stride, conv.dilation) if isinstance(conv, SamePaddedConv2d) else None
     function = partial(
         _layer,
-        names=tuple(tensors),
+        names=tuple(given),
         same_window=window,
-        padding=(0, 0) if layer.padding is None else conv.padding,
+        padding=conv.padding if window is None else (0, 0),
         stride=conv.stride,
         dilation=conv.dilation,
         groups=conv.groups,
         eps=eps,
         activate=_ACTIVATIONS[layer.activation_name],
     )
-    return LayerFunction(function, tuple(tensors.values()))
+    return LayerFunction(function, tuple(given.values()))
 
 
 def block_function(layers: Sequence[EagerLayer], residual: bool) -> LayerFunction:
@@ -76,10 +74,10 @@ def _layer(
     x: Tensor,
     *tensors: Tensor,
     names: tuple[str, ...],
-    same_window: tuple[tuple[int, int], ...] | None,
-    padding: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
+    same_window: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None,
+    padding: str | tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
     groups: int,
     eps: float | None,
     activate: Callable[[Tensor], Tensor],

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
 from .inference import is_traced
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 # What a call of any module runs before and around forward.
 CALL = frozenset(
@@ -106,7 +108,9 @@ def check_own_code(name: str, module: nn.Module, known: type[nn.Module], discard
         raise NotFusable(f"{name}: {obstacle}")
 
 
-def runs_own_code(module: nn.Module, known: type[nn.Module], forward: Callable[..., Any]) -> bool:
+def runs_own_code(
+    module: nn.Module, known: type[AnyModule], forward: Callable[..., Any]
+) -> TypeGuard[AnyModule]:
     """A quick look, for every call, at whether a call of ``module`` is one of ``known``'s ``forward``."""
     return (
         type(module) is known

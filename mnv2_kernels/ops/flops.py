@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..layer import layer_shapes, parse_layers
-from ..shapes import SYMMETRIC_PADDING, BlockShape, ClassifierShape, HeadShape, StemShape
+from ..shapes import SYMMETRIC_PADDING, BlockShape, ClassifierShape, HeadShape, StemShape, as_padding
 
 COUNTER_MODULE = "torch.utils.flop_counter"
 
@@ -41,7 +41,7 @@ def fused_block(
     out_channels, expanded_channels = project_weight[:2]
     channels = (x[1], expanded_channels, out_channels)
     expand = expand_weight is not None
-    return 2 * BlockShape(*_image_size(x), *channels, stride, tuple(padding), expand=expand).macs
+    return 2 * BlockShape(*_image_size(x), *channels, stride, as_padding(padding), expand=expand).macs
 
 
 def stem(
@@ -52,7 +52,7 @@ def stem(
     padding: Sequence[int] = SYMMETRIC_PADDING,
     **__: Any,
 ) -> int:
-    return 2 * StemShape(*_image_size(x), x[1], weight[0], stride, tuple(padding)).macs
+    return 2 * StemShape(*_image_size(x), x[1], weight[0], stride, as_padding(padding)).macs
 
 
 def head_pool(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
@@ -86,13 +86,15 @@ class _CounterFinder(MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
         execute = spec.loader.exec_module
 
         def execute_then_register(module: ModuleType) -> None:
             execute(module)
             _register(module)
 
-        spec.loader.exec_module = execute_then_register
+        spec.loader.exec_module = execute_then_register  # type: ignore[method-assign]
         return spec
 
 

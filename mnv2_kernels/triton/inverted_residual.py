@@ -424,7 +424,7 @@ def block_launch(
         precision: of products of float32, as tl.dot takes it: "ieee" or "tf32".
     """
     first, second, groups = output_pieces(config, shape.out_channels)
-    constants = {
+    constants: dict[str, Any] = {
         **packing.offsets,
         "IN": shape.in_channels,
         "EXPANDED": shape.expanded_channels,

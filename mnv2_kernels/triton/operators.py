@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layer import Layer, parse_layers
-from ..shapes import SYMMETRIC_PADDING, BlockShape, StemShape
+from ..shapes import SYMMETRIC_PADDING, BlockShape, StemShape, as_padding
 from .autotune import chosen_config
 from .head_pool import launch_head_pool
 from .inverted_residual import block_launch
@@ -24,7 +24,8 @@ Weight = Tensor | None
 def precision(x: Tensor) -> str:
     """Of float32 products, as tl.dot takes it: TF32 where torch's own convolutions may use it."""
     may_use_tf32 = x.is_cuda and torch.version.hip is None
-    return "tf32" if may_use_tf32 and torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"
+    cudnn: Any = torch.backends.cudnn
+    return "tf32" if may_use_tf32 and cudnn.conv.fp32_precision == "tf32" else "ieee"
 
 
 def _image_result(x: Tensor, shape: BlockShape | StemShape) -> Tensor:
@@ -121,7 +122,7 @@ def fused_block(
         _first_size(weights[6]),
         expanded_channels=_first_size(weights[3]) if expand else _channels(x),
         stride=stride,
-        padding=tuple(padding),
+        padding=as_padding(padding),
         activation=activation,
         project_activation=project_activation,
         expand=expand,
@@ -138,7 +139,7 @@ def stem(
     activation: str = "relu6",
 ) -> Tensor:
     channels = (_channels(x), _first_size(weights[0]))
-    layer = Layer("stem", *channels, stride=stride, padding=tuple(padding), activation=activation)
+    layer = Layer("stem", *channels, stride=stride, padding=as_padding(padding), activation=activation)
     return _run_unpacked("stem", x, weights, layer)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -277,7 +278,7 @@ def _layer_packing(layer: Layer, dtype: torch.dtype) -> Packing:
     return convolution_packing(depth, layer.out_channels, layer.activation, dtype)
 
 
-def _pack_layer(layer: Layer, packing: Packing, weights: Sequence[Tensor | None]) -> Tensor:
+def _pack_layer(layer: Layer, packing: Packing, weights: Sequence[Any]) -> Tensor:
     if layer.kind == "block":
         expand = tuple(weights[:3]) if layer.expand else None
         return pack_block_weights(packing, expand, tuple(weights[3:6]), tuple(weights[6:]))

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Inches of 96 pixels, so that a point is the same on a wide page and on a telephone.
 WIDTHS = {"wide": 9.9, "narrow": 3.7}
@@ -46,7 +48,7 @@ INK, MUTED, GRID = LIGHT["ink"], LIGHT["muted"], LIGHT["grid"]
 FUSED, UNFUSED, MODEL = LIGHT["fused"], LIGHT["unfused"], LIGHT["model"]
 EAGER, FLOOR, PAPER = LIGHT["eager"], LIGHT["floor"], LIGHT["paper"]
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: found, read aloud, in the page's font
     "svg.hashsalt": "mnv2",
     "font.size": 9,
@@ -95,7 +97,6 @@ class Canvas:
         columns = min(columns, count) if self.is_wide else 1
         rows = -(-count // columns)
         self.figure.set_figheight(rows * height)
-        self.figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
         every = self.figure.subplots(rows, columns, squeeze=False).flatten().tolist()
         for unused in every[count:]:
             unused.remove()
@@ -117,7 +118,8 @@ def draw(name: str, shows: str, paint: Callable[[Canvas], None]) -> Drawing:
 
 
 def _svg(name: str, shows: str, width: str, paint: Callable[[Canvas], None]) -> str:
-    figure = Figure(figsize=(WIDTHS[width], WIDTHS[width]), layout="constrained", facecolor="none")
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=(WIDTHS[width], WIDTHS[width]), layout=layout, facecolor="none")
     paint(Canvas(figure, is_wide=width == "wide"))
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -126,9 +128,9 @@ def _svg(name: str, shows: str, width: str, paint: Callable[[Canvas], None]) -> 
 
 def _for_page(svg: str, name: str, shows: str) -> str:
     """Without a size of its own, with ids that no other drawing has, in the page's colours."""
-    opening = re.search(r"<svg[^>]*>", svg)
-    size_less = re.sub(r' (?:width|height)="[^"]*"', "", opening[0])
-    svg = size_less.replace("<svg", f'<svg role="img" aria-label="{escape(shows)}"') + svg[opening.end() :]
+    _, opening, rest = re.split("(<svg[^>]*>)", svg, maxsplit=1)
+    size_less = re.sub(r' (?:width|height)="[^"]*"', "", opening)
+    svg = size_less.replace("<svg", f'<svg role="img" aria-label="{escape(shows)}"') + rest
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
     for role, colour in LIGHT.items():
         svg = svg.replace(colour, f"var(--{role})")

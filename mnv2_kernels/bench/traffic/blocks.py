@@ -206,7 +206,7 @@ def _count_blocks(
 
 
 def _count_eager(indices: Sequence[int], cache_bytes: int) -> dict[torch.memory_format, list[Count]]:
-    program = ["-m", "mnv2_kernels.bench.count_eager", str(cache_bytes), *map(str, indices)]
+    program = ["-m", "mnv2_kernels.bench.traffic.count_eager", str(cache_bytes), *map(str, indices)]
     counts, _ = count_misses([sys.executable, *program], cache_bytes, simulate_at_start=False)
     _expect(len(LAYOUTS) * len(indices), counts)
     return {layout: counts[index :: len(LAYOUTS)] for index, layout in enumerate(LAYOUTS)}
