@@ -6,7 +6,7 @@ text, and the checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Final, Literal, get_args
@@ -105,6 +105,25 @@ def layer_of(shape: LayerShape) -> Layer:
     kinds: dict[type, LayerKind] = {StemShape: "stem", BlockShape: "block", HeadShape: "head_pool"}
     names = ("in_channels", "out_channels", "expanded_channels", *_OPTIONS)
     return Layer(kinds[type(shape)], **{name: getattr(shape, name) for name in names if hasattr(shape, name)})
+
+
+def layer_of_operator(
+    kind: LayerKind, in_channels: int, outputs: Sequence[int | None], options: Mapping[str, Any]
+) -> Layer:
+    """The layer that fused_block, stem, head_pool or linear computes.
+
+    ``outputs`` are the first sizes of its weights, scales and biases, None where there is none; ``options``
+    are those of the operator that were given.
+    """
+    given = dict(options)
+    if "padding" in given:
+        given["padding"] = tuple(given["padding"])
+    if kind != "block":
+        stride = {"stride": 2} if kind == "stem" else {}
+        return Layer(kind, in_channels, outputs[0] or 0, **(stride | given))
+    expand = outputs[0] is not None
+    expanded = (outputs[3] or 0) if expand else in_channels
+    return Layer(kind, in_channels, outputs[6] or 0, expanded, expand=expand, **given)
 
 
 def block_arguments(shape: BlockShape) -> dict[str, Any]:

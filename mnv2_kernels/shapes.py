@@ -7,7 +7,6 @@ multiplication with its addition; scale, bias, activation, shortcut and pooling 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,12 +67,6 @@ def same_padding(size: int, stride: int) -> tuple[int, int]:
 def same_padding_2d(height: int, width: int, stride: int) -> Padding:
     """SAME padding of an image in the order of the ops: (top, left, bottom, right)."""
     (top, bottom), (left, right) = same_padding(height, stride), same_padding(width, stride)
-    return top, left, bottom, right
-
-
-def as_padding(sides: Sequence[int]) -> Padding:
-    """The four numbers of an operator's argument."""
-    top, left, bottom, right = sides
     return top, left, bottom, right
 
 

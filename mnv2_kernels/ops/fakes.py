@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .. import _native
 from ..dtypes import DTYPES, dtype_name, weights_dtype
-from ..layer import SAME, Layer, is_chain, parse_layers
-from ..shapes import SYMMETRIC_PADDING, output_size, same_output_size
+from ..layer import SAME, Layer, LayerKind, is_chain, layer_of_operator, parse_layers
+from ..shapes import output_size, same_output_size
 from . import gpu
 from .batching import Argument
 
@@ -29,11 +29,6 @@ def _check_input(op: str, x: Tensor, *shape: int | str) -> None:
     _check(op, "x", x.dim() == len(shape), f"{len(shape)} dimensions", lambda: f"shape {tuple(x.shape)}")
     fits = all(size == wanted for size, wanted in zip(x.shape, shape, strict=True) if type(wanted) is not str)
     _check(op, "x", fits, f"shape ({', '.join(map(str, shape))})", lambda: tuple(x.shape))
-
-
-def _check_pixels(op: str, x: Tensor) -> None:
-    filled = x.shape[2] > 0 and x.shape[3] > 0
-    _check(op, "x", filled, "at least one pixel", lambda: f"shape {tuple(x.shape)}")
 
 
 def _tensors(names: Sequence[str], args: Sequence[Argument]) -> Iterator[tuple[str, Tensor]]:
@@ -60,15 +55,6 @@ def on_one_device(op: torch._ops.OpOverload, fake: Callable[..., Tensor]) -> Cal
     return checked
 
 
-def _image(
-    op: str, x: Tensor, in_channels: int, channels: int, stride: int, padding: Sequence[int]
-) -> Tensor:
-    _check_input(op, x, "N", in_channels, "H", "W")
-    batch, _, height, width = x.shape
-    size = (batch, channels, *_window_size(op, x, height, width, stride, padding))
-    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-
-
 def _window_size(
     op: str, x: Tensor, height: int, width: int, stride: int, padding: Sequence[int]
 ) -> tuple[int, int]:
@@ -85,48 +71,15 @@ def _window_size(
     return out_height, out_width
 
 
-def _fused_block_fake(
-    x: Tensor,
-    expand_weight: Tensor | None,
-    expand_scale: Tensor | None,
-    expand_bias: Tensor | None,
-    depthwise_weight: Tensor,
-    depthwise_scale: Tensor | None,
-    depthwise_bias: Tensor | None,
-    project_weight: Tensor,
-    project_scale: Tensor | None,
-    project_bias: Tensor | None,
-    *,
-    stride: int = 1,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **_: Any,
-) -> Tensor:
-    in_channels = depthwise_weight.shape[0] if expand_weight is None else expand_weight.shape[1]
-    return _image("fused_block", x, in_channels, project_weight.shape[0], stride, padding)
+def _layer_fake(op: str, kind: LayerKind) -> Callable[..., Tensor]:
+    def fake(x: Tensor, *weights: Tensor | None, **options: Any) -> Tensor:
+        first = next(weight for weight in weights if weight is not None)
+        # A block without an expand begins with its depthwise weights.
+        in_channels = first.shape[1] if first is weights[0] else first.shape[0]
+        outputs = [None if weight is None else weight.shape[0] for weight in weights]
+        return _result(op, x, (layer_of_operator(kind, in_channels, outputs, options),))
 
-
-def _stem_fake(
-    x: Tensor,
-    weight: Tensor,
-    scale: Tensor | None,
-    bias: Tensor | None,
-    *,
-    stride: int = 2,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **_: Any,
-) -> Tensor:
-    return _image("stem", x, weight.shape[1], weight.shape[0], stride, padding)
-
-
-def _head_pool_fake(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, **_: Any) -> Tensor:
-    _check_input("head_pool", x, "N", weight.shape[1], "H", "W")
-    _check_pixels("head_pool", x)
-    return x.new_empty((x.shape[0], weight.shape[0]))
-
-
-def _linear_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    _check_input("linear", x, "N", weight.shape[1])
-    return x.new_empty((x.shape[0], weight.shape[0]))
+    return fake
 
 
 def _chain(op: str, text: str) -> tuple[Layer, ...]:
@@ -152,29 +105,35 @@ def _pack_fake(weights: Sequence[Tensor | None], *, layers: str) -> Tensor:
 
 
 def _run_fake(x: Tensor, packed: Tensor, *, layers: str) -> Tensor:
-    chain = _chain("run", layers)
-    if chain[0].kind == "linear":
-        _check_input("run", x, "N", chain[0].in_channels)
-        return x.new_empty((x.shape[0], chain[0].out_channels))
-    _check_input("run", x, "N", chain[0].in_channels, "H", "W")
-    _check_pixels("run", x)
+    return _result("run", x, _chain("run", layers))
+
+
+def _result(op: str, x: Tensor, chain: tuple[Layer, ...]) -> Tensor:
+    first, out_channels = chain[0], chain[-1].out_channels
+    if first.kind == "linear":
+        _check_input(op, x, "N", first.in_channels)
+        return x.new_empty((x.shape[0], out_channels))
+    _check_input(op, x, "N", first.in_channels, "H", "W")
+    if op in ("run", "head_pool"):
+        filled = x.shape[2] > 0 and x.shape[3] > 0
+        _check(op, "x", filled, "at least one pixel", lambda: f"shape {tuple(x.shape)}")
     height, width = x.shape[2:]
     for layer in chain:
         if layer.kind not in ("stem", "block"):
-            return x.new_empty((x.shape[0], chain[-1].out_channels))
+            return x.new_empty((x.shape[0], out_channels))
         if layer.padding == SAME:  # by its own formula: torch.export cannot see that a window always fits
             height, width = same_output_size(height, layer.stride), same_output_size(width, layer.stride)
         else:
-            height, width = _window_size("run", x, height, width, layer.stride, layer.padding)
-    size = (x.shape[0], chain[-1].out_channels, height, width)
+            height, width = _window_size(op, x, height, width, layer.stride, layer.padding)
+    size = (x.shape[0], out_channels, height, width)
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 FAKES: dict[str, Callable[..., Tensor]] = {
-    "fused_block": _fused_block_fake,
-    "stem": _stem_fake,
-    "head_pool": _head_pool_fake,
-    "linear": _linear_fake,
+    "fused_block": _layer_fake("fused_block", "block"),
+    "stem": _layer_fake("stem", "stem"),
+    "head_pool": _layer_fake("head_pool", "head_pool"),
+    "linear": _layer_fake("linear", "linear"),
     "pack": _pack_fake,
     "run": _run_fake,
 }

@@ -12,68 +12,42 @@ from typing import Any
 
 import torch
 
-from ..layer import layer_shapes, parse_layers
-from ..shapes import SYMMETRIC_PADDING, BlockShape, ClassifierShape, HeadShape, StemShape, as_padding
+from ..layer import Layer, LayerKind, layer_of_operator, layer_shapes, parse_layers
 
 COUNTER_MODULE = "torch.utils.flop_counter"
 
 Shape = Sequence[int]
 
 
-def _image_size(x: Shape) -> tuple[int, int, int]:
-    return x[0], x[2], x[3]
+def _macs(layers: Sequence[Layer], x: Shape) -> int:
+    batch, _, height, width = (*x, 1, 1)[:4]
+    return sum(shape.macs for shape in layer_shapes(layers, batch, height, width))
 
 
-def fused_block(
-    x: Shape,
-    expand_weight: Shape | None,
-    expand_scale: Shape | None,
-    expand_bias: Shape | None,
-    depthwise_weight: Shape,
-    depthwise_scale: Shape | None,
-    depthwise_bias: Shape | None,
-    project_weight: Shape,
-    *_: Shape | None,
-    stride: int = 1,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **__: Any,
-) -> int:
-    out_channels, expanded_channels = project_weight[:2]
-    channels = (x[1], expanded_channels, out_channels)
-    expand = expand_weight is not None
-    return 2 * BlockShape(*_image_size(x), *channels, stride, as_padding(padding), expand=expand).macs
+def _layer_formula(kind: LayerKind) -> Callable[..., int]:
+    def formula(x: Shape, *weights: Shape | None, out_shape: Any = None, **options: Any) -> int:
+        outputs = [None if weight is None else weight[0] for weight in weights]
+        return 2 * _macs([layer_of_operator(kind, x[1], outputs, options)], x)
+
+    return formula
 
 
-def stem(
-    x: Shape,
-    weight: Shape,
-    *_: Shape | None,
-    stride: int = 2,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    **__: Any,
-) -> int:
-    return 2 * StemShape(*_image_size(x), x[1], weight[0], stride, as_padding(padding)).macs
+def _run_formula(x: Shape, packed: Shape, *, layers: str, out_shape: Any = None) -> int:
+    return 2 * _macs(parse_layers(layers), x)
 
 
-def head_pool(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
-    return 2 * HeadShape(*_image_size(x), x[1], weight[0]).macs
-
-
-def linear(x: Shape, weight: Shape, *_: Shape | None, **__: Any) -> int:
-    return 2 * ClassifierShape(x[0], x[1], weight[0]).macs
-
-
-def run(x: Shape, packed: Shape, *, layers: str, **_: Any) -> int:
-    image = (x[0], 1, 1) if len(x) == 2 else _image_size(x)
-    return 2 * sum(shape.macs for shape in layer_shapes(parse_layers(layers), *image))
-
-
-FORMULAS: tuple[Callable[..., int], ...] = (fused_block, stem, head_pool, linear, run)
+FORMULAS = {
+    "fused_block": _layer_formula("block"),
+    "stem": _layer_formula("stem"),
+    "head_pool": _layer_formula("head_pool"),
+    "linear": _layer_formula("linear"),
+    "run": _run_formula,
+}
 
 
 def _register(counter: ModuleType) -> None:
-    for formula in FORMULAS:
-        counter.register_flop_formula(getattr(torch.ops.mnv2, formula.__name__))(formula)
+    for name, formula in FORMULAS.items():
+        counter.register_flop_formula(getattr(torch.ops.mnv2, name))(formula)
 
 
 class _CounterFinder(MetaPathFinder):

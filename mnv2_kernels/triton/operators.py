@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layer import Layer, parse_layers
-from ..shapes import SYMMETRIC_PADDING, BlockShape, StemShape, as_padding
+from ..layer import Layer, LayerKind, layer_of_operator, parse_layers
+from ..shapes import BlockShape, StemShape
 from .autotune import chosen_config
 from .head_pool import launch_head_pool
 from .inverted_residual import block_launch
@@ -106,63 +106,25 @@ _RUN = {"block": _run_block, "stem": _run_stem, "head_pool": _run_head_pool, "li
 # --- a layer on weights as they are, packed for one call ---
 
 
-def fused_block(
-    x: Tensor,
-    *weights: Weight,
-    stride: int = 1,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    residual: bool = False,
-    activation: str = "relu6",
-    project_activation: str = "none",
-) -> Tensor:
-    expand = weights[0] is not None
-    layer = Layer(
-        "block",
-        _channels(x),
-        _first_size(weights[6]),
-        expanded_channels=_first_size(weights[3]) if expand else _channels(x),
-        stride=stride,
-        padding=as_padding(padding),
-        activation=activation,
-        project_activation=project_activation,
-        expand=expand,
-        residual=residual,
-    )
-    return _run_unpacked("fused_block", x, weights, layer)
+def _unpacked(op: str, kind: LayerKind) -> Callable[..., Tensor]:
+    def run_unpacked(x: Tensor, *weights: Weight, **options: Any) -> Tensor:
+        in_channels = x.shape[1] if x.dim() > 1 else 0
+        layer = layer_of_operator(kind, in_channels, [*map(_first_size, weights)], options)
+        checks.check_pack(list(weights), layers=str(layer), x=x, op=op)
+        layers = (layer,)
+        packed = pack_chain(chain_packing(layers, x.dtype), layers, weights)
+        return _run_chain(x, packed, layers, x.dtype)
+
+    return run_unpacked
 
 
-def stem(
-    x: Tensor,
-    *weights: Weight,
-    stride: int = 2,
-    padding: Sequence[int] = SYMMETRIC_PADDING,
-    activation: str = "relu6",
-) -> Tensor:
-    channels = (_channels(x), _first_size(weights[0]))
-    layer = Layer("stem", *channels, stride=stride, padding=as_padding(padding), activation=activation)
-    return _run_unpacked("stem", x, weights, layer)
+def _first_size(weight: Weight) -> int | None:
+    if weight is None:
+        return None
+    return weight.shape[0] if weight.dim() else 0
 
 
-def head_pool(x: Tensor, *weights: Weight, activation: str = "relu6") -> Tensor:
-    layer = Layer("head_pool", _channels(x), _first_size(weights[0]), activation=activation)
-    return _run_unpacked("head_pool", x, weights, layer)
-
-
-def linear(x: Tensor, *weights: Weight) -> Tensor:
-    layer = Layer("linear", _channels(x), _first_size(weights[0]))
-    return _run_unpacked("linear", x, weights, layer)
-
-
-def _run_unpacked(op: str, x: Tensor, weights: Sequence[Weight], layer: Layer) -> Tensor:
-    checks.check_pack(list(weights), layers=str(layer), x=x, op=op)
-    layers = (layer,)
-    packed = pack_chain(chain_packing(layers, x.dtype), layers, weights)
-    return _run_chain(x, packed, layers, x.dtype)
-
-
-def _channels(x: Tensor) -> int:
-    return x.shape[1] if x.dim() > 1 else 0
-
-
-def _first_size(weight: Weight) -> int:
-    return weight.shape[0] if weight is not None and weight.dim() else 0
+fused_block = _unpacked("fused_block", "block")
+stem = _unpacked("stem", "stem")
+head_pool = _unpacked("head_pool", "head_pool")
+linear = _unpacked("linear", "linear")
