@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _native
+from ..dtypes import DTYPE_NAMES
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..ops import gpu
 from ..processor import forced_isa
@@ -34,7 +35,6 @@ ALL = "all"
 INSTALL = "pip install '.[bench]'"
 
 FLOAT32 = ("float32",)
-TORCH_DTYPES = ("float32", "float16", "bfloat16")
 
 INPUT_SEED = 0
 CALIBRATION_IMAGES = 32
@@ -152,11 +152,6 @@ def torch_compile(subject: Subject, setting: Setting, **options: Any) -> Functio
     return function
 
 
-def torch_compile_max_autotune(subject: Subject, setting: Setting) -> Function:
-    """With CUDA graphs."""
-    return torch_compile(subject, setting, mode="max-autotune")
-
-
 # --- others on a CPU ---
 
 
@@ -171,7 +166,10 @@ def onnx_runtime(subject: Subject, setting: Setting) -> Function:
     return lambda x: session.run(None, {name: x.numpy()})[0]
 
 
-def _openvino(model: Any, setting: Setting, precision: str) -> Function:
+def openvino_runtime(
+    subject: Subject, setting: Setting, precision: str = "f32", int8: bool = False
+) -> Function:
+    """``int8`` is quantised after training by NNCF, with random images; what that leaves is of the precision."""
     import openvino
 
     core = openvino.Core()
@@ -182,21 +180,8 @@ def _openvino(model: Any, setting: Setting, precision: str) -> Function:
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": precision,
     }
-    network = core.compile_model(model, "CPU", options)
+    network = core.compile_model(subject.openvino_int8 if int8 else subject.openvino, "CPU", options)
     return lambda x: network(x.float().numpy())[0]
-
-
-def openvino_f32(subject: Subject, setting: Setting) -> Function:
-    return _openvino(subject.openvino, setting, "f32")
-
-
-def openvino_bf16(subject: Subject, setting: Setting) -> Function:
-    return _openvino(subject.openvino, setting, "bf16")
-
-
-def openvino_int8(subject: Subject, setting: Setting) -> Function:
-    """Quantised after training by NNCF, with random images; what it leaves in floating point is float32."""
-    return _openvino(subject.openvino_int8, setting, "f32")
 
 
 def executorch_xnnpack(subject: Subject, setting: Setting) -> Function:
@@ -322,28 +307,34 @@ class Peer:
 
 ONNX = ("onnx", "onnxscript")
 EVERYWHERE = ("cpu", "cuda")
+max_autotune = partial(torch_compile, mode="max-autotune")
 
 PEERS: tuple[Peer, ...] = (
-    Peer(FUSED, "fused", fused, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
-    Peer("deploy", "fused, `deploy()`", deployed, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
+    Peer(FUSED, "fused", fused, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
+    Peer("deploy", "fused, `deploy()`", deployed, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
     Peer("avx2", "fused, `deploy()`, AVX2", deployed_avx2),
-    Peer("eager", "torch eager", eager, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
-    Peer("channels_last", "torch eager, channels_last", eager_channels_last, (), TORCH_DTYPES, EVERYWHERE),
-    Peer("compile", "torch.compile, freezing", torch_compile, (), TORCH_DTYPES, EVERYWHERE),
-    Peer(
-        "max-autotune", "torch.compile, max-autotune", torch_compile_max_autotune, (), TORCH_DTYPES, ("cuda",)
-    ),
+    Peer("eager", "torch eager", eager, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
+    Peer("channels_last", "torch eager, channels_last", eager_channels_last, (), DTYPE_NAMES, EVERYWHERE),
+    Peer("compile", "torch.compile, freezing", torch_compile, (), DTYPE_NAMES, EVERYWHERE),
+    # With CUDA graphs.
+    Peer("max-autotune", "torch.compile, max-autotune", max_autotune, (), DTYPE_NAMES, ("cuda",)),
     Peer("onnxruntime", "ONNX Runtime", onnx_runtime, ("onnxruntime", *ONNX)),
-    Peer("openvino", "OpenVINO", openvino_f32, ("openvino",)),
+    Peer("openvino", "OpenVINO", openvino_runtime, ("openvino",)),
     Peer(
         "openvino-bf16",
         "OpenVINO, bfloat16",
-        openvino_bf16,
+        partial(openvino_runtime, precision="bf16"),
         ("openvino",),
         ("float32", "bfloat16"),
         accuracy="bfloat16",
     ),
-    Peer("openvino-int8", "OpenVINO, int8", openvino_int8, ("openvino", "nncf"), accuracy="int8"),
+    Peer(
+        "openvino-int8",
+        "OpenVINO, int8",
+        partial(openvino_runtime, int8=True),
+        ("openvino", "nncf"),
+        accuracy="int8",
+    ),
     Peer("executorch", "ExecuTorch, XNNPACK", executorch_xnnpack, ("executorch",)),
     Peer("ncnn", "ncnn", ncnn, ("ncnn", "pnnx")),
     Peer("mnn", "MNN", mnn, ("MNN", *ONNX)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import inf, isfinite, isnan
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from .. import _native
 from ..accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
+from ..bench.setting import torch_threads
 from ..dtypes import DtypeName
 from ..fusion.eager_layers import global_average_pool
 from ..nn.mobilenet_v2 import FusedMobileNetV2
@@ -150,7 +150,8 @@ def _pooled(head: nn.Module) -> Callable[[Tensor], Tensor]:
 def _compare(part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor]) -> PartResult:
     fused_error = eager_error = largest_value = 0.0
     for x, eager_output in zip(inputs, eager_outputs, strict=True):
-        with _one_thread():
+        # In torch's float64 convolution threads meet at every group: two can be 20 times slower than one.
+        with torch_threads(1):
             truth = part.exact(x.double())
         fused_error = max(fused_error, _error(part.fused(x), truth))
         eager_error = max(eager_error, _error(eager_output, truth))
@@ -165,17 +166,6 @@ def _ratio(fused_error: float, eager_error: float) -> float:
     if eager_error:
         return fused_error / eager_error
     return inf if fused_error else 0.0
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """In torch's float64 convolution threads meet at every group: two can be 20 times slower than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _error(actual: Tensor, truth: Tensor) -> float:

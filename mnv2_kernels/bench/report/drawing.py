@@ -17,33 +17,22 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 # Inches of 96 pixels, so that a point is the same on a wide page and on a telephone.
 WIDTHS = {"wide": 9.9, "narrow": 3.7}
 
-# The page's colours by role. Charts are drawn in the light ones and refer to them by name.
-LIGHT = {
-    "page": "#f6f7f9",
-    "card": "#ffffff",
-    "ink": "#1c2126",
-    "muted": "#5b6570",
-    "grid": "#dde2e7",
-    "fused": "#0a6fc2",
-    "unfused": "#b4530f",
-    "model": "#c9813f",
-    "eager": "#8a949e",
-    "floor": "#2f9e5b",
-    "paper": "#8a4fc9",
+# The page's light and dark colours by role. Charts are drawn in the light ones and refer to them by name.
+COLOURS = {
+    "page": ("#f6f7f9", "#101418"),
+    "card": ("#ffffff", "#191f25"),
+    "ink": ("#1c2126", "#e6eaee"),
+    "muted": ("#5b6570", "#a3adb8"),
+    "grid": ("#dde2e7", "#343c45"),
+    "fused": ("#0a6fc2", "#58a9f0"),
+    "unfused": ("#b4530f", "#ee9552"),
+    "model": ("#c9813f", "#a0713f"),
+    "eager": ("#8a949e", "#77828d"),
+    "floor": ("#2f9e5b", "#55c183"),
+    "paper": ("#8a4fc9", "#b98bee"),
 }
-DARK = {
-    "page": "#101418",
-    "card": "#191f25",
-    "ink": "#e6eaee",
-    "muted": "#a3adb8",
-    "grid": "#343c45",
-    "fused": "#58a9f0",
-    "unfused": "#ee9552",
-    "model": "#a0713f",
-    "eager": "#77828d",
-    "floor": "#55c183",
-    "paper": "#b98bee",
-}
+LIGHT = {role: light for role, (light, _) in COLOURS.items()}
+DARK = {role: dark for role, (_, dark) in COLOURS.items()}
 INK, MUTED, GRID = LIGHT["ink"], LIGHT["muted"], LIGHT["grid"]
 FUSED, UNFUSED, MODEL = LIGHT["fused"], LIGHT["unfused"], LIGHT["model"]
 EAGER, FLOOR, PAPER = LIGHT["eager"], LIGHT["floor"], LIGHT["paper"]
