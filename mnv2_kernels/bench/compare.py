@@ -102,12 +102,8 @@ def compare(
 ) -> Iterator[list[PeerRow]]:
     """The rows of each setting, in the order of the peers.
 
-    Args:
-        rounds: timed calls of each peer; fewer for large batches.
-        named: whether somebody asked for just these peers, so that one that fails is an error.
-
-    Raises:
-        BenchError: torchvision is missing, or a peer that was named fails.
+    Each peer has ``rounds`` timed calls, fewer with large batches. ``named``: somebody asked for just these
+    peers, so that one that fails is an error. Raises BenchError for that, and where torchvision is missing.
     """
     subjects: dict[tuple[float, int, int], Subject] = {}
     for setting in settings:

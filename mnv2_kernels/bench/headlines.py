@@ -23,10 +23,9 @@ from ..weights.sources import random_model, randomised
 from .accuracy import require_right
 from .mobilenet_v1 import MobileNetV1, V1Shape, mobilenet_v1
 from .paper import HEADLINES
-from .setting import torch_threads
+from .setting import random_images, torch_threads
 
 SIZE = 224
-INPUT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def measure_headlines(rounds: int) -> list[HeadlineRow]:
 
     Raises WrongResultError where a fused network is wrong.
     """
-    x = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(INPUT_SEED))
+    x = random_images(1, SIZE)
     with torch.inference_mode(), torch_threads(1):
         calls: dict[str, Callable[[], Tensor]] = {}
         for name, network in NETWORKS.items():

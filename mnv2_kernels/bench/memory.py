@@ -16,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +79,7 @@ class MemoryRow:
     eager_tensor_bytes: int | None
     fused_peak_bytes: int | None
     eager_peak_bytes: int
-    scratch_bytes: int | None
+    scratch_bytes: int | None = None
 
     @property
     def meets_paper(self) -> bool:
@@ -134,45 +134,38 @@ def measure_memory(dtype: torch.dtype = torch.float16, device: DeviceName = "cpu
     model = FusedMobileNetV2().eval().to(device=device, dtype=dtype)
     layers = eager_copy(model)
     network = shapes.mobilenet_v2()
-    tensors: dict[str, Counter[int]] = {"fused": Counter(), "eager": Counter()}
-    peaks: dict[str, Counter[int]] = {"fused": Counter(), "eager": Counter()}
-    scratch: Counter[int] = Counter()
     plans = _block_plans(model) if device == "cpu" else [None] * len(network.blocks)
+    # The largest of each resolution, by the column of MemoryRow.
+    largest: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
-    def keep_larger(counter: Counter[int], size: int, number: int) -> None:
-        counter[size] = max(counter[size], number)
+    def keep_larger(column: str, size: int, number: int) -> None:
+        largest[column][size] = max(largest[column][size], number)
 
     with torch.inference_mode():
         for index, (shape, plan) in enumerate(zip(network.blocks, plans, strict=True)):
             x = _image(shape, dtype, device)
             input_bytes = shape.input_bytes(dtype)
             fused = _fused_allocations(model.features[STEM + index], x)
-            keep_larger(tensors["fused"], shape.out_height, fused.largest)
-            keep_larger(peaks["fused"], shape.height, input_bytes + fused.peak)
+            keep_larger("fused_tensor_bytes", shape.out_height, fused.largest)
+            keep_larger("fused_peak_bytes", shape.height, input_bytes + fused.peak)
             for size, layer in _layer_allocations(layers.features[STEM + index].conv, x):
-                keep_larger(tensors["eager"], size, layer.largest)
+                keep_larger("eager_tensor_bytes", size, layer.largest)
             eager = allocations(partial(layers.features[STEM + index], x), x.device)
-            keep_larger(peaks["eager"], shape.height, input_bytes + eager.peak)
+            keep_larger("eager_peak_bytes", shape.height, input_bytes + eager.peak)
             if plan is not None:
-                keep_larger(scratch, shape.height, plan["scratch_bytes"])
+                keep_larger("scratch_bytes", shape.height, plan["scratch_bytes"])
         whole = _network_row(model, layers, dtype, device)
-
-    rows = []
-    for size, channels in paper_channels(network).items():
-        rows.append(
-            MemoryRow(
-                stage=f"{size}x{size}",
-                dtype=dtype_name(dtype),
-                device=device,
-                paper_channels=channels,
-                paper_bytes=channels * size * size * dtype.itemsize,
-                fused_tensor_bytes=tensors["fused"][size],
-                eager_tensor_bytes=tensors["eager"][size],
-                fused_peak_bytes=peaks["fused"][size],
-                eager_peak_bytes=peaks["eager"][size],
-                scratch_bytes=scratch[size] if device == "cpu" else None,
-            )
+    rows = [
+        MemoryRow(
+            stage=f"{size}x{size}",
+            dtype=dtype_name(dtype),
+            device=device,
+            paper_channels=channels,
+            paper_bytes=channels * size * size * dtype.itemsize,
+            **{column: sizes[size] for column, sizes in largest.items()},
         )
+        for size, channels in paper_channels(network).items()
+    ]
     return [*rows, whole]
 
 
@@ -293,7 +286,6 @@ def _network_row(model: FusedMobileNetV2, layers: nn.Module, dtype: torch.dtype,
         eager_tensor_bytes=None,
         fused_peak_bytes=fused,
         eager_peak_bytes=eager.peak,
-        scratch_bytes=None,
     )
 
 

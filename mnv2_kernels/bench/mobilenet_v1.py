@@ -20,17 +20,7 @@ from ..shapes import KERNEL_SIZE, BlockShape, ClassifierShape, LayerShape, StemS
 
 STEM_CHANNELS = 32
 # Output channels and stride of each block.
-BLOCKS = (
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    *5 * ((512, 1),),
-    (1024, 2),
-    (1024, 1),
-)
+BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512, 1),), (1024, 2), (1024, 1))
 
 
 @dataclass(frozen=True)

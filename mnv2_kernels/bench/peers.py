@@ -26,7 +26,7 @@ from ..ops import gpu
 from ..processor import forced_isa
 from ..weights.sources import random_model
 from . import BenchError
-from .setting import Setting, torch_threads
+from .setting import INPUT_SEED, Setting, random_images, torch_threads
 
 Function = Callable[[Tensor], Any]
 
@@ -36,7 +36,6 @@ INSTALL = "pip install '.[bench]'"
 
 FLOAT32 = ("float32",)
 
-INPUT_SEED = 0
 CALIBRATION_IMAGES = 32
 
 BY_ITSELF = "what deploy() does by itself"
@@ -51,8 +50,7 @@ class Subject:
 
     def __init__(self, width: float, size: int, batch: int) -> None:
         mobilenet_v2 = _torchvision().models.mobilenet_v2
-        generator = torch.Generator().manual_seed(INPUT_SEED)
-        self.x = torch.randn(batch, 3, size, size, generator=generator)
+        self.x = random_images(batch, size)
         self.model: nn.Module = mobilenet_v2(width_mult=width).eval().requires_grad_(False)
         self.model.load_state_dict(random_model(width).state_dict())
 
@@ -169,7 +167,7 @@ def onnx_runtime(subject: Subject, setting: Setting) -> Function:
 def openvino_runtime(
     subject: Subject, setting: Setting, precision: str = "f32", int8: bool = False
 ) -> Function:
-    """``int8`` is quantised after training by NNCF, with random images; what that leaves is of the precision."""
+    """``int8`` is quantised after training by NNCF, with random images; the rest is of the precision."""
     import openvino
 
     core = openvino.Core()
@@ -346,9 +344,7 @@ def select_peers(names: Sequence[str], device: str) -> list[Peer]:
     """The peers of these names; where one is "all", those of the device, installed or not.
 
     The first is always the fused network, which the others are compared with.
-
-    Raises:
-        BenchError: a name is unknown, or names what does not run on the device or is not installed.
+    Raises BenchError where a name is unknown, or that of what does not run on the device or is not installed.
     """
     known = {peer.name: peer for peer in PEERS}
     if unknown := [name for name in names if name not in (ALL, *known)]:

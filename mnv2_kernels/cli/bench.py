@@ -54,8 +54,7 @@ def _check_file(json_file: Path | None) -> Path | None:
 
 
 Json = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", callback=_check_file, help="Write a results file."),
+    Path | None, typer.Option("--json", metavar="FILE", callback=_check_file, help="Write a results file.")
 ]
 
 

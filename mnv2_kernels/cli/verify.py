@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import _native
 from ..accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
-from ..bench.setting import torch_threads
+from ..bench.setting import random_images, torch_threads
 from ..dtypes import DtypeName
 from ..fusion.eager_layers import global_average_pool
 from ..nn.mobilenet_v2 import FusedMobileNetV2
@@ -22,8 +22,6 @@ from ..nn.networks import eager_copy, image_channels, network_shape
 from ..shapes import describe
 from ..weights.photos import load_photos
 from ..weights.sources import Network
-
-RANDOM_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -79,15 +77,9 @@ def verify_network(
 ) -> Verification:
     """Compares stem, blocks, head and the whole network, each part on what the eager network feeds it.
 
-    Args:
-        photos: the inputs; random images make up for fewer than eight, and fill the last batch.
-        dtype: that of weights and activations.
-        batch: how many images a call takes, at least 1.
-
-    Raises:
-        PhotoError: a photograph cannot be read.
-        WeightsError: there are photographs, and the network's images are none.
-        NotFusable: a part of the network has no kernel.
+    Random images make up for fewer than eight photographs, and fill the last batch. Raises PhotoError where
+    a photograph cannot be read, WeightsError where the network's images are none, NotFusable where a part of
+    it has no kernel.
     """
     images = _images(network, photos, batch).to(getattr(torch, dtype))
     model = deepcopy(network.model).to(images.dtype)
@@ -109,9 +101,7 @@ def _images(network: Network, photos: Sequence[Path], batch: int) -> Tensor:
         network.check_takes_photos()
     settings = network.settings
     inputs = -(-max(len(photos), MINIMUM_INPUTS) // batch) * batch
-    generator = torch.Generator().manual_seed(RANDOM_SEED)
-    shape = inputs - len(photos), image_channels(network.model), settings.size, settings.size
-    noise = torch.randn(shape, generator=generator)
+    noise = random_images(inputs - len(photos), settings.size, image_channels(network.model))
     return torch.cat([load_photos(photos, settings.size, settings.preprocess), noise]) if photos else noise
 
 

@@ -20,26 +20,15 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 # What a call of any module runs before and around forward.
 CALL = frozenset(
     (
-        "__call__",
-        "_wrapped_call_impl",
-        "_call_impl",
-        "_slow_forward",
-        "forward",
-        "__getattr__",
-        "__getattribute__",
+        *("__call__", "_wrapped_call_impl", "_call_impl", "_slow_forward"),
+        *("forward", "__getattr__", "__getattribute__"),
     )
 )
 # Methods that no call runs.
 NEVER_CALLED = frozenset(
     (
-        "__init__",
-        "__repr__",
-        "extra_repr",
-        "reset_parameters",
-        "reset_running_stats",
-        "deploy",
-        "eager",
-        "fusion_obstacles",
+        *("__init__", "__repr__", "extra_repr", "reset_parameters", "reset_running_stats"),
+        *("deploy", "eager", "fusion_obstacles"),
     )
 )
 

@@ -22,11 +22,7 @@ def eager_copy(model: nn.Module) -> Any:
 
 
 def network_shape(model: FusedMobileNetV2, size: int) -> NetworkShape:
-    """The shapes of a network, for one input of size x size.
-
-    Raises:
-        NotFusable: a part of it has no kernel.
-    """
+    """The shapes of a network, for one input of size x size. NotFusable where a part of it has no kernel."""
     units: Iterable[Any] = model.features
     shapes: Iterable[Any] = layer_shapes([unit.fusion().layer for unit in units], 1, size, size)
     stem, *blocks, head = shapes

@@ -41,21 +41,12 @@ class PhotoError(ValueError):
 
 
 def load_photo(path: str | PathLike[str], size: int, preprocess: Preprocess = "tf") -> torch.Tensor:
-    """Reads one photograph.
+    """One photograph as a contiguous float32 tensor (3, size, size).
 
-    Args:
-        path: any image file that Pillow decodes, whose pixels have a known range; taken as 8-bit RGB, without
-            transparency, turned upright where EXIF says how.
-        size: height and width of the result, in pixels.
-        preprocess: `tf` or `torchvision`, see above.
-
-    Returns:
-        A float32 tensor (3, size, size), contiguous.
-
-    Raises:
-        PhotoError: no such file, not an image, or one of floating-point numbers or signed or 32-bit integers,
-            of which no file says what is white.
-        ValueError: size below 1, or an unknown recipe.
+    It is taken as 8-bit RGB, without transparency, turned upright where EXIF says how. Raises PhotoError
+    where there is no such file or none that Pillow decodes, or its pixels are floating-point numbers or
+    signed or 32-bit integers, of which no file says what is white; ValueError for a size below 1 or an
+    unknown recipe.
     """
     if size < 1:
         raise ValueError(f"load_photo: size must be at least 1, got {size}")

@@ -118,10 +118,9 @@ def load_network(
         labels: a text file, one label a line, line 1 for class 0; by default what comes with the weights.
         padding, preprocess, size, eps: what the weights say, where None.
 
-    Raises:
-        WeightsError: a file is missing or of the wrong kind, keys or shapes are not MobileNetV2's, the number
-            of labels is not that of the classes, or nothing can be downloaded.
-        ExpectedError: the data folder's expected.json cannot be read.
+    Raises WeightsError where a file is missing or of the wrong kind, keys or shapes are not MobileNetV2's,
+    the number of labels is not that of the classes, or nothing can be downloaded; ExpectedError where the
+    data folder's expected.json cannot be read.
     """
     options = {"padding": padding, "preprocess": preprocess, "size": size, "eps": eps}
     if weights in DATA_NETWORKS:

@@ -153,8 +153,7 @@ def measure_traffic(
         l2_bytes: the second-level cache that plans are made for; by default this machine's, or half of the
             last-level cache where that is less: no plan is made for more than is simulated.
 
-    Raises:
-        TrafficError: there is no valgrind or no such cache, or a program failed in it.
+    Raises TrafficError where there is no valgrind or no such cache, or a program failed in it.
     """
     check_cache(cache_bytes)
     network = shapes.mobilenet_v2().blocks
