@@ -41,9 +41,9 @@ HEAD_CHANNELS = 1280
 CHANNEL_DIVISOR = 8
 
 
-def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR, min_value: int | None = None) -> int:
-    """``value`` rounded to a multiple of ``divisor``, at least ``min_value`` and 90 % of ``value``."""
-    rounded = max(divisor if min_value is None else min_value, int(value + divisor / 2) // divisor * divisor)
+def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR) -> int:
+    """``value`` rounded to a multiple of ``divisor``, at least that and 90 % of ``value``."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 

@@ -128,11 +128,13 @@ def load_network(
     elif weights == TORCHVISION:
         network = _torchvision_network(options)
     elif weights == RANDOM:
-        network = _random_network(options)
+        settings = Settings().changed(**options)
+        network = _unlabelled(RANDOM, random_model(padding=settings.padding, eps=settings.eps), settings)
     elif Path(weights).suffix in KERAS_SUFFIXES:
         network = _keras_network(_existing(weights), options)
     else:
-        network = _file_network(_existing(weights), options)
+        path, settings = _existing(weights), Settings().changed(**options)
+        network = _unlabelled(str(path), _read(path, settings), settings)
     return network if labels is None else replace(network, labels=_read_labels(labels, len(network.labels)))
 
 
@@ -190,13 +192,7 @@ def _keras_network(path: Path, options: Mapping[str, Any]) -> Network:
         raise WeightsError(str(error)) from error
     stem: Any = model.features[0]
     settings = replace(KERAS_SETTINGS, eps=stem[1].eps).changed(**options)
-    return Network(str(path), model, _numbered(model), settings)
-
-
-def _file_network(path: Path, options: Mapping[str, Any]) -> Network:
-    settings = Settings().changed(**options)
-    model = _read(path, settings)
-    return Network(str(path), model, _numbered(model), settings)
+    return _unlabelled(str(path), model, settings)
 
 
 def random_model(
@@ -224,12 +220,6 @@ def randomised(make: Callable[[NormLayer], AnyModule], eps: float = 1e-5) -> Any
     return model.eval()
 
 
-def _random_network(options: Mapping[str, Any]) -> Network:
-    settings = Settings().changed(**options)
-    model = random_model(padding=settings.padding, eps=settings.eps)
-    return Network(RANDOM, model, _numbered(model), settings)
-
-
 def _read(path: Path, settings: Settings) -> FusedMobileNetV2:
     return build_network(read_state_dict(path), settings.padding, settings.eps, path)
 
@@ -244,8 +234,8 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _numbered(model: FusedMobileNetV2) -> tuple[str, ...]:
-    return tuple(f"class {index}" for index in range(classes(model)))
+def _unlabelled(name: str, model: FusedMobileNetV2, settings: Settings) -> Network:
+    return Network(name, model, tuple(f"class {index}" for index in range(classes(model))), settings)
 
 
 def _read_labels(path: Path, classes: int) -> tuple[str, ...]:
