@@ -46,8 +46,7 @@ def own_code_obstacle(module: nn.Module, known: type[nn.Module], discarded: bool
     ``discarded``: the module itself is left behind, so that none of its methods may be its own, and it may
     have no hooks of the backward either.
     """
-    replaced = replacement(module, any_method=discarded)
-    if replaced is not None:
+    if replaced := replacement(module, any_method=discarded):
         return replaced
     if _has_hooks(module, backward=discarded):
         return f"{class_name(module)} has hooks"
@@ -78,8 +77,7 @@ def copy_obstacle(root: nn.Module, name: str = "") -> str | None:
     """Why a deep copy of ``root``, called ``name``, would not be independent of it; None: it would."""
     for path, module in root.named_modules(prefix=name):
         # A function that was put into an instance works on that instance wherever it is copied to.
-        replaced = replacement(module)
-        if replaced is not None:
+        if replaced := replacement(module):
             return f"{path or 'model'}: {replaced}"
         for attribute, value in vars(module).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -92,8 +90,7 @@ def copy_obstacle(root: nn.Module, name: str = "") -> str | None:
 
 def check_own_code(name: str, module: nn.Module, known: type[nn.Module], discarded: bool = False) -> None:
     """Raises NotFusable where there is an ``own_code_obstacle``."""
-    obstacle = own_code_obstacle(module, known, discarded)
-    if obstacle is not None:
+    if obstacle := own_code_obstacle(module, known, discarded):
         raise NotFusable(f"{name}: {obstacle}")
 
 

@@ -47,8 +47,7 @@ AnySequential = TypeVar("AnySequential", bound=nn.Sequential)
 
 def copied(model: AnyModule) -> AnyModule:
     """A copy; raises NotFusable where it would share something with the model."""
-    obstacle = copy_obstacle(model)
-    if obstacle is not None:
+    if obstacle := copy_obstacle(model):
         raise NotFusable(obstacle)
     return copy.deepcopy(model)
 
@@ -125,8 +124,7 @@ def _check_layer(layer: EagerLayer, kernel_size: int) -> None:
         raise NotFusable(
             f"{layer.name}: kernel is {layer.conv.kernel_size} instead of {(kernel_size, kernel_size)}"
         )
-    obstacle = norm_obstacle(layer.norm)
-    if obstacle is not None:
+    if obstacle := norm_obstacle(layer.norm):
         raise NotFusable(f"{layer.name}: {obstacle}")
 
 

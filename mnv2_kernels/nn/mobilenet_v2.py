@@ -237,8 +237,7 @@ class FusedMobileNetV2(HasEager):
             why = "global hooks, or a patch of nn.Module.__call__, watch every module"
         obstacles = {} if why is None else {"features": why}
         for name, unit in features.named_children():
-            why = _unit_obstacle(unit)
-            if why is not None:
+            if why := _unit_obstacle(unit):
                 obstacles[f"features.{name}"] = why
         return obstacles
 
@@ -271,8 +270,7 @@ class FusedMobileNetV2(HasEager):
 
     def _check_deployable(self) -> None:
         """Raises RuntimeError, naming module and cause, where a deployed copy would not compute the same."""
-        why = own_code_obstacle(self, FusedMobileNetV2)
-        if why is not None:
+        if why := own_code_obstacle(self, FusedMobileNetV2):
             raise RuntimeError(f"deploy: expected a network without code of its own, but {why}")
         obstacles = self.fusion_obstacles()
         if obstacles:
@@ -284,8 +282,7 @@ class FusedMobileNetV2(HasEager):
             raise RuntimeError(
                 f"deploy: features end with {type(head).__name__} instead of the last convolution"
             )
-        obstacle = copy_obstacle(self.classifier, "classifier")
-        if obstacle is not None:
+        if obstacle := copy_obstacle(self.classifier, "classifier"):
             raise RuntimeError(f"deploy: {obstacle}")
 
     def _may_skip_module_calls(self, x: Tensor) -> bool:
