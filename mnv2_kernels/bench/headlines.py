@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 from typing import ClassVar
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from .. import shapes
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.networks import eager_copy
-from ..timing import interleaved_times
+from ..timing import interleaved_medians
 from ..weights.sources import random_model, randomised
 from .accuracy import require_right
 from .mobilenet_v1 import MobileNetV1, V1Shape, mobilenet_v1
@@ -77,8 +76,7 @@ def measure_headlines(rounds: int) -> list[HeadlineRow]:
             require_right(f"{name}, fused,", fused(x), model, x)
             calls[f"{name} eager"] = partial(eager, x)
             calls[f"{name} fused"] = partial(fused, x)
-        times = interleaved_times(calls, rounds)
-    medians = {name: median(each) for name, each in times.items()}
+        medians = interleaved_medians(calls, rounds)
     return [_row(name, network.shape, medians) for name, network in NETWORKS.items()]
 
 

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, ClassVar, Literal
@@ -38,7 +37,7 @@ from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.networks import eager_copy
 from ..packing.packed_layers import PackedLayers, pack_layers
 from ..packing.plans import layer_plans
-from ..timing import interleaved_times
+from ..timing import interleaved_medians
 from . import BenchError
 
 DeviceName = Literal["cpu", "cuda"]
@@ -185,7 +184,7 @@ def measure_splits(rounds: int) -> Iterator[SplitRow]:
             parts: _native.BlockRun(**block_arguments(shape), channel_segments=parts)
             for parts in range(LONGEST_SPLIT + 1)
         }
-        times = interleaved_times({str(parts): run.run for parts, run in runs.items()}, rounds)
+        medians = interleaved_medians({str(parts): run.run for parts, run in runs.items()}, rounds)
         for parts, run in runs.items():
             yield SplitRow(
                 block=shapes.describe(shape),
@@ -194,7 +193,7 @@ def measure_splits(rounds: int) -> Iterator[SplitRow]:
                 parts=parts,
                 chunk_channels=min(run.plan["chunk_channels"], shape.expanded_channels),
                 scratch_bytes=run.plan["scratch_bytes"],
-                ms=median(times[str(parts)]),
+                ms=medians[str(parts)],
             )
 
 

@@ -123,14 +123,10 @@ class FusedMobileNetV2(HasEager):
                     block(channels, out_channels, stride, expansion, norm_layer=norm_layer, padding=padding)
                 )
                 channels = out_channels
-        self.last_channel = make_divisible(HEAD_CHANNELS * max(1.0, width_mult), round_nearest)
-        features.append(
-            activated(FusedHead, nn.Conv2d(channels, self.last_channel, 1, bias=False), norm_layer)
-        )
-        self.features = nn.Sequential(*features)
-        self.classifier = FusedClassifier(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
-        self._cache = PackedCache(_pack_network)
-        self._features_cache = PackedCache(_pack_features)
+        last = make_divisible(HEAD_CHANNELS * max(1.0, width_mult), round_nearest)
+        features.append(activated(FusedHead, nn.Conv2d(channels, last, 1, bias=False), norm_layer))
+        classifier = FusedClassifier(nn.Dropout(dropout), nn.Linear(last, num_classes))
+        self._hold(nn.Sequential(*features), classifier, last)
         for module in self.modules():
             initialise(module)
 
@@ -200,12 +196,15 @@ class FusedMobileNetV2(HasEager):
         """The network of existing modules."""
         model = cls.__new__(cls)
         nn.Module.__init__(model)
-        model.last_channel = last_channel
-        model.features = features
-        model.classifier = classifier
-        model._cache = PackedCache(_pack_network)
-        model._features_cache = PackedCache(_pack_features)
+        model._hold(features, classifier, last_channel)
         return model
+
+    def _hold(self, features: nn.Sequential, classifier: nn.Module, last_channel: int) -> None:
+        self.last_channel = last_channel
+        self.features = features
+        self.classifier = classifier
+        self._cache = PackedCache(_pack_network)
+        self._features_cache = PackedCache(_pack_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) images to (N, num_classes) logits."""
