@@ -31,10 +31,21 @@ from disassembly import (
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / os.environ.get("MNV2_ARM_BUILD", "build/arm") / "libmnv2_core.a"
-# The recorded figures are release 19's.
-MCA = shutil.which("llvm-mca-19") or shutil.which("llvm-mca")
-
 CORES = ("neoverse-n1", "neoverse-n2", "neoverse-v1", "neoverse-v2")
+
+
+def _find_mca() -> str | None:
+    """One that describes the newest of CORES, as releases before 16 do not. The recorded figures are 19's."""
+    for path in filter(None, map(shutil.which, ("llvm-mca-19", "llvm-mca"))):
+        command = [path, "-mtriple=aarch64", f"-mcpu={CORES[-1]}"]
+        answer = subprocess.run(command, input="nop", capture_output=True, text=True)
+        if "not a recognized processor" not in answer.stderr:
+            return path
+    return None
+
+
+MCA = _find_mca()
+
 # cortex-a53: an independent load waits for a multiply-add; -a55: two 128-bit multiply-adds a cycle, not one;
 # -a76: the A57's description, one a cycle, not two; apple-m1: an older core's, three pipes, not four.
 MISTAKEN_CORES = ("cortex-a53", "cortex-a55", "cortex-a76", "apple-m1")

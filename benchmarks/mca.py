@@ -106,7 +106,7 @@ def missing_tool(library: Path) -> str | None:
     if Aarch64.objdump() is None:
         return "objdump for aarch64 is not installed (Debian: binutils-aarch64-linux-gnu)"
     if arm_kernels.MCA is None:
-        return "llvm-mca is not installed (Debian: llvm)"
+        return "llvm-mca of LLVM 16 or newer is not installed (Debian: llvm-19)"
     return None
 
 

@@ -6,7 +6,7 @@ text, and the checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Final, Literal, get_args
@@ -28,6 +28,14 @@ KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 # Tensors that mnv2::pack takes for a layer: weight, scale and bias of each convolution; a linear layer has
 # no scale.
 TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
+
+# The operators of one layer, each with the function of reference.py that computes the same.
+LAYER_OPS: dict[str, LayerKind] = {
+    "fused_block": "block",
+    "stem": "stem",
+    "head_pool": "head_pool",
+    "linear": "linear",
+}
 
 SAME: Final = "same"  # a padding
 SEPARATOR = "; "
@@ -107,23 +115,28 @@ def layer_of(shape: LayerShape) -> Layer:
     return Layer(kinds[type(shape)], **{name: getattr(shape, name) for name in names if hasattr(shape, name)})
 
 
-def layer_of_operator(
-    kind: LayerKind, in_channels: int, outputs: Sequence[int | None], options: Mapping[str, Any]
+def layer_of_call(
+    op: str, weights: Sequence[Sequence[int] | None], in_channels: int | None = None, **options: Any
 ) -> Layer:
-    """The layer that fused_block, stem, head_pool or linear computes.
+    """The layer that torch.ops.mnv2's ``op`` computes with weights of these shapes; unchecked.
 
-    ``outputs`` are the first sizes of its weights, scales and biases, None where there is none; ``options``
-    are those of the operator that were given.
+    ``options`` are the operator's. ``in_channels`` of the image, by default what the weights take.
     """
-    given = dict(options)
-    if "padding" in given:
-        given["padding"] = tuple(given["padding"])
-    if kind != "block":
-        stride = {"stride": 2} if kind == "stem" else {}
-        return Layer(kind, in_channels, outputs[0] or 0, **(stride | given))
-    expand = outputs[0] is not None
-    expanded = (outputs[3] or 0) if expand else in_channels
-    return Layer(kind, in_channels, outputs[6] or 0, expanded, expand=expand, **given)
+    first, project = weights[0], weights[::3][-1]
+    if op == "stem":
+        options = {"stride": 2, **options}
+    if in_channels is None:
+        in_channels = _size(weights[3], 0) if first is None else _size(first, 1)
+    if op == "fused_block":
+        options["expand"] = first is not None
+        options["expanded_channels"] = in_channels if first is None else _size(weights[3], 0)
+    if "padding" in options:
+        options["padding"] = tuple(options["padding"])
+    return Layer(LAYER_OPS[op], in_channels, _size(project, 0), **options)
+
+
+def _size(shape: Sequence[int] | None, dim: int) -> int:
+    return shape[dim] if shape is not None and len(shape) > dim else 0
 
 
 def block_arguments(shape: BlockShape) -> dict[str, Any]:

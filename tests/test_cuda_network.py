@@ -17,7 +17,7 @@ from models import CLASSES, calls, eager, packs, small
 from tolerances import assert_accurate
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
-from torch.library import register_autograd, register_fake, register_vmap
+from torch.library import Library, register_fake, register_vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnv2_kernels import FusedMobileNetV2
@@ -28,7 +28,7 @@ from mnv2_kernels.layer import join_layers, layer_shapes
 from mnv2_kernels.nn import mobilenet_v2 as modules
 from mnv2_kernels.nn.cuda_graphs import GraphedNetwork
 from mnv2_kernels.ops import batching, gpu
-from mnv2_kernels.ops.autograd import refuse_backward
+from mnv2_kernels.ops.autograd import refuse_derivatives
 from mnv2_kernels.ops.fakes import FAKES
 from mnv2_kernels.packing.packed_layers import PackedLayers, pack_layers
 
@@ -38,10 +38,11 @@ HALVES = (torch.float16, torch.bfloat16)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 
 if not ON_GPU:
+    _library = Library(OPS.name, "IMPL")
     for _name in ("pack", "run"):
         _op = getattr(OPS, _name).default
         register_fake(_op, FAKES[_name])
-        register_autograd(_op, refuse_backward(_name))
+        _library.impl(_name, refuse_derivatives(_op), "Autograd", with_keyset=True)
         register_vmap(_op, batching.rule(_op, folds_first_input=_name == "run"))
 
 

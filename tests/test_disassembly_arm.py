@@ -50,6 +50,6 @@ def test_every_instruction_set_of_the_build_is_looked_at() -> None:
     assert built_isas(LIBRARY) == list(ISAS)
 
 
-@pytest.mark.skipif(MCA is None, reason="llvm-mca is not installed")
+@pytest.mark.skipif(MCA is None, reason="no llvm-mca of LLVM 16 or newer")
 def test_the_hot_loops_take_the_cycles_that_the_cores_allow() -> None:
     assert not [miss for loop in hot_loops(LIBRARY) for miss in mca.misses(loop)]

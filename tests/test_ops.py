@@ -10,6 +10,7 @@ import torch
 from cases import LAYOUTS, Case, make_case, shape_id
 from conftest import every_isa
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -131,6 +132,19 @@ def test_a_fake_refuses_what_no_kernel_takes(case, change, expected):
         if args[0] is case.x:
             with pytest.raises(RuntimeError, match=f"^{op.name()}: x: expected {expected}$"):
                 op(*on_meta([change(case.x), *args[1:]]), **kwargs)
+
+
+@pytest.mark.parametrize(
+    "option", [{"stride": 0}, {"padding": [1, 1]}, {"padding": [2, 1, 1, 1]}, {"activation": "gelu"}], ids=str
+)
+@pytest.mark.parametrize("case", [BLOCK, STEM], ids=lambda case: case.op)
+def test_a_fake_refuses_options_in_the_kernels_words(case, option):
+    messages = []
+    for arguments in ([case.x, *case.weights], on_meta([case.x, *case.weights])):
+        with pytest.raises(RuntimeError) as refused:
+            getattr(torch.ops.mnv2, case.op)(*arguments, **{**case.options, **option})
+        messages.append(str(refused.value))
+    assert messages[0] == messages[1]
 
 
 @every_case
@@ -288,6 +302,7 @@ def test_vmap_over_weights(case):
     packed = torch.vmap(pack, in_dims=in_dims)(*weights)
     assert torch.equal(packed, torch.stack([member.pack() for member in members]))
     assert torch.equal(torch.vmap(case.run_packed)(packed), expected)
+    assert torch.equal(torch.vmap(case.run_packed, in_dims=1)(packed.t().contiguous()), expected)
 
 
 def _select(weight: Tensor | None, index: int) -> Tensor | None:
@@ -348,7 +363,8 @@ assert torch.ops.mnv2.run in counter.flop_registry
 def test_backward_is_refused_with_advice(case):
     y = case.run(case.x.clone().requires_grad_())
     with pytest.raises(
-        RuntimeError, match=rf"mnv2::{case.op} has no backward.*whose backward runs.*mnv2_kernels\.reference"
+        RuntimeError,
+        match=rf"mnv2::{case.op} has no backward.*whose derivatives are.*mnv2_kernels\.reference",
     ):
         y.sum().backward()
     weights = tuple(None if weight is None else weight.clone().requires_grad_() for weight in case.weights)
@@ -357,6 +373,20 @@ def test_backward_is_refused_with_advice(case):
     y = case.run_packed(case.pack(), case.x.clone().requires_grad_())
     with pytest.raises(RuntimeError, match="mnv2::run has no backward"):
         y.sum().backward()
+
+
+@every_case
+def test_other_derivatives_are_refused(case):
+    packed = case.pack()
+    for function, op in ((case.run, case.op), (lambda x: case.run_packed(packed, x), "run")):
+        with pytest.raises(RuntimeError, match=f"mnv2::{op} has no forward-mode derivative, .*reference"):
+            torch.func.jvp(function, (case.x,), (case.x,))
+        with forward_ad.dual_level():
+            assert torch.equal(function(case.x), function(case.x.detach()))
+            with pytest.raises(RuntimeError, match=f"mnv2::{op} has no forward-mode derivative"):
+                function(forward_ad.make_dual(case.x, torch.ones_like(case.x)))
+        with pytest.raises(RuntimeError, match=f"mnv2::{op} has no derivative"):
+            torch.func.grad(lambda x, function=function: function(x).float().sum())(case.x)
 
 
 @every_case

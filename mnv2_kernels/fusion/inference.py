@@ -33,7 +33,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.is_saved = not any(map(Tensor.is_inference, sources))
         if ctx.is_saved:
             ctx.save_for_backward(*sources)
-        return kernel(sources[0])
+        return _below_autograd(kernel, sources[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -104,11 +104,15 @@ def run_with_backward(
     kernel: Callable[[Tensor], Tensor], layers: Callable[..., Tensor], x: Tensor, tensors: Sequence[Tensor]
 ) -> Tensor:
     """kernel(x), with the gradients of layers(x, *tensors) where a backward may ask for one."""
-    if not torch.is_grad_enabled():
-        return kernel(x)
-    if x.requires_grad or any(tensor.requires_grad for tensor in tensors):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *tensors)):
         return _Recomputed.apply(kernel, layers, x, *tensors)
-    return kernel(x)
+    return _below_autograd(kernel, x)
+
+
+def _below_autograd(kernel: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    # The operator's autograd rule, which runs in Python, has nothing to add here and takes 8 to 15 us.
+    with torch._C._AutoDispatchBelowAutograd():
+        return kernel(x)
 
 
 def check_is_tensor(x: object, shape: str) -> None:

@@ -10,16 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch.library import Library, register_autograd, register_fake, register_vmap
+from torch.library import Library, register_fake, register_vmap
 
+from ..layer import LAYER_OPS
 from . import batching, compile_cache, flops, gpu
-from .autograd import autocast, refuse_backward
+from .autograd import autocast, refuse_derivatives
 from .fakes import FAKES, on_one_device
 
 LIBRARY = Path(__file__).parent.with_name("libmnv2_ops.so")
 
-# Each with the function of reference.py that computes the same: a layer on weights as they are.
-LAYER_OPS = ("fused_block", "stem", "head_pool", "linear")
 # A chain of layers on packed weights; run_seconds is for profiles alone.
 OPERATORS = (*LAYER_OPS, "pack", "run")
 
@@ -36,12 +35,12 @@ def _load_library() -> None:
 
 
 def _register() -> Library:
-    """Registers everything; the returned library owns the autocast kernels and has to stay alive."""
+    """Registers everything; the returned library owns these kernels and has to stay alive."""
     library = Library("mnv2", "IMPL")
     for name, fake in FAKES.items():
         op = getattr(torch.ops.mnv2, name).default
         register_fake(op, on_one_device(op, fake))
-        register_autograd(op, refuse_backward(name))
+        library.impl(name, refuse_derivatives(op), "Autograd", with_keyset=True)
         register_vmap(op, batching.rule(op, folds_first_input=name != "pack"))
     for name in (*LAYER_OPS, "run"):
         op = getattr(torch.ops.mnv2, name).default

@@ -45,4 +45,7 @@ def _select(args: Sequence[Any], in_dims: Sequence[Dim], index: int) -> list[Any
 def _at(arg: Any, dim: Dim, index: int) -> Any:
     if isinstance(dim, Sequence):
         return _select(arg, dim, index)
-    return arg if dim is None else arg.select(dim, index)
+    if dim is None:
+        return arg
+    selected = arg.select(dim, index)
+    return selected.contiguous() if selected.dim() == 1 else selected  # packed weights are read as bytes

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _native
 from ..dtypes import DTYPES, dtype_name, weights_dtype
-from ..layer import SAME, Layer, LayerKind, is_chain, layer_of_operator, parse_layers
+from ..layer import LAYER_OPS, SAME, Layer, is_chain, layer_of_call, parse_layers
 from ..shapes import output_size, same_output_size
 from . import gpu
 from .batching import Argument
@@ -29,6 +29,11 @@ def _check_input(op: str, x: Tensor, *shape: int | str) -> None:
     _check(op, "x", x.dim() == len(shape), f"{len(shape)} dimensions", lambda: f"shape {tuple(x.shape)}")
     fits = all(size == wanted for size, wanted in zip(x.shape, shape, strict=True) if type(wanted) is not str)
     _check(op, "x", fits, f"shape ({', '.join(map(str, shape))})", lambda: tuple(x.shape))
+
+
+def _check_pixels(op: str, x: Tensor) -> None:
+    filled = x.shape[2] > 0 and x.shape[3] > 0
+    _check(op, "x", filled, "at least one pixel", lambda: f"shape {tuple(x.shape)}")
 
 
 def _tensors(names: Sequence[str], args: Sequence[Argument]) -> Iterator[tuple[str, Tensor]]:
@@ -71,17 +76,6 @@ def _window_size(
     return out_height, out_width
 
 
-def _layer_fake(op: str, kind: LayerKind) -> Callable[..., Tensor]:
-    def fake(x: Tensor, *weights: Tensor | None, **options: Any) -> Tensor:
-        first = next(weight for weight in weights if weight is not None)
-        # A block without an expand begins with its depthwise weights.
-        in_channels = first.shape[1] if first is weights[0] else first.shape[0]
-        outputs = [None if weight is None else weight.shape[0] for weight in weights]
-        return _result(op, x, (layer_of_operator(kind, in_channels, outputs, options),))
-
-    return fake
-
-
 def _chain(op: str, text: str) -> tuple[Layer, ...]:
     try:
         chain = parse_layers(text)
@@ -108,15 +102,13 @@ def _run_fake(x: Tensor, packed: Tensor, *, layers: str) -> Tensor:
     return _result("run", x, _chain("run", layers))
 
 
-def _result(op: str, x: Tensor, chain: tuple[Layer, ...]) -> Tensor:
-    first, out_channels = chain[0], chain[-1].out_channels
-    if first.kind == "linear":
-        _check_input(op, x, "N", first.in_channels)
+def _result(op: str, x: Tensor, chain: Sequence[Layer]) -> Tensor:
+    in_channels, out_channels = chain[0].in_channels, chain[-1].out_channels
+    if chain[0].kind == "linear":
+        _check_input(op, x, "N", in_channels)
         return x.new_empty((x.shape[0], out_channels))
-    _check_input(op, x, "N", first.in_channels, "H", "W")
-    if op in ("run", "head_pool"):
-        filled = x.shape[2] > 0 and x.shape[3] > 0
-        _check(op, "x", filled, "at least one pixel", lambda: f"shape {tuple(x.shape)}")
+    _check_input(op, x, "N", in_channels, "H", "W")
+    _check_pixels(op, x)
     height, width = x.shape[2:]
     for layer in chain:
         if layer.kind not in ("stem", "block"):
@@ -129,11 +121,16 @@ def _result(op: str, x: Tensor, chain: tuple[Layer, ...]) -> Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
+def _layer_fake(op: str) -> Callable[..., Tensor]:
+    def fake(x: Tensor, *weights: Tensor | None, **options: Any) -> Tensor:
+        shapes = [None if weight is None else weight.shape for weight in weights]
+        return _result(op, x, _chain(op, str(layer_of_call(op, shapes, **options))))
+
+    return fake
+
+
 FAKES: dict[str, Callable[..., Tensor]] = {
-    "fused_block": _layer_fake("fused_block", "block"),
-    "stem": _layer_fake("stem", "stem"),
-    "head_pool": _layer_fake("head_pool", "head_pool"),
-    "linear": _layer_fake("linear", "linear"),
+    **{op: _layer_fake(op) for op in LAYER_OPS},
     "pack": _pack_fake,
     "run": _run_fake,
 }

@@ -12,42 +12,26 @@ from typing import Any
 
 import torch
 
-from ..layer import Layer, LayerKind, layer_of_operator, layer_shapes, parse_layers
+from ..layer import LAYER_OPS, layer_of_call, layer_shapes, parse_layers
 
 COUNTER_MODULE = "torch.utils.flop_counter"
 
 Shape = Sequence[int]
 
 
-def _macs(layers: Sequence[Layer], x: Shape) -> int:
-    batch, _, height, width = (*x, 1, 1)[:4]
-    return sum(shape.macs for shape in layer_shapes(layers, batch, height, width))
-
-
-def _layer_formula(kind: LayerKind) -> Callable[..., int]:
-    def formula(x: Shape, *weights: Shape | None, out_shape: Any = None, **options: Any) -> int:
-        outputs = [None if weight is None else weight[0] for weight in weights]
-        return 2 * _macs([layer_of_operator(kind, x[1], outputs, options)], x)
-
-    return formula
-
-
-def _run_formula(x: Shape, packed: Shape, *, layers: str, out_shape: Any = None) -> int:
-    return 2 * _macs(parse_layers(layers), x)
-
-
-FORMULAS = {
-    "fused_block": _layer_formula("block"),
-    "stem": _layer_formula("stem"),
-    "head_pool": _layer_formula("head_pool"),
-    "linear": _layer_formula("linear"),
-    "run": _run_formula,
-}
-
-
 def _register(counter: ModuleType) -> None:
-    for name, formula in FORMULAS.items():
-        counter.register_flop_formula(getattr(torch.ops.mnv2, name))(formula)
+    for op in (*LAYER_OPS, "run"):
+        counter.register_flop_formula(getattr(torch.ops.mnv2, op))(_formula(op))
+
+
+def _formula(op: str) -> Callable[..., int]:
+    def flops(x: Shape, *weights: Shape | None, out_shape: object = None, **options: Any) -> int:
+        is_chain = op == "run"
+        chain = parse_layers(options["layers"]) if is_chain else (layer_of_call(op, weights, **options),)
+        image = (x[0], *(x[2:] or (1, 1)))
+        return 2 * sum(shape.macs for shape in layer_shapes(chain, *image))
+
+    return flops
 
 
 class _CounterFinder(MetaPathFinder):

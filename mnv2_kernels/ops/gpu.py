@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.library import Library
+
+from .autograd import tensors_of
 
 BACKEND_VARIABLE = "MNV2_GPU_BACKEND"
 BACKENDS = ("cuda", "triton")
@@ -99,20 +101,12 @@ def _kernel(name: str, device_type: str) -> Callable[..., Tensor]:
     def kernel(*arguments: Any, **options: Any) -> Tensor:
         backend(device_type)
         run = getattr(triton_operators(name), name)
-        device = next(tensor.device for tensor in _tensors(arguments))
+        device = next(tensor.device for tensor in tensors_of(arguments))
         # Launches go to the current device and its current stream.
         with torch.accelerator.device_index(device.index):
             return run(*arguments, **options)
 
     return kernel
-
-
-def _tensors(arguments: Any) -> Iterator[Tensor]:
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            yield argument
-        elif isinstance(argument, (list, tuple)):
-            yield from _tensors(argument)
 
 
 def _refusal(name: str) -> Callable[..., NoReturn]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layer import Layer, LayerKind, layer_of_operator, parse_layers
+from ..layer import LAYER_OPS, Layer, layer_of_call, parse_layers
 from .autotune import chosen_config
 from .head_pool import launch_head_pool
 from .inverted_residual import block_launch
@@ -85,25 +85,15 @@ def _run_layer(x: Tensor, packed: Tensor, layer: Layer, packing: Packing) -> Ten
 # --- a layer on weights as they are, packed for one call ---
 
 
-def _unpacked(op: str, kind: LayerKind) -> Callable[..., Tensor]:
-    def run_unpacked(x: Tensor, *weights: Weight, **options: Any) -> Tensor:
-        in_channels = x.shape[1] if x.dim() > 1 else 0
-        layer = layer_of_operator(kind, in_channels, [*map(_first_size, weights)], options)
+def _unpacked(op: str) -> Callable[..., Tensor]:
+    def run(x: Tensor, *weights: Weight, **options: Any) -> Tensor:
+        shapes = [None if weight is None else weight.shape for weight in weights]
+        layer = layer_of_call(op, shapes, x.shape[1] if x.dim() > 1 else 0, **options)
         checks.check_pack(list(weights), layers=str(layer), x=x, op=op)
-        layers = (layer,)
-        packed = pack_chain(chain_packing(layers, x.dtype), layers, weights)
-        return _run_chain(x, packed, layers, x.dtype)
+        packed = pack_chain(chain_packing((layer,), x.dtype), (layer,), weights)
+        return _run_chain(x, packed, (layer,), x.dtype)
 
-    return run_unpacked
-
-
-def _first_size(weight: Weight) -> int | None:
-    if weight is None:
-        return None
-    return weight.shape[0] if weight.dim() else 0
+    return run
 
 
-fused_block = _unpacked("fused_block", "block")
-stem = _unpacked("stem", "stem")
-head_pool = _unpacked("head_pool", "head_pool")
-linear = _unpacked("linear", "linear")
+fused_block, stem, head_pool, linear = map(_unpacked, LAYER_OPS)
