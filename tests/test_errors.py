@@ -248,9 +248,11 @@ def test_sizes_whose_products_overflow():
     x = zeros(1, 3, 1, 1).expand(1, 3, 2**31, 3)
     with refuses(f"mnv2::stem: x: expected sizes of at most 2147483647, got {tuple(x.shape)}"):
         call(STEM, x=x)
-    x = zeros(1, 3, 1, 1).expand(2**10, 3, 2**25, 2**25)
-    with refuses(f"mnv2::stem: cannot allocate a result of shape {(2**10, 8, 2**24, 2**24)}"):
-        call(STEM, x=x)
+    # The elements of all images overflow, or of a single one.
+    for batch, size in ((2**12, 2**24), (1, 2**30)):
+        x = zeros(1, 3, 1, 1).expand(batch, 3, size, size)
+        with refuses(f"mnv2::stem: cannot allocate a result of shape {(batch, 8, size, size)}"):
+            call(STEM, x=x, stride=1)
 
 
 def test_scratch_memory_that_does_not_fit():

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -440,6 +441,40 @@ def test_errors(name, packed, x):
     call, message = ERRORS[name]
     with refuses(message):
         call(x, packed)
+
+
+# Where the first layer's header begins in a network, and bits in it that make a stride of 2 one of 1.
+FIRST_HEADER, STRIDE_BYTE, STRIDE_BIT = 128, 20, 3
+
+
+@pytest.mark.parametrize(
+    ("byte", "flip", "message"),
+    [
+        (0, 0xFF, "expected packed layers, got bytes of another format"),
+        (FIRST_HEADER, 0xFF, "layer 0: expected packed weights of a layer, got bytes of another format"),
+        (
+            FIRST_HEADER + STRIDE_BYTE,
+            STRIDE_BIT,
+            "expected weights of stem .*, got those of stem in_channels=3 out_channels=16; block",
+        ),
+    ],
+)
+def test_damage_between_calls_is_found(byte, flip, message, packed, x):
+    y = run(x, packed, **NETWORK)
+    packed[byte] ^= flip
+    with refuses(f"mnv2::run: packed: {message}"):
+        run(x, packed, **NETWORK)
+    packed[byte] ^= flip
+    assert torch.equal(run(x, packed, **NETWORK), y)
+
+
+def test_any_number_of_sizes_by_any_threads(packed):
+    sizes = [*range(8, 80)]  # more than are kept
+    images = [torch.randn(1, 3, size, 9, generator=torch.Generator().manual_seed(size)) for size in sizes]
+    expected = [run(image, packed, **NETWORK) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        got = threads.map(lambda image: run(image, packed, **NETWORK), images * 2)
+        assert all(map(torch.equal, got, expected * 2))
 
 
 def test_plans_of_what_cannot_be_read(packed, x):

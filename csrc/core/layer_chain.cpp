@@ -91,9 +91,9 @@ static_assert(std::variant_size_v<LayerParams> == std::size(kinds));
 
 }  // namespace
 
-NetworkLayer to_network_layer(const Layer& layer, const void* packed)
+NetworkLayer to_network_layer(const Layer& layer)
 {
-    return {params_of(layer), layer.is_same_padded, packed};
+    return {params_of(layer), layer.is_same_padded};
 }
 
 Layer to_layer(const NetworkLayer& from)

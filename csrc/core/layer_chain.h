@@ -20,11 +20,11 @@ using LayerParams = std::variant<StemParams, InvertedResidualParams, HeadPoolPar
 struct NetworkLayer {
     LayerParams params;  // without an image's size until set_image
     bool same_padding;
-    const void* packed;
+    int64_t packed_at = 0;  // where the layer's packed bytes begin in the network's
 };
 
 // A layer that find_error accepts, without an image's size, and back.
-NetworkLayer to_network_layer(const Layer& layer, const void* packed = nullptr);
+NetworkLayer to_network_layer(const Layer& layer);
 Layer to_layer(const NetworkLayer& layer);
 
 struct Channels {

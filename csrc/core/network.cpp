@@ -68,8 +68,8 @@ std::string chain_text(const std::vector<NetworkLayer>& layers)
     return mismatch->layer ? of_layer(*mismatch->layer, mismatch->text) : mismatch->text;
 }
 
-// Puts one layer behind the others; returns what is wrong with its bytes.
-std::string add_layer(const PackedLayer& layer, std::vector<NetworkLayer>& layers)
+// Puts one layer of a packed network behind the others; returns what is wrong with its bytes.
+std::string add_layer(const char* network, const PackedLayer& layer, std::vector<NetworkLayer>& layers)
 {
     const auto named = [&](const std::string& text) { return of_layer(layers.size(), text); };
     if (layer.bytes < header_bytes) return named("expected packed weights, got " + std::to_string(layer.bytes) + " bytes");
@@ -77,11 +77,12 @@ std::string add_layer(const PackedLayer& layer, std::vector<NetworkLayer>& layer
     std::optional<Layer> read = layer_of(header);
     if (!read) return named("expected packed weights of a layer, got bytes of another format");
     read->is_same_padded = layer.same_padding;
-    const NetworkLayer found = to_network_layer(*read, layer.data);
+    NetworkLayer found = to_network_layer(*read);
+    found.packed_at = static_cast<const char*>(layer.data) - network;
     const std::string mismatch =
         std::visit([&](const auto& params) { return packed_mismatch(layer.data, layer.bytes, params); }, found.params);
     if (!mismatch.empty()) return named(mismatch);
-    if (!layers.empty() && header.isa != packed_isa(layers.front().packed))
+    if (!layers.empty() && header.isa != packed_isa(network + layers.front().packed_at))
         return named("expected the first layer's instruction set, got another one");
     layers.push_back(found);
     return {};
@@ -139,14 +140,35 @@ std::string read_network(const void* packed, int64_t bytes, std::vector<NetworkL
         std::memcpy(&prefix, from + offset, sizeof prefix);
         offset += line_bytes;
         if (prefix.bytes < 0 || prefix.bytes > bytes - offset) break;
-        const std::string mismatch = add_layer({from + offset, prefix.bytes, prefix.same_padding != 0}, layers);
+        const std::string mismatch = add_layer(from, {from + offset, prefix.bytes, prefix.same_padding != 0}, layers);
         if (!mismatch.empty()) return mismatch;
         offset += on_line(prefix.bytes);
     }
     if (offset != bytes || static_cast<int64_t>(layers.size()) != header.expanded_channels ||
-        (!layers.empty() && packed_isa(layers.front().packed) != header.isa))
+        (!layers.empty() && packed_isa(from + layers.front().packed_at) != header.isa))
         return "expected all bytes of packed layers, got " + std::to_string(bytes);
     return chain_text(layers);
+}
+
+NetworkFrame::NetworkFrame(const void* packed, int64_t bytes, const std::vector<NetworkLayer>& layers) : bytes_(bytes)
+{
+    const auto add_line = [&](int64_t offset) {
+        Line& line = lines_.emplace_back(Line{offset, {}});
+        std::memcpy(line.content.data(), static_cast<const char*>(packed) + offset, line.content.size());
+    };
+    add_line(0);
+    for (const NetworkLayer& layer : layers) {
+        add_line(layer.packed_at - line_bytes);  // its prefix
+        add_line(layer.packed_at);
+    }
+}
+
+bool NetworkFrame::is_of(const void* packed, int64_t bytes) const
+{
+    return bytes == bytes_ && std::all_of(lines_.begin(), lines_.end(), [&](const Line& line) {
+               return std::memcmp(static_cast<const char*>(packed) + line.offset, line.content.data(), line.content.size()) ==
+                      0;
+           });
 }
 
 }  // namespace mnv2

@@ -1,6 +1,7 @@
 // A whole network in one packed buffer: a header, then its layers' packed buffers one after the other, each on a cache line.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -25,5 +26,24 @@ void pack_network(std::span<const PackedLayer> layers, void* packed);
 
 // Reads a packed network. Returns why these bytes are none, in the form "expected ..., got ..."; empty if they are one.
 std::string read_network(const void* packed, int64_t bytes, std::vector<NetworkLayer>& layers);
+
+// All that read_network reads of a packed network, which is none of its weights: bytes with the same frame hold the same layers
+// at the same places.
+class NetworkFrame {
+public:
+    // layers: as read_network read them.
+    NetworkFrame(const void* packed, int64_t bytes, const std::vector<NetworkLayer>& layers);
+
+    bool is_of(const void* packed, int64_t bytes) const;
+
+private:
+    struct Line {
+        int64_t offset;
+        std::array<char, header_bytes> content;
+    };
+
+    int64_t bytes_;
+    std::vector<Line> lines_;
+};
 
 }  // namespace mnv2

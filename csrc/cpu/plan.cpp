@@ -225,7 +225,12 @@ BlockCuts cuts_by_chunks(const InvertedResidualParams& params, const PackLayout&
     return cuts;
 }
 
-StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t threads)
+BlockPlan plan_layer(const InvertedResidualParams& params, const PackLayout& layout, int64_t threads)
+{
+    return plan_block(params, layout, choose_cuts(params, layout, cache_sizes(), threads));
+}
+
+StemPlan plan_layer(const StemParams& params, const PackLayout& layout, int64_t threads)
 {
     StemPlan plan{};
     plan.segments = segments_for(params.batch, params.out_height(), threads);
@@ -238,7 +243,7 @@ StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t t
     return plan;
 }
 
-HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layout, int64_t threads)
+HeadPoolPlan plan_layer(const HeadPoolParams& params, const PackLayout& layout, int64_t threads)
 {
     HeadPoolPlan plan{};
     const int64_t in_channels = padded_channels(params.in_channels, layout);
@@ -254,7 +259,7 @@ HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layo
     return plan;
 }
 
-LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int64_t threads)
+LinearPlan plan_layer(const LinearParams& params, const PackLayout& layout, int64_t threads)
 {
     LinearPlan plan{};
     const int64_t in_features = padded_channels(params.in_features, layout);

@@ -71,9 +71,11 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
                       int64_t threads);
 BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& layout, const BlockCuts& cuts);
 
-StemPlan plan_stem(const StemParams& params, const PackLayout& layout, int64_t threads);
-HeadPoolPlan plan_head_pool(const HeadPoolParams& params, const PackLayout& layout, int64_t threads);
-LinearPlan plan_linear(const LinearParams& params, const PackLayout& layout, int64_t threads);
+// A layer's plan for a number of threads, and for this machine's caches.
+BlockPlan plan_layer(const InvertedResidualParams& params, const PackLayout& layout, int64_t threads);
+StemPlan plan_layer(const StemParams& params, const PackLayout& layout, int64_t threads);
+HeadPoolPlan plan_layer(const HeadPoolParams& params, const PackLayout& layout, int64_t threads);
+LinearPlan plan_layer(const LinearParams& params, const PackLayout& layout, int64_t threads);
 
 // Cuts for measurements. unfused_cuts puts whole expanded tensors into scratch. An unfused expand or project then takes as many
 // rows at a time as fill half of the second-level cache.

@@ -24,14 +24,21 @@ void pack_inverted_residual(const InvertedResidualParams& params, ScalarType pac
     }
 }
 
+Launch plan_inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const Gpu& gpu)
+{
+    return std::visit(
+        [&]<class Plan>(const Plan& plan) -> Launch {
+            return [plan, x_type, gpu](const InputView& x, const void* packed, void* y, Stream stream) {
+                if constexpr (!std::is_same_v<Plan, std::monostate>) launch_plan(plan, x_type, x.data, packed, y, gpu, stream);
+            };
+        },
+        select_block(params, packed_type, gpu).plan);
+}
+
 void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
                        const void* packed, void* y, const Gpu& gpu, Stream stream)
 {
-    std::visit(
-        [&]<class Plan>(const Plan& plan) {
-            if constexpr (!std::is_same_v<Plan, std::monostate>) launch_plan(plan, x_type, x, packed, y, gpu, stream);
-        },
-        find_block(params, packed_type, gpu).plan);
+    plan_inverted_residual(params, x_type, packed_type, gpu)({x, x_type, 0, 0, 0, 0}, packed, y, stream);
 }
 
 }  // namespace mnv2::cuda

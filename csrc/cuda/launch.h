@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "core/block.h"
 #include "core/packing.h"
@@ -20,11 +21,16 @@ Gpu query_gpu();
 // Images are (N, H, W, C), contiguous, in device memory as everything else is, aligned to 16 bytes; only the stem takes any
 // strides. Weights are float32. Launches go to stream; a launch that fails throws std::runtime_error.
 
+// A layer's launch for images of one size and type on one GPU, whose kernel and tiles have been chosen: calls only fill in
+// pointers. Any threads may call it at once. Kernels other than the stem's take x as contiguous and read its data alone.
+using Launch = std::function<void(const InputView& x, const void* packed, void* y, Stream stream)>;
+
 // The inverted residual by the kernel that select_block chooses. The number of bytes tells the format of packed weights.
 int64_t inverted_residual_bytes(const InvertedResidualParams& params, ScalarType packed_type);
 void pack_inverted_residual(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
                             const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed,
                             Stream stream);
+Launch plan_inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const Gpu& gpu);
 void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
                        const void* packed, void* y, const Gpu& gpu, Stream stream);
 

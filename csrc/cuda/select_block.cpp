@@ -1,7 +1,5 @@
 #include "cuda/select_block.h"
 
-#include <array>
-#include <map>
 #include <stdexcept>
 
 #include "cuda/launch.h"
@@ -41,32 +39,6 @@ BlockChoice select_general(const BlockFormat& format, const InvertedResidualPara
     return {format, BlockKernel::general_block, format.reason, plan};
 }
 
-using Key = std::array<int64_t, 19>;
-
-Key key_of(const InvertedResidualParams& params, ScalarType type, const Gpu& gpu)
-{
-    const Padding& padding = params.padding;
-    return {params.batch,
-            params.height,
-            params.width,
-            params.in_channels,
-            params.expanded_channels,
-            params.out_channels,
-            params.stride,
-            padding.top,
-            padding.left,
-            padding.bottom,
-            padding.right,
-            static_cast<int64_t>(params.activation),
-            static_cast<int64_t>(params.project_activation),
-            params.has_expand,
-            params.has_residual,
-            static_cast<int64_t>(type),
-            gpu.sm_count,
-            gpu.shared_bytes,
-            gpu.code};
-}
-
 }  // namespace
 
 std::span<const BlockReason> block_reasons()
@@ -104,17 +76,6 @@ BlockChoice select_block(const InvertedResidualParams& params, ScalarType packed
         case Format::tile_block: return select_tiles(format, params, packed_type, gpu);
         default: return select_general(format, params, gpu);
     }
-}
-
-const BlockChoice& find_block(const InvertedResidualParams& params, ScalarType packed_type, const Gpu& gpu)
-{
-    constexpr size_t most_choices = 256;
-    thread_local std::map<Key, BlockChoice> choices;
-    const Key key = key_of(params, packed_type, gpu);
-    const auto found = choices.find(key);
-    if (found != choices.end()) return found->second;
-    if (choices.size() >= most_choices) choices.clear();
-    return choices.emplace(key, select_block(params, packed_type, gpu)).first->second;
 }
 
 }  // namespace mnv2::cuda

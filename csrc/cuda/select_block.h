@@ -49,7 +49,4 @@ struct BlockChoice {
 // Throws std::runtime_error where the GPU has too little shared memory.
 BlockChoice select_block(const InvertedResidualParams& params, ScalarType packed_type, const Gpu& gpu);
 
-// The same, kept for each thread: a plan may take 20 us, more than a launch. The reference holds until the thread's next call.
-const BlockChoice& find_block(const InvertedResidualParams& params, ScalarType packed_type, const Gpu& gpu);
-
 }  // namespace mnv2::cuda

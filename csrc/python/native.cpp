@@ -56,9 +56,7 @@ py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::c
                        const mnv2::PackLayout& layout, int64_t threads)
 {
     const mnv2::cpu::CacheSizes caches = mnv2::cpu::cache_sizes();
-    const mnv2::cpu::BlockCuts cuts = mnv2::cpu::choose_cuts(params, layout, caches, threads);
-    const mnv2::cpu::BlockPlan plan = mnv2::cpu::plan_block(params, layout, cuts);
-    py::dict described = describe_block_plan(plan, kernels);
+    py::dict described = describe_block_plan(mnv2::cpu::plan_layer(params, layout, threads), kernels);
     described["l1_bytes"] = caches.l1;
     described["l2_bytes"] = caches.l2;
     return described;
@@ -67,14 +65,14 @@ py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::c
 py::dict describe_plan(const mnv2::StemParams& params, const mnv2::cpu::Kernels& kernels, const mnv2::PackLayout& layout,
                        int64_t threads)
 {
-    const mnv2::cpu::StemPlan plan = mnv2::cpu::plan_stem(params, layout, threads);
+    const mnv2::cpu::StemPlan plan = mnv2::cpu::plan_layer(params, layout, threads);
     return py::dict("isa"_a = kernels.name, "segments"_a = plan.segments, "scratch_bytes"_a = plan.scratch_bytes);
 }
 
 py::dict describe_plan(const mnv2::HeadPoolParams& params, const mnv2::cpu::Kernels& kernels, const mnv2::PackLayout& layout,
                        int64_t threads)
 {
-    const mnv2::cpu::HeadPoolPlan plan = mnv2::cpu::plan_head_pool(params, layout, threads);
+    const mnv2::cpu::HeadPoolPlan plan = mnv2::cpu::plan_layer(params, layout, threads);
     return py::dict("isa"_a = kernels.name, "strip_pixels"_a = plan.strip_pixels, "segments"_a = plan.segments,
                     "scratch_bytes"_a = plan.scratch_bytes);
 }
@@ -82,7 +80,7 @@ py::dict describe_plan(const mnv2::HeadPoolParams& params, const mnv2::cpu::Kern
 py::dict describe_plan(const mnv2::LinearParams& params, const mnv2::cpu::Kernels& kernels, const mnv2::PackLayout& layout,
                        int64_t threads)
 {
-    const mnv2::cpu::LinearPlan plan = mnv2::cpu::plan_linear(params, layout, threads);
+    const mnv2::cpu::LinearPlan plan = mnv2::cpu::plan_layer(params, layout, threads);
     return py::dict("isa"_a = kernels.name, "strip_vectors"_a = plan.strip_vectors, "segments"_a = plan.segments,
                     "scratch_bytes"_a = plan.scratch_bytes);
 }
@@ -122,12 +120,9 @@ py::list network_plans(uintptr_t address, int64_t bytes, int64_t batch, int64_t 
     py::list plans;
     std::vector<mnv2::NetworkLayer> layers = read_network(address, bytes);
     complete_by_image(layers, batch, height, width);
-    for (const mnv2::NetworkLayer& layer : layers) {
-        const mnv2::PackLayout layout = mnv2::packed_layout(layer.packed);
-        const mnv2::cpu::Kernels& kernels = mnv2::cpu::kernels_for(layout.isa);
-        plans.append(
-            std::visit([&](const auto& params) { return describe_plan(params, kernels, layout, threads); }, layer.params));
-    }
+    const mnv2::cpu::Kernels& kernels = mnv2::cpu::kernels_for(mnv2::packed_isa(reinterpret_cast<const void*>(address)));
+    const auto describe = [&](const auto& params) { return describe_plan(params, kernels, kernels.layout, threads); };
+    for (const mnv2::NetworkLayer& layer : layers) plans.append(std::visit(describe, layer.params));
     return plans;
 }
 

@@ -13,8 +13,6 @@
 namespace mnv2::ops {
 
 using OptionalTensor = std::optional<Tensor>;
-using Integers = std::vector<int64_t>;
-
 using OptionalTensors = std::vector<OptionalTensor>;
 
 // The tensors of one convolution or linear layer as they came, and the shape that its weight has to have.

@@ -7,7 +7,7 @@
 
 #include "torch/arguments.h"
 #include "torch/checks.h"
-#include "torch/known_layers.h"
+#include "torch/prepared.h"
 
 namespace mnv2::ops::checking {
 namespace {
@@ -31,7 +31,7 @@ int64_t check_pack_for(const char* op, const OptionalTensors& weights, const std
 {
     const bool is_linear = text.starts_with("linear");
     const InputView view = is_linear ? check_vectors({op, "x"}, x) : check_input({op, "x"}, x);
-    Layers layers = *known_layers(op, text);
+    Layers layers = read_chain(op, text);
     check_weights(layer_arguments(op, layers, weights), view.dtype, device_of(x));
     complete_by({op, "x"}, x, layers);
     return position_of(view.dtype);
@@ -43,8 +43,14 @@ int64_t check_pack(const OptionalTensors& weights, const std::string& text, cons
 {
     const char* op = name.c_str();
     const OptionalTensors given = without_undefined(weights);
-    return x ? check_pack_for(op, given, text, *x) : check_pack_alone(op, given, *known_layers(op, text));
+    return x ? check_pack_for(op, given, text, *x) : check_pack_alone(op, given, read_chain(op, text));
 }
+
+// Planning is left to the kernels that are not written in C++.
+struct ChecksAlone {
+    ChecksAlone(const char*, const Layers&, ScalarType, const Tensor&, const Tensor&) {}
+    bool serves(const char*, const Tensor&, const Tensor&) const { return true; }
+};
 
 // lengths: bytes of these layers packed for float32, float16 and bfloat16; returns the position of the one that came.
 int64_t check_run(const Tensor& x, const Tensor& packed, const Integers& lengths, const std::string& text)
@@ -52,9 +58,7 @@ int64_t check_run(const Tensor& x, const Tensor& packed, const Integers& lengths
     constexpr const char* op = "run";
     if (lengths.size() != std::size(packed_types))
         refuse({op, "lengths"}, "one for each of 3 dtypes", std::to_string(lengths.size()));
-    Layers layers = *known_layers(op, text);
-    check_x({op, "x"}, layers, x);
-    complete_by({op, "x"}, x, layers);
+    find_prepared<ChecksAlone>(op, text, x, packed);
     return position_of(check_packed_length({op, "packed"}, x, packed, lengths));
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <span>
@@ -12,12 +13,16 @@
 #include <vector>
 
 #include "core/block.h"
+#include "core/layer.h"
 #include "core/layer_chain.h"
 #include "torch/errors.h"
 
 namespace mnv2::ops {
 
 using torch::stable::Tensor;
+
+using Integers = std::vector<int64_t>;
+using Layers = std::vector<NetworkLayer>;
 
 // Small enough that a row of an image times its channels and an element's bytes does not overflow 64 bits.
 constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
@@ -29,6 +34,20 @@ constexpr int64_t max_pixels = int64_t{1} << 32;
 inline void refuse_if(const char* op, const std::optional<LayerError>& error)
 {
     if (error) refuse({op, error->argument}, error->reason);
+}
+
+// A chain from its text, without an image's size.
+inline Layers read_chain(const char* op, const std::string& text)
+{
+    std::vector<Layer> described;
+    refuse_if(op, read_layers(text, described));
+    Layers layers;
+    std::transform(described.begin(), described.end(), std::back_inserter(layers), to_network_layer);
+    if (const std::optional<ChainMismatch> mismatch = chain_mismatch(layers)) {
+        const std::string name = mismatch->layer ? "layers[" + std::to_string(*mismatch->layer) + "]" : "layers";
+        refuse({op, name}, mismatch->text);
+    }
+    return layers;
 }
 
 inline int64_t check_channels(const Argument& argument, int64_t channels)
@@ -82,6 +101,14 @@ inline ScalarType check_scalar_type(const Argument& argument, const Tensor& tens
     return *type;
 }
 
+// x as it was checked: (N, C, H, W), or (N, C) as images of one pixel.
+inline InputView view_of(const Tensor& x, ScalarType type)
+{
+    const auto strides = x.strides();
+    const bool is_image = strides.size() == 4;
+    return {x.const_data_ptr(), type, strides[0], strides[1], is_image ? strides[2] : 0, is_image ? strides[3] : 0};
+}
+
 // x of any operator: (N, C, H, W), strided in any way.
 inline InputView check_input(const Argument& argument, const Tensor& x)
 {
@@ -91,7 +118,7 @@ inline InputView check_input(const Argument& argument, const Tensor& x)
     for (const int64_t size : x.sizes()) {
         if (size > max_size) refuse(argument, "sizes of at most " + std::to_string(max_size), shape_text(x));
     }
-    return {x.const_data_ptr(), type, x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
+    return view_of(x, type);
 }
 
 // A packed buffer of whatever kind.
@@ -144,14 +171,14 @@ inline void check_input_channels(const Argument& argument, const Tensor& x, int6
     if (x.size(1) != channels) refuse(argument, "shape (N, " + std::to_string(channels) + ", H, W)", shape_text(x));
 }
 
-// x of a linear layer: (N, in_features), as images of one pixel.
+// x of a linear layer: (N, in_features).
 inline InputView check_vectors(const Argument& argument, const Tensor& x)
 {
     const ScalarType type = check_scalar_type(argument, x);
     check_dim(argument, x, 2);
     check_channels(argument, x.size(1));
     if (x.size(0) > max_size) refuse(argument, "a batch of at most " + std::to_string(max_size), shape_text(x));
-    return {x.const_data_ptr(), type, x.stride(0), x.stride(1), 0, 0};
+    return view_of(x, type);
 }
 
 // Whether x is large enough for one output of a single layer.
@@ -169,14 +196,14 @@ void check_output(const Argument& argument, const Params& params, const Tensor& 
 }
 
 // x of a layer or a chain: vectors for a linear layer, else images.
-inline InputView check_x(const Argument& argument, const std::vector<NetworkLayer>& layers, const Tensor& x)
+inline InputView check_x(const Argument& argument, const Layers& layers, const Tensor& x)
 {
     const bool takes_vectors = std::holds_alternative<LinearParams>(layers.front().params);
     return takes_vectors ? check_vectors(argument, x) : check_input(argument, x);
 }
 
 // Completes layers by x, which fills the window of each.
-inline void complete_by(const Argument& argument, const Tensor& x, std::vector<NetworkLayer>& layers)
+inline void complete_by(const Argument& argument, const Tensor& x, Layers& layers)
 {
     const int64_t channels = channels_of(layers.front().params).in;
     if (auto* linear = std::get_if<LinearParams>(&layers.front().params)) {

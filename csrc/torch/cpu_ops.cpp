@@ -56,8 +56,8 @@ const void* packed_data(const Argument& argument, const Tensor& packed)
     return data;
 }
 
-// The layers of a packed buffer, which have to be `layers` and serve x.
-Layers read_packed(const char* op, const Tensor& packed, const Layers& layers, ScalarType x)
+// What a packed buffer, which has to be of `layers` and serve x, says of where their weights are.
+Layers read_packed(const char* op, Layers layers, const Tensor& packed, ScalarType x)
 {
     const Argument argument{op, "packed"};
     const void* data = packed_data(argument, packed);
@@ -66,30 +66,53 @@ Layers read_packed(const char* op, const Tensor& packed, const Layers& layers, S
     if (!mismatch.empty()) refuse(argument, mismatch);
     if (!are_same(layers, found)) refuse(argument, "weights of " + text_of(layers), "those of " + text_of(found));
     check_arithmetic({op, "x"}, x, stored_type(packed_isa(data)));
-    return found;
+    for (size_t index = 0; index < layers.size(); ++index) layers[index].packed_at = found[index].packed_at;
+    return layers;
 }
 
-Tensor allocate_result(const char* op, const Layers& layers, const Tensor& x)
-{
-    const int64_t channels = channels_of(layers.back().params).out;
-    if (!ends_in_image(layers)) return allocate(op, {x.size(0), channels}, x.scalar_type(), x);
-    const ImageSize size = result_size(layers.back());
-    return allocate_image(op, x, channels, size.height, size.width);
-}
-
-// layer_seconds: null, or is set to the time of each layer.
-Tensor run_layers(const char* op, Layers layers, const Tensor& x, const InputView& view, const Tensor& packed,
-                  std::vector<double>* layer_seconds)
-{
-    const Layers found = read_packed(op, packed, layers, view.dtype);
-    for (size_t index = 0; index < layers.size(); ++index) layers[index].packed = found[index].packed;
-    double* seconds = nullptr;
-    if (layer_seconds) {
-        layer_seconds->assign(layers.size(), 0.0);
-        seconds = layer_seconds->data();
+class CpuPlan {
+public:
+    CpuPlan(const char* op, const Layers& completed, ScalarType type, const Tensor& x, const Tensor& packed)
+        : CpuPlan(read_packed(op, completed, packed, type), x, packed)
+    {
     }
-    Tensor y = allocate_result(op, layers, x);
-    launch(op, x, [&] { cpu::network(layers, view, y.mutable_data_ptr(), torch_threads(), seconds); });
+
+    bool serves(const char* op, const Tensor&, const Tensor& packed) const
+    {
+        const void* data = packed_data({op, "packed"}, packed);
+        return threads_ == torch::stable::get_num_threads() && frame_.is_of(data, packed.numel());
+    }
+
+    size_t layers() const { return layers_; }
+    const TensorShape& result() const { return result_; }
+    const cpu::NetworkPlan& network() const { return *network_; }  // if there are images
+
+private:
+    CpuPlan(const Layers& layers, const Tensor& x, const Tensor& packed)
+        : layers_(layers.size()),
+          threads_(torch::stable::get_num_threads()),
+          frame_(packed.const_data_ptr(), packed.numel(), layers),
+          result_(result_shape(layers))
+    {
+        if (x.size(0) == 0) return;
+        network_ = cpu::plan_network(layers, cpu::kernels_for(packed_isa(packed.const_data_ptr())), threads_);
+    }
+
+    size_t layers_;
+    int64_t threads_;
+    NetworkFrame frame_;
+    TensorShape result_;
+    std::optional<cpu::NetworkPlan> network_;
+};
+
+// layer_seconds: null, or a number for each layer, to which its time is added.
+Tensor run_layers(const char* op, const Prepared<CpuPlan>& call, const Tensor& x, const Tensor& packed, double* layer_seconds)
+{
+    Tensor y = allocate(op, call.plan.result(), call.dtype, x);
+    launch(op, x, [&] {
+        cpu::network(call.plan.network(), view_of(x, call.type), packed.const_data_ptr(), y.mutable_data_ptr(), torch_threads(),
+                     layer_seconds);
+    });
     return y;
 }
 
@@ -136,6 +159,8 @@ private:
 };
 
 struct CpuBackend {
+    using Plan = CpuPlan;
+
     static Device device(const Tensor&) { return cpu_device(); }
 
     static Tensor pack(const char* op, const Layers& layers, const std::vector<LayerArguments>& arguments,
@@ -149,30 +174,28 @@ struct CpuBackend {
             const std::vector<char>& bytes = buffers.back();
             parts.push_back({bytes.data(), static_cast<int64_t>(bytes.size()), layers[index].same_padding});
         }
-        Tensor packed = allocate_packed(op, packed_network_bytes(parts), *arguments[0].convolutions[0].weight);
+        Tensor packed = allocate_bytes(op, packed_network_bytes(parts), *arguments[0].convolutions[0].weight);
         prefer_huge_pages(packed.mutable_data_ptr(), packed.numel());
         pack_network(parts, packed.mutable_data_ptr());
         return packed;
     }
 
-    static Tensor run(const char* op, const std::string&, const Layers& layers, const Tensor& x, const InputView& view,
-                      const Tensor& packed)
+    static Tensor run(const char* op, const Prepared<CpuPlan>& call, const Tensor& x, const Tensor& packed)
     {
-        return run_layers(op, layers, x, view, packed, nullptr);
+        return run_layers(op, call, x, packed, nullptr);
     }
 };
 
 Tensor run_seconds(const Tensor& x, const Tensor& packed, const std::string& text)
 {
     constexpr const char* op = "run_seconds";
-    Layers layers = *known_layers(op, text);
-    const InputView view = check_x({op, "x"}, layers, x);
-    complete_by({op, "x"}, x, layers);
-    std::vector<double> seconds;
-    run_layers(op, layers, x, view, packed, &seconds);
-    Tensor result = allocate(op, {static_cast<int64_t>(seconds.size())}, torch::headeronly::ScalarType::Double, x);
-    std::copy(seconds.begin(), seconds.end(), static_cast<double*>(result.mutable_data_ptr()));
-    return result;
+    const auto call = find_prepared<CpuPlan>(op, text, x, packed);
+    const auto layers = static_cast<int64_t>(call->plan.layers());
+    Tensor seconds = allocate(op, {{layers}, {1}}, aoti_torch_dtype_float64(), x);
+    auto* const to = static_cast<double*>(seconds.mutable_data_ptr());
+    std::fill_n(to, layers, 0.0);
+    run_layers(op, *call, x, packed, to);
+    return seconds;
 }
 
 }  // namespace

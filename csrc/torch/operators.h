@@ -6,11 +6,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/layer.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
-#include "torch/known_layers.h"
+#include "torch/prepared.h"
 
 namespace mnv2::ops {
 
@@ -23,27 +24,22 @@ inline int64_t check_outputs(const Argument& argument, const Tensor& weight)
 }
 
 // Backend has pack(op, layers, arguments, x) for checked arguments, x being the dtype of the tensor that the weights will
-// serve, none where only weights are packed; and run(op, text, layers, x, view, packed) for layers completed by x, and their
-// text.
+// serve, none where only weights are packed; a Plan as prepared.h wants it; and run(op, call, x, packed) for a Prepared<Plan>.
 template <class Backend>
 struct Operators {
     static Tensor pack(const OptionalTensors& weights, const std::string& text)
     {
         constexpr const char* op = "pack";
-        const std::shared_ptr<const Layers> layers = known_layers(op, text);
+        const Layers layers = read_chain(op, text);
         const OptionalTensors given = without_undefined(weights);
-        const std::vector<LayerArguments> arguments = layer_arguments(op, *layers, given);
+        const std::vector<LayerArguments> arguments = layer_arguments(op, layers, given);
         check_weights(arguments, std::nullopt, Backend::device(first_weight(op, given)));
-        return Backend::pack(op, *layers, arguments, std::nullopt);
+        return Backend::pack(op, layers, arguments, std::nullopt);
     }
 
     static Tensor run(const Tensor& x, const Tensor& packed, const std::string& text)
     {
-        constexpr const char* op = "run";
-        Layers layers = *known_layers(op, text);
-        const InputView view = check_x({op, "x"}, layers, x);
-        complete_by({op, "x"}, x, layers);
-        return Backend::run(op, text, layers, x, view, packed);
+        return run_packed("run", x, packed, text);
     }
 
     static Tensor fused_block(const Tensor& x, const OptionalTensor& expand_weight, const OptionalTensor& expand_scale,
@@ -54,7 +50,7 @@ struct Operators {
                               const std::string& activation, const std::string& project_activation)
     {
         constexpr const char* op = "fused_block";
-        const InputView view = check_input({op, "x"}, x);
+        const ScalarType type = check_input({op, "x"}, x).dtype;
         Layer layer;
         layer.in_channels = x.size(1);
         layer.expanded_channels = check_outputs({op, "depthwise_weight"}, depthwise_weight);
@@ -65,7 +61,7 @@ struct Operators {
         set_window(op, stride, padding, layer);
         refuse_if(op, set_activation(activation, layer.activation, "activation"));
         refuse_if(op, set_activation(project_activation, layer.project_activation, "project_activation"));
-        return run_unpacked(op, x, view, layer,
+        return run_unpacked(op, x, type, layer,
                             {expand_weight, expand_scale, expand_bias, depthwise_weight, depthwise_scale, depthwise_bias,
                              project_weight, project_scale, project_bias});
     }
@@ -74,28 +70,28 @@ struct Operators {
                        int64_t stride, const Integers& padding, const std::string& activation)
     {
         constexpr const char* op = "stem";
-        const InputView view = check_input({op, "x"}, x);
+        const ScalarType type = check_input({op, "x"}, x).dtype;
         Layer layer = dense_layer(op, LayerKind::stem, x, weight);
         set_window(op, stride, padding, layer);
         refuse_if(op, set_activation(activation, layer.activation, "activation"));
-        return run_unpacked(op, x, view, layer, {weight, scale, bias});
+        return run_unpacked(op, x, type, layer, {weight, scale, bias});
     }
 
     static Tensor head_pool(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
                             const std::string& activation)
     {
         constexpr const char* op = "head_pool";
-        const InputView view = check_input({op, "x"}, x);
+        const ScalarType type = check_input({op, "x"}, x).dtype;
         Layer layer = dense_layer(op, LayerKind::head_pool, x, weight);
         refuse_if(op, set_activation(activation, layer.activation, "activation"));
-        return run_unpacked(op, x, view, layer, {weight, scale, bias});
+        return run_unpacked(op, x, type, layer, {weight, scale, bias});
     }
 
     static Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias)
     {
         constexpr const char* op = "linear";
-        const InputView view = check_vectors({op, "x"}, x);
-        return run_unpacked(op, x, view, dense_layer(op, LayerKind::linear, x, weight), {weight, bias});
+        const ScalarType type = check_vectors({op, "x"}, x).dtype;
+        return run_unpacked(op, x, type, dense_layer(op, LayerKind::linear, x, weight), {weight, bias});
     }
 
     template <class Library>
@@ -126,17 +122,21 @@ private:
     }
 
     // A layer on weights that are packed for this call.
-    static Tensor run_unpacked(const char* op, const Tensor& x, const InputView& view, const Layer& layer,
+    static Tensor run_unpacked(const char* op, const Tensor& x, ScalarType type, const Layer& layer,
                                const OptionalTensors& weights)
     {
         const OptionalTensors given = without_undefined(weights);
         refuse_if(op, find_error(layer));
         Layers layers{to_network_layer(layer)};
         const std::vector<LayerArguments> arguments = layer_arguments(op, layers, given);
-        check_weights(arguments, view.dtype, Backend::device(x));
+        check_weights(arguments, type, Backend::device(x));
         complete_by({op, "x"}, x, layers);
-        const Tensor packed = Backend::pack(op, layers, arguments, view.dtype);
-        return Backend::run(op, text_of(layer), layers, x, view, packed);
+        return run_packed(op, x, Backend::pack(op, layers, arguments, type), text_of(layer));
+    }
+
+    static Tensor run_packed(const char* op, const Tensor& x, const Tensor& packed, const std::string& text)
+    {
+        return Backend::run(op, *find_prepared<typename Backend::Plan>(op, text, x, packed), x, packed);
     }
 };
 

@@ -90,7 +90,8 @@ int run()
     }
     const std::vector<float> x(3 * size * size, 0.5f);
     std::vector<float> y(classes);
-    cpu::network(layers, {x.data(), ScalarType::float32, 3 * size * size, size * size, size, 1}, y.data(), {});
+    cpu::network(cpu::plan_network(layers, kernels, 1), {x.data(), ScalarType::float32, 3 * size * size, size * size, size, 1},
+                 packed.data(), y.data(), {});
     std::printf("%s %g\n", kernels.name, static_cast<double>(y[0]));
     return 0;
 }

@@ -97,13 +97,13 @@ inline void launch(const InvertedResidualParams& params, const InputView& x, con
 {
     const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
     const int64_t pixels = params.out_height() * params.out_width();
-    cpu::run_block(kernels, params, cpu::view_of(x, kernels), packed,
-                   cpu::nhwc_result(y, x.dtype, pixels, params.out_channels, kernels), parallel);
+    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(x, kernels), packed,
+             cpu::nhwc_result(y, x.dtype, pixels, params.out_channels, kernels), parallel);
 }
 
 inline cpu::BlockPlan plan_for(const InvertedResidualParams& params, const PackLayout& layout)
 {
-    return cpu::plan_block(params, layout, cpu::choose_cuts(params, layout, cpu::cache_sizes(), 1));
+    return cpu::plan_layer(params, layout, 1);
 }
 
 inline int64_t segments_of(const cpu::BlockPlan& plan)
@@ -160,13 +160,13 @@ inline void launch(const StemParams& params, const InputView& x, const void* pac
 {
     const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
     const int64_t pixels = params.out_height() * params.out_width();
-    cpu::run_stem(kernels, params, cpu::view_of(x, kernels), packed,
-                  cpu::nhwc_result(y, x.dtype, pixels, params.out_channels, kernels), parallel);
+    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(x, kernels), packed,
+             cpu::nhwc_result(y, x.dtype, pixels, params.out_channels, kernels), parallel);
 }
 
 inline cpu::StemPlan plan_for(const StemParams& params, const PackLayout& layout)
 {
-    return cpu::plan_stem(params, layout, 1);
+    return cpu::plan_layer(params, layout, 1);
 }
 
 inline int64_t segments_of(const cpu::StemPlan& plan)
@@ -219,8 +219,8 @@ inline Image reference(const HeadPoolParams& params, const Image& x, const Convo
 inline void launch(const HeadPoolParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
 {
     const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
-    cpu::run_head_pool(kernels, params, cpu::view_of(x, kernels), packed,
-                       cpu::nhwc_result(y, x.dtype, 1, params.out_channels, kernels), parallel);
+    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(x, kernels), packed,
+             cpu::nhwc_result(y, x.dtype, 1, params.out_channels, kernels), parallel);
 }
 
 // x: (N, in_features, 1, 1).
@@ -229,13 +229,13 @@ inline void launch(const LinearParams& params, const InputView& x, const void* p
     const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
     InputView rows = x;  // a batch's vectors are the rows of one image
     rows.stride_h = x.stride_n;
-    cpu::run_linear(kernels, params, cpu::view_of(rows, kernels), packed,
-                    cpu::nhwc_result(y, x.dtype, 1, params.out_features, kernels), parallel);
+    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(rows, kernels), packed,
+             cpu::nhwc_result(y, x.dtype, 1, params.out_features, kernels), parallel);
 }
 
 inline cpu::HeadPoolPlan plan_for(const HeadPoolParams& params, const PackLayout& layout)
 {
-    return cpu::plan_head_pool(params, layout, 1);
+    return cpu::plan_layer(params, layout, 1);
 }
 
 inline int64_t segments_of(const cpu::HeadPoolPlan& plan)

@@ -116,7 +116,7 @@ Bytes repack(const Bytes& packed, const PackLayout& layout)
     const Repacker repacker(from, layout);
     std::vector<Bytes> buffers;
     for (const NetworkLayer& layer : layers) {
-        const float* values = packed_values(layer.packed);
+        const float* values = packed_values(packed.data() + layer.packed_at);
         buffers.push_back(std::visit([&](const auto& params) { return repacker(params, values); }, layer.params));
     }
     std::vector<PackedLayer> parts;
@@ -146,7 +146,8 @@ void run(char** arguments)
 
     Bytes result(static_cast<size_t>(batch * classes * scalar_bytes(dtype)));
     const int64_t plane = height * width;
-    cpu::network(layers, {images.data(), dtype, channels * plane, plane, width, 1}, result.data(), {});
+    cpu::network(cpu::plan_network(layers, kernels, 1), {images.data(), dtype, channels * plane, plane, width, 1},
+                 packed.data(), result.data(), {});
     std::ofstream file(arguments[6], std::ios::binary);
     file.write(result.data(), static_cast<std::streamsize>(result.size()));
     if (!file.flush()) throw std::runtime_error(std::string(arguments[6]) + ": cannot be written");

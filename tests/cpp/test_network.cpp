@@ -1,7 +1,9 @@
 // A packed network: the bits of its layers one after the other, and what is said of layers and bytes that are none.
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "check.h"
 #include "core/network.h"
 #include "core/packed_header.h"
+#include "core/recent.h"
 #include "cpu/run/network.h"
 #include "isas.h"
 #include "operators.h"
@@ -140,6 +143,14 @@ Bytes layer_by_layer(const PackedNetwork& packed, const std::vector<NetworkLayer
     return values;
 }
 
+// Plans and runs.
+void run_network(const std::vector<NetworkLayer>& layers, const InputView& x, const void* packed, void* y,
+                 const Parallel& parallel, double* layer_seconds = nullptr)
+{
+    const cpu::NetworkPlan plan = cpu::plan_network(layers, cpu::kernels_for(packed_isa(packed)), parallel.threads);
+    cpu::network(plan, x, packed, y, parallel, layer_seconds);
+}
+
 Bytes run_network(const Bytes& packed, const Tensor& x, int64_t batch, Size size, Placement placement, const Parallel& parallel)
 {
     const GuardedBuffer weights(packed, placement), image(x.bytes(), placement);
@@ -148,7 +159,7 @@ Bytes run_network(const Bytes& packed, const Tensor& x, int64_t batch, Size size
     CHECK(set_image(layers, batch, size.height, size.width));
     const int64_t values = batch * channels_of(layers.back().params).out;
     const GuardedBuffer y(Bytes(static_cast<size_t>(values * scalar_bytes(x.dtype())), dead_byte), placement);
-    cpu::network(layers, x.view(image.data()), y.data(), parallel);
+    run_network(layers, x.view(image.data()), weights.data(), y.data(), parallel);
     const auto* bytes = static_cast<const uint8_t*>(y.data());
     return Bytes(bytes, bytes + values * scalar_bytes(x.dtype()));
 }
@@ -394,9 +405,63 @@ TEST(a_damaged_network)
                 const int64_t values = channels_of(layers.back().params).out;
                 const GuardedBuffer y(Bytes(static_cast<size_t>(values) * sizeof(float)), Placement::ends_at_guard);
                 const Bytes image = x.bytes();
-                cpu::network(layers, x.view(image.data()), y.data(), {});
+                run_network(layers, x.view(image.data()), guarded.data(), y.data(), {});
             }
     CHECK(refused > 500);
+}
+
+// More chains and sizes than are kept, so that threads meet plans that they made, that others made and that have left.
+TEST(threads_share_plans_that_come_and_go)
+{
+    struct Kept {
+        NetworkFrame frame;
+        int64_t height;
+        cpu::NetworkPlan plan;
+    };
+    struct Call {
+        PackedNetwork packed;
+        int64_t height;
+        Bytes x, y;
+    };
+    const cpu::Kernels& kernels = cpu::select_kernels();
+    const auto layers_of = [](const Call& call) {
+        std::vector<NetworkLayer> layers;
+        read_network(call.packed.whole.data(), static_cast<int64_t>(call.packed.whole.size()), layers);
+        set_image(layers, 1, call.height, 10);
+        return layers;
+    };
+    std::vector<Call> calls;
+    for (const Description& one : networks())
+        for (const int64_t height : {9, 12}) {
+            const Tensor x = image_of(ScalarType::float32, Layout::nhwc, 1, {height, 10});
+            calls.push_back({PackedNetwork(one, kernels.layout), height, x.bytes(), {}});
+            calls.back().y = run_network(calls.back().packed.whole, x, 1, {height, 10}, Placement::ends_at_guard, {});
+        }
+
+    Recent<Kept> recent(calls.size() / 4);
+    std::atomic<int64_t> made = 0, wrong = 0;
+    const auto run = [&](const Call& call) {
+        const Bytes& packed = call.packed.whole;
+        const auto bytes = static_cast<int64_t>(packed.size());
+        const auto kept = recent.find(
+            [&](const Kept& other) { return other.height == call.height && other.frame.is_of(packed.data(), bytes); },
+            [&]() -> Kept {
+                ++made;
+                const std::vector<NetworkLayer> layers = layers_of(call);
+                return {NetworkFrame(packed.data(), bytes, layers), call.height, cpu::plan_network(layers, kernels, 1)};
+            });
+        Bytes y(call.y.size(), dead_byte);
+        cpu::network(kept->plan, {call.x.data(), ScalarType::float32, 0, 1, 30, 3}, packed.data(), y.data(), {});
+        if (y != call.y) ++wrong;
+    };
+    std::vector<std::thread> threads;
+    for (size_t thread = 0; thread < 6; ++thread)
+        threads.emplace_back([&, thread] {
+            for (size_t i = 0; i < 3 * calls.size(); ++i) run(calls[i * (2 * thread + 1) % calls.size()]);
+        });
+    for (std::thread& thread : threads) thread.join();
+    CHECK_EQUAL(wrong.load(), 0);
+    CHECK(made > static_cast<int64_t>(calls.size()));
 }
 
 TEST(layers_are_timed)
@@ -412,7 +477,7 @@ TEST(layers_are_timed)
         const Bytes image = x.bytes();
         for (const Parallel& parallel : thread_counts()) {
             std::vector<double> seconds(layers.size(), 0.0);
-            cpu::network(layers, x.view(image.data()), y.data(), parallel, seconds.data());
+            run_network(layers, x.view(image.data()), packed.whole.data(), y.data(), parallel, seconds.data());
             CHECK_EQUAL(seconds[0], 0.0);  // the stem's time is counted with the block behind it
             for (size_t layer = 1; layer < seconds.size(); ++layer) CHECK(seconds[layer] > 0.0);
         }

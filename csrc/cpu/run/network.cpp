@@ -1,28 +1,77 @@
 // A network layer by layer on blocked activations, which stay inside from the stem to the result.
+#include "cpu/run/network.h"
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <new>
-#include <variant>
 
-#include "core/network.h"
-#include "cpu/isa/dispatch.h"
-#include "cpu/run/network.h"
-#include "cpu/run/schedule.h"
 #include "cpu/run/scratch.h"
 
 namespace mnv2::cpu {
 namespace {
 
-// Images as one layer leaves them to the next.
-struct BlockedImages {
-    void* data;
-    ScalarType stored;
-    int64_t width, stride_n, plane;
+using Layers = std::vector<NetworkLayer>;
 
-    ImageView to_read(int64_t lanes) const { return {data, stored, true, stride_n, plane, 1, width * lanes, lanes}; }
-    ResultView to_write(ScalarType dtype, int64_t lanes) const { return {data, dtype, stored, true, stride_n, plane, lanes}; }
-};
+// --- plan ---
+
+template <class Params>
+const Params* as(const NetworkLayer& layer)
+{
+    return std::get_if<Params>(&layer.params);
+}
+
+// Layers of images, which come before a linear layer.
+size_t body_of(const Layers& layers)
+{
+    return layers.size() - (as<LinearParams>(layers.back()) ? 1 : 0);
+}
+
+BlockedImages result_of(const NetworkLayer& layer, const PackLayout& layout)
+{
+    const ImageSize size = result_size(layer);
+    const int64_t plane = plane_elements(size.height * size.width, layout);
+    return {size.width, vector_count(channels_of(layer.params).out, layout) * plane, plane};
+}
+
+// Whether a stem's results go straight into the block behind it.
+bool is_stem_with_block(const Layers& layers, size_t stem)
+{
+    if (!as<StemParams>(layers[stem]) || stem + 1 == layers.size()) return false;
+    const auto* block = as<InvertedResidualParams>(layers[stem + 1]);
+    return block && !block->has_expand && !block->has_residual;
+}
+
+// The stage that begins with a layer, for `count` images.
+Stage plan_stage(const Layers& layers, size_t first, int64_t count, const PackLayout& layout, int64_t threads)
+{
+    const auto planned = [&](auto params, size_t layer) {
+        params.batch = count;
+        return Planned(params, layout, threads, layers[layer].packed_at);
+    };
+    if (is_stem_with_block(layers, first)) {
+        const auto& stem = *as<StemParams>(layers[first]);
+        const auto& block = *as<InvertedResidualParams>(layers[first + 1]);
+        return {PlannedStemAndBlock{planned(stem, first), planned(block, first + 1)}, first + 1,
+                result_of(layers[first + 1], layout)};
+    }
+    const auto plan = [&](const auto& params) -> decltype(Stage::layers) { return planned(params, first); };
+    return {std::visit(plan, layers[first].params), first, result_of(layers[first], layout)};
+}
+
+ImagesPlan plan_images(const Layers& layers, int64_t count, const PackLayout& layout, int64_t threads)
+{
+    ImagesPlan plan{count, {}, {0, 0}};
+    const size_t body = body_of(layers);
+    for (size_t layer = 0; layer < body; layer = plan.stages.back().last_layer + 1) {
+        int64_t& floats = plan.area_floats[plan.stages.size() % 2];
+        const Stage& stage = plan.stages.emplace_back(plan_stage(layers, layer, count, layout, threads));
+        if (stage.last_layer + 1 < body) floats = std::max(floats, stored_floats(count * stage.result.stride_n, layout));
+    }
+    return plan;
+}
+
+// --- run ---
 
 // Adds the time of a scope to a number, if there is one.
 class Stopwatch {
@@ -44,63 +93,39 @@ private:
     Clock::time_point start_;
 };
 
-// Params of one layer for `batch` images of it.
-template <class Params>
-Params of_batch(const NetworkLayer& layer, int64_t batch)
-{
-    Params params = std::get<Params>(layer.params);
-    params.batch = batch;
-    return params;
-}
-
 class NetworkRun {
 public:
-    NetworkRun(const std::vector<NetworkLayer>& layers, const InputView& x, void* y, double* layer_seconds)
-        : layers_(layers),
+    NetworkRun(const NetworkPlan& plan, const InputView& x, const void* packed, void* y, double* layer_seconds)
+        : plan_(plan),
+          kernels_(*plan.kernels),
+          packed_(packed),
           layer_seconds_(layer_seconds),
-          kernels_(kernels_for(packed_isa(layers.front().packed))),
-          lanes_(kernels_.layout.vector_width),
-          batch_(std::visit([](const auto& params) { return params.batch; }, layers.front().params)),
-          has_linear_(std::holds_alternative<LinearParams>(layers.back().params)),
           dtype_(x.dtype),
           x_(view_of(x, kernels_)),
-          y_(nhwc_result(y, x.dtype, pixels_of(layers.back()), channels_of(layers.back().params).out, kernels_))
+          y_(nhwc_result(y, x.dtype, plan.result_pixels, plan.result_channels, kernels_))
     {
     }
 
-    void run(const Parallel& parallel)
+    void run(const Parallel& parallel) const
     {
-        const size_t body = layers_.size() - (has_linear_ ? 1 : 0);  // layers of images
-        if (body == 0) return run_linear_on(vectors_as_rows(x_), parallel);
-        // The batch's means are the pixels of one image.
-        BlockedImages pooled{nullptr, stored(), batch_, lanes_, batch_ * lanes_};
-        if (has_linear_) {
-            const int64_t pooled_vectors = vectors(channels_of(layers_[body - 1].params).out);
-            pooled.data = scratch_or_throw(Scratch::pooled, floats_for(pooled_vectors * pooled.plane));
-        }
-        const ResultView result = has_linear_ ? pooled.to_write(dtype_, lanes_) : y_;
-
-        // As many images as the threads can take whole; the others in segments.
-        const int64_t whole = batch_ / parallel.threads * parallel.threads;
-        run_whole_images(whole, body, result, parallel);
-        if (whole < batch_) run_images(whole, batch_ - whole, body, result, parallel);
-        if (has_linear_) run_linear_on(pooled.to_read(lanes_), parallel);
+        if (!plan_.single && !plan_.rest) return run_stage(*plan_.linear, 0, vectors_as_rows(x_), y_, parallel);
+        float* const pooled = plan_.linear ? scratch_or_throw(Scratch::pooled, plan_.pooled_floats) : nullptr;
+        const ResultView result = plan_.linear ? to_write(plan_.pooled, pooled) : y_;
+        if (plan_.single) run_whole_images(result, parallel);
+        if (plan_.rest) run_images(*plan_.rest, plan_.whole_images, result, parallel);
+        if (plan_.linear) run_stage(*plan_.linear, 0, to_read(plan_.pooled, pooled), y_, parallel);
     }
 
 private:
-    int64_t vectors(int64_t channels) const { return vector_count(channels, kernels_.layout); }
-    ScalarType stored() const { return kernels_.layout.stored; }
-    int64_t floats_for(int64_t elements) const { return stored_floats(elements, kernels_.layout); }
+    int64_t lanes() const { return kernels_.layout.vector_width; }
 
-    double* seconds_of(size_t layer, int64_t first_image) const
+    ImageView to_read(const BlockedImages& images, const void* data) const
     {
-        return layer_seconds_ && first_image == 0 ? layer_seconds_ + layer : nullptr;
+        return {data, kernels_.layout.stored, true, images.stride_n, images.plane, 1, images.width * lanes(), lanes()};
     }
-
-    static int64_t pixels_of(const NetworkLayer& layer)
+    ResultView to_write(const BlockedImages& images, void* data) const
     {
-        const ImageSize size = result_size(layer);
-        return size.height * size.width;
+        return {data, dtype_, kernels_.layout.stored, true, images.stride_n, images.plane, lanes()};
     }
 
     // (N, C) vectors as the rows of one image.
@@ -110,104 +135,51 @@ private:
         return x;
     }
 
-    void run_linear_on(const ImageView& x, const Parallel& parallel) const
+    // Images from first_image on.
+    void run_stage(const Stage& stage, int64_t first_image, const ImageView& x, const ResultView& y,
+                   const Parallel& parallel) const
     {
-        const NetworkLayer& linear = layers_.back();
-        const Stopwatch stopwatch(seconds_of(layers_.size() - 1, 0));
-        run_linear(kernels_, std::get<LinearParams>(linear.params), x, linear.packed, y_, parallel);
+        const Stopwatch stopwatch(layer_seconds_ && first_image == 0 ? layer_seconds_ + stage.last_layer : nullptr);
+        std::visit([&](const auto& layers) { cpu::run(kernels_, layers, x, packed_, y, parallel); }, stage.layers);
     }
 
-    // Images [0, count), each by one thread through all `body` layers of images.
-    void run_whole_images(int64_t count, size_t body, const ResultView& result, const Parallel& parallel) const
+    void run_whole_images(const ResultView& result, const Parallel& parallel) const
     {
         struct Context {
             const NetworkRun& run;
-            size_t body;
             const ResultView& result;
             std::atomic<bool> out_of_memory;
-        } context{*this, body, result, false};
+        } context{*this, result, false};
         const auto run_range = [](void* opaque, int64_t begin, int64_t end) {
             auto& shared = *static_cast<Context*>(opaque);
             try {
-                for (int64_t n = begin; n < end; ++n) shared.run.run_images(n, 1, shared.body, shared.result, {});
+                for (int64_t n = begin; n < end; ++n) shared.run.run_images(*shared.run.plan_.single, n, shared.result, {});
             } catch (const std::bad_alloc&) {
                 shared.out_of_memory = true;
             }
         };
-        parallel.run(count, run_range, &context);
+        parallel.run(plan_.whole_images, run_range, &context);
         if (context.out_of_memory) throw std::bad_alloc();
     }
 
-    // Images [first, first + count) through the first `body` layers.
-    void run_images(int64_t first, int64_t count, size_t body, const ResultView& result, const Parallel& parallel) const
+    // The plan's images, from the first one on.
+    void run_images(const ImagesPlan& plan, int64_t first, const ResultView& result, const Parallel& parallel) const
     {
-        float* areas[] = {nullptr, nullptr};
-        allocate(count, body, areas);
+        float* const areas = scratch_or_throw(Scratch::images, plan.area_floats[0] + plan.area_floats[1]);
         ImageView x = image_of(x_, first);
-        for (size_t layer = 0, stage = 0; layer < body; layer += layers_in_stage(layer), ++stage) {
-            const size_t last = last_of_stage(layer);
-            const Stopwatch stopwatch(seconds_of(last, first));
-            if (last + 1 == body) return run_stage(layer, count, x, image_of(result, first), parallel);
-            const BlockedImages between = result_of(last, areas[stage % 2]);
-            run_stage(layer, count, x, between.to_write(dtype_, lanes_), parallel);
-            x = between.to_read(lanes_);
+        for (size_t index = 0; index + 1 < plan.stages.size(); ++index) {
+            const Stage& stage = plan.stages[index];
+            float* const area = index % 2 == 0 ? areas : areas + plan.area_floats[0];
+            run_stage(stage, first, x, to_write(stage.result, area), parallel);
+            x = to_read(stage.result, area);
         }
+        run_stage(plan.stages.back(), first, x, image_of(result, first), parallel);
     }
 
-    // Two areas, in which the results of consecutive stages take turns; the last stage has a result of its own. A stage is a
-    // layer, or a stem with the block behind it.
-    void allocate(int64_t count, size_t body, float* (&areas)[2]) const
-    {
-        int64_t floats[] = {0, 0};
-        for (size_t layer = 0, stage = 0; last_of_stage(layer) + 1 < body; layer += layers_in_stage(layer), ++stage) {
-            const int64_t needed = floats_for(count * result_of(last_of_stage(layer), nullptr).stride_n);
-            floats[stage % 2] = std::max(floats[stage % 2], needed);
-        }
-        areas[0] = scratch_or_throw(Scratch::images, floats[0] + floats[1]);
-        areas[1] = areas[0] + floats[0];
-    }
-
-    // Whether a stem's results go straight into the block behind it.
-    bool is_stem_with_block(size_t layer) const
-    {
-        if (!std::holds_alternative<StemParams>(layers_[layer].params) || layer + 1 == layers_.size()) return false;
-        const auto* block = std::get_if<InvertedResidualParams>(&layers_[layer + 1].params);
-        return block && !block->has_expand && !block->has_residual;
-    }
-    size_t layers_in_stage(size_t layer) const { return is_stem_with_block(layer) ? 2 : 1; }
-    size_t last_of_stage(size_t layer) const { return layer + layers_in_stage(layer) - 1; }
-
-    BlockedImages result_of(size_t layer, float* data) const
-    {
-        const auto image = [&](const auto& params) -> BlockedImages {
-            if constexpr (requires { params.padding; }) {
-                const int64_t plane = plane_elements(params.out_height() * params.out_width(), kernels_.layout);
-                return {data, stored(), params.out_width(), vectors(params.out_channels) * plane, plane};
-            }
-            return {};
-        };
-        return std::visit(image, layers_[layer].params);
-    }
-
-    void run_stage(size_t index, int64_t count, const ImageView& x, const ResultView& y, const Parallel& parallel) const
-    {
-        const NetworkLayer& layer = layers_[index];
-        if (std::holds_alternative<InvertedResidualParams>(layer.params))
-            return run_block(kernels_, of_batch<InvertedResidualParams>(layer, count), x, layer.packed, y, parallel);
-        if (std::holds_alternative<HeadPoolParams>(layer.params))
-            return run_head_pool(kernels_, of_batch<HeadPoolParams>(layer, count), x, layer.packed, y, parallel);
-        const StemParams stem = of_batch<StemParams>(layer, count);
-        if (!is_stem_with_block(index)) return run_stem(kernels_, stem, x, layer.packed, y, parallel);
-        const NetworkLayer& block = layers_[index + 1];
-        run_stem_and_block(kernels_, stem, of_batch<InvertedResidualParams>(block, count), x, layer.packed, block.packed, y,
-                           parallel);
-    }
-
-    const std::vector<NetworkLayer>& layers_;
-    double* layer_seconds_;
+    const NetworkPlan& plan_;
     const Kernels& kernels_;
-    int64_t lanes_, batch_;
-    bool has_linear_;
+    const void* packed_;
+    double* layer_seconds_;
     ScalarType dtype_;
     ImageView x_;
     ResultView y_;
@@ -215,10 +187,31 @@ private:
 
 }  // namespace
 
-void network(const std::vector<NetworkLayer>& layers, const InputView& x, void* y, const Parallel& parallel,
+NetworkPlan plan_network(const std::vector<NetworkLayer>& layers, const Kernels& kernels, int64_t threads)
+{
+    const PackLayout& layout = kernels.layout;
+    const int64_t batch = std::visit([](const auto& params) { return params.batch; }, layers.front().params);
+    const ImageSize size = result_size(layers.back());
+    NetworkPlan plan{};
+    plan.kernels = &kernels;
+    plan.result_pixels = size.height * size.width;
+    plan.result_channels = channels_of(layers.back().params).out;
+    const size_t body = body_of(layers);
+    if (body < layers.size()) plan.linear = plan_stage(layers, body, batch, layout, threads);
+    if (body == 0) return plan;
+    plan.pooled = {batch, layout.vector_width, batch * layout.vector_width};
+    plan.pooled_floats =
+        stored_floats(vector_count(channels_of(layers[body - 1].params).out, layout) * plan.pooled.plane, layout);
+    plan.whole_images = batch / threads * threads;
+    if (plan.whole_images > 0) plan.single = plan_images(layers, 1, layout, 1);
+    if (plan.whole_images < batch) plan.rest = plan_images(layers, batch - plan.whole_images, layout, threads);
+    return plan;
+}
+
+void network(const NetworkPlan& plan, const InputView& x, const void* packed, void* y, const Parallel& parallel,
              double* layer_seconds)
 {
-    NetworkRun(layers, x, y, layer_seconds).run(parallel);
+    NetworkRun(plan, x, packed, y, layer_seconds).run(parallel);
 }
 
 }  // namespace mnv2::cpu

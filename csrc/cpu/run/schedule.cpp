@@ -46,16 +46,25 @@ void for_each_segment(int64_t batch, int64_t segments, int64_t scratch_bytes, co
     if (context.out_of_memory) throw std::bad_alloc();
 }
 
-void run_block_by_channels(const Kernels& kernels, const InvertedResidualParams& params, const BlockPlan& plan,
-                           const ImageView& x, const void* packed, const ResultView& y, const Parallel& parallel)
+// A layer's weights, behind its header.
+template <class Params>
+const float* values_of(const Planned<Params>& layer, const void* packed)
 {
+    return packed_values(static_cast<const char*>(packed) + layer.packed_at);
+}
+
+void run_by_channels(const Kernels& kernels, const Planned<InvertedResidualParams>& block, const ImageView& x,
+                     const void* packed, const ResultView& y, const Parallel& parallel)
+{
+    const InvertedResidualParams& params = block.params;
+    const BlockPlan& plan = block.plan;
     float* const depthwise_out = scratch_or_throw(Scratch::depthwise_out, params.batch * plan.depthwise_out_floats);
     const int64_t segments = plan.cuts.segments, vectors = vector_count(params.expanded_channels, kernels.layout);
     const auto task_of = [&](int64_t image, const Range& range, float* scratch) -> BlockTask {
         return {&params,
                 &plan,
                 image_of(x, image),
-                packed_values(packed),
+                values_of(block, packed),
                 image_of(y, image),
                 range.begin,
                 range.end,
@@ -96,72 +105,69 @@ ResultView image_of(ResultView y, int64_t n)
     return y;
 }
 
-void run_block(const Kernels& kernels, const InvertedResidualParams& params, const ImageView& x, const void* packed,
-               const ResultView& y, const Parallel& parallel)
+void run(const Kernels& kernels, const Planned<InvertedResidualParams>& block, const ImageView& x, const void* packed,
+         const ResultView& y, const Parallel& parallel)
 {
-    const PackLayout layout = packed_layout(packed);
-    const BlockCuts cuts = choose_cuts(params, layout, cache_sizes(), parallel.threads);
-    const BlockPlan plan = plan_block(params, layout, cuts);
-    if (cuts.splits_channels) return run_block_by_channels(kernels, params, plan, x, packed, y, parallel);
-    for_each_segment(
-        params.batch, cuts.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
-            const Range rows = segment_of(params.out_height(), cuts.segments, segment);
-            kernels.inverted_residual(
-                {&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image), rows.begin, rows.end, scratch});
-        });
-}
-
-void run_stem(const Kernels& kernels, const StemParams& params, const ImageView& x, const void* packed, const ResultView& y,
-              const Parallel& parallel)
-{
-    const StemPlan plan = plan_stem(params, kernels.layout, parallel.threads);
-    for_each_segment(
-        params.batch, plan.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
-            const Range rows = segment_of(params.out_height(), plan.segments, segment);
-            kernels.stem(
-                {&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image), rows.begin, rows.end, scratch});
-        });
-}
-
-void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const InvertedResidualParams& block, const ImageView& x,
-                        const void* packed_stem, const void* packed_block, const ResultView& y, const Parallel& parallel)
-{
-    const StemPlan stem_plan = plan_stem(stem, kernels.layout, parallel.threads);
-    const PackLayout layout = packed_layout(packed_block);
-    const BlockCuts cuts = choose_cuts(block, layout, cache_sizes(), parallel.threads);
-    const BlockPlan plan = plan_block(block, layout, cuts);
-    for_each_segment(block.batch, cuts.segments, plan.scratch_bytes + stem_plan.scratch_bytes, parallel,
+    const InvertedResidualParams& params = block.params;
+    const BlockPlan& plan = block.plan;
+    if (plan.cuts.splits_channels) return run_by_channels(kernels, block, x, packed, y, parallel);
+    for_each_segment(params.batch, plan.cuts.segments, plan.scratch_bytes, parallel,
                      [&](int64_t image, int64_t segment, float* scratch) {
-                         const Range rows = segment_of(block.out_height(), cuts.segments, segment);
-                         float* stem_scratch = scratch + plan.scratch_bytes / static_cast<int64_t>(sizeof(float));
-                         const BlockTask task{&block,     &plan,    {},     packed_values(packed_block), image_of(y, image),
-                                              rows.begin, rows.end, scratch};
-                         kernels.stem_and_block(
-                             {&stem, &stem_plan, image_of(x, image), packed_values(packed_stem), {}, 0, 0, stem_scratch}, task);
+                         const Range rows = segment_of(params.out_height(), plan.cuts.segments, segment);
+                         kernels.inverted_residual({&params, &plan, image_of(x, image), values_of(block, packed),
+                                                    image_of(y, image), rows.begin, rows.end, scratch});
                      });
 }
 
-void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const ImageView& x, const void* packed,
-                   const ResultView& y, const Parallel& parallel)
+void run(const Kernels& kernels, const Planned<StemParams>& stem, const ImageView& x, const void* packed, const ResultView& y,
+         const Parallel& parallel)
 {
-    const HeadPoolPlan plan = plan_head_pool(params, packed_layout(packed), parallel.threads);
-    for_each_segment(params.batch, plan.segments, plan.scratch_bytes, parallel,
+    const StemPlan& plan = stem.plan;
+    for_each_segment(stem.params.batch, plan.segments, plan.scratch_bytes, parallel,
                      [&](int64_t image, int64_t segment, float* scratch) {
-                         const Range channels =
-                             segment_at_multiples(params.out_channels, panel_channels(kernels.layout), plan.segments, segment);
-                         kernels.head_pool({&params, &plan, image_of(x, image), packed_values(packed), image_of(y, image),
-                                            channels.begin, channels.end, scratch});
+                         const Range rows = segment_of(stem.params.out_height(), plan.segments, segment);
+                         kernels.stem({&stem.params, &plan, image_of(x, image), values_of(stem, packed), image_of(y, image),
+                                       rows.begin, rows.end, scratch});
                      });
 }
 
-void run_linear(const Kernels& kernels, const LinearParams& params, const ImageView& x, const void* packed, const ResultView& y,
-                const Parallel& parallel)
+void run(const Kernels& kernels, const PlannedStemAndBlock& both, const ImageView& x, const void* packed, const ResultView& y,
+         const Parallel& parallel)
 {
-    const LinearPlan plan = plan_linear(params, kernels.layout, parallel.threads);
+    const auto& [stem, block] = both;
+    const int64_t segments = block.plan.cuts.segments, stem_at = block.plan.scratch_bytes;
+    for_each_segment(
+        block.params.batch, segments, stem_at + stem.plan.scratch_bytes, parallel,
+        [&](int64_t image, int64_t segment, float* scratch) {
+            const Range rows = segment_of(block.params.out_height(), segments, segment);
+            float* stem_scratch = scratch + stem_at / static_cast<int64_t>(sizeof(float));
+            kernels.stem_and_block(
+                {&stem.params, &stem.plan, image_of(x, image), values_of(stem, packed), {}, 0, 0, stem_scratch},
+                {&block.params, &block.plan, {}, values_of(block, packed), image_of(y, image), rows.begin, rows.end, scratch});
+        });
+}
+
+void run(const Kernels& kernels, const Planned<HeadPoolParams>& head, const ImageView& x, const void* packed,
+         const ResultView& y, const Parallel& parallel)
+{
+    const HeadPoolPlan& plan = head.plan;
+    for_each_segment(
+        head.params.batch, plan.segments, plan.scratch_bytes, parallel, [&](int64_t image, int64_t segment, float* scratch) {
+            const Range channels =
+                segment_at_multiples(head.params.out_channels, panel_channels(kernels.layout), plan.segments, segment);
+            kernels.head_pool({&head.params, &plan, image_of(x, image), values_of(head, packed), image_of(y, image),
+                               channels.begin, channels.end, scratch});
+        });
+}
+
+void run(const Kernels& kernels, const Planned<LinearParams>& linear, const ImageView& x, const void* packed,
+         const ResultView& y, const Parallel& parallel)
+{
+    const LinearPlan& plan = linear.plan;
     for_each_segment(1, plan.segments, plan.scratch_bytes, parallel, [&](int64_t, int64_t segment, float* scratch) {
         const Range channels =
-            segment_at_multiples(params.out_features, panel_channels(kernels.layout), plan.segments, segment);
-        kernels.linear({&params, &plan, x, packed_values(packed), y, channels.begin, channels.end, scratch});
+            segment_at_multiples(linear.params.out_features, panel_channels(kernels.layout), plan.segments, segment);
+        kernels.linear({&linear.params, &plan, x, values_of(linear, packed), y, channels.begin, channels.end, scratch});
     });
 }
 

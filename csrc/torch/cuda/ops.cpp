@@ -12,7 +12,7 @@
 #include "cuda/launch.h"
 #include "torch/allocate.h"
 #include "torch/cuda/launch.h"
-#include "torch/cuda/weights.h"
+#include "torch/cuda/plan.h"
 #include "torch/weights.h"
 
 namespace mnv2::ops {
@@ -110,99 +110,28 @@ void pack_linear(const LinearParams& params, const ConvolutionArguments& from, c
 
 // --- run ---
 
-// Where layers leave their images: two buffers in turn, as a layer needs but those of the one before. The last layer has a
-// result of its own.
-class Activations {
-public:
-    Activations(const char* op, const Tensor& x, const Layers& layers, size_t body, ScalarType type)
-        : buffers_{allocate_buffer(op, x, layers, body, type, 0), allocate_buffer(op, x, layers, body, type, 1)}
-    {
-    }
+using Activations = std::vector<Tensor>;
 
-    void* of(size_t layer) { return buffers_[layer % buffers_.size()].mutable_data_ptr(); }
-
-private:
-    static Tensor allocate_buffer(const char* op, const Tensor& x, const Layers& layers, size_t body, ScalarType type,
-                                  size_t first)
-    {
-        int64_t bytes = 0;
-        for (size_t index = first; index + 1 < body; index += 2) {
-            const ImageSize size = result_size(layers[index]);
-            const int64_t channels = channels_of(layers[index].params).out;
-            bytes = std::max(bytes, size.height * size.width * channels * scalar_bytes(type));
-        }
-        return allocate(op, {x.size(0), bytes}, torch::headeronly::ScalarType::Byte, x);
-    }
-
-    std::array<Tensor, 2> buffers_;
-};
-
-// What one call has in common for all its layers.
-struct Call {
-    const Layers& layers;
-    const ChainFormat& format;
-    ScalarType packed_type, x_type;
-    const char* packed;
-    const cuda::Gpu& gpu;
-    cuda::Stream stream;
-
-    const void* packed_of(size_t layer) const { return packed + format.offsets[layer]; }
-};
-
-// Launches the kernel of one layer: images to y.
-class LayerLaunch {
-public:
-    LayerLaunch(const Call& call, size_t layer, const InputView& x, void* y) : call_(call), layer_(layer), x_(x), y_(y) {}
-
-    void operator()(const StemParams& params) const
-    {
-        cuda::stem(params, call_.packed_type, x_, call_.packed_of(layer_), y_, call_.gpu, call_.stream);
-    }
-    void operator()(const InvertedResidualParams& params) const
-    {
-        cuda::inverted_residual(params, call_.x_type, call_.packed_type, x_.data, call_.packed_of(layer_), y_, call_.gpu,
-                                call_.stream);
-    }
-    void operator()(const HeadPoolParams& params) const
-    {
-        cuda::head_pool(params, call_.x_type, call_.packed_type, x_.data, call_.packed_of(layer_), y_, call_.gpu, call_.stream);
-    }
-    void operator()(const LinearParams&) const {}  // torch's
-
-private:
-    const Call& call_;
-    size_t layer_;
-    const InputView& x_;
-    void* y_;
-};
-
-// The first `body` layers. x: strided in any way for a stem, else channels_last.
-void launch_layers(const Call& call, size_t body, InputView x, Activations& activations, void* result)
+Activations allocate_activations(const char* op, const CudaPlan& plan, const Tensor& x)
 {
-    size_t index = 0;
-    const auto result_of = [&](size_t layer) { return layer + 1 == body ? result : activations.of(layer); };
-    if (call.format.joined) {
-        void* const y = result_of(1);
-        cuda::stem_block(std::get<StemParams>(call.layers[0].params), std::get<InvertedResidualParams>(call.layers[1].params),
-                         x, call.packed_of(0), y, call.gpu, call.stream);
-        x.data = y;
-        index = 2;
-    }
-    for (; index < body; ++index) {
-        void* const y = result_of(index);
-        std::visit(LayerLaunch(call, index, x, y), call.layers[index].params);
-        x.data = y;
-    }
+    Activations activations;
+    for (size_t index = 0; index < std::min(plan.launches.size() - 1, plan.activations.size()); ++index)
+        activations.push_back(allocate(op, plan.activations[index], aoti_torch_dtype_uint8(), x));
+    return activations;
 }
 
-Tensor allocate_result(const char* op, const NetworkLayer& last, const Tensor& x)
+// x: strided in any way for a stem, else channels_last.
+void launch_layers(const CudaPlan& plan, InputView x, const Tensor& packed, const Activations& activations, const Tensor& y,
+                   cuda::Stream stream)
 {
-    const int64_t channels = channels_of(last.params).out;
-    const bool is_image =
-        std::holds_alternative<StemParams>(last.params) || std::holds_alternative<InvertedResidualParams>(last.params);
-    if (!is_image) return allocate(op, {x.size(0), channels}, x.scalar_type(), x);
-    const ImageSize size = result_size(last);
-    return allocate_image(op, x, channels, size.height, size.width);
+    const auto* const weights = static_cast<const char*>(packed.const_data_ptr());
+    for (size_t index = 0; index < plan.launches.size(); ++index) {
+        const auto& [launch, packed_at] = plan.launches[index];
+        const bool is_last = index + 1 == plan.launches.size();
+        void* const to = (is_last ? y : activations[index % 2]).mutable_data_ptr();
+        launch(x, weights + packed_at, to, stream);
+        x.data = to;
+    }
 }
 
 Tensor run_linear(const LinearParams& params, const Tensor& x, const Tensor& packed, int64_t offset, ScalarType type)
@@ -218,8 +147,8 @@ Tensor CudaBackend::pack(const char* op, const Layers& layers, const std::vector
                          std::optional<ScalarType> x)
 {
     const ScalarType type = x.value_or(weights_type(arguments));
-    const ChainFormat format = chain_of(layers).format(type);
-    Tensor packed = allocate_packed(op, format.bytes, *arguments[0].convolutions[0].weight);
+    const ChainFormat format = format_of(layers, type);
+    Tensor packed = allocate_bytes(op, format.bytes, *arguments[0].convolutions[0].weight);
     torch::stable::zero_(packed);  // what lies between layers' weights
     auto* const bytes = static_cast<char*>(packed.mutable_data_ptr());
     launch(op, packed, [&](const cuda::Gpu&, cuda::Stream stream) {
@@ -237,34 +166,28 @@ Tensor CudaBackend::pack(const char* op, const Layers& layers, const std::vector
     return packed;
 }
 
-Tensor CudaBackend::run(const char* op, const std::string& text, const Layers& layers, const Tensor& x, const InputView& view,
-                        const Tensor& packed)
+Tensor CudaBackend::run(const char* op, const Prepared<CudaPlan>& call, const Tensor& x, const Tensor& packed)
 {
-    const std::shared_ptr<const CudaChain> chain = known_chain(op, text);
-    const ScalarType type = check_packed({op, "packed"}, x, packed, *chain);
-    const ChainFormat& format = chain->format(type);
-    const auto* const linear = std::get_if<LinearParams>(&layers.back().params);
-    const size_t body = layers.size() - (linear ? 1 : 0);  // layers of images
-    if (body == 0) return run_linear(*linear, x, packed, format.offsets[0], type);
-
-    Tensor y = allocate_result(op, layers[body - 1], x);
-    if (x.size(0) > 0) {
-        Activations activations(op, x, layers, body, view.dtype);
-        const Tensor image = std::holds_alternative<StemParams>(layers.front().params) ? x : channels_last(x);
-        InputView input = view;
-        input.data = image.const_data_ptr();
-        launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream stream) {
-            const Call call{layers, format, type, view.dtype, static_cast<const char*>(packed.const_data_ptr()), gpu, stream};
-            launch_layers(call, body, input, activations, y.mutable_data_ptr());
+    const CudaPlan& plan = call.plan;
+    const auto classify = [&](const Tensor& features) {
+        return run_linear(*plan.linear, features, packed, plan.linear_at, plan.packed_type);
+    };
+    if (!plan.images_result) return classify(x);
+    const Tensor y = allocate(op, *plan.images_result, call.dtype, x);
+    if (!plan.launches.empty()) {
+        const Activations activations = allocate_activations(op, plan, x);
+        const Tensor image = plan.begins_with_stem ? x : channels_last(x);
+        launch(op, x, [&](const cuda::Gpu&, cuda::Stream stream) {
+            launch_layers(plan, view_of(image, call.type), packed, activations, y, stream);
         });
     }
-    return linear ? run_linear(*linear, y, packed, format.offsets.back(), type) : y;
+    return plan.linear ? classify(y) : y;
 }
 
 int64_t cuda_packed_bytes(const std::string& layers, const std::string& dtype)
 {
     constexpr const char* op = "cuda_packed_bytes";
-    return known_chain(op, layers)->format(check_dtype(op, dtype)).bytes;
+    return format_of(read_chain(op, layers), check_dtype(op, dtype)).bytes;
 }
 
 }  // namespace mnv2::ops

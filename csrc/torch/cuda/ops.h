@@ -6,17 +6,19 @@
 #include <string>
 #include <vector>
 
+#include "torch/cuda/plan.h"
 #include "torch/operators.h"
 
 namespace mnv2::ops {
 
 struct CudaBackend {
+    using Plan = CudaPlan;
+
     static Device device(const Tensor& tensor) { return device_of(tensor); }
 
     static Tensor pack(const char* op, const Layers& layers, const std::vector<LayerArguments>& arguments,
                        std::optional<ScalarType> x);
-    static Tensor run(const char* op, const std::string& text, const Layers& layers, const Tensor& x, const InputView& view,
-                      const Tensor& packed);
+    static Tensor run(const char* op, const Prepared<CudaPlan>& call, const Tensor& x, const Tensor& packed);
 };
 
 // Bytes of packed weights, for the fake of pack. dtype: what all weights have in common.
