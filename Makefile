@@ -86,6 +86,7 @@ gpu-check:
 lint: $(VENV)/set-up
 	ruff check
 	ruff format --check
+	mypy
 	clang-format --dry-run --Werror $(CPP_FILES)
 
 build: $(VENV)/set-up

@@ -44,7 +44,7 @@ ISA_FLAGS = {
     "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }
 SOURCE_FOLDERS = ("csrc", "cmake", "mnv2_kernels")
-SOURCE_SUFFIXES = {".cpp", ".h", ".cu", ".cuh", ".cmake", ".in", ".py", ".html", ".css"}
+SOURCE_SUFFIXES = {".cpp", ".h", ".cu", ".cuh", ".cmake", ".in", ".py", ".pyi", ".typed", ".html", ".css"}
 # What needs neither torch nor any Python.
 CORE_ONLY = ("-DMNV2_BUILD_OPS=OFF", "-DMNV2_BUILD_NATIVE=OFF", "-DMNV2_BUILD_TESTS=ON")
 
@@ -370,7 +370,7 @@ class TestInstall:
         site = tmp_path / "site"
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-        suffixes = ("py", "html", "css")
+        suffixes = ("py", "pyi", "typed", "html", "css")
         sources = [path for suffix in suffixes for path in (ROOT / "mnv2_kernels").rglob(f"*.{suffix}")]
         modules = {str(path.relative_to(ROOT)) for path in sources}
         products = {f"mnv2_kernels/{path.name}" for path in (OPS, Path(_native.__file__))}

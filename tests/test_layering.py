@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mnv2_kernels import _native
+
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "mnv2_kernels"
@@ -167,3 +169,9 @@ def test_cuda_plans_are_host_code():
             seen.add(path)
             own = {CSRC / name for name in includes(path) if (CSRC / name).exists()}
             waiting += own - seen
+
+
+def test_the_stub_of_native_names_what_the_module_has():
+    stub = ast.parse((PACKAGE / "_native.pyi").read_text()).body
+    named = [each.name for each in stub if hasattr(each, "name")]
+    assert sorted(named) == [name for name in dir(_native) if not name.startswith("_")]
