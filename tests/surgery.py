@@ -100,7 +100,8 @@ def _override_model(patient: Patient) -> Words:
 
 
 def _override_part(patient: Patient) -> Words:
-    name, module = patient.pick("features", "classifier", *patient.blocks(), "features.0")
+    last = f"features.{list(patient.network.features._modules)[-1]}"
+    name, module = patient.pick("features", "classifier", "features.0", *patient.blocks(), last)
     override(module, patient.random.choice(("forward", "__call__", "_call_impl")))
     return [name]
 
@@ -496,11 +497,6 @@ def _write(store: Callable[[nn.Module, str, Tensor], None]) -> Operation:
     return write
 
 
-def _through_version(module: nn.Module, name: str, values: Tensor) -> None:
-    with torch.no_grad():
-        getattr(module, name).copy_(values)
-
-
 def _through_data(module: nn.Module, name: str, values: Tensor) -> None:
     tensor = getattr(module, name).data
     for channel in range(len(values)):
@@ -508,20 +504,8 @@ def _through_data(module: nn.Module, name: str, values: Tensor) -> None:
             tensor[channel] = values[channel]
 
 
-def _through_numpy(module: nn.Module, name: str, values: Tensor) -> None:
-    getattr(module, name).detach().numpy()[...] = values.numpy()
-
-
-def _other_data(module: nn.Module, name: str, values: Tensor) -> None:
-    getattr(module, name).data = values
-
-
 def _other_parameter(module: nn.Module, name: str, values: Tensor) -> None:
     setattr(module, name, nn.Parameter(values) if name in module._parameters else values)
-
-
-def _loaded(module: nn.Module, name: str, values: Tensor) -> None:
-    module.load_state_dict({**module.state_dict(), name: values}, assign=True)
 
 
 def _no_affine(patient: Patient) -> Words:
@@ -578,12 +562,8 @@ FUSED: dict[str, Operation] = {
     "idle attributes": _idle,
     "repeated block": _repeat,
     "removed block": _remove,
-    "version": _write(_through_version),
     "data": _write(_through_data),
-    "numpy": _write(_through_numpy),
-    "other data": _write(_other_data),
     "other parameter": _write(_other_parameter),
-    "loaded": _write(_loaded),
     "no affine": _no_affine,
     "bias": _bias,
 }

@@ -16,10 +16,10 @@ from cli_cases import refusal
 from mnv2_kernels import _native, shapes
 from mnv2_kernels.bench import BenchError, compare, peers
 from mnv2_kernels.bench.accuracy import LARGEST_ERROR
-from mnv2_kernels.bench.compare import PeerRow, chosen_settings, standard_settings
-from mnv2_kernels.bench.peers import PEERS, Peer, Subject, Unsupported, select_peers
+from mnv2_kernels.bench.compare import PeerRow
+from mnv2_kernels.bench.peers import PEERS, Peer, Subject, Unsupported
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.bench.setting import Setting, Spread, silence
+from mnv2_kernels.bench.setting import Setting, silence
 from mnv2_kernels.cli.app import main
 from mnv2_kernels.packing.plans import layer_plans
 from mnv2_kernels.processor import FORCE_ISA_VARIABLE
@@ -169,33 +169,6 @@ def test_the_subjects_logits_depend_on_its_input() -> None:
     with torch.no_grad():
         change = (subject.model(-subject.x) - subject.expected).abs().max() / subject.expected.abs().max()
     assert change > 100 * LARGEST_ERROR["float32"]
-
-
-def test_selection(monkeypatch) -> None:
-    everybody = [peer.name for peer in PEERS if "cpu" in peer.devices]
-    assert [peer.name for peer in select_peers(["all"], "cpu")] == everybody
-    assert [peer.name for peer in select_peers(["eager"], "cpu")] == ["fused", "eager"]
-    assert {"max-autotune", "tensorrt"} < {peer.name for peer in select_peers(["all"], "cuda")}
-    assert len({peer.name for peer in PEERS}) == len(PEERS)
-
-
-def test_settings() -> None:
-    assert [(each.dtype, each.threads, each.batch) for each in standard_settings(4, 96, 0.5, "cpu")] == [
-        ("float32", 1, 1),
-        ("float32", 1, 8),
-        ("float32", 4, 1),
-        ("float32", 4, 32),
-        ("bfloat16", 1, 1),
-    ]
-    assert len(standard_settings(1, 96, 0.5, "cpu")) == 4
-    settings = chosen_settings(["float32"], [1, 2], [1, 8], 96, 0.5, "cpu")
-    assert [(each.threads, each.batch) for each in settings] == [(1, 1), (1, 8), (2, 1), (2, 8)]
-    assert {(each.size, each.width) for each in settings} == {(96, 0.5)}
-
-
-def test_spread() -> None:
-    assert Spread.of([5, 1, 2, 4, 3]) == Spread(3, 2, 4, 1)
-    assert Spread.of([8.0], per=2) == Spread(4, 4, 4, 4)
 
 
 def test_silence_reaches_what_is_printed_from_c(capfd) -> None:

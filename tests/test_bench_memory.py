@@ -21,7 +21,6 @@ from mnv2_kernels.bench.memory import (
     allocations,
     measure_memory,
     measure_splits,
-    paper_channels,
 )
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.cli import bench as commands
@@ -102,15 +101,6 @@ def test_the_network(rows: list[MemoryRow]) -> None:
     )
 
 
-def test_a_larger_tensor_than_the_papers_does_not_meet_it(rows: list[MemoryRow]) -> None:
-    fields = {**vars(rows[0]), "fused_tensor_bytes": rows[0].paper_bytes + 1}
-    assert not MemoryRow(**fields).meets_paper
-
-
-def test_channels_of_the_papers_table() -> None:
-    assert paper_channels(shapes.mobilenet_v2()) == {size: channels for size, (channels, _) in PAPER.items()}
-
-
 # --- how it is measured ---
 
 
@@ -189,11 +179,6 @@ def test_the_table_of_parts_and_its_file(
     assert results.header.command == f"mnv2 memory --split --rounds 7 --json {path}"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_no_gpu(capsys: Capture) -> None:
-    assert "no GPU" in refusal(capsys, ["memory", "--device", "cuda"])
-
-
 def test_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise NotImplementedError("no kernel here\nand a long explanation")
@@ -214,11 +199,3 @@ def test_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_wrong_use(arguments: list[str], message: str, capsys: Capture) -> None:
     assert message in refusal(capsys, ["memory", *arguments])
-
-
-def test_a_file_that_cannot_be_written(
-    rows: list[MemoryRow], monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(commands, "measure_memory", lambda *_: rows)
-    assert main(["memory", "--json", str(tmp_path / "absent" / "memory.json")]) == 2
-    assert "absent" in capsys.readouterr().err

@@ -17,7 +17,6 @@ from mnv2_kernels.bench.scaling import (
     has_to_be_flat,
     is_flat,
     measure_scaling,
-    threads_up_to,
 )
 from mnv2_kernels.cli import bench as commands
 from mnv2_kernels.cli.app import main
@@ -31,18 +30,6 @@ ROWS = (
     replace(ROW, size=96, best_ms=20.0),
     replace(ROW, threads=2),
 )
-
-
-@pytest.mark.parametrize(("number", "threads"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
-def test_numbers_of_threads(number: int, threads: list[int]) -> None:
-    assert threads_up_to(number) == threads
-
-
-def test_settings() -> None:
-    one, two = scaling._settings(1), scaling._settings(2)
-    assert BASE in one
-    assert len(set(one)) == len(one) == len(scaling.BATCHES) + len(scaling.SIZES) + len(scaling.WIDTHS) - 2
-    assert [(setting.threads, setting.batch) for setting in two] == [(2, 1), (2, 32)]
 
 
 def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:

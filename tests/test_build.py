@@ -180,10 +180,6 @@ class TestBuildInfo:
         versions = {_native.build_info()["version"], mnv2_kernels.__version__}
         assert versions == {importlib.metadata.version("mnv2-kernels")}
 
-    def test_isas_are_those_compiled(self):
-        compiled = {isa["name"] for isa in _native.isas() if isa["compiled"]}
-        assert compiled == set(_native.build_info()["isas"])
-
     def test_summary_tells_isas_cuda_and_torch(self):
         info = _native.build_info()
         for part in (
@@ -227,16 +223,6 @@ class TestNative:
             weights = {"fp16": "float16", "bf16": "bfloat16"}.get(isa[-4:], "float32")
             assert _native.selected_isa(weights) == isa
             assert _native.plan(**SHAPE)["isa"] == _native.selected_isa()
-
-    def test_weights_of_no_such_dtype_are_refused(self):
-        with pytest.raises(ValueError, match="weights: expected float32, float16 or bfloat16, got int8"):
-            _native.selected_isa("int8")
-
-    def test_packed_bytes_hold_at_least_the_weights(self):
-        layers = (
-            "stem in_channels=3 out_channels=32; block in_channels=32 expanded_channels=48 out_channels=16"
-        )
-        assert _native.packed_bytes(layers) >= 4 * (27 * 32 + 32 * 48 + 9 * 48 + 48 * 8)
 
 
 class TestConfigure:
@@ -333,11 +319,6 @@ class TestInstall:
         # Before 77 an SPDX expression here is an error with a traceback, which setup.py cannot forestall.
         project = re.search(r"^\[project\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
         assert not re.search(r"^license", project, re.M)
-
-    def test_installed_package_is_found_from_anywhere(self, tmp_path):
-        code = "import mnv2_kernels; print(mnv2_kernels.__file__, mnv2_kernels.__version__)"
-        printed = succeed(sys.executable, "-c", code, cwd=tmp_path).split()
-        assert printed == [mnv2_kernels.__file__, importlib.metadata.version("mnv2-kernels")]
 
     def test_source_distribution_holds_what_a_build_needs_and_no_tests(self, tmp_path):
         checkout, made = tmp_path / "checkout", tmp_path / "made"

@@ -143,15 +143,6 @@ def test_a_transformed_call_runs_directly(stream: Stream) -> None:
     assert recorder.captured == 0
 
 
-def test_moved_weights_are_captured_anew(stream: Stream) -> None:
-    recorder = Recorder()
-    network = GraphedNetwork(Double(), recorder)
-    network(images())
-    network.double()
-    network(images())
-    assert recorder.captured == 2
-
-
 def test_a_copy_has_graphs_of_its_own(stream: Stream) -> None:
     recorder = Recorder()
     network = GraphedNetwork(Double(), recorder)

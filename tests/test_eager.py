@@ -301,17 +301,6 @@ def test_a_tensor_subclass_in_the_features_is_named(path: str, tensor: str, word
         model.deploy()
 
 
-def test_int8_weights_of_torchao(x: Tensor) -> None:
-    quantization = pytest.importorskip("torchao.quantization")
-    model = small()
-    theirs = torchvisions(model)
-    for network in (model, theirs):
-        quantization.quantize_(network, quantization.Int8WeightOnlyConfig())
-    with torch.no_grad():
-        for fused in (model, model.deploy()):
-            torch.testing.assert_close(fused(x), theirs(x), rtol=1e-4, atol=1e-4)
-
-
 def test_mkldnn_is_as_in_torchvision(x: Tensor) -> None:
     model = small()
     for name, module in list(model.named_modules()):

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 import torchvision
-from models import CLASSES, SMALL_SETTING, calls, eager, packs, randomised, small
+from models import CLASSES, SMALL_SETTING, calls, eager, randomised, small
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
@@ -392,23 +392,6 @@ def test_a_parameter_before_and_inside_a_module(x: Tensor) -> None:
     assert_close(gradient(block), gradient(block.eager()))
 
 
-def test_replicas_as_data_parallel_makes_them(x: Tensor) -> None:
-    model = small()
-    expected = backward(model, x)
-    copies = {each: each.clone() for each in model.parameters()}
-    replicas = {module: module._replicate_for_data_parallel() for module in model.modules()}
-    for module, replica in replicas.items():
-        for name, child in module._modules.items():
-            setattr(replica, name, replicas[child])
-        for name, parameter in module._parameters.items():
-            setattr(replica, name, copies.get(parameter))
-    model.zero_grad()
-    with calls() as operators:
-        replicas[model](x).square().mean().backward()
-    assert packs(operators)
-    assert_same_gradients({name: each.grad for name, each in model.named_parameters()}, expected)
-
-
 def test_checkpointing(x: Tensor) -> None:
     model = small()
     expected = backward(model, x)
@@ -457,13 +440,6 @@ def test_without_grad_mode_there_is_no_graph(x: Tensor) -> None:
             assert not model(x).requires_grad
     model.requires_grad_(False)
     assert not model(x).requires_grad
-
-
-def test_input_gradients_of_a_frozen_network(x: Tensor) -> None:
-    model = small().requires_grad_(False)
-    x.requires_grad_()
-    (gradient,) = torch.autograd.grad(model(x).sum(), x)
-    assert gradient.abs().max() > 0
 
 
 def test_without_grad_mode_such_inputs_run_fused(x: Tensor) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +11,6 @@ from conftest import every_float32_isa, every_isa
 from models import calls, small
 from tolerances import assert_accurate
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnv2_kernels import FusedMobileNetV2, reference, shapes
@@ -136,22 +133,6 @@ def test_a_classifier_of_ones_own(x):
     assert model.classifier[0].weight.grad is not None
 
 
-def test_a_classifier_trains_with_torchs_gradients(x):
-    model = small()
-    model.features.requires_grad_(False)
-    with torch.no_grad():
-        expected = model(x)
-    theirs = copy.deepcopy(model.classifier[1])
-    y = model(x)
-    assert torch.equal(y, expected)
-    y.square().sum().backward()
-    with torch.no_grad():
-        pooled = model._pooled_features(x)
-    theirs(pooled).square().sum().backward()
-    torch.testing.assert_close(model.classifier[1].weight.grad, theirs.weight.grad)
-    torch.testing.assert_close(model.classifier[1].bias.grad, theirs.bias.grad)
-
-
 def test_a_classifier_trains_under_autocast():
     classifier = small().classifier
     x = torch.randn(4, classifier[1].in_features, requires_grad=False)
@@ -172,17 +153,6 @@ def test_an_emptied_classifier_passes_the_features_on(x):
         assert torch.equal(model(x), model._pooled_features(x))
 
 
-def test_a_replaced_linear_layer_is_packed_anew(model, x):
-    model = copy.deepcopy(model)
-    with torch.no_grad():
-        model(x)
-        model.classifier[1] = nn.Linear(model.last_channel, 4)
-        y = model(x)
-        assert y.shape == (3, 4)
-        model.classifier[1].bias.add_(1)
-        assert torch.allclose(model(x), y + 1, atol=1e-5)
-
-
 def test_a_dropout_that_trains_is_not_skipped(model, x):
     model = copy.deepcopy(model)
     with torch.no_grad():
@@ -192,30 +162,6 @@ def test_a_dropout_that_trains_is_not_skipped(model, x):
         assert not torch.allclose(model(x), expected)
         model.classifier[0].eval()
         assert torch.equal(model(x), expected)
-
-
-PEAK_MEMORY = """
-import resource, sys, torch
-from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.nn.networks import eager_copy
-
-model = FusedMobileNetV2().eval()
-if sys.argv[1] == "eager":
-    model = eager_copy(model)
-x = torch.randn(8, 3, 1024, 1024)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with torch.inference_mode():
-    model(x)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-def test_large_images_take_a_fraction_of_eagers_memory():
-    def peak(which: str) -> int:
-        command = [sys.executable, "-c", PEAK_MEMORY, which]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-    assert 8 * peak("fused") < peak("eager")
 
 
 # --- the linear layer ---
@@ -270,22 +216,6 @@ def test_opcheck_in_half_precision(dtype, model, x):
         torch.library.opcheck(op, arguments, options)
 
 
-def test_compile_with_dynamic_sizes(model, x):
-    torch.compiler.reset()
-    deployed = model.deploy()
-    compiled = torch.compile(deployed, fullgraph=True, dynamic=True)
-    with torch.no_grad():
-        for image in (x, x[:2, :, :33, :29]):
-            assert torch.equal(compiled(image), deployed(image))
-
-
-def test_export_of_a_deployed_network(model, x):
-    deployed = model.deploy()
-    batch = torch.export.Dim("batch")
-    program = torch.export.export(deployed, (x,), dynamic_shapes=({0: batch},))
-    assert torch.equal(program.module()(x[:2]), deployed(x[:2]))
-
-
 def test_vmap_folds_the_images_into_the_batch(packed):
     x = torch.randn(2, 3, 3, 20, 20)
     y = torch.vmap(lambda images: run(images, packed, **NETWORK))(x)
@@ -310,27 +240,6 @@ def test_flops_are_twice_the_multiply_accumulates():
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(x)
     assert counter.get_total_flops() == 2 * shapes.mobilenet_v2(resolution=64, batch=2).macs
-
-
-class ConvolutionCounter(TorchDispatchMode):
-    """Counts as ptflops' backend "aten" does: by the arguments of torch's own operators, in eval mode."""
-
-    macs = 0
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        result = op(*args, **(kwargs or {}))
-        if op._overloadpacket is torch.ops.aten.convolution:
-            self.macs += result.numel() * args[1][0].numel()
-        elif op._overloadpacket is torch.ops.aten.addmm:
-            self.macs += result.numel() * args[1].shape[1]
-        return result
-
-
-def test_counters_of_torch_s_operators_count_the_traced_network():
-    model = torch.fx.symbolic_trace(FusedMobileNetV2().eval())
-    with torch.no_grad(), ConvolutionCounter() as counter:
-        model(torch.randn(2, 3, 64, 64))
-    assert counter.macs == shapes.mobilenet_v2(resolution=64, batch=2).macs
 
 
 def test_layers_are_those_of_the_published_network():

@@ -194,14 +194,6 @@ def test_export_with_a_dynamic_batch(case, module, tmp_path):
         assert torch.equal(loaded(x), model(x))
 
 
-def test_export_with_a_dynamic_size():
-    model = Packed(DIRECT)
-    size = {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
-    program = torch.export.export(model, (DIRECT.x,), dynamic_shapes=(size,))
-    x = torch.randn(2, 17, 33, 20)
-    assert torch.equal(program.module()(x), model(x))
-
-
 # --- autocast ---
 
 
@@ -239,18 +231,6 @@ def test_autocast_of_cuda(case):
     cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
     op, (x, *others), options = next(overloads(case))
     assert torch.equal(op.redispatch(cuda, x, *others, **options), op(x.half(), *others, **options))
-
-
-def test_autocast_inside_a_compiled_graph():
-    torch.compiler.reset()
-    model = Packed(BLOCK)
-
-    @torch.compile(fullgraph=True)
-    def run(x: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return model(x)
-
-    assert torch.equal(run(BLOCK.x), model(BLOCK.x.bfloat16()))
 
 
 # --- vmap ---
@@ -294,16 +274,6 @@ def _select(weight: Tensor | None, index: int) -> Tensor | None:
     return None if weight is None else weight[..., index]
 
 
-def test_vmap_over_inputs_and_weights_nested():
-    xs = torch.stack([BLOCK.x, -BLOCK.x])
-    packed = torch.stack(
-        [BLOCK.pack(), Case(BLOCK.shape, BLOCK.x, tuple(-weight for weight in BLOCK.weights)).pack()]
-    )
-    pairs = torch.vmap(lambda p: torch.vmap(lambda x: BLOCK.run_packed(p, x))(xs))(packed)
-    expected = torch.stack([torch.stack([BLOCK.run_packed(p, x) for x in xs]) for p in packed])
-    assert torch.equal(pairs, expected)
-
-
 # --- FLOP counts ---
 
 
@@ -315,12 +285,6 @@ def test_flops_are_twice_the_macs(case):
     with FlopCounterMode(display=False) as counter:
         case.run_packed(case.pack())
     assert counter.get_total_flops() == 2 * case.shape.macs
-
-
-def test_flops_are_what_torch_counts_for_the_eager_block():
-    with FlopCounterMode(display=False) as counter:
-        BLOCK.reference()
-    assert counter.get_total_flops() == 2 * BLOCK.shape.macs
 
 
 @pytest.mark.parametrize("first", ["mnv2_kernels", "torch.utils.flop_counter"])

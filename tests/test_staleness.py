@@ -37,6 +37,7 @@ TENSORS = (
     "features.4.conv.3.weight",
     "features.5.0.weight",
     "features.5.1.running_var",
+    "classifier.1.bias",
 )
 
 
@@ -141,14 +142,6 @@ def test_a_change_of_a_tensor_is_followed(
     assert_follows(model, x, before)
 
 
-def test_one_value_of_a_norm_through_data_is_followed(x: Tensor) -> None:
-    model = small()
-    with torch.no_grad():
-        before = model(x)
-    model.features[3].conv[3].bias.data[7] += 3
-    assert_follows(model, x, before)
-
-
 def test_channels_cut_off_through_data_are_followed() -> None:
     block, x = small().features[1], torch.randn(1, 16, 8, 8)
     with torch.no_grad():
@@ -158,17 +151,6 @@ def test_channels_cut_off_through_data_are_followed() -> None:
             if tensor.dim() > 0:
                 tensor.data = tensor.data[:keep]
         torch.testing.assert_close(block(x), before[:, :keep])
-
-
-@pytest.mark.parametrize(
-    "name", ["features.5.conv.0.0.weight", "features.17.conv.2.weight", "classifier.1.weight"]
-)
-def test_a_pruned_channel_of_a_large_weight_is_followed(name: str, x: Tensor) -> None:
-    model = random_model()
-    with torch.no_grad():
-        before = model(x)
-    model.state_dict(keep_vars=True)[name].data[3] = 0
-    assert_follows(model, x, before)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -194,12 +176,6 @@ def watched(request: pytest.FixtureRequest) -> tuple[FusedMobileNetV2, Snapshot]
 Watched = tuple[FusedMobileNetV2, Snapshot]
 
 
-def test_small_networks_are_read_whole() -> None:
-    state = Snapshot(small())._state
-    assert not state.sampled
-    assert not state.rounds
-
-
 def test_every_output_channel_is_seen(watched: Watched) -> None:
     model, snapshot = watched
     for name, weight in weights(model).items():
@@ -222,28 +198,6 @@ def test_every_input_channel_is_seen(watched: Watched) -> None:
                 channels[channel].zero_()
 
 
-def test_clamped_weights_are_seen(watched: Watched) -> None:
-    model, snapshot = watched
-    for name, weight in weights(model).items():
-        bound = weight.detach().abs().quantile(0.98).item()
-        with seen(snapshot, weight, f"{name}: largest 2 % clamped"):
-            weight.data.clamp_(-bound, bound)
-
-
-def test_another_networks_layers_are_seen(watched: Watched) -> None:
-    model, snapshot = watched
-    others = [copy.deepcopy(model) for _ in range(2)]
-    for module in others[0].modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module.reset_parameters()
-    new, old = map(weights, others)
-    for name, weight in weights(model).items():
-        with seen(snapshot, weight, f"{name}: new values"):
-            weight.data.copy_(new[name])
-        with seen(snapshot, weight, f"{name}: channels in another order"):
-            weight.data.copy_(old[name].flip(0))
-
-
 def test_a_single_element_is_seen_within_all_rounds(watched: Watched) -> None:
     model, snapshot = watched
     for name, weight in weights(model).items():
@@ -258,33 +212,19 @@ def test_a_single_element_is_seen_within_all_rounds(watched: Watched) -> None:
             elements[element] -= 1
 
 
-def zeroed(values: Tensor, chosen: Tensor) -> None:
-    values[chosen] = 0
-
-
-def moved(values: Tensor, chosen: Tensor) -> None:
-    values[chosen] += 1
-
-
-def negated(values: Tensor, chosen: Tensor) -> None:
-    values[chosen] *= -1
-
-
-def clamped(values: Tensor, chosen: Tensor) -> None:
-    bound = float(values[chosen].abs().min())
-    values.clamp_(-bound, bound)
-
-
-def exchanged(values: Tensor, chosen: Tensor) -> None:
-    values[chosen] = values[chosen].flip(0)
-
-
 @functools.cache
 def written_models() -> list[FusedMobileNetV2]:
     return [small(), random_model(0.35)]
 
 
-WRITES = (zeroed, moved, negated, clamped, exchanged)
+# What becomes of some values of a tensor.
+WRITES: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeroed": torch.zeros_like,
+    "moved": lambda chosen: chosen + 1,
+    "negated": torch.neg,
+    "clamped": lambda chosen: chosen.clamp(-chosen.abs().min(), chosen.abs().min()),
+    "exchanged": lambda chosen: chosen.flip(0),
+}
 
 
 @settings(max_examples=40, deadline=None)
@@ -300,7 +240,7 @@ def test_any_write_that_changes_a_result_is_followed(data: st.DataObject) -> Non
         values = tensors[name].view(-1)
         indices = st.integers(0, len(values) - 1)
         chosen = torch.tensor(data.draw(st.lists(indices, min_size=1, max_size=20, unique=True)))
-        data.draw(st.sampled_from(WRITES))(values, chosen)
+        values[chosen] = WRITES[data.draw(st.sampled_from(sorted(WRITES)))](values[chosen])
         if name.endswith("running_var"):
             values.abs_()
         expected = eager(model, x)

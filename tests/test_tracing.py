@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 import pytest
@@ -129,14 +128,6 @@ def test_what_no_kernel_takes_is_not_exported(deployed: bool, x: Tensor) -> None
     for example, expected in ((x[:, :1], "shape"), (x[0], "4 dimensions"), (x.double(), "dtype")):
         with pytest.raises(RuntimeError, match=f"x: expected {expected}"):
             torch.export.export(module, (example,))
-
-
-def test_exported_program_can_be_saved(x: Tensor) -> None:
-    deployed = small().deploy()
-    buffer = io.BytesIO()
-    torch.export.save(torch.export.export(deployed, (x,)), buffer)
-    buffer.seek(0)
-    torch.testing.assert_close(torch.export.load(buffer).module()(x), deployed(x))
 
 
 @pytest.mark.filterwarnings(
