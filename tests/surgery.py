@@ -50,6 +50,11 @@ class Patient:
     def pick_any(self) -> tuple[str, nn.Module]:
         return self.pick(*dict(self.network.named_modules()))
 
+    def pick_part(self) -> tuple[str, nn.Module]:
+        return self.pick(
+            "features", "classifier", *(f"features.{name}" for name in self.network.features._modules)
+        )
+
     def blocks(self) -> list[str]:
         return [f"features.{name}" for name in list(self.network.features._modules)[1:-1]]
 
@@ -78,6 +83,40 @@ class Patient:
         self.network.set_submodule(name, module.to(dtype).eval())
 
 
+Picked = tuple[str, nn.Module]
+
+
+def one(pick: Callable[[Patient], Picked], change: Callable[[Patient, nn.Module], object]) -> Operation:
+    """Changes one module."""
+
+    def operation(patient: Patient) -> Words:
+        name, module = pick(patient)
+        change(patient, module)
+        return [name or type(module).__name__]
+
+    return operation
+
+
+def one_of(*classes: type[nn.Module], do: Callable[[Patient, nn.Module], object]) -> Operation:
+    return one(lambda patient: patient.pick_of(*classes), do)
+
+
+def setting(attribute: str, *values: object) -> Callable[[Patient, nn.Module], None]:
+    """A change of an attribute to one of the values."""
+    return lambda patient, module: setattr(module, attribute, patient.random.choice(values))
+
+
+def replaced_by(*modules: Callable[[], nn.Module]) -> Operation:
+    """Puts one of the modules in an activation's place."""
+
+    def operation(patient: Patient) -> Words:
+        name, _ = patient.pick_of(nn.ReLU6)
+        patient.put(name, patient.random.choice(modules)())
+        return [name]
+
+    return operation
+
+
 # --- code ---
 
 
@@ -91,31 +130,8 @@ def override(module: nn.Module, method: str = "forward", factor: float = FACTOR)
     module.__class__ = type(SUBCLASS, (parent,), {method: scaled})
 
 
-def _override_model(patient: Patient) -> Words:
-    method = patient.random.choice(("forward", "__call__", "_call_impl", "_forward_impl"))
-    if not hasattr(patient.network, method):
-        raise NotApplicable
-    override(patient.network, method)
-    return [SUBCLASS]
-
-
-def _override_part(patient: Patient) -> Words:
-    last = f"features.{list(patient.network.features._modules)[-1]}"
-    name, module = patient.pick("features", "classifier", "features.0", *patient.blocks(), last)
-    override(module, patient.random.choice(("forward", "__call__", "_call_impl")))
-    return [name]
-
-
-def _override_any(patient: Patient) -> Words:
-    name, module = patient.pick_any()
-    override(module, patient.random.choice(("forward", "__call__")))
-    return [name or SUBCLASS]
-
-
-def _override_convolution(patient: Patient) -> Words:
-    name, module = patient.pick_of(nn.Conv2d)
-    override(module, patient.random.choice(("forward", "_conv_forward", "__call__")))
-    return [name]
+def overriding(*methods: str) -> Callable[[Patient, nn.Module], None]:
+    return lambda patient, module: override(module, patient.random.choice(methods))
 
 
 def _reverse_container(patient: Patient) -> Words:
@@ -130,19 +146,17 @@ def _reverse_container(patient: Patient) -> Words:
     return [name]
 
 
+def _replace_conv_forward(patient: Patient, conv: nn.Module) -> None:
+    old = conv._conv_forward
+    conv._conv_forward = lambda *args: FACTOR * old(*args)
+
+
 def _replace_forward(patient: Patient) -> Words:
     name, module = patient.pick_any()
     method = patient.random.choice(("forward", "_call_impl"))
     old = getattr(module, method)
     setattr(module, method, lambda *args: FACTOR * old(*args))
     return [name or "model", type(module).__name__]
-
-
-def _replace_inner_method(patient: Patient) -> Words:
-    name, conv = patient.pick_of(nn.Conv2d)
-    old = conv._conv_forward
-    conv._conv_forward = lambda *args: FACTOR * old(*args)
-    return [name]
 
 
 def _scale_shortcut(patient: Patient) -> Words:
@@ -178,11 +192,6 @@ def _squeeze(patient: Patient) -> Words:
     forward = lambda self, x: self.gate(parent.forward(self, x))  # noqa: E731
     block.__class__ = type(SUBCLASS, (parent,), {"forward": forward})
     return [name]
-
-
-def _scale_features(patient: Patient) -> Words:
-    override(patient.network.features)
-    return ["features"]
 
 
 def _insert(patient: Patient) -> Words:
@@ -287,18 +296,6 @@ def _global_hook(patient: Patient) -> Words:
 # --- other layers ---
 
 
-def _activation(patient: Patient) -> Words:
-    name, _ = patient.pick_of(nn.ReLU6)
-    patient.put(name, patient.random.choice((nn.ReLU, nn.Hardswish, nn.LeakyReLU, nn.Identity, nn.SiLU))())
-    return [name]
-
-
-def _hardtanh(patient: Patient) -> Words:
-    name, _ = patient.pick_of(nn.ReLU6)
-    patient.put(name, nn.Hardtanh(*patient.random.choice(((0, 3), (-1, 1), (0, 6.0)))))
-    return [name]
-
-
 def _activations(patient: Patient) -> Words:
     for name in [name for name, module in patient.network.named_modules() if type(module) is nn.ReLU6]:
         patient.put(name, nn.ReLU())
@@ -375,22 +372,8 @@ def _classifier(patient: Patient) -> Words:
 # --- attributes ---
 
 
-def _stride(patient: Patient) -> Words:
-    name, conv = patient.pick_depthwise(shortcut=False)
-    conv.stride = patient.random.choice(((1, 1), (2, 2), (1, 2), 1, [2, 2]))
-    return [name]
-
-
-def _padding(patient: Patient) -> Words:
-    name, conv = patient.pick_depthwise(shortcut=False)
-    conv.padding = patient.random.choice(((0, 0), (1, 0), (2, 2), 0, "valid"))
-    return [name]
-
-
-def _dilation(patient: Patient) -> Words:
-    name, conv = patient.pick_depthwise()
+def _dilate(patient: Patient, conv: nn.Module) -> None:
     conv.dilation = conv.padding = (2, 2)
-    return [name]
 
 
 def _dilation_of_one_tap(patient: Patient) -> Words:
@@ -405,12 +388,6 @@ def _padding_mode(patient: Patient) -> Words:
         raise NotApplicable
     conv.padding_mode = "reflect"
     conv._reversed_padding_repeated_twice = [1, 1, 1, 1]
-    return [name]
-
-
-def _eps(patient: Patient) -> Words:
-    name, norm = patient.pick_of(nn.BatchNorm2d)
-    norm.eps = patient.random.choice((0.5, 1e-3, 2))
     return [name]
 
 
@@ -429,12 +406,6 @@ def _equal_bounds(patient: Patient) -> Words:
     _, activation = patient.pick_of(nn.ReLU6)
     activation.min_val, activation.max_val = 0, 6
     return []
-
-
-def _no_shortcut(patient: Patient) -> Words:
-    name, block = patient.pick_block(shortcut=True)
-    block.use_res_connect = patient.random.choice((False, 0, None))
-    return [name]
 
 
 def _idle(patient: Patient) -> Words:
@@ -458,12 +429,6 @@ def _batch_statistics(patient: Patient) -> Words:
         norm.momentum = 0.0  # otherwise each call would change the next one
     else:
         norm.running_mean = norm.running_var = None
-    return [name]
-
-
-def _mode(patient: Patient) -> Words:
-    name, block = patient.pick_block()
-    block.training = True
     return [name]
 
 
@@ -508,27 +473,13 @@ def _other_parameter(module: nn.Module, name: str, values: Tensor) -> None:
     setattr(module, name, nn.Parameter(values) if name in module._parameters else values)
 
 
-def _no_affine(patient: Patient) -> Words:
-    name, norm = patient.pick_of(nn.BatchNorm2d)
-    setattr(norm, patient.random.choice(("weight", "bias")), None)
-    return [name]
-
-
-def _bias(patient: Patient) -> Words:
-    name, conv = patient.pick_of(nn.Conv2d)
+def _add_bias(patient: Patient, conv: nn.Module) -> None:
     conv.bias = nn.Parameter(torch.randn(len(conv.weight)).to(conv.weight))
-    return [name]
 
 
 class Halve(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight * FACTOR
-
-
-def _parametrize(patient: Patient) -> Words:
-    name, module = patient.pick_of(nn.Conv2d, nn.Linear, nn.BatchNorm2d)
-    parametrize.register_parametrization(module, "weight", Halve())
-    return [name]
 
 
 def _weight_norm(patient: Patient) -> Words:
@@ -556,31 +507,40 @@ def _prune(patient: Patient) -> Words:
 FUSED: dict[str, Operation] = {
     "all activations": _activations,
     "dilation of a 1x1 convolution": _dilation_of_one_tap,
-    "eps": _eps,
+    "eps": one_of(nn.BatchNorm2d, do=setting("eps", 0.5, 1e-3, 2)),
     "equal bounds": _equal_bounds,
-    "no shortcut": _no_shortcut,
+    "no shortcut": one(
+        lambda patient: patient.pick_block(shortcut=True), setting("use_res_connect", False, 0, None)
+    ),
     "idle attributes": _idle,
     "repeated block": _repeat,
     "removed block": _remove,
     "data": _write(_through_data),
     "other parameter": _write(_other_parameter),
-    "no affine": _no_affine,
-    "bias": _bias,
+    "no affine": one_of(
+        nn.BatchNorm2d,
+        do=lambda patient, norm: setattr(norm, patient.random.choice(("weight", "bias")), None),
+    ),
+    "bias": one_of(nn.Conv2d, do=_add_bias),
 }
 # What changes no result: all the same it has to be noticed where it goes with the module.
 IDLE = {"equal bounds", "idle attributes", "held", "mode", "dilation of a 1x1 convolution", "backward hook"}
 SURGERIES: dict[str, Operation] = {
     **FUSED,
-    "overridden model": _override_model,
-    "overridden part": _override_part,
-    "overridden anywhere": _override_any,
-    "overridden convolution": _override_convolution,
+    "overridden model": one(
+        lambda patient: patient.pick(""), overriding("forward", "__call__", "_call_impl", "_forward_impl")
+    ),
+    "overridden part": one(Patient.pick_part, overriding("forward", "__call__", "_call_impl")),
+    "overridden anywhere": one(Patient.pick_any, overriding("forward", "__call__")),
+    "overridden convolution": one_of(nn.Conv2d, do=overriding("forward", "_conv_forward", "__call__")),
     "container": _reverse_container,
     "replaced forward": _replace_forward,
-    "replaced inner method": _replace_inner_method,
+    "replaced inner method": one_of(nn.Conv2d, do=_replace_conv_forward),
     "scaled shortcut": _scale_shortcut,
     "squeeze": _squeeze,
-    "features of its own": _scale_features,
+    "features of its own": one(
+        lambda patient: patient.pick("features"), lambda patient, features: override(features)
+    ),
     "inserted": _insert,
     "held": _hold_more,
     "patched class": _patch_class,
@@ -588,21 +548,32 @@ SURGERIES: dict[str, Operation] = {
     "pre-hook": _pre_hook,
     "backward hook": _backward_hook,
     "global hook": _global_hook,
-    "activation": _activation,
-    "hardtanh": _hardtanh,
+    "activation": replaced_by(nn.ReLU, nn.Hardswish, nn.LeakyReLU, nn.Identity, nn.SiLU),
+    "hardtanh": replaced_by(*(partial(nn.Hardtanh, *bounds) for bounds in ((0, 3), (-1, 1), (0, 6.0)))),
     "depthwise": _depthwise,
     "project": _project,
     "norm": _norm,
     "folded norm": _fold,
     "classifier": _classifier,
-    "stride": _stride,
-    "padding": _padding,
-    "dilation": _dilation,
+    "stride": one(
+        lambda patient: patient.pick_depthwise(shortcut=False),
+        setting("stride", (1, 1), (2, 2), (1, 2), 1, [2, 2]),
+    ),
+    "padding": one(
+        lambda patient: patient.pick_depthwise(shortcut=False),
+        setting("padding", (0, 0), (1, 0), (2, 2), 0, "valid"),
+    ),
+    "dilation": one(Patient.pick_depthwise, _dilate),
     "padding_mode": _padding_mode,
     "bounds": _bounds,
     "batch statistics": _batch_statistics,
-    "mode": _mode,
-    "parametrized": _parametrize,
+    "mode": one(Patient.pick_block, setting("training", True)),
+    "parametrized": one_of(
+        nn.Conv2d,
+        nn.Linear,
+        nn.BatchNorm2d,
+        do=lambda patient, module: parametrize.register_parametrization(module, "weight", Halve()),
+    ),
     "weight_norm": _weight_norm,
     "pruned": _prune,
 }

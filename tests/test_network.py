@@ -267,14 +267,6 @@ LINEAR = "linear in_channels=3 out_channels=2"
 HEAD_AND_LINEAR = f"head_pool in_channels=3 out_channels=3; {LINEAR}"
 
 ERRORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
-    "dimensions": (
-        lambda x, packed: run(x[0], packed, **NETWORK),
-        r"mnv2::run: x: expected 4 dimensions, got shape \(3, 37, 30\)",
-    ),
-    "channels of x": (
-        lambda x, packed: run(x[:, :2], packed, **NETWORK),
-        r"mnv2::run: x: expected shape \(N, 3, H, W\), got \(3, 2, 37, 30\)",
-    ),
     "channels": (
         lambda x, packed: run(
             x, packed, layers=NETWORK["layers"].replace("out_channels=10", "out_channels=11")
@@ -288,18 +280,6 @@ ERRORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
     "too many pixels": (
         lambda x, packed: run(x[:, :, :1, :1].expand(3, 3, 2**17, 2**16), packed, **NETWORK),
         r"mnv2::run: x: expected at most 4294967296 pixels an image, got shape \(3, 3, 131072, 65536\)",
-    ),
-    "dtype": (
-        lambda x, packed: run(x.double(), packed, **NETWORK),
-        r"mnv2::run: x: expected dtype float32, float16 or bfloat16, got float64",
-    ),
-    "other bytes": (
-        lambda x, packed: run(x, torch.zeros_like(packed), **NETWORK),
-        r"mnv2::run: packed: expected packed layers, got bytes of another format",
-    ),
-    "fewer bytes": (
-        lambda x, packed: run(x, packed[:-64], **NETWORK),
-        r"mnv2::run: packed: expected all bytes of packed layers, got \d+",
     ),
     "no layers": (
         lambda x, packed: run(x, packed, layers=""),

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from cases import make_case
-from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
+from test_errors import BLOCK, DIRECT, HEAD, STEM, arguments_of, call, call_packed
 from torch._subclasses import FakeTensorMode
 
 from mnv2_kernels.dtypes import dtype_name
@@ -93,11 +93,8 @@ def by_triton_s_checks(case, **changed):
     """The case's operator as Triton's does it, up to its kernel."""
     from mnv2_kernels.triton import operators
 
-    parts = ("weight", "scale", "bias")
-    layers = ("expand_", "depthwise_", "project_") if case.op == "fused_block" else ("",)
-    names = [f"{layer}{part}" for layer in layers for part in parts]
-    arguments = {"x": case.x, **dict(zip(names, case.weights, strict=True)), **case.options, **changed}
-    x, *weights = (arguments.pop(name) for name in ("x", *names))
+    arguments = {"x": case.x, **arguments_of(case), **case.options, **changed}
+    x, *weights = (arguments.pop(name) for name in ("x", *arguments_of(case)))
     return getattr(operators, case.op)(x, *weights, **arguments)
 
 

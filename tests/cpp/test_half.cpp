@@ -191,18 +191,5 @@ TEST(conversions_keep_not_a_number)
     }
 }
 
-TEST(conversions_of_every_pattern)
-{
-    using namespace cpu::test_half;
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < patterns; ++i) {
-        const auto bits = static_cast<uint16_t>(i);
-        const double half = decode(ScalarType::float16, bits), bfloat16 = decode(ScalarType::bfloat16, bits);
-        wrong += !(to_float(Half{bits}) == half || (std::isnan(half) && std::isnan(to_float(Half{bits}))));
-        wrong += !(to_float(BFloat16{bits}) == bfloat16 || (std::isnan(bfloat16) && std::isnan(to_float(BFloat16{bits}))));
-    }
-    CHECK_EQUAL(wrong, 0);
-}
-
 }  // namespace
 }  // namespace mnv2::test

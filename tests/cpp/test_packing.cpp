@@ -176,14 +176,6 @@ TEST(sixteen_bit_arithmetic_has_sixteen_bit_weights)
         }
 }
 
-StemParams stem_of(int64_t in_channels, int64_t out_channels)
-{
-    StemParams params{};
-    params.in_channels = in_channels;
-    params.out_channels = out_channels;
-    return params;
-}
-
 TEST(the_head_is_panels_of_channels)
 {
     for (const int64_t in : {1, 3, 17})
@@ -260,14 +252,8 @@ TEST(a_mismatch_names_what_was_expected_and_what_came)
     const std::vector<uint8_t> packed = packed_for(params);
     CHECK_EQUAL(mismatch_of(packed, block({1, 1}, 4, 17, 5)),
                 "expected weights of a block with channels 4 -> 17 -> 5, got a block with channels 3 -> 17 -> 5");
-    CHECK_EQUAL(mismatch_of(packed, block({1, 1}, 3, 18, 5)),
-                "expected weights of a block with channels 3 -> 18 -> 5, got a block with channels 3 -> 17 -> 5");
-    CHECK_EQUAL(mismatch_of(packed, block({1, 1}, 3, 17, 6)),
-                "expected weights of a block with channels 3 -> 17 -> 6, got a block with channels 3 -> 17 -> 5");
     CHECK_EQUAL(mismatch_of(packed, stem_of(3, 5)),
                 "expected weights of a stem with channels 3 -> 5, got a block with channels 3 -> 17 -> 5");
-    CHECK_EQUAL(mismatch_of(packed_for(head_of(3, 5)), stem_of(3, 5)),
-                "expected weights of a stem with channels 3 -> 5, got a head with channels 3 -> 5");
     CHECK_EQUAL(mismatch_of(packed_for(stem_of(3, 5)), head_of(3, 5)),
                 "expected weights of a head with channels 3 -> 5, got a stem with channels 3 -> 5");
     CHECK_EQUAL(mismatch_of(packed_for(block({1, 1}, 17, 17, 5)), without_expand(block({1, 1}, 17, 0, 5))),
