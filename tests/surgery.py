@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from random import Random
 from typing import Any
 
@@ -51,9 +52,8 @@ class Patient:
         return self.pick(*dict(self.network.named_modules()))
 
     def pick_part(self) -> tuple[str, nn.Module]:
-        return self.pick(
-            "features", "classifier", *(f"features.{name}" for name in self.network.features._modules)
-        )
+        units = [f"features.{name}" for name in self.network.features._modules]
+        return self.pick("features", "classifier", *units)
 
     def blocks(self) -> list[str]:
         return [f"features.{name}" for name in list(self.network.features._modules)[1:-1]]
@@ -84,6 +84,11 @@ class Patient:
 
 
 Picked = tuple[str, nn.Module]
+
+
+whole, features = methodcaller("pick", ""), methodcaller("pick", "features")
+with_shortcut = methodcaller("pick_block", shortcut=True)
+bare_depthwise = methodcaller("pick_depthwise", shortcut=False)
 
 
 def one(pick: Callable[[Patient], Picked], change: Callable[[Patient, nn.Module], object]) -> Operation:
@@ -473,6 +478,10 @@ def _other_parameter(module: nn.Module, name: str, values: Tensor) -> None:
     setattr(module, name, nn.Parameter(values) if name in module._parameters else values)
 
 
+def _drop_weight_or_bias(patient: Patient, norm: nn.Module) -> None:
+    setattr(norm, patient.random.choice(("weight", "bias")), None)
+
+
 def _add_bias(patient: Patient, conv: nn.Module) -> None:
     conv.bias = nn.Parameter(torch.randn(len(conv.weight)).to(conv.weight))
 
@@ -480,6 +489,10 @@ def _add_bias(patient: Patient, conv: nn.Module) -> None:
 class Halve(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight * FACTOR
+
+
+def _halve_weight(patient: Patient, module: nn.Module) -> None:
+    parametrize.register_parametrization(module, "weight", Halve())
 
 
 def _weight_norm(patient: Patient) -> Words:
@@ -509,27 +522,20 @@ FUSED: dict[str, Operation] = {
     "dilation of a 1x1 convolution": _dilation_of_one_tap,
     "eps": one_of(nn.BatchNorm2d, do=setting("eps", 0.5, 1e-3, 2)),
     "equal bounds": _equal_bounds,
-    "no shortcut": one(
-        lambda patient: patient.pick_block(shortcut=True), setting("use_res_connect", False, 0, None)
-    ),
+    "no shortcut": one(with_shortcut, setting("use_res_connect", False, 0, None)),
     "idle attributes": _idle,
     "repeated block": _repeat,
     "removed block": _remove,
     "data": _write(_through_data),
     "other parameter": _write(_other_parameter),
-    "no affine": one_of(
-        nn.BatchNorm2d,
-        do=lambda patient, norm: setattr(norm, patient.random.choice(("weight", "bias")), None),
-    ),
+    "no affine": one_of(nn.BatchNorm2d, do=_drop_weight_or_bias),
     "bias": one_of(nn.Conv2d, do=_add_bias),
 }
 # What changes no result: all the same it has to be noticed where it goes with the module.
 IDLE = {"equal bounds", "idle attributes", "held", "mode", "dilation of a 1x1 convolution", "backward hook"}
 SURGERIES: dict[str, Operation] = {
     **FUSED,
-    "overridden model": one(
-        lambda patient: patient.pick(""), overriding("forward", "__call__", "_call_impl", "_forward_impl")
-    ),
+    "overridden model": one(whole, overriding("forward", "__call__", "_call_impl", "_forward_impl")),
     "overridden part": one(Patient.pick_part, overriding("forward", "__call__", "_call_impl")),
     "overridden anywhere": one(Patient.pick_any, overriding("forward", "__call__")),
     "overridden convolution": one_of(nn.Conv2d, do=overriding("forward", "_conv_forward", "__call__")),
@@ -538,9 +544,7 @@ SURGERIES: dict[str, Operation] = {
     "replaced inner method": one_of(nn.Conv2d, do=_replace_conv_forward),
     "scaled shortcut": _scale_shortcut,
     "squeeze": _squeeze,
-    "features of its own": one(
-        lambda patient: patient.pick("features"), lambda patient, features: override(features)
-    ),
+    "features of its own": one(features, overriding("forward")),
     "inserted": _insert,
     "held": _hold_more,
     "patched class": _patch_class,
@@ -555,25 +559,14 @@ SURGERIES: dict[str, Operation] = {
     "norm": _norm,
     "folded norm": _fold,
     "classifier": _classifier,
-    "stride": one(
-        lambda patient: patient.pick_depthwise(shortcut=False),
-        setting("stride", (1, 1), (2, 2), (1, 2), 1, [2, 2]),
-    ),
-    "padding": one(
-        lambda patient: patient.pick_depthwise(shortcut=False),
-        setting("padding", (0, 0), (1, 0), (2, 2), 0, "valid"),
-    ),
+    "stride": one(bare_depthwise, setting("stride", (1, 1), (2, 2), (1, 2), 1, [2, 2])),
+    "padding": one(bare_depthwise, setting("padding", (0, 0), (1, 0), (2, 2), 0, "valid")),
     "dilation": one(Patient.pick_depthwise, _dilate),
     "padding_mode": _padding_mode,
     "bounds": _bounds,
     "batch statistics": _batch_statistics,
     "mode": one(Patient.pick_block, setting("training", True)),
-    "parametrized": one_of(
-        nn.Conv2d,
-        nn.Linear,
-        nn.BatchNorm2d,
-        do=lambda patient, module: parametrize.register_parametrization(module, "weight", Halve()),
-    ),
+    "parametrized": one_of(nn.Conv2d, nn.Linear, nn.BatchNorm2d, do=_halve_weight),
     "weight_norm": _weight_norm,
     "pruned": _prune,
 }

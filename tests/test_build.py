@@ -24,22 +24,13 @@ PACKAGE = Path(mnv2_kernels.__file__).parent
 OPS = PACKAGE / "libmnv2_ops.so"
 CUDA = PACKAGE / "libmnv2_cuda.so"
 TORCH_LIBRARIES = Path(torch.__file__).parent / "lib"
+AVX2 = {"-mavx2", "-mfma", "-mf16c"}
+AVX512 = AVX2 | {"-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"}
 ISA_FLAGS = {
-    "isa_scalar.cpp": set(),
-    "isa_avx2.cpp": {"-mavx2", "-mfma", "-mf16c"},
-    "isa_avx512.cpp": {
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-        *("-mavx2", "-mfma", "-mf16c"),
-    },
-    "isa_avx512_bf16.cpp": {
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
-        *("-mavx2", "-mfma", "-mf16c"),
-    },
-    "isa_amx_bf16.cpp": {
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
-        *("-mavx2", "-mfma", "-mf16c"),
-        *("-mamx-tile", "-mamx-bf16"),
-    },
+    "isa_avx2.cpp": AVX2,
+    "isa_avx512.cpp": AVX512,
+    "isa_avx512_bf16.cpp": AVX512 | {"-mavx512bf16"},
+    "isa_amx_bf16.cpp": AVX512 | {"-mavx512bf16", "-mamx-tile", "-mamx-bf16"},
     "isa_neon_fp16.cpp": {"-march=armv8.2-a+fp16"},
     "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }
@@ -191,12 +182,8 @@ class TestBuildInfo:
             assert part in info["summary"]
 
 
-SHAPE = {
-    "layer": "block in_channels=8 expanded_channels=48 out_channels=8",
-    "batch": 1,
-    "height": 7,
-    "width": 7,
-}
+LAYER = "block in_channels=8 expanded_channels=48 out_channels=8"
+SHAPE = {"layer": LAYER, "batch": 1, "height": 7, "width": 7}
 
 
 class TestNative:
@@ -366,7 +353,4 @@ class TestInstall:
             "print(torch.ops.mnv2.stem(x, weight, None, None).shape)\n"
         )
         printed = succeed(sys.executable, "-c", code, site, cwd=tmp_path).splitlines()
-        assert printed == [
-            str(site / "mnv2_kernels" / "__init__.py"),
-            "torch.Size([1, 8, 4, 4])",
-        ]
+        assert printed == [str(site / "mnv2_kernels" / "__init__.py"), "torch.Size([1, 8, 4, 4])"]

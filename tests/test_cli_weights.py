@@ -95,40 +95,29 @@ def test_the_eager_copy_is_torchvisions_network() -> None:
 # --- files that are refused ---
 
 
-def missing(state_dict: dict) -> None:
-    del state_dict["features.3.conv.2.weight"], state_dict[CLASSIFIER]
-
-
-def unexpected(state_dict: dict) -> None:
-    state_dict["conv_stem.weight"] = torch.zeros(1)
-
-
-def reshaped(state_dict: dict) -> None:
-    state_dict["features.0.0.weight"] = torch.zeros(32, 3, 5, 5)
-
-
-def unrelated(state_dict: dict) -> None:
-    state_dict.clear()
-    state_dict["fc.weight"] = torch.zeros(2, 2)
+CHANGES = {
+    "missing": {"features.3.conv.2.weight": None, CLASSIFIER: None},
+    "unexpected": {"conv_stem.weight": torch.zeros(1)},
+    "reshaped": {"features.0.0.weight": torch.zeros(32, 3, 5, 5)},
+}
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("change", "message"),
     [
-        (missing, r"2 keys missing \(features\.3\.conv\.2\.weight\)"),
-        (unexpected, r"1 unexpected \(conv_stem\.weight\)"),
+        ("missing", r"2 keys missing \(features\.3\.conv\.2\.weight\)"),
+        ("unexpected", r"1 unexpected \(conv_stem\.weight\)"),
         (
-            reshaped,
+            "reshaped",
             r"1 of another shape \(features\.0\.0\.weight: \(32, 3, 5, 5\), expected \(32, 3, 3, 3\)\)",
         ),
-        (unrelated, r"262 keys missing \(features\.0\.0\.weight\), 1 unexpected \(fc\.weight\)"),
     ],
 )
-def test_another_network(damage, message: str) -> None:
-    state_dict = mobilenet_v2().state_dict()
-    damage(state_dict)
+def test_another_network(change: str, message: str) -> None:
+    weights = mobilenet_v2().state_dict() | CHANGES[change]
+    weights = {name: weight for name, weight in weights.items() if weight is not None}
     with pytest.raises(WeightsError, match=rf"^file: not a MobileNetV2 state dict: {message}$"):
-        build_network(state_dict, "torch", 1e-5, "file")
+        build_network(weights, "torch", 1e-5, "file")
 
 
 def test_files_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
