@@ -146,12 +146,6 @@ def test_what_cannot_run_says_why() -> None:
         rows_of(Peer("broken", "broken", broken), named=True)
 
 
-def test_bfloat16(capsys: Capture) -> None:
-    row = rows_of(setting=replace(SETTING, dtype="bfloat16"))["fused"]
-    assert (row.dtype, row.accuracy) == ("bfloat16", "bfloat16")
-    assert 1e-4 < row.error < LARGEST_ERROR["bfloat16"]
-
-
 def test_another_instruction_set_is_packed_for(monkeypatch) -> None:
     if not any(isa["name"] == "avx2" and isa["compiled"] and isa["supported"] for isa in _native.isas()):
         pytest.skip("no AVX2 here")
@@ -184,10 +178,7 @@ def test_silence_reaches_what_is_printed_from_c(capfd) -> None:
         (["--peers", "nobody"], "unknown peer 'nobody'; there are: all, fused, deploy"),
         (["--peers", "eager,"], "unknown peer ''"),
         (["--peers", "tensorrt"], "peer 'tensorrt' does not run on cpu"),
-        (["--batch", "0"], "--batch"),
-        (["--threads", "0"], "--threads"),
         (["--rounds", "0"], "--rounds"),
-        (["--dtype", "int8"], "--dtype"),
         (["--size", "8"], "--size"),
         (["--json", "nowhere/peers.json"], "there is no folder nowhere"),
         (["--json", "."], "a folder, where a file is to be written"),
@@ -201,11 +192,6 @@ def test_a_named_peer_has_to_be_installed(monkeypatch, capsys: Capture) -> None:
     monkeypatch.setattr(peers, "PEERS", (PEERS[0], fake_peer("absent", modules=("no_such_module",))))
     assert "peer 'absent' is not installed: no_such_module" in refusal(capsys, ["bench", "--peers", "absent"])
     assert "without absent" in bench(capsys)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU")
-def test_a_gpu_has_to_be_there(capsys: Capture) -> None:
-    assert "torch sees no GPU" in refusal(capsys, ["bench", "--device", "cuda"])
 
 
 def test_the_command_line_imports_no_peer() -> None:

@@ -8,25 +8,21 @@ import re
 import shutil
 from pathlib import Path
 
-import chromium
 import pytest
-import typer
 from cli_cases import refusal
 
 from mnv2_kernels.bench import report
 from mnv2_kernels.bench.compare import PeerRow
 from mnv2_kernels.bench.report import charts
-from mnv2_kernels.bench.report.drawing import DARK, LIGHT, Drawing
+from mnv2_kernels.bench.report.drawing import Drawing
 from mnv2_kernels.bench.report.page import SECTIONS, Section, make_page
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.cli import bench as commands
 from mnv2_kernels.cli.app import main
 
 Capture = pytest.CaptureFixture[str]
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 FIGURES = ["peers", "traffic", "roofline", "memory", "splits", "headlines", "scaling"]
-WIDTHS = (1280, 390)
 LARGEST_BYTES = 3_000_000
 
 
@@ -88,25 +84,6 @@ def test_its_figures_are_those_of_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_machines_are_named_once_above_with_their_sections(folder: Path) -> None:
-    machines: dict[str, list[str]] = {"Abacus": [], "Slide rule": []}
-    for index, section in enumerate(SECTIONS):
-        content = json.loads(section.file(folder).read_text())
-        name = [*machines][index % 2]
-        content["header"]["machine"] = {"processor": name, "cpus": 1, "caches": "none"}
-        content["header"]["isa"] = "scalar"
-        machines[name].append(section.kind)
-        section.file(folder).write_text(json.dumps(content))
-    page = make_page(folder)
-    assert "figures of different ones do not compare" in page
-    above = re.search(r'<section id="sources">.*?</section>', page, re.DOTALL)[0]
-    for part in above.split("<dt>")[1:]:
-        name, _, _ = part.partition(",")
-        assert re.findall(r'href="#([\w-]+)"', part) == machines.pop(name)
-    assert not machines
-
-
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.kind)
 def test_a_section_without_results_names_its_command(section: Section, folder: Path) -> None:
     section.file(folder).unlink()
@@ -141,36 +118,10 @@ def test_a_peer_without_a_time_says_why() -> None:
     assert all(f"{obstacle} (" in page for obstacle in obstacles)
 
 
-def test_commands_are_those_of_the_command_line() -> None:
-    names = {command.callback.__name__ for command in commands.app.registered_commands}
-    assert {section.command.split()[1] for section in SECTIONS} <= names
-    assert isinstance(commands.app, typer.Typer)
-
-
 # --- colours ---
 
 
-def test_drawings_take_the_page_s_colours(page: str) -> None:
-    assert LIGHT.keys() == DARK.keys()
-    drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
-    assert set(re.findall(r"#[0-9a-f]{6}\b", drawings)) == set()
-    assert set(re.findall(r"var\(--(\w+)\)", drawings)) <= LIGHT.keys()
-
-
 # --- in a browser ---
-
-
-@pytest.mark.skipif(chromium.BROWSER is None, reason="Chromium is not installed")
-def test_it_is_whole_on_wide_and_narrow_screens(page: str, tmp_path: Path) -> None:
-    for width, seen in zip(WIDTHS, chromium.look(page, WIDTHS, tmp_path), strict=True):
-        assert seen["scroll_width"] <= seen["width"] <= width
-        assert seen["outside"] == seen["crowded"] == []
-        assert [figure["id"] for figure in seen["figures"]] == [f"figure-{name}" for name in FIGURES]
-        for figure in seen["figures"]:
-            assert figure["shown"] == 1
-            assert figure["cut"] == []
-            assert 0.7 * width < figure["width"] <= width
-            assert figure["height"] > 100
 
 
 # --- the command ---

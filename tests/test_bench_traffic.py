@@ -6,12 +6,10 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from cli_cases import refusal
-from torch import nn
+from cli_cases import refusal, table_of
 
 from mnv2_kernels import _native, shapes
 from mnv2_kernels.bench.results import read_results
@@ -20,7 +18,6 @@ from mnv2_kernels.bench.traffic import callgrind, count_eager
 from mnv2_kernels.bench.traffic.blocks import TrafficRow, measure_traffic, parse_bytes
 from mnv2_kernels.bench.traffic.callgrind import LINE_BYTES, Count, TrafficError, count_misses, parse_count
 from mnv2_kernels.cli import bench as commands
-from mnv2_kernels.cli.app import main
 from mnv2_kernels.layer import block_arguments
 from mnv2_kernels.shapes import BlockShape
 
@@ -94,43 +91,7 @@ def test_a_program_that_fails() -> None:
         count_misses([sys.executable, "-I", "-S", "-c", "raise SystemExit('no blocks today')"], CACHE)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"fused": False, "channel_segments": 2}, "channel_segments: expected a fused block"),
-        ({"channel_segments": -1}, "channel_segments: expected at least 0"),
-        ({"l2_bytes": 0}, "l2_bytes: expected at least 1"),
-        ({"height": 0}, "expected an image that fills the window"),
-        ({"layer": "stem in_channels=3 out_channels=8"}, "layer: expected a block"),
-    ],
-)
-def test_no_such_run(arguments: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        _native.BlockRun(**{**block_arguments(BLOCK), **arguments})
-
-
 # --- what is run under callgrind ---
-
-
-def test_eager_counts_the_second_module_after_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-
-    class Named(nn.Module):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            calls.append(self.name)
-            return x
-
-    native = {
-        name: lambda *_, name=name: calls.append(name)
-        for name in ("count_begin", "count_end", "replace_cache")
-    }
-    monkeypatch.setattr(count_eager, "_native", SimpleNamespace(**native))
-    count_eager._count([Named("warm"), Named("counted")], [torch.ones(1), torch.ones(1)], CACHE)
-    assert calls == ["warm", "replace_cache", "warm", "count_begin", "counted", "count_end"]
 
 
 def test_eager_runs_every_block_in_both_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,24 +165,14 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path:
 
     monkeypatch.setattr(commands, "measure_traffic", measure)
     path = tmp_path / "traffic.json"
-    assert main(["traffic", "--cache", "1M", "--no-eager", "--json", str(path)]) == 0
+    lines = table_of(capsys, "traffic", "--cache", "1M", "--no-eager", "--json", path)
     assert asked == [(1 << 20, False, None)]
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 110
-    assert not any("\u2026" in line for line in lines)
     assert " 1.20 " in lines[2]
     assert " 1/20.0" in lines[2]
     assert " 1.33 * " in lines[3]
     results = read_results(path, TrafficRow)
     assert results.rows == tuple(rows)
     assert results.header.command == f"mnv2 traffic --cache 1M --no-eager --json {path}"
-
-
-def test_a_plan_for_another_cache(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    asked = []
-    monkeypatch.setattr(commands, "measure_traffic", lambda *_, **options: asked.append(options) or [ROW])
-    assert main(["traffic", "--l2", "256K"]) == 0
-    assert asked == [{"eager": True, "l2_bytes": 256 << 10}]
 
 
 def test_the_marks_have_the_names_that_callgrind_looks_for() -> None:

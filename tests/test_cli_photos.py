@@ -54,12 +54,6 @@ def test_torchvision_inputs_are_torchvisions(tmp_path: Path, width_height: tuple
     assert torch.equal(load_photo(path, 224, "torchvision"), recipe(Image.open(path)))
 
 
-@pytest.mark.parametrize("preprocess", ["tf", "torchvision"])
-def test_shape_and_type(tmp_path: Path, preprocess: str) -> None:
-    x = load_photo(save_photo(tmp_path), 33, preprocess)
-    assert (x.shape, x.dtype, x.is_contiguous()) == ((3, 33, 33), torch.float32, True)
-
-
 def test_batches(tmp_path: Path) -> None:
     paths = [save_photo(tmp_path, f"{name}.png") for name in ("one", "other")]
     batch = load_photos(paths, 16)
@@ -144,16 +138,6 @@ def test_pixels_of_an_unknown_range(
     assert f"photo.tiff: its pixels are {words}, so nothing says what is white; save it with 8 or 16" in line
 
 
-def test_a_mode_that_pillow_does_not_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unsupported(*_: object, **__: object) -> None:
-        raise ValueError("conversion from La to RGB not supported")
-
-    path = save_photo(tmp_path)
-    monkeypatch.setattr(Image.Image, "convert", unsupported)
-    with pytest.raises(PhotoError, match=r"noise\.png: cannot be read as an image \(conversion from La"):
-        load_photo(path, 20)
-
-
 # --- long strips ---
 
 
@@ -213,11 +197,3 @@ def test_a_truncated_photo(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(PhotoError, match="truncated"):
         load_photo(path, 20)
-
-
-def test_bad_arguments(tmp_path: Path) -> None:
-    path = save_photo(tmp_path)
-    with pytest.raises(ValueError, match="size must be at least 1"):
-        load_photo(path, 0)
-    with pytest.raises(ValueError, match="preprocess must be one of tf, torchvision, got 'caffe'"):
-        load_photo(path, 20, "caffe")

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_cases import FAST, needs_data, save_photo, save_weights, write_data_folder
-from conftest import every_isa
+from cli_cases import FAST, save_photo, save_weights, write_data_folder
 from models import calls
 from torch import Tensor
 
-from mnv2_kernels import _native
 from mnv2_kernels.accuracy import EAGER_FACTOR, MINIMUM_INPUTS
 from mnv2_kernels.cli.app import main
 from mnv2_kernels.cli.verify import verify_network
@@ -62,16 +60,6 @@ def test_json(tmp_path: Path, capsys: Capture) -> None:
         assert 0 < part["fused_error"] <= part["allowed_error"]
         assert part["allowed_error"] >= EAGER_FACTOR * part["eager_error"] > 0
         assert part["ratio"] == part["fused_error"] / part["eager_error"]
-
-
-@every_isa
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_every_dtype_on_every_isa(isa: str, dtype: str, tmp_path: Path, capsys: Capture) -> None:
-    result = verify_json(capsys, "--weights", save_weights(tmp_path), "--dtype", dtype, *POOLED)
-    # One of 16-bit arithmetic leaves other types to the next.
-    selected = _native.selected_isa(dtype)
-    assert selected == isa or isa.endswith("16")
-    assert (result["dtype"], result["isa"], result["passed"]) == (dtype, selected, True)
 
 
 def test_batches_are_filled(tmp_path: Path) -> None:
@@ -141,9 +129,3 @@ def test_photographs_of_the_data_folder_serve_other_weights(
     write_data_folder(tmp_path, monkeypatch)
     result = verify_json(capsys, "--weights", save_weights(tmp_path), *POOLED)
     assert (result["photos"], result["inputs"], result["passed"]) == (1, 48, True)
-
-
-@needs_data
-def test_real_photographs(capsys: Capture) -> None:
-    result = verify_json(capsys, "--weights", "dogs")
-    assert (result["photos"], result["passed"]) == (4, True)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import urllib.error
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from cli_cases import (
 )
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from mnv2_kernels.nn.networks import eager_copy, network_shape
+from mnv2_kernels.nn.networks import network_shape
 from mnv2_kernels.shapes import PUBLISHED_WIDTHS
 from mnv2_kernels.shapes import mobilenet_v2 as mobilenet_v2_shape
 from mnv2_kernels.weights.checkpoints import WeightsError, build_network, read_state_dict
@@ -80,16 +79,6 @@ def test_random_weights_are_the_same_every_time() -> None:
     second = load_network("random").model
     x = torch.randn(1, 3, SIZE, SIZE)
     assert torch.equal(first(x), second(x))
-
-
-def test_the_eager_copy_is_torchvisions_network() -> None:
-    model = mobilenet_v2(num_classes=CLASSES).eval()
-    network = build_network(model.state_dict(), "torch", 1e-5, "file")
-    x = torch.randn(2, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        expected = model.to(memory_format=torch.channels_last)(x)
-        assert torch.equal(eager_copy(network)(x), expected)
-    assert network.training is False
 
 
 # --- files that are refused ---
@@ -202,18 +191,6 @@ def test_torchvisions_weights(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert len(network.labels) == 1000
     assert network.settings == Settings(padding="torch", preprocess="torchvision", size=224, eps=1e-5)
     assert capsys.readouterr().out == ""
-
-
-def test_no_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def unreachable(*_: object, **__: object) -> dict:
-        raise urllib.error.URLError("Name or service not known")
-
-    monkeypatch.setattr(MobileNet_V2_Weights, "get_state_dict", unreachable)
-    monkeypatch.setenv("MNV2_DATA", str(tmp_path))
-    line = refusal(capsys, ["classify", save_photo(tmp_path)])
-    assert "torchvision: its weights cannot be downloaded" in line
 
 
 # --- the data folder ---

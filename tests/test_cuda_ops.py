@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import DTYPES, Case, Shape, make_case, measured_case, network_blocks, shape_id
+from cases import DTYPES, Case, Shape, make_case, shape_id
 from cuda_operators import DEVICE, ON_GPU, OPS, needs_cuda_library, needs_gpu, to_device
-from models import CLASSES, eager, small
+from models import small
 from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
-from tolerances import assert_accurate
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from mnv2_kernels.accuracy import MINIMUM_INPUTS
 from mnv2_kernels.dtypes import dtype_name
 from mnv2_kernels.ops import OPERATORS
 from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
 
-# Gives stages of 16, 8, 4, 2 and 1 pixels.
-RESOLUTION = 32
 BLOCK_SHAPES = (
     BlockShape(2, 7, 9, 24, 144, 24, residual=True),  # in registers
     BlockShape(2, 7, 9, 64, 384, 64, residual=True),  # in shared memory
@@ -54,18 +49,6 @@ def run_packed(case: Case, packed: Tensor) -> Tensor:
 # --- accuracy ---
 
 
-def other_widths() -> Iterator[BlockShape]:
-    """Every stride and every kind of block, each from another width."""
-    for width in (0.35, 0.75, 1.4):
-        yield from network_blocks(width, RESOLUTION)[1::4]
-
-
-@pytest.mark.parametrize("shape", dict.fromkeys(other_widths()), ids=shape_id)
-def test_cuda_blocks_of_other_widths(shape: BlockShape) -> None:
-    case, eager_result, truth = measured_case(shape, torch.float16)
-    assert_accurate(run(case), eager_result, truth)
-
-
 # --- options ---
 
 
@@ -86,16 +69,6 @@ def test_cuda_lengths_tell_dtypes_apart(layers: str) -> None:
     layers = layers.replace("out_channels=8", "out_channels=16")  # of the stem, as the block takes
     lengths = [OPS.cuda_packed_bytes(layers, dtype=dtype_name(dtype)) for dtype in DTYPES]
     assert len(set(lengths)) == len(DTYPES)
-
-
-@every_shape
-@every_dtype
-def test_cuda_packs_as_long_as_it_says(shape: Shape, dtype: torch.dtype) -> None:
-    """The fakes ask for the lengths, and torch.compile asserts what it traced with."""
-    case = make_case(shape, dtype)
-    length = OPS.cuda_packed_bytes(case.layers, dtype=dtype_name(dtype))
-    packed = pack(case)
-    assert (packed.dtype, packed.shape) == (torch.uint8, (length,))
 
 
 @pytest.mark.parametrize("case", [BLOCK, DIRECT, STEM, HEAD], ids=lambda case: case.op)
@@ -174,19 +147,6 @@ def test_cuda_has_every_operator_of_a_layer(name: str) -> None:
 
 
 # --- a network, layer by layer; in one call: test_cuda_network.py ---
-
-
-@every_dtype
-def test_cuda_a_network_of_its_operators(dtype: torch.dtype) -> None:
-    model, x = small().to(dtype), torch.randn(MINIMUM_INPUTS, 3, 33, 46).to(dtype)
-    y = x
-    for unit in (*model.features, model.classifier):
-        fusion = unit.fusion()
-        packed = OPS.pack(to_device(fusion.weights()), layers=str(fusion.layer))
-        y = OPS.run(y.to(DEVICE), packed, layers=str(fusion.layer))
-    truth = eager(small().double(), x.double())
-    assert y.shape == (MINIMUM_INPUTS, CLASSES)
-    assert_accurate(y.cpu(), eager(model, x), truth)
 
 
 # --- torch's streams, devices and graphs ---

@@ -152,10 +152,7 @@ def _set(path: str, name: str, value: object) -> Callable[[FusedMobileNetV2], No
             _set("features.1", "__class__", DoublingBlock),
             r"features\.1 .*: DoublingBlock has its own forward",
         ),
-        (
-            _set("features.5", "__class__", DoublingHead),
-            r"features\.5 .*: DoublingHead has its own forward",
-        ),
+        (_set("features.5", "__class__", DoublingHead), r"features\.5 .*: DoublingHead has its own forward"),
         (
             _set("features.2.conv.0.2", "max_val", 0.5),
             r"features\.2 .* ReLU6 is \(0\.0, 0\.5\), not \(0, 6\)",

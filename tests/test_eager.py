@@ -17,12 +17,9 @@ import torchvision
 from models import CLASSES, SMALL_SETTING, calls, eager, small
 from tolerances import assert_accurate
 from torch import Tensor, nn
-from torch.utils import mkldnn
 
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
 from mnv2_kernels.nn.eager import HasEager
-from mnv2_kernels.weights.photos import load_photos
-from mnv2_kernels.weights.sources import has_data, load_network
 
 BATCH = 8
 # One kernel of each kind.
@@ -164,16 +161,6 @@ def test_parts_are_scripted(x: Tensor) -> None:
     assert isinstance(model.features[1], FusedInvertedResidual)
 
 
-def test_a_scripted_network_trains(x: Tensor) -> None:
-    model = small(dropout=0.0).train()
-    theirs = torchvisions(model)
-    script = torch.jit.script(model)
-    for network in (script, theirs):
-        network(x).square().sum().backward()
-    for name, parameter in theirs.named_parameters():
-        assert torch.equal(model.get_parameter(name).grad, parameter.grad), name
-
-
 # --- ONNX ---
 
 
@@ -210,20 +197,6 @@ def test_onnx_gets_the_layers(dynamo: bool, padding: str, x: Tensor, tmp_path: P
     for each in (x, x[:, :, :32, :32]):
         truth = eager(copy.deepcopy(model).double(), each.double())
         assert_accurate(run(session, each), eager(model, each), truth)
-
-
-def test_onnx_of_photographs(tmp_path: Path) -> None:
-    """A whole network with trained weights, where they are at hand."""
-    network = load_network("imagenet" if has_data() else "random")
-    size = network.settings.size
-    noise = torch.randn(BATCH, 3, size, size)
-    x = torch.cat([load_photos(network.photos, size, network.settings.preprocess), noise])[:BATCH]
-    model = network.model
-    session = export(model, x[:1], tmp_path / "model.onnx", dynamo=False)
-    truth, layers = eager(copy.deepcopy(model).double(), x.double()), eager(model, x)
-    with torch.no_grad():
-        for result in (run(session, x), model(x)):
-            assert_accurate(result, layers, truth)
 
 
 def test_onnx_gets_a_block_and_what_eager_returns(x: Tensor, tmp_path: Path) -> None:
@@ -299,20 +272,6 @@ def test_a_tensor_subclass_in_the_features_is_named(path: str, tensor: str, word
     assert list(model.fusion_obstacles()) == [".".join(path.split(".")[:2])]
     with pytest.raises(RuntimeError, match=words):
         model.deploy()
-
-
-def test_mkldnn_is_as_in_torchvision(x: Tensor) -> None:
-    model = small()
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.ReLU6):  # which mkldnn tensors lack
-            model.set_submodule(name, nn.ReLU())
-    expected = eager(model, x)
-    converted = mkldnn.to_mkldnn(model.requires_grad_(False))
-    with torch.no_grad():
-        y = converted(x.to_mkldnn()).to_dense()
-    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
-    with pytest.raises(RuntimeError, match=r"features\.0 .*MkldnnConv2d instead of Conv2d"):
-        converted.deploy()
 
 
 def test_sparse_weights_run_eagerly(x: Tensor) -> None:

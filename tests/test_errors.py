@@ -195,19 +195,6 @@ def test_options(changed, message):
         call(BLOCK, **changed)
 
 
-def test_fields_of_layers():
-    with refuses("mnv2::run: stride: expected 1 or 2, got 4"):
-        call_packed(BLOCK, stride=4)
-    with refuses('mnv2::run: activation: expected "none", "relu" or "relu6", got "silu"'):
-        call_packed(STEM, activation="silu")
-    with refuses("mnv2::run: out_channels: expected 1 to 1048576 channels, got -1"):
-        call_packed(HEAD, out_channels=-1)
-    with refuses("mnv2::run: expanded_channels: expected 1 to 1048576 channels, got 4611686018427387904"):
-        call_packed(BLOCK, expanded_channels=2**62)
-    with refuses("mnv2::run: expanded_channels: expected 16 (in_channels, without expand), got 17"):
-        call_packed(DIRECT, expanded_channels=17)
-
-
 @pytest.mark.parametrize(
     ("case", "size", "padding"),
     [(DIRECT, (2, 2), (0, 0, 0, 0)), (DIRECT, (0, 5), (1, 1, 1, 1)), (STEM, (5, 1), (1, 0, 1, 1))],

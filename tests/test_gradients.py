@@ -171,15 +171,6 @@ def test_second_derivatives_are_torchvisions(x: Tensor) -> None:
     assert_same_gradients(*results)
 
 
-def test_vectorised_jacobian(x: Tensor) -> None:
-    model = small()
-    ours, theirs = (
-        torch.autograd.functional.jacobian(network, x, vectorize=True)
-        for network in (model, torchvisions(model))
-    )
-    assert_close(ours, theirs)
-
-
 def test_autocast_of_the_forward_holds_in_the_backward(x: Tensor) -> None:
     model = small()
     theirs = torchvisions(model)
@@ -483,19 +474,6 @@ def test_trainable_blocks_behind_frozen_ones_train_in_train_mode(x: Tensor) -> N
         torch.testing.assert_close(parameter.grad, their_parameter.grad, rtol=1e-3, atol=1e-3, msg=name)
 
 
-def test_training_with_frozen_statistics_is_torchvisions(x: Tensor) -> None:
-    model = small().train()
-    theirs = torchvisions(model)
-    for network in (model, theirs):
-        network.classifier.eval()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        network(x).sum().backward()
-    for parameter, their_parameter in zip(model.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(parameter.grad, their_parameter.grad)
-
-
 def test_statistics_are_estimated_by_norms_in_train_mode(x: Tensor) -> None:
     model = small()
     norm = model.features[2].conv[3].train()
@@ -517,19 +495,6 @@ def test_forward_mode_and_torch_func(x: Tensor) -> None:
     torch.testing.assert_close(y.tangent, expected)
     jacobian = torch.func.jacrev(lambda x: model(x).sum(0))(x)
     torch.testing.assert_close(jacobian, torch.func.jacrev(lambda x: theirs(x).sum(0))(x))
-
-
-def test_torch_func_gradients_of_parameters(x: Tensor) -> None:
-    model = small()
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-    def loss(parameters: dict[str, Tensor], network: nn.Module) -> Tensor:
-        return torch.func.functional_call(network, parameters, x).square().sum()
-
-    ours = torch.func.grad(loss)(parameters, model)
-    theirs = torch.func.grad(loss)(parameters, torchvisions(model))
-    for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, msg=name)
 
 
 def test_functional_call_follows_its_parameters(x: Tensor) -> None:

@@ -104,10 +104,7 @@ LINEAR = "linear in_channels=8 out_channels=8"
             "block in_channels=8 expanded_channels=48 out_channels=16 residual=1",
             "residual: expected equal input and output channels, got 8 and 16",
         ),
-        (
-            f"{BLOCK} residual=1 padding=0,1,1,1",
-            "residual: expected padding (1, 1, 1, 1), got (0, 1, 1, 1)",
-        ),
+        (f"{BLOCK} residual=1 padding=0,1,1,1", "residual: expected padding (1, 1, 1, 1), got (0, 1, 1, 1)"),
     ],
 )
 def test_what_no_kernel_takes_is_refused(text, message):

@@ -56,29 +56,6 @@ def x() -> Tensor:
 # --- bits ---
 
 
-@every_isa
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("padding", ["torch", "same"])
-def test_bits_of_the_layers_one_after_the_other(isa, dtype, padding, x):
-    model = small(padding=padding)
-    fusions = fusions_of(model)
-    results = [x.to(dtype)]
-    for fusion in fusions:
-        results.append(pack_layers([fusion])(results[-1]))
-    assert torch.equal(pack_layers(fusions)(x.to(dtype)), results[-1])
-    # Any part of a network is a chain.
-    for first, last in (
-        (0, 2),
-        (1, 3),
-        (1, len(fusions) - 1),
-        (2, len(fusions)),
-        (len(fusions) - 2, len(fusions)),
-    ):
-        y = pack_layers(fusions[first:last])(results[first])
-        assert torch.equal(y, results[last])
-        assert y.stride() == results[last].stride()
-
-
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_bits_do_not_depend_on_batch_or_threads(threads, packed):
     x = torch.randn(7, 3, 40, 33)
@@ -113,12 +90,6 @@ def test_a_watched_network_gives_the_same_bits(hooked, model, x):
         torch.testing.assert_close(y, expected)
     else:
         assert torch.equal(y, expected)
-
-
-def test_features_and_their_beginnings_still_work(model, x):
-    with torch.no_grad():
-        whole = model.features(x)
-        assert torch.equal(model.features[2:](model.features[:2](x)), whole)
 
 
 def test_a_classifier_of_ones_own(x):
@@ -208,30 +179,6 @@ def network_calls(model: FusedMobileNetV2, x: Tensor):
 def test_opcheck(isa, x):
     for op, arguments, options in (*linear_calls(), *network_calls(small(), x)):
         torch.library.opcheck(op, arguments, options)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_opcheck_in_half_precision(dtype, model, x):
-    for op, arguments, options in (*linear_calls(dtype), *network_calls(model, x.to(dtype))):
-        torch.library.opcheck(op, arguments, options)
-
-
-def test_vmap_folds_the_images_into_the_batch(packed):
-    x = torch.randn(2, 3, 3, 20, 20)
-    y = torch.vmap(lambda images: run(images, packed, **NETWORK))(x)
-    assert torch.equal(y, run(x.flatten(0, 1), packed, **NETWORK).unflatten(0, (2, 3)))
-
-
-def test_autocast_computes_in_its_dtype(packed, x):
-    with torch.autocast("cpu", torch.bfloat16):
-        y = run(x, packed, **NETWORK)
-    assert torch.equal(y, run(x.bfloat16(), packed, **NETWORK))
-
-
-def test_a_backward_is_refused(packed, x):
-    y = run(x.requires_grad_(), packed, **NETWORK)
-    with pytest.raises(RuntimeError, match=r"^mnv2::run has no backward"):
-        y.sum().backward()
 
 
 def test_flops_are_twice_the_multiply_accumulates():
@@ -337,11 +284,3 @@ def test_plans_of_what_cannot_be_read(packed, x):
             layer_plans(other, x, 1)
     with pytest.raises(ValueError, match=r"^packed: expected packed layers, got"):
         layer_plans(torch.zeros_like(packed), x, 1)
-
-
-def test_a_network_stays_with_the_instruction_set_it_was_packed_for(monkeypatch, model, x):
-    monkeypatch.setenv("MNV2_FORCE_ISA", "scalar")
-    packed = pack(model)
-    expected = run(x, packed, **NETWORK)
-    monkeypatch.delenv("MNV2_FORCE_ISA")
-    assert torch.equal(run(x, packed, **NETWORK), expected)

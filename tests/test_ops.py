@@ -333,13 +333,3 @@ def test_packed_weights_of_parameters_need_no_gradient(case):
         torch.library.opcheck(
             op, args, kwargs, test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
         )
-
-
-@every_case
-def test_no_gradient_is_needed_under_no_grad_and_inference_mode(case):
-    expected = case.run()
-    for mode in (torch.no_grad, torch.inference_mode):
-        with mode():
-            y = case.run(case.x.clone().requires_grad_())
-        assert not y.requires_grad
-        assert torch.equal(y, expected)

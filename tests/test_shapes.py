@@ -8,14 +8,7 @@ import torch.nn.functional as F
 from cases import WIDTHS, make_case
 from torchvision.models import mobilenet_v2 as torchvision_mobilenet_v2
 
-from mnv2_kernels.shapes import (
-    BlockShape,
-    HeadShape,
-    StemShape,
-    mobilenet_v2,
-    output_size,
-    same_padding,
-)
+from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape, mobilenet_v2, output_size, same_padding
 
 
 def test_macs_and_parameters_of_the_paper():
@@ -91,14 +84,6 @@ def test_expanded_bytes_are_what_a_fused_run_saves():
     assert round(fused / 1e6, 2) == 3.06
     assert round((unfused - weights) / 1e6, 2) == 26.06
     assert network.expanded_bytes(torch.float16) == saved // 2 + 7 * 7 * 1280 * 2
-
-
-def test_accumulation_depth_is_the_longest_sum():
-    assert BlockShape(1, 7, 7, 16, 96, 24).accumulation_depth == 96
-    assert BlockShape(1, 7, 7, 16, 12, 24).accumulation_depth == 16
-    assert BlockShape(1, 7, 7, 4, 4, 24, expand=False).accumulation_depth == 9
-    assert StemShape(1, 7, 7, 3, 24).accumulation_depth == 27
-    assert HeadShape(1, 7, 7, 320, 1280).accumulation_depth == 320
 
 
 @pytest.mark.parametrize("size", range(1, 12))

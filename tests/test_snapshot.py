@@ -97,6 +97,8 @@ SLICED = torch.randn(300, 400)
 LAYOUTS = {
     "contiguous": SLICED[:, :320].contiguous(),
     "half": SLICED.bfloat16(),
+    "pointwise": torch.randn(384, 64, 1, 1),
+    "depthwise": torch.randn(960, 1, 3, 3),
     "channels_last": torch.randn(90, 30, 3, 3).to(memory_format=torch.channels_last),
     "transposed": SLICED.t(),
     "columns": SLICED[:, 40:360],

@@ -8,8 +8,7 @@ import gc
 import io
 import pickle
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
@@ -19,7 +18,7 @@ from models import calls, eager, packs, small
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.packing.snapshot import ROUNDS, WHOLE_BYTES, Snapshot
+from mnv2_kernels.packing.snapshot import ROUNDS, Snapshot
 from mnv2_kernels.weights.sources import random_model
 
 # One of every kind of tensor in every kind of unit.
@@ -151,65 +150,6 @@ def test_channels_cut_off_through_data_are_followed() -> None:
             if tensor.dim() > 0:
                 tensor.data = tensor.data[:keep]
         torch.testing.assert_close(block(x), before[:, :keep])
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: each for name, each in model.named_parameters() if each.dim() > 1}
-
-
-@contextmanager
-def seen(snapshot: Snapshot, tensor: Tensor, what: str) -> Iterator[None]:
-    """The write in this context is seen by the next look, and so is its end."""
-    before = tensor.data.clone()
-    yield
-    assert not snapshot.holds(), what
-    tensor.data.copy_(before)
-    assert snapshot.holds(), what
-
-
-@pytest.fixture(scope="module", params=[0.35, 1.0])
-def watched(request: pytest.FixtureRequest) -> tuple[FusedMobileNetV2, Snapshot]:
-    model = random_model(request.param)
-    return model, Snapshot(model)
-
-
-Watched = tuple[FusedMobileNetV2, Snapshot]
-
-
-def test_every_output_channel_is_seen(watched: Watched) -> None:
-    model, snapshot = watched
-    for name, weight in weights(model).items():
-        channels = weight.data
-        for channel in {0, 1, 3, len(channels) // 2, len(channels) - 1}:
-            with seen(snapshot, weight, f"{name}: channel {channel} zeroed"):
-                channels[channel] = 0
-            with seen(snapshot, weight, f"{name}: channel {channel} scaled"):
-                channels[channel] *= 1.001
-            with seen(snapshot, weight, f"{name}: channel {channel} written by NumPy"):
-                weight.detach().numpy()[channel] += 1
-
-
-def test_every_input_channel_is_seen(watched: Watched) -> None:
-    model, snapshot = watched
-    for name, weight in weights(model).items():
-        channels = weight.data.unbind(1)
-        for channel in {0, len(channels) // 3, len(channels) // 2, len(channels) - 1}:
-            with seen(snapshot, weight, f"{name}: input channel {channel} zeroed"):
-                channels[channel].zero_()
-
-
-def test_a_single_element_is_seen_within_all_rounds(watched: Watched) -> None:
-    model, snapshot = watched
-    for name, weight in weights(model).items():
-        elements = weight.data.view(-1)
-        # Any column of the last row but one and of a row in the middle.
-        for element in (len(elements) // 2 + 7, len(elements) - len(elements) // len(weight) - 1):
-            elements[element] += 1
-            looks = next((look for look in range(1, ROUNDS + 1) if not snapshot.holds()), None)
-            assert looks is not None, f"{name}: element {element}"
-            if weight.nbytes <= WHOLE_BYTES:
-                assert looks == 1, f"{name}: element {element}"
-            elements[element] -= 1
 
 
 @functools.cache

@@ -121,15 +121,6 @@ def test_export_with_a_dynamic_size_and_same_padding(x: Tensor) -> None:
         assert torch.equal(program.module()(image), deployed(image))
 
 
-@pytest.mark.parametrize("deployed", [False, True])
-def test_what_no_kernel_takes_is_not_exported(deployed: bool, x: Tensor) -> None:
-    model = small()
-    module = model.deploy() if deployed else model
-    for example, expected in ((x[:, :1], "shape"), (x[0], "4 dimensions"), (x.double(), "dtype")):
-        with pytest.raises(RuntimeError, match=f"x: expected {expected}"):
-            torch.export.export(module, (example,))
-
-
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning"
 )

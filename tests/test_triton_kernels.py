@@ -62,21 +62,6 @@ def run_configured(case: Case, config: Config, shift: int = 0) -> torch.Tensor:
 # --- accuracy ---
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        BlockShape(MINIMUM_INPUTS, 5, 7, 24, 48, 24, residual=True),
-        BlockShape(MINIMUM_INPUTS, 6, 5, 16, 32, 24, stride=2),
-        BlockShape(MINIMUM_INPUTS, 4, 4, 96, 32, 40, stride=2),
-        BlockShape(MINIMUM_INPUTS, 4, 5, 24, 24, 16, expand=False),
-    ],
-    ids=shape_id,
-)
-def test_triton_float32(shape):
-    case, eager, truth = measured_case(shape, torch.float32)
-    assert_accurate(run(case), eager, truth)
-
-
 CONFIGS = [Config("rows", 64, 16, 16, 4, rows=rows) for rows in (1, 2, 4)] + [
     Config("tile", edge * edge if edge == 16 else 128, 32, 16, 8, tile=edge, exact=exact)
     for edge, exact in product((8, 16), (False, True))
@@ -147,9 +132,7 @@ def test_triton_bfloat16_packing_keeps_the_rule():
     "changed", [{"activation": "gelu"}, {"in_channels": -1}, {"out_channels": 0}], ids=str
 )
 @pytest.mark.parametrize(
-    "shape",
-    [BlockShape(1, 4, 4, 8, 16, 8), StemShape(1, 4, 4, 3, 8), HeadShape(1, 4, 4, 8, 8)],
-    ids=shape_id,
+    "shape", [BlockShape(1, 4, 4, 8, 16, 8), StemShape(1, 4, 4, 3, 8), HeadShape(1, 4, 4, 8, 8)], ids=shape_id
 )
 def test_triton_refuses_layers_as_the_cpu_does(shape, changed):
     case = make_case(shape)

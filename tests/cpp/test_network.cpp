@@ -59,9 +59,7 @@ Bytes pack_random(Random& random, const LayerParams& layer, const PackLayout& la
 {
     if (const auto* linear = std::get_if<LinearParams>(&layer)) {
         const Convolution weights = random_convolution(random, linear->out_features, linear->in_features);
-        Bytes packed(static_cast<size_t>(packed_bytes(*linear, layout)), dead_byte);
-        pack_linear(*linear, weights.view(), layout, packed.data());
-        return packed;
+        return packed_by(*linear, layout, [&](void* to) { pack_linear(*linear, weights.view(), layout, to); });
     }
     if (const auto* block = std::get_if<InvertedResidualParams>(&layer))
         return pack(*block, random_weights(random, *block), layout);
@@ -107,11 +105,7 @@ Bytes layer_by_layer(const PackedNetwork& packed, const std::vector<NetworkLayer
         Bytes y;
         const auto run = [&](const auto& params, int64_t height, int64_t width, int64_t channels) {
             y.assign(static_cast<size_t>(params.batch * height * width * channels * scalar_bytes(x.dtype())), dead_byte);
-            const Bytes& weights = packed.layers[i];
-            if constexpr (requires { params.in_features; })
-                launch(params, view, weights.data(), y.data(), {});
-            else
-                launch(params, view, weights.data(), y.data(), {});
+            launch(params, view, packed.layers[i].data(), y.data(), {});
             values = y;
             view = {values.data(), x.dtype(), height * width * channels, 1, width * channels, channels};
         };

@@ -224,17 +224,5 @@ TEST(an_infinity_is_clamped)
     }
 }
 
-// MobileNetV2's blocks in float32, the larger images cut down.
-TEST(every_block_of_v2_is_right)
-{
-    const std::pair<InvertedResidualParams, int64_t> blocks[] = {
-        {without_expand(32, 16, 1), 30}, {block_of(16, 24, 2, 96), 30},   {block_of(24, 24, 1, 144), 29},
-        {block_of(24, 32, 2, 144), 28},  {block_of(32, 32, 1, 192), 17},  {block_of(32, 64, 2, 192), 14},
-        {block_of(64, 64, 1, 384), 14},  {block_of(64, 96, 1, 384), 7},   {block_of(96, 96, 1, 576), 7},
-        {block_of(96, 160, 2, 576), 7},  {block_of(160, 160, 1, 960), 7}, {block_of(160, 320, 1, 960), 4},
-    };
-    for (const auto& [params, size] : blocks) check_agreement(params, {{1, size, size}});
-}
-
 }  // namespace
 }  // namespace mnv2::test
