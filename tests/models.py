@@ -35,6 +35,14 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
+def changed(module: nn.Module, changes: dict[str, object]) -> nn.Module:
+    """The module, some of its modules or their attributes replaced, by their paths."""
+    for path, value in changes.items():
+        parent, _, name = path.rpartition(".")
+        setattr(module.get_submodule(parent), name, value)
+    return module
+
+
 def small(seed: int = 0, **options: Any) -> FusedMobileNetV2:
     """A network of four blocks in eval mode."""
     options = {

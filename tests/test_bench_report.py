@@ -1,4 +1,4 @@
-"""`mnv2 report`: one page of the results files, which Chromium shows whole on wide and narrow screens."""
+"""`mnv2 report`: one page of the results files."""
 
 from __future__ import annotations
 
@@ -119,9 +119,6 @@ def test_a_peer_without_a_time_says_why() -> None:
 
 
 # --- colours ---
-
-
-# --- in a browser ---
 
 
 # --- the command ---

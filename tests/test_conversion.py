@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 import torchvision
-from models import CLASSES, SMALL_SETTING, calls, eager, randomised, small
+from models import CLASSES, SMALL_SETTING, calls, changed, eager, randomised, small
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.quantization.mobilenetv2 import QuantizableInvertedResidual, QuantizableMobileNetV2
@@ -25,31 +25,17 @@ def theirs(**options: object) -> nn.Module:
     return randomised(torchvision.models.MobileNetV2(**options))
 
 
-def _new_classifier(model: nn.Module) -> nn.Module:
-    model.classifier = nn.Sequential(nn.Linear(1280, 20), nn.ReLU(), nn.Linear(20, 3))
-    return model
-
-
-def _dilated(model: nn.Module) -> nn.Module:
-    model.features[2].conv[1][0].stride = (1, 1)
-    model.features[3].conv[1][0].dilation = model.features[3].conv[1][0].padding = (2, 2)
-    return model
-
-
-def _named_classifier(model: nn.Module) -> nn.Module:
-    model.classifier = nn.Sequential(OrderedDict(drop=nn.Dropout(), fc=nn.Linear(1280, 20)))
-    return model
-
-
-def _repeated_linear(model: nn.Module) -> nn.Module:
-    linear = nn.Linear(1280, 1280)
-    model.classifier = nn.Sequential(nn.Dropout(), linear, linear)
-    return model
-
-
-def _dilated_taps(model: nn.Module) -> nn.Module:
-    model.features[2].conv[0][0].dilation = model.features[2].conv[2].dilation = (2, 2)
-    return model
+DILATED = {
+    "features.2.conv.1.0.stride": (1, 1),
+    "features.3.conv.1.0.dilation": (2, 2),
+    "features.3.conv.1.0.padding": (2, 2),
+}
+DILATED_TAPS = {"features.2.conv.0.0.dilation": (2, 2), "features.2.conv.2.dilation": (2, 2)}
+CLASSIFIERS = {
+    "another classifier": nn.Sequential(nn.Linear(1280, 20), nn.ReLU(), nn.Linear(20, 3)),
+    "named classifier": nn.Sequential(OrderedDict(drop=nn.Dropout(), fc=nn.Linear(1280, 20))),
+    "one linear layer twice": nn.Sequential(nn.Dropout(), *[nn.Linear(1280, 1280)] * 2),
+}
 
 
 class Helped(MobileNetV2):
@@ -68,13 +54,14 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "eps": lambda: theirs(norm_layer=partial(nn.BatchNorm2d, eps=0.1)),
     "frozen norms": lambda: theirs(norm_layer=FrozenBatchNorm2d),
     "half precision": lambda: theirs().half(),
-    "another classifier": lambda: _new_classifier(theirs()),
-    "dilated": lambda: _dilated(theirs()),
-    "dilation of single taps": lambda: _dilated_taps(theirs()),
-    "named classifier": lambda: _named_classifier(theirs()),
-    "one linear layer twice": lambda: _repeated_linear(theirs()),
+    "dilated": lambda: changed(theirs(), DILATED),
+    "dilation of single taps": lambda: changed(theirs(), DILATED_TAPS),
     "subclass": lambda: randomised(Helped(width_mult=0.5)),
     "our blocks": lambda: theirs(block=FusedInvertedResidual),
+    **{
+        name: lambda classifier=classifier: changed(theirs(), {"classifier": classifier})
+        for name, classifier in CLASSIFIERS.items()
+    },
 }
 
 
@@ -132,18 +119,6 @@ def test_other_architectures_are_refused(name: str, words: str) -> None:
 # --- what is refused; test_surgery.py has all that users do to code and layers ---
 
 
-def _set(path: str, module: nn.Module) -> Callable[[nn.Module], None]:
-    return lambda model: model.set_submodule(path, module)
-
-
-def _more_layers(model: nn.Module) -> None:
-    model.features[2].conv.extend([nn.ReLU(), nn.ReLU()])
-
-
-def _short(model: nn.Module) -> None:
-    model.features = model.features[:2]
-
-
 def _double(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
     return 2 * output
 
@@ -153,45 +128,43 @@ class Frozen(MobileNetV2):
         return super().train(False)
 
 
-def _freeze(model: nn.Module) -> None:
-    model.__class__ = Frozen
-
-
-def _replace_a_block(model: nn.Module) -> None:
-    """By one like torchvision's, which is not torchvision's."""
-    other = type("OtherResidual", (nn.Module,), {"__module__": "torchvision.models.other"})()
-    other.conv, other.use_res_connect = model.features[2].conv, False
-    model.features[2] = other
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_set("features.2.conv.1.1", nn.GroupNorm(2, 96)), r"features\.2\.conv\.1\.0: the norm is GroupNorm"),
+        ({"features.2.conv.1.1": nn.GroupNorm(2, 96)}, r"features\.2\.conv\.1\.0: the norm is GroupNorm"),
         (
-            _set("features.2.conv.1.0", nn.Conv2d(96, 96, 5, 2, 2, groups=96)),
+            {"features.2.conv.1.0": nn.Conv2d(96, 96, 5, 2, 2, groups=96)},
             r"features\.2\.conv\.1\.0: kernel is \(5, 5\)",
         ),
-        (_set("features.2.conv.1.0", nn.Conv2d(96, 96, 3, 2, 1)), r"features\.2\.conv\.1\.0 has 1 groups"),
-        (_set("features.2.conv.2", nn.Identity()), r"features\.2\.conv\.2 is Identity"),
-        (_more_layers, r"features\.2\.conv has 6 modules"),
-        (_short, "features is no Sequential of a stem, blocks and a head"),
-        (_freeze, "got .*: model: Frozen has its own train"),
-        (lambda model: model.register_state_dict_post_hook(_double), "got .*: model has state_dict_hooks"),
+        ({"features.2.conv.1.0": nn.Conv2d(96, 96, 3, 2, 1)}, r"features\.2\.conv\.1\.0 has 1 groups"),
+        ({"features.2.conv.2": nn.Identity()}, r"features\.2\.conv\.2 is Identity"),
         (
-            _replace_a_block,
-            r"got .*: features\.2 is torchvision\..*\.OtherResidual, whose forward may compute anything",
+            {"features.2.conv.4": nn.ReLU(), "features.2.conv.5": nn.ReLU()},
+            r"features\.2\.conv has 6 modules",
         ),
+        (
+            {"features": nn.Sequential(nn.Sequential())},
+            "features is no Sequential of a stem, blocks and a head",
+        ),
+        ({"__class__": Frozen}, "got .*: model: Frozen has its own train"),
     ],
 )
-def test_changed_networks_are_refused(change: Callable[[nn.Module], object], words: str) -> None:
-    model = theirs()
-    change(model)
+def test_changed_networks_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
+        FusedMobileNetV2.from_model(changed(theirs(), change))
+
+
+def test_networks_of_other_code_are_refused() -> None:
+    model = theirs()
+    model.register_state_dict_post_hook(_double)
+    with pytest.raises(ValueError, match=r"got .*: model has state_dict_hooks"):
         FusedMobileNetV2.from_model(model)
-
-
-def test_a_compiled_network_is_refused() -> None:
+    model = theirs()
+    # Like torchvision's block, which it is not.
+    other = type("OtherResidual", (nn.Module,), {"__module__": "torchvision.models.other"})()
+    other.conv, other.use_res_connect = model.features[2].conv, False
+    with pytest.raises(ValueError, match=r"features\.2 is torchvision\..*\.OtherResidual, whose forward may"):
+        FusedMobileNetV2.from_model(changed(model, {"features.2": other}))
     with pytest.raises(ValueError, match=r"got .*: model is .*OptimizedModule.* wrapper"):
         FusedMobileNetV2.from_model(torch.compile(theirs(), backend="eager"))
 

@@ -287,12 +287,8 @@ def test_any_number_of_networks_is_read_by_any_threads(on_cuda) -> None:
         assert list(threads.map(result_channels, channels)) == channels
 
 
-def test_wrong_images_are_refused(on_cuda) -> None:
+def test_images_that_only_a_chain_refuses(on_cuda) -> None:
     packed, x = pack_layers(fusions_of(small(), torch.float16)), images(torch.float16)
-    assert refusal(packed, x[0]) == "x: expected 4 dimensions, got shape (3, 19, 14)"
-    assert refusal(packed, x[:, :2]) == "x: expected shape (N, 3, H, W), got (2, 2, 19, 14)"
-    assert refusal(packed, x.double()) == "x: expected dtype float32, float16 or bfloat16, got float64"
-    assert refusal(packed, x.float()) == "x: expected dtype float16 (the packed weights'), got float32"
     expected = "x: expected an image that fills the window of every layer, got shape (2, 3, 0, 14)"
     assert refusal(packed, x[:, :, :0]) == expected
     large = x[:, :, :1, :1].expand(2, 3, 2**17, 2**16)

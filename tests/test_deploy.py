@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import every_isa
-from models import calls, packs, small
+from models import calls, changed, packs, small
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
@@ -130,8 +130,8 @@ def _replace_forward(path: str) -> Callable[[FusedMobileNetV2], None]:
     return change
 
 
-def _set(path: str, name: str, value: object) -> Callable[[FusedMobileNetV2], None]:
-    return lambda model: setattr(model.get_submodule(path), name, value)
+def _set(path: str, value: object) -> Callable[[FusedMobileNetV2], object]:
+    return lambda model: changed(model, {path: value})
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def _set(path: str, name: str, value: object) -> Callable[[FusedMobileNetV2], No
         (_replace_forward("features.1"), r"features\.1 .*: the forward of Fused.* is replaced"),
         (_replace_forward("features.5"), r"features\.5 .*: the forward of FusedHead is replaced"),
         (_replace_forward("classifier"), "classifier: the forward of FusedClassifier is replaced"),
-        (_set("", "__class__", Doubling), "expected .* but Doubling has its own forward"),
+        (_set("__class__", Doubling), "expected .* but Doubling has its own forward"),
         (
-            _set("features.1", "__class__", DoublingBlock),
+            _set("features.1.__class__", DoublingBlock),
             r"features\.1 .*: DoublingBlock has its own forward",
         ),
-        (_set("features.5", "__class__", DoublingHead), r"features\.5 .*: DoublingHead has its own forward"),
+        (_set("features.5.__class__", DoublingHead), r"features\.5 .*: DoublingHead has its own forward"),
         (
-            _set("features.2.conv.0.2", "max_val", 0.5),
+            _set("features.2.conv.0.2.max_val", 0.5),
             r"features\.2 .* ReLU6 is \(0\.0, 0\.5\), not \(0, 6\)",
         ),
     ],
@@ -211,7 +211,7 @@ def test_dropout_that_is_on_stays_on(x: Tensor) -> None:
     [
         (FusedMobileNetV2.train, r"features\.0 .*training mode.*eval\(\)"),
         (
-            _set("features.2.conv.1.0", "dilation", (2, 2)),
+            _set("features.2.conv.1.0.dilation", (2, 2)),
             r"features\.2 cannot run fused: conv\.1\.0: dilation is \(2, 2\), not \(1, 1\)",
         ),
         (

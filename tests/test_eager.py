@@ -272,13 +272,3 @@ def test_a_tensor_subclass_in_the_features_is_named(path: str, tensor: str, word
     assert list(model.fusion_obstacles()) == [".".join(path.split(".")[:2])]
     with pytest.raises(RuntimeError, match=words):
         model.deploy()
-
-
-def test_sparse_weights_run_eagerly(x: Tensor) -> None:
-    model = small()
-    linear = model.classifier[1]
-    with torch.no_grad():
-        expected = model(x)
-        linear.weight = nn.Parameter(linear.weight.to_sparse_csr())
-        assert "layout torch.sparse_csr" in model.classifier.fusion_obstacle()
-        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import gpu_floors
 import pytest
 import sass_loops
 import torch
-from gpu_floors import COUNTS, GPUS, NO_CODE, read_counts, rows_of, stage_of, stages, summary
+from gpu_floors import COUNTS, GPUS, NO_CODE, rows_of, stage_of, stages, summary
 
 from mnv2_kernels.shapes import BlockShape, mobilenet_v2
 
@@ -69,14 +67,6 @@ def test_gpu_floors_of_counts(name, amount, floor, us):
     assert row.us == pytest.approx(3 * us)  # the network has three such blocks
 
 
-def test_gpu_floors_are_left_out_where_a_count_is():
-    partial = counts(mma_m16n8k8=1e6)
-    del partial["shared_wavefronts"], partial["float_operations"]
-    row = row_of_stage([partial])
-    assert set(row.floors) == {"DRAM", "L2", "mma"}
-    assert not row.is_whole
-
-
 def every_stage(**given: float) -> list[dict[str, object]]:
     names = ("in_channels", "expanded_channels", "out_channels", "stride", "size")
     return [
@@ -98,18 +88,6 @@ def every_stage(**given: float) -> list[dict[str, object]]:
 )
 def test_gpu_floors_are_summed_up_beside_the_bar(counted, verdict):
     assert verdict in summary(rows_of(H100, torch.float16, 256, counted), 3.0)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [({"size": 15}, "the network has no stage"), (dict.fromkeys(COUNTS), "counts none of global_read_bytes")],
-)
-def test_gpu_floors_refuse_counts_of_something_else(tmp_path, wrong, message):
-    file = tmp_path / "counts.json"
-    changed = {name: value for name, value in counts(**wrong).items() if value is not None}
-    file.write_text(json.dumps([changed]))
-    with pytest.raises(ValueError, match=message):
-        list(read_counts([file]))
 
 
 # --- issue: the loops of machine code ---

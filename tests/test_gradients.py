@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 import torchvision
-from models import CLASSES, SMALL_SETTING, calls, eager, randomised, small
+from models import CLASSES, SMALL_SETTING, calls, changed, eager, randomised, small
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
@@ -203,17 +203,13 @@ def test_float32_weights_beside_sixteen_bit_images(x: Tensor) -> None:
 # --- every kind of layer ---
 
 
-def _with_biases(model: FusedMobileNetV2) -> FusedMobileNetV2:
-    """Norms folded away."""
-    block = model.features[3].conv
-    block[2], block[3] = nn.Conv2d(96, 16, 1), nn.Identity()
-    return model
-
-
-def _with_relu(model: FusedMobileNetV2) -> FusedMobileNetV2:
-    model.features[3].conv[0][2] = model.features[3].conv[1][2] = nn.ReLU()
-    model.features[0][2] = nn.Identity()
-    return model
+# Norms folded away.
+WITH_BIASES = {"features.3.conv.2": nn.Conv2d(96, 16, 1), "features.3.conv.3": nn.Identity()}
+RELU_AND_NONE = {
+    "features.3.conv.0.2": nn.ReLU(),
+    "features.3.conv.1.2": nn.ReLU(),
+    "features.0.2": nn.Identity(),
+}
 
 
 def _frozen_norms() -> FusedMobileNetV2:
@@ -228,8 +224,8 @@ def _frozen_norms() -> FusedMobileNetV2:
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "same padding": lambda: small(padding="same"),
     "frozen norms": _frozen_norms,
-    "biases": lambda: _with_biases(small()),
-    "relu and none": lambda: _with_relu(small()),
+    "biases": lambda: changed(small(), WITH_BIASES),
+    "relu and none": lambda: changed(small(), RELU_AND_NONE),
     "no affine": lambda: small(norm_layer=partial(nn.BatchNorm2d, affine=False)),
     "another eps": lambda: small(norm_layer=partial(nn.BatchNorm2d, eps=0.5)),
     "16 bits": lambda: small().bfloat16(),

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torchvision
 from conftest import every_isa
-from models import CLASSES, SMALL_SETTING, calls, eager, randomised, small
+from models import CLASSES, SMALL_SETTING, calls, changed, eager, randomised, small
 from PIL import Image
 from tolerances import assert_accurate
 from torch import Tensor, nn
@@ -327,9 +327,7 @@ def test_changes_of_a_block_are_honoured(change: str) -> None:
     block, x = model.features[3], torch.randn(2, THIN, 16, 16)
     with torch.no_grad():
         block(x)  # packs
-        for path, value in HONOURED[change].items():
-            parent, _, name = path.rpartition(".")
-            setattr(block.get_submodule(parent), name, value)
+        changed(block, HONOURED[change])
         y = block(x)
         layers = block.conv(x)
     expected = x + layers if block.use_res_connect else layers

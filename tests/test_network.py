@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mnv2_kernels import FusedMobileNetV2, reference, shapes
 from mnv2_kernels.fusion.fused_layer import Fusion
-from mnv2_kernels.layer import layer_shapes
 from mnv2_kernels.packing.packed_layers import pack_layers
 from mnv2_kernels.packing.plans import layer_plans
 
@@ -92,31 +91,6 @@ def test_a_watched_network_gives_the_same_bits(hooked, model, x):
         assert torch.equal(y, expected)
 
 
-def test_a_classifier_of_ones_own(x):
-    model = small()
-    model.classifier = nn.Sequential(nn.Linear(model.last_channel, 6), nn.Tanh())
-    model.requires_grad_(False)
-    model.classifier.requires_grad_(True)
-    with calls() as operators:
-        y = model(x)
-    assert operators[-1] == "run network"
-    y.sum().backward()
-    assert model.classifier[0].weight.grad is not None
-
-
-def test_a_classifier_trains_under_autocast():
-    classifier = small().classifier
-    x = torch.randn(4, classifier[1].in_features, requires_grad=False)
-    with torch.autocast("cpu", torch.bfloat16):
-        y = classifier(x)
-    assert y.dtype == torch.bfloat16
-    y.float().square().sum().backward()
-    theirs = nn.Linear(*reversed(classifier[1].weight.shape))
-    theirs.load_state_dict(classifier[1].state_dict())
-    theirs(x).square().sum().backward()
-    torch.testing.assert_close(classifier[1].weight.grad, theirs.weight.grad, rtol=0.05, atol=0.5)
-
-
 def test_an_emptied_classifier_passes_the_features_on(x):
     model = small()
     del model.classifier[:]
@@ -187,13 +161,6 @@ def test_flops_are_twice_the_multiply_accumulates():
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(x)
     assert counter.get_total_flops() == 2 * shapes.mobilenet_v2(resolution=64, batch=2).macs
-
-
-def test_layers_are_those_of_the_published_network():
-    expected = shapes.mobilenet_v2(1.0, 224, 2)
-    network = FusedMobileNetV2().eval().deploy().network
-    got = list(layer_shapes(network.layers, 2, 224, 224))
-    assert got == [expected.stem, *expected.blocks, expected.head, expected.classifier]
 
 
 def test_seconds_of_every_layer(packed, x):

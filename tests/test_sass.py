@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sass
-from sass import Kernel, misses, missing_tools, parse_resources, parse_sass, read_kernels, short_name
+from sass import Kernel, misses, missing_tools, parse_resources, parse_sass, read_kernels
 
 import mnv2_kernels
 from mnv2_kernels import _native
@@ -107,22 +107,6 @@ def test_sass_opcodes_are_counted_whatever_guards_them():
         **{"HMMA.16816.F32": 1, "EXIT": 1},
     }
     assert opcodes["_Zslow"] == {"STL": 1}
-
-
-@pytest.mark.parametrize(
-    ("demangled", "expected"),
-    [
-        (
-            "void mnv2::cuda::f_kernel<mnv2::cuda::Block<__half, 3> >(mnv2::cuda::Args)",
-            "f_kernel<Block<__half, 3>>",
-        ),
-        ("mnv2::cuda::_GLOBAL__N__bce6_17_a_cu_6e3a18fe::g_kernel(float*, void (*)(int))", "g_kernel"),
-        ("void mnv2::cuda::(anonymous namespace)::h<(mnv2::ScalarType)1>(long)", "h<(ScalarType)1>"),
-        ("_extern_c", "_extern_c"),
-    ],
-)
-def test_sass_names_are_short(demangled, expected):
-    assert short_name(demangled) == expected
 
 
 @pytest.mark.parametrize(
