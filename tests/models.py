@@ -56,6 +56,15 @@ def small(seed: int = 0, **options: Any) -> FusedMobileNetV2:
         return randomised(FusedMobileNetV2(**options), seed).eval()
 
 
+def torchvisions(model: FusedMobileNetV2) -> nn.Module:
+    """Torchvision's network with the tensors of a small one, in its mode."""
+    from torchvision.models import MobileNetV2  # which not every environment of the other tests has
+
+    theirs = MobileNetV2(CLASSES, 0.5, SMALL_SETTING, dropout=model.classifier[0].p)
+    theirs.load_state_dict(model.state_dict())
+    return theirs.train(model.training)
+
+
 def eager(model: nn.Module, x: Tensor) -> Tensor:
     """What the layers give, without a kernel."""
     with torch.no_grad(), calls() as operators:

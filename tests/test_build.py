@@ -177,8 +177,6 @@ SHAPE = {"layer": LAYER, "batch": 1, "height": 7, "width": 7}
 
 
 class TestNative:
-    """The introspection functions refuse what no block has."""
-
     def test_plan_depends_on_the_forced_isa(self, monkeypatch):
         for isa in [isa["name"] for isa in _native.isas() if isa["compiled"] and isa["supported"]]:
             monkeypatch.setenv("MNV2_FORCE_ISA", isa)

@@ -155,25 +155,15 @@ def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     assert torch.equal(load_photo(tmp_path / "sideways.png", 20), load_photo(tmp_path / "noise.png", 20))
 
 
-def test_no_photo(tmp_path: Path) -> None:
-    with pytest.raises(PhotoError, match=r"absent\.png: no such photo"):
-        load_photo(tmp_path / "absent.png", 20)
-
-
-def test_not_a_photo(tmp_path: Path) -> None:
-    path = tmp_path / "text.jpg"
-    path.write_text("not an image")
-    with pytest.raises(PhotoError, match=r"text\.jpg: not an image"):
-        load_photo(path, 20)
-
-
-def test_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(PhotoError, match="cannot be read as an image"):
-        load_photo(tmp_path, 20)
-
-
-def test_a_truncated_photo(tmp_path: Path) -> None:
-    path = save_photo(tmp_path, "noise.jpg")
-    path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(PhotoError, match="truncated"):
-        load_photo(path, 20)
+def test_what_is_no_photo(tmp_path: Path) -> None:
+    text, truncated = tmp_path / "text.jpg", save_photo(tmp_path, "noise.jpg")
+    text.write_text("not an image")
+    truncated.write_bytes(truncated.read_bytes()[:-500])
+    for path, words in {
+        tmp_path / "absent.png": r"absent\.png: no such photo",
+        text: r"text\.jpg: not an image",
+        tmp_path: "cannot be read as an image",
+        truncated: "truncated",
+    }.items():
+        with pytest.raises(PhotoError, match=words):
+            load_photo(path, 20)

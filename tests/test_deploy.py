@@ -12,10 +12,10 @@ import pytest
 import torch
 from conftest import every_isa
 from models import calls, changed, packs, small
+from surgery import override
 from torch import Tensor, nn
 
-from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
-from mnv2_kernels.nn.units import FusedHead
+from mnv2_kernels import FusedMobileNetV2
 
 
 @pytest.fixture
@@ -98,21 +98,6 @@ def test_gradients_are_refused(x: Tensor) -> None:
         small().deploy()(x.requires_grad_()).sum().backward()
 
 
-class Doubling(FusedMobileNetV2):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
-
-
-class DoublingBlock(FusedInvertedResidual):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
-
-
-class DoublingHead(FusedHead):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
-
-
 def _double(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
     return 2 * output
 
@@ -128,6 +113,10 @@ def _replace_forward(path: str) -> Callable[[FusedMobileNetV2], None]:
         module.forward = lambda x: 2 * forward(x)
 
     return change
+
+
+def _override(path: str) -> Callable[[FusedMobileNetV2], None]:
+    return lambda model: override(model.get_submodule(path))
 
 
 def _set(path: str, value: object) -> Callable[[FusedMobileNetV2], object]:
@@ -147,12 +136,12 @@ def _set(path: str, value: object) -> Callable[[FusedMobileNetV2], object]:
         (_replace_forward("features.1"), r"features\.1 .*: the forward of Fused.* is replaced"),
         (_replace_forward("features.5"), r"features\.5 .*: the forward of FusedHead is replaced"),
         (_replace_forward("classifier"), "classifier: the forward of FusedClassifier is replaced"),
-        (_set("__class__", Doubling), "expected .* but Doubling has its own forward"),
+        (_override(""), "expected .* but Surgical has its own forward"),
         (
-            _set("features.1.__class__", DoublingBlock),
-            r"features\.1 .*: DoublingBlock has its own forward",
+            _override("features.1"),
+            r"features\.1 .*: Surgical has its own forward",
         ),
-        (_set("features.5.__class__", DoublingHead), r"features\.5 .*: DoublingHead has its own forward"),
+        (_override("features.5"), r"features\.5 .*: Surgical has its own forward"),
         (
             _set("features.2.conv.0.2.max_val", 0.5),
             r"features\.2 .* ReLU6 is \(0\.0, 0\.5\), not \(0, 6\)",

@@ -13,8 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-import torchvision
-from models import CLASSES, SMALL_SETTING, calls, eager, small
+from models import CLASSES, SMALL_SETTING, calls, eager, small, torchvisions
 from tolerances import assert_accurate
 from torch import Tensor, nn
 
@@ -38,13 +37,6 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(BATCH, 3, 33, 46)
-
-
-def torchvisions(model: FusedMobileNetV2) -> nn.Module:
-    dropout = model.classifier[0].p
-    theirs = torchvision.models.MobileNetV2(CLASSES, 0.5, SMALL_SETTING, dropout=dropout)
-    theirs.load_state_dict(model.state_dict())
-    return theirs.train(model.training)
 
 
 # --- eager() ---

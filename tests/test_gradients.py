@@ -9,8 +9,7 @@ from functools import partial
 
 import pytest
 import torch
-import torchvision
-from models import CLASSES, SMALL_SETTING, calls, changed, eager, randomised, small
+from models import calls, changed, eager, randomised, small, torchvisions
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
@@ -28,12 +27,6 @@ TOLERANCE = 0.01
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(2, 3, 32, 32)
-
-
-def torchvisions(model: FusedMobileNetV2) -> nn.Module:
-    theirs = torchvision.models.MobileNetV2(CLASSES, 0.5, SMALL_SETTING)
-    theirs.load_state_dict(model.state_dict())
-    return theirs.train(model.training)
 
 
 def see_every_unit(model: nn.Module) -> None:
