@@ -201,6 +201,7 @@ def test_the_command_line_imports_no_peer() -> None:
     assert json.loads(done.stdout) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [peer.name for peer in PEERS if peer.modules and "cpu" in peer.devices])
 def test_installed_peers_are_right(name) -> None:
     """ncnn takes one image, so all do here."""

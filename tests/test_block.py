@@ -28,8 +28,6 @@ from mnv2_kernels.shapes import ACTIVATIONS, BlockShape
 
 # Gives stages of 28, 14, 7, 4 and 2 pixels.
 SMALL_RESOLUTION = 56
-# At 224: no expand, the largest expanded tensor, a shortcut at 56 pixels, the deepest at 14.
-FULL_SIZE = [network_blocks(1.0, 224)[index] for index in (0, 1, 2, 8)]
 
 STRIDED = BlockShape(2, 8, 9, 16, 96, 24, stride=2)
 
@@ -51,13 +49,6 @@ def test_blocks_of_every_width(isa, width, dtype, padding):
     for shape in network_blocks(width, SMALL_RESOLUTION, padding):
         case, eager, truth = measured_case(shape, dtype)
         assert_accurate(case.run(), eager, truth)
-
-
-@every_float32_isa
-@every_shape(FULL_SIZE)
-def test_full_size(isa, shape):
-    case, eager, truth = measured_case(shape, torch.float32)
-    assert_accurate(case.run(), eager, truth)
 
 
 @every_isa

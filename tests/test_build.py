@@ -186,6 +186,7 @@ class TestNative:
             assert _native.plan(**SHAPE)["isa"] == _native.selected_isa()
 
 
+@pytest.mark.slow
 class TestConfigure:
     def test_core_needs_no_python_and_isa_flags_stay_on_their_files(self, tmp_path):
         done = configure(tmp_path, "-DMNV2_CUDA=off", f"-DPython_EXECUTABLE={tmp_path}/none")
@@ -258,6 +259,7 @@ class TestConfigure:
         assert "got 'Hopper'" in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 class TestInstall:
     @pytest.mark.parametrize("module", ["torch", "pybind11"])
     def test_without_a_requirement_one_line_says_what_to_run(self, module):

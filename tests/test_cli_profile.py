@@ -51,11 +51,6 @@ def test_every_layer_is_timed(batch: int, threads: int, tmp_path: Path, capsys: 
     assert counted == pytest.approx([2e-6 * each for each in macs])
 
 
-def test_half_precision(tmp_path: Path, capsys: Capture) -> None:
-    result = profile_json(capsys, "--weights", save_weights(tmp_path), "--dtype", "bfloat16", *FAST)
-    assert result["dtype"] == "bfloat16"
-
-
 def test_table(tmp_path: Path, capsys: Capture) -> None:
     lines = table_of(capsys, "profile", "--weights", save_weights(tmp_path), "--rounds", "1", *FAST)
     assert [line.split("  ")[0] for line in lines[2 : 2 + len(KINDS)]] == KINDS

@@ -90,6 +90,7 @@ def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
     assert network.model.training is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [1e-3, float("nan")])
 def test_a_wrong_block_fails(
     wrong: float, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch

@@ -126,6 +126,7 @@ assert not any(name.startswith("mnv2") for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 @PADDINGS
 def test_a_script_runs_without_this_package(padding: str, x: Tensor, tmp_path: Path) -> None:
     torch.set_num_threads(1)
@@ -180,6 +181,7 @@ def run(session: onnxruntime.InferenceSession, x: Tensor) -> Tensor:
     return torch.from_numpy(result)
 
 
+@pytest.mark.slow
 @PADDINGS
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_onnx_gets_the_layers(dynamo: bool, padding: str, x: Tensor, tmp_path: Path) -> None:

@@ -208,11 +208,6 @@ def test_an_image_too_small_for_one_output(case, size, padding):
         call_packed(case, x=x, padding=padding)
 
 
-def test_a_head_without_pixels():
-    with refuses("mnv2::head_pool: x: expected at least one pixel, got shape (1, 8, 0, 3)"):
-        call(HEAD, x=zeros(1, 8, 0, 3))
-
-
 def test_sizes_whose_products_overflow():
     x = zeros(1, 3, 1, 1).expand(1, 3, 2**31, 3)
     with refuses(f"mnv2::stem: x: expected sizes of at most 2147483647, got {tuple(x.shape)}"):

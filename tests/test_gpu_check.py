@@ -140,16 +140,6 @@ def test_gpu_check_runs_only_the_parts_that_are_named(faked, tmp_path):
     assert len(commands.started) == 2
 
 
-def test_gpu_check_of_named_parts_keeps_the_results_of_all_parts(faked, tmp_path):
-    faked(ALL_WELL)
-    assert check.main([]) == 0
-    of_all = results_of(tmp_path)
-    assert check.main(["blocks", "network"]) == 0  # in whatever order
-    assert results_of(tmp_path) == of_all
-    of_named = results_of(tmp_path, "network", "blocks")
-    assert [part["name"] for part in of_named["parts"]] == ["network", "blocks"]
-
-
 @pytest.mark.parametrize(
     ("answers", "failed"),
     [
@@ -301,12 +291,3 @@ def test_gpu_check_times_every_block_of_the_network(no_graphs):
     assert sum(row["blocks"] for row in rows) == len(mobilenet_v2().blocks)
     assert all(row["us"] == 2.0 and row["floor_bytes"] > 0 for row in rows)
     assert all(0.0 < row["error"] < 1e-4 for row in rows)
-
-
-def test_gpu_check_times_no_block_that_is_wrong(no_graphs, monkeypatch):
-    import blocks
-
-    monkeypatch.setattr(blocks, "relative_error", lambda y, expected: 0.5)
-    with torch.no_grad():
-        rows = list(blocks.measure(Setting("float32", 1, 1)))
-    assert all("us" not in row and "off by 0.5" in row["obstacle"] for row in rows)

@@ -100,6 +100,7 @@ def check_option(backend: Backend, shape: Shape, **parts: bool) -> None:
 # --- accuracy ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", network_blocks(1.0, RESOLUTION), ids=shape_id)
 @every_dtype
 def test_every_block_of_the_network(backend: Backend, shape: BlockShape, dtype: torch.dtype) -> None:

@@ -243,6 +243,7 @@ def assert_same_network(read: FusedMobileNetV2, model: FusedMobileNetV2) -> None
         assert torch.equal(read(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "suffix", "width", "eps"),
     [

@@ -81,6 +81,7 @@ def _scattered(weight: torch.Tensor) -> torch.Tensor:
 # --- batches and threads ---
 
 
+@pytest.mark.slow
 @every_isa
 @pytest.mark.parametrize("shape", SHAPES + LARGE_SHAPES, ids=shape_id)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

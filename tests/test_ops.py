@@ -75,6 +75,7 @@ def test_opcheck(isa, shape):
         torch.library.opcheck(op, args, kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=shape_id)
 def test_opcheck_in_half_precision(shape, dtype):
@@ -82,6 +83,7 @@ def test_opcheck_in_half_precision(shape, dtype):
         torch.library.opcheck(op, args, kwargs)
 
 
+@pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck_of_every_layout(case, layout):
@@ -147,6 +149,7 @@ def test_a_tensor_beside_one_on_meta_is_refused(case):
 # --- compile and export ---
 
 
+@pytest.mark.slow
 @every_case
 def test_compile(case):
     torch.compiler.reset()

@@ -82,6 +82,7 @@ def test_layers_give_the_expected_logits(network: str) -> None:
     assert_expected(network, eager(model_of(network), inputs_of(network)))
 
 
+@pytest.mark.slow
 @every_isa
 @pytest.mark.parametrize("network", NETWORKS)
 def test_kernels_give_the_expected_logits(network: str, isa: str) -> None:
@@ -93,6 +94,7 @@ def test_kernels_give_the_expected_logits(network: str, isa: str) -> None:
         assert torch.equal(model.deploy()(inputs_of(network)), logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_kernels_are_as_accurate_as_the_layers(network: str) -> None:
     model, x = model_of(network), inputs_of(network)

@@ -40,6 +40,7 @@ def kernels(tmp_path_factory) -> list[Kernel]:
         return [Kernel(**kernel) for kernel in json.loads(saved.read_text())]
 
 
+@pytest.mark.slow
 @needs_the_library
 @needs_tools
 class TestSassOfTheLibrary:

@@ -167,6 +167,7 @@ WRITES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_write_that_changes_a_result_is_followed(data: st.DataObject) -> None:

@@ -29,12 +29,6 @@ def test_stem_and_head_of_every_width(isa, width, dtype, padding):
 
 
 @every_float32_isa
-def test_full_size_stem(isa):
-    case, eager, truth = measured_case(mobilenet_v2(batch=8).stem, torch.float32)
-    assert_accurate(case.run(), eager, truth)
-
-
-@every_float32_isa
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("channels", "height", "width"), [(16, 31, 40), (320, 96, 96)])
 def test_a_head_adds_up_many_pixels(isa, channels, height, width, activation):

@@ -69,6 +69,7 @@ def test_compiled_network_serves_any_size() -> None:
             torch.testing.assert_close(compiled(x), model(x))
 
 
+@pytest.mark.slow
 def test_compiled_network_trains_in_either_mode(x: Tensor) -> None:
     for model in (small(inverted_residual_setting=TINY_SETTING), small().train()):
         model.classifier.eval()
@@ -81,6 +82,7 @@ def test_compiled_network_trains_in_either_mode(x: Tensor) -> None:
             torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_frozen_weights_are_packed_by_the_compiler(x: Tensor) -> None:
     model = small(inverted_residual_setting=TINY_SETTING)
     with torch.no_grad(), torch._inductor.config.patch(freezing=True):
