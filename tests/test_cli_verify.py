@@ -62,12 +62,6 @@ def test_json(tmp_path: Path, capsys: Capture) -> None:
         assert part["ratio"] == part["fused_error"] / part["eager_error"]
 
 
-def test_batches_are_filled(tmp_path: Path) -> None:
-    network = load_network(str(save_weights(tmp_path)), size=32)
-    result = verify_network(network, (), batch=3)
-    assert (result.batch, result.inputs) == (3, 9)
-
-
 @pytest.mark.usefixtures("no_data")
 def test_without_data_random_weights_are_verified(capsys: Capture) -> None:
     result = verify_json(capsys, *POOLED)

@@ -154,6 +154,19 @@ def test_changed_networks_are_refused(change: dict[str, object], words: str) -> 
         FusedMobileNetV2.from_model(changed(theirs(), change))
 
 
+@pytest.mark.parametrize("path", ["", "features", "features.1", "features.1.conv.0"])
+def test_code_of_what_is_left_behind_is_refused(path: str) -> None:
+    for kind in ("forward_hook", "forward_pre_hook", "full_backward_hook"):
+        model = theirs()
+        getattr(model.get_submodule(path), f"register_{kind}")(_double)
+        with pytest.raises(ValueError, match=f"got .*: {path or 'model'}: .* has hooks"):
+            FusedMobileNetV2.from_model(model)
+    model = theirs()
+    model.get_submodule(path).forward = _double
+    with pytest.raises(ValueError, match=f"got .*: {path or 'model'}: the forward of .* is replaced"):
+        FusedMobileNetV2.from_model(model)
+
+
 def test_networks_of_other_code_are_refused() -> None:
     model = theirs()
     model.register_state_dict_post_hook(_double)

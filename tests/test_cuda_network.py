@@ -24,7 +24,6 @@ from mnv2_kernels.dtypes import dtype_name
 from mnv2_kernels.fusion.fused_layer import Fusion
 from mnv2_kernels.layer import join_layers, layer_shapes
 from mnv2_kernels.nn import mobilenet_v2 as modules
-from mnv2_kernels.nn.cuda_graphs import GraphedNetwork
 from mnv2_kernels.ops import batching, gpu
 from mnv2_kernels.ops.autograd import refuse_backward
 from mnv2_kernels.ops.fakes import FAKES
@@ -253,13 +252,6 @@ def test_a_model_is_one_call(on_cuda) -> None:
             deployed, y = model.deploy(), model(x)
             assert torch.equal(deployed(x), y)
         assert packs(operators) == operators.count("run network") == 2
-
-
-def test_graphs_hold_the_one_call(on_cuda) -> None:
-    deployed, x = small().to(DEVICE).half().deploy(cuda_graphs=True), images(torch.float16)
-    assert isinstance(deployed.network, GraphedNetwork)
-    assert isinstance(deployed.network.network, PackedLayers)
-    assert torch.equal(deployed.network.network(x), small().to(DEVICE).half()(x))
 
 
 # --- errors ---

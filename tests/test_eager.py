@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from models import CLASSES, SMALL_SETTING, calls, eager, small, torchvisions
+from models import SMALL_SETTING, calls, eager, small, torchvisions
 from tolerances import assert_accurate
 from torch import Tensor, nn
 
@@ -104,15 +104,6 @@ def test_a_forward_of_another_is_named() -> None:
     model.features[2].forward = lambda x: x
     with pytest.raises(ValueError, match=r"features\.2: FusedInvertedResidual has a forward of its own"):
         torch.jit.script(model)
-
-
-def test_a_subclass_that_only_adds_is_no_obstacle(x: Tensor) -> None:
-    class Named(FusedMobileNetV2):
-        def name(self) -> str:
-            return "named"
-
-    model = Named(CLASSES, 0.5, SMALL_SETTING)
-    assert torch.equal(model.eval().eager()(x), torchvisions(model)(x))
 
 
 # --- torch.jit.script ---

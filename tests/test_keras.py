@@ -21,7 +21,6 @@ from models import randomised
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.weights.sources import KERAS_SETTINGS, load_network
 
 h5py = pytest.importorskip("h5py")
 
@@ -345,14 +344,6 @@ def test_another_pool_is_refused(tmp_path: Path) -> None:
         ValueError, match="its layer pool is a global_max_pooling2d, which MobileNetV2 has not"
     ):
         FusedMobileNetV2.from_keras(path)
-
-
-def test_the_command_line_reads_keras_files(tmp_path: Path) -> None:
-    model, path = network(eps=1e-2), tmp_path / "network.keras"
-    keras3_archive(path, model)
-    loaded = load_network(str(path))
-    assert_same_network(loaded.model, model)
-    assert loaded.settings == KERAS_SETTINGS.changed(eps=1e-2)
 
 
 def _remove(key: str) -> Callable[[Path], None]:

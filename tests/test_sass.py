@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import sass
 from sass import Kernel, misses, missing_tools, parse_resources, parse_sass, read_kernels
 
 import mnv2_kernels
@@ -145,9 +144,3 @@ def test_sass_names_what_is_wrong_with_a_kernel(wrong, expected):
     (miss,) = misses(wrong)
     assert str(wrong) in miss
     assert expected in miss
-
-
-def test_sass_without_the_tools_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(sass, "TOOLS", ("no-such-tool",))
-    with pytest.raises(sass.SassError, match="not installed: nvidia-cuda-no-such-tool"):
-        read_kernels(LIBRARY)

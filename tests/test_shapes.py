@@ -43,15 +43,6 @@ def test_channels_and_parameters_are_torchvisions(width):
         assert shape.expand == (first is not depthwise)
 
 
-def test_sizes_of_a_stage_follow_from_each_other():
-    network = mobilenet_v2(resolution=97, batch=3, padding="same")
-    size = network.stem.out_height
-    for block in network.blocks:
-        assert (block.batch, block.height, block.width) == (3, size, size)
-        size = block.out_height
-    assert (network.head.height, network.head.width) == (size, size)
-
-
 @pytest.mark.parametrize(
     "shape",
     [

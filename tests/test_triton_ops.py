@@ -22,9 +22,6 @@ needs_triton = pytest.mark.skipif(
 )
 
 
-LINEAR = "linear in_channels=20 out_channels=7"
-
-
 @pytest.fixture
 def by_triton(monkeypatch):
     monkeypatch.setattr(gpu, "SELECTED", "triton")
@@ -171,15 +168,6 @@ def test_triton_packs_as_long_as_its_fake_says(by_triton, case, dtype):
         fake = torch.ops.mnv2.pack(fakes, layers=case.layers)
     assert (fake.device.type, fake.dtype) == ("cuda", torch.uint8)
     assert fake.shape == operators.pack(weights, layers=case.layers).shape
-
-
-@needs_triton
-def test_triton_packs_a_linear_layer_as_long_as_its_fake_says(by_triton):
-    from mnv2_kernels.triton import operators
-
-    with FakeTensorMode():
-        fake = torch.ops.mnv2.pack([torch.empty(7, 20, device="cuda"), None], layers=LINEAR)
-    assert fake.shape == operators.pack([torch.randn(7, 20), None], layers=LINEAR).shape
 
 
 @needs_triton

@@ -1,4 +1,5 @@
-// What is said of packed weights that do not fit. Where the format puts each value, the kernels' results show.
+// Packed weights of 16 bits, which instruction sets take that few machines have: each value is looked up by where the format
+// says it stands. For others the kernels' results show it. And what is said of packed weights that do not fit.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -19,6 +20,60 @@ namespace {
 constexpr PackLayout pack_layouts[] = {
     {Isa::scalar, 4, 2}, {Isa::avx2, 8, 2}, {Isa::avx512, 16, 2}, {Isa::neon, 4, 3}, {Isa::avx2, 8, 1},
 };
+
+// Where core/packing.h says that a weight is, counted from a panel's first one.
+int64_t place_of_half(const PackLayout& layout, int64_t width, int64_t lane, int64_t k)
+{
+    if (layout.isa == Isa::neon_fp16) return k * width + lane;
+    if (layout.isa == Isa::neon_bf16) return (k / 4 * width + lane) * 4 + k % 4;
+    if (layout.isa == Isa::avx512_bf16) return (k / 2 * width + lane) * 2 + k % 2;
+    const int64_t tile = k / 32 * 2 + lane / 16, row = k % 32 / 2;
+    return tile * 512 + row * 32 + lane % 16 * 2 + k % 2;
+}
+
+// A head in the layouts of 16-bit arithmetic: float32 scales and biases, then the weights where core/packing.h says.
+void check_halves(const PackLayout& layout, int64_t depth, int64_t channels)
+{
+    const HeadPoolParams params = head_of(depth, channels);
+    const Scope scope(describe(params), ", ", name_of(layout.stored));
+    Random random(1);
+    const Convolution weights = rounded(random_weights(random, params), layout.stored);
+    const std::vector<uint8_t> packed = pack(params, weights, layout);
+    const int64_t vector = layout.vector_width, padded_depth = (depth + vector - 1) / vector * vector;
+    const uint8_t* panel = packed.data() + header_bytes;
+    for (int64_t first = 0; first < channels;) {
+        int64_t width = vector;
+        while (width < layout.panel_vectors * vector && width < channels - first) width += vector;
+        const uint8_t* halves = panel + 2 * width * static_cast<int64_t>(sizeof(float));
+        for (int64_t lane = 0; lane < width; ++lane) {
+            const int64_t channel = first + lane;
+            const bool real = channel < channels;
+            const double scale = !real ? 0.0 : weights.scale.empty() ? 1.0 : weights.scale[static_cast<size_t>(channel)];
+            CHECK_EQUAL(load_number(ScalarType::float32, panel, lane), scale);
+            for (int64_t k = 0; k < padded_depth; ++k) {
+                const int64_t at = place_of_half(layout, width, lane, k);
+                const double expected = real && k < depth ? weights.weight[static_cast<size_t>(channel * depth + k)] : 0.0;
+                CHECK_EQUAL(load_number(layout.stored, halves, at), expected);
+            }
+        }
+        panel = halves + width * padded_depth * 2;
+        first += width;
+    }
+    CHECK(panel == packed.data() + packed.size());
+    CHECK_EQUAL(packed_mismatch(packed.data(), static_cast<int64_t>(packed.size()), params), "");
+    CHECK(packed_layout(packed.data()).stored == layout.stored);
+}
+
+TEST(sixteen_bit_arithmetic_has_sixteen_bit_weights)
+{
+    for (const int64_t depth : {1, 3, 8, 17, 24, 70})
+        for (const int64_t channels : {1, 8, 17, 24, 51}) {
+            check_halves({Isa::neon_fp16, 8, 2, ScalarType::float16}, depth, channels);
+            check_halves({Isa::neon_bf16, 4, 2, ScalarType::bfloat16}, depth, channels);
+            check_halves({Isa::avx512_bf16, 16, 2, ScalarType::bfloat16}, depth, channels);
+            check_halves({Isa::amx_bf16, 32, 1, ScalarType::bfloat16}, depth, channels);
+        }
+}
 
 TEST(packing_writes_within_its_bytes)
 {
