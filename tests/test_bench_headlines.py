@@ -51,15 +51,6 @@ def test_v1_is_right_fused(v1: MobileNetV1) -> None:
         assert not torch.equal(eager_copy(v1)(x), v1(x))  # which runs its layers
 
 
-def test_a_wrong_network_is_noticed(v1: MobileNetV1) -> None:
-    x = torch.randn(1, 3, SIZE, SIZE)
-    with torch.inference_mode():
-        y = v1(x)
-        for wrong in (1.01 * y, torch.full_like(y, float("nan"))):
-            with pytest.raises(WrongResultError, match=r"^V1 is wrong: off by"):
-                require_right("V1", wrong, v1, x)
-
-
 # --- the table ---
 
 

@@ -109,15 +109,6 @@ def test_a_wrong_block_fails(
     assert capsys.readouterr().out.count("FAILED") == len(failed) + 1
 
 
-@pytest.mark.usefixtures("no_data")
-def test_table(tmp_path: Path, capsys: Capture) -> None:
-    assert main(["verify", "--weights", str(save_weights(tmp_path)), *POOLED]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines[: 2 + len(NAMES)])) <= 80
-    assert [line.split("  ")[0] for line in lines[2 : 2 + len(NAMES)]] == NAMES
-    assert "errors   largest against float64, over 48 random images" in lines
-
-
 def test_photographs_of_the_data_folder_serve_other_weights(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

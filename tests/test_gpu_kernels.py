@@ -159,6 +159,7 @@ def test_a_missing_scale_is_1_and_a_missing_bias_0(backend: Backend, scale: bool
 # --- special values ---
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("special", ["nan", "inf", "-inf"])
@@ -184,15 +185,17 @@ def test_a_nan_among_the_weights_reaches_every_result(backend: Backend, weight: 
 # --- bits ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(6))
 def test_packed_weights_and_batches_change_no_bit(backend: Backend, index: int) -> None:
-    for dtype in backend.dtypes:
+    for dtype in (torch.float16,) if backend.is_slow else DTYPES:
         case = make_case(backend.shapes[index], dtype)
         expected = backend.run(case)
         assert torch.equal(backend.run_packed(case), expected)
         assert torch.equal(backend.run(case, case.x[1:]), expected[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(6))
 def test_a_layout_changes_no_bit(backend: Backend, index: int) -> None:
     case = make_case(replace(backend.shapes[index], batch=1), torch.float16)

@@ -309,7 +309,7 @@ def test_a_hook_inside_a_block_makes_that_block_run_its_layers() -> None:
     assert len(taps) == 1
 
 
-# Changes of a block with a shortcut, by the paths of modules and attributes; test_surgery.py has more.
+# Changes of a block with a shortcut, by the paths of modules and attributes.
 THIN, WIDE = 16, 96
 HONOURED: dict[str, dict[str, object]] = {
     "no activation": {"conv.0.2": nn.Identity(), "conv.1.2": nn.Identity()},
@@ -319,20 +319,36 @@ HONOURED: dict[str, dict[str, object]] = {
     "hardtanh as relu6": {"conv.0.2": nn.Hardtanh(0, 6), "conv.1.2": nn.Hardtanh(0, 6)},
     "norm without affine": {"conv.1.1": nn.BatchNorm2d(WIDE, affine=False).eval()},
 }
+# test_surgery.py has subclasses, hooks and the like.
+RUNS_LAYERS: dict[str, dict[str, object]] = {
+    "dilation": {"conv.1.0.dilation": (2, 2), "conv.1.0.padding": (2, 2)},
+    "5x5": {"conv.1.0": nn.Conv2d(WIDE, WIDE, 5, padding=2, groups=WIDE)},
+    "grouped project": {"conv.2": nn.Conv2d(WIDE, THIN, 1, groups=2)},
+    "unequal activations": {"conv.0.2": nn.ReLU()},
+    "upper bound": {"conv.0.2.max_val": 3},
+    "lower bound": {"conv.1.2.min_val": -1},
+    "equal lower bounds": {"conv.0.2.min_val": -1, "conv.1.2.min_val": -1},
+    "hardtanh": {"conv.1.2": nn.Hardtanh(0, 3)},
+    "hardswish": {"conv.1.2": nn.Hardswish()},
+    "group norm": {"conv.3": nn.GroupNorm(2, THIN)},
+    "norm in train mode": {"conv.3.training": True},
+    "norm without statistics": {"conv.3": nn.BatchNorm2d(THIN, track_running_stats=False).eval()},
+    "another layer": {"conv.4": nn.Tanh()},
+}
 
 
-@pytest.mark.parametrize("change", HONOURED)
+@pytest.mark.parametrize("change", HONOURED | RUNS_LAYERS)
 def test_changes_of_a_block_are_honoured(change: str) -> None:
     model = small()
     block, x = model.features[3], torch.randn(2, THIN, 16, 16)
     with torch.no_grad():
         block(x)  # packs
-        changed(block, HONOURED[change])
+        changed(block, (HONOURED | RUNS_LAYERS)[change])
         y = block(x)
         layers = block.conv(x)
     expected = x + layers if block.use_res_connect else layers
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
-    assert block.fusion_obstacle() is None
+    assert (block.fusion_obstacle() is None) == (change in HONOURED), block.fusion_obstacle()
 
 
 def test_a_shortcut_over_other_channels_adds_as_torch_does() -> None:

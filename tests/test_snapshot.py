@@ -114,7 +114,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_every_channel_of_every_layout_is_seen(layout: str) -> None:
     weight, snapshot = holding(LAYOUTS[layout])
-    dims = [dim for dim in (0, 1) if dim < weight.dim() and 0 not in weight.stride()[:dim]]
+    dims = [dim for dim in (0, 1) if weight.shape[dim : dim + 1] > (1,) and 0 not in weight.stride()[:dim]]
     for dim in dims:
         channels = weight.data.unbind(dim)
         for channel in (0, 1, len(channels) // 2, len(channels) - 1):

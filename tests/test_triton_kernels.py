@@ -68,6 +68,7 @@ CONFIGS = [Config("rows", 64, 16, 16, 4, rows=rows) for rows in (1, 2, 4)] + [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", CONFIGS, ids=lambda each: f"{each.kind}-{each.rows}-{each.tile}-{each.exact}"
 )

@@ -58,6 +58,7 @@ def last_line_of_import(package: Path) -> str:
     return (done.stderr or done.stdout).splitlines()[-1]
 
 
+@pytest.mark.slow
 class TestImport:
     def test_of_a_wheel_for_another_machine(self, package):
         write_header(package / OPS.name, NUMBERS[ELSEWHERE])
