@@ -16,20 +16,8 @@ const Stage late_stages[] = {{block_of(64, 64, 1, 384), 14},  {block_of(64, 96, 
 // A stage at its own size with as many images as a tile takes.
 inline InvertedResidualParams whole_tile(const Stage& stage)
 {
-    InvertedResidualParams params = stage.params;
-    params.height = params.width = stage.size;
-    params.batch = params.out_width() == 7 ? 2 : 1;
-    return params;
-}
-
-inline int64_t input_bytes(const InvertedResidualParams& params, ScalarType type)
-{
-    return params.batch * params.height * params.width * params.in_channels * scalar_bytes(type);
-}
-
-inline int64_t output_bytes(const InvertedResidualParams& params, ScalarType type)
-{
-    return params.batch * params.out_height() * params.out_width() * params.out_channels * scalar_bytes(type);
+    const int64_t images = stage.size / stage.params.stride == 7 ? 2 : 1;
+    return at_size(stage.params, {images, stage.size, stage.size});
 }
 
 #ifndef __CUDACC__
