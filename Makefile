@@ -26,10 +26,18 @@ RESULTS = benchmarks/results
 TORCH ?= 2.13.0
 TORCH_VENV = build/torch-$(TORCH)
 
-.PHONY: demo test test-arm arm-tools test-torch bench record gpu-check lint build clean
+.PHONY: demo check test test-arm arm-tools test-torch bench record gpu-check lint build clean
 
 demo: build
 	mnv2 demo
+
+# Between edits: some of every kind of test. CUDA's kernels run in pytest's emulator; valgrind and sanitizers take long.
+check: $(VENV)/set-up
+	ruff check
+	MNV2_BUILD_TESTS=ON python setup.py --quiet build_ext --inplace
+	MNV2_TEST_SAMPLE=5 ctest --test-dir $(RELEASE) --output-on-failure --no-tests=error --parallel 2 \
+		--exclude-regex '^(emulator|forward)_'
+	python -m pytest $(PARALLEL) -m 'not slow'
 
 test: build
 	MNV2_BUILD_TESTS=ON python setup.py --quiet build_ext --inplace
@@ -86,6 +94,7 @@ gpu-check:
 lint: $(VENV)/set-up
 	ruff check
 	ruff format --check
+	mypy
 	clang-format --dry-run --Werror $(CPP_FILES)
 
 build: $(VENV)/set-up

@@ -24,11 +24,6 @@ def output_rounding(dtype: torch.dtype) -> float:
 
 
 def largest_allowed_error(eager_error: float, largest_value: float, dtype: torch.dtype) -> float:
-    """The rule's limit for results of `dtype`.
-
-    Args:
-        eager_error: the largest error of the eager results.
-        largest_value: the largest absolute value of the float64 results.
-    """
+    """The rule's limit for results of `dtype`, by eager's largest error and the largest float64 result."""
     rounding = LAST_ROUNDINGS * FLOAT32_EPS / 2 + output_rounding(dtype)
     return max(EAGER_FACTOR * eager_error, rounding * largest_value)

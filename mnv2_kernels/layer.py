@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from . import _native
 from .shapes import (
@@ -30,9 +30,14 @@ KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
 
 # The operators of one layer, each with the function of reference.py that computes the same.
-LAYER_OPS = ("fused_block", "stem", "head_pool", "linear")
+LAYER_OPS: dict[str, LayerKind] = {
+    "fused_block": "block",
+    "stem": "stem",
+    "head_pool": "head_pool",
+    "linear": "linear",
+}
 
-SAME = "same"  # a padding
+SAME: Final = "same"  # a padding
 SEPARATOR = "; "
 
 
@@ -86,22 +91,12 @@ class Layer:
             return ClassifierShape(batch, self.in_channels, self.out_channels)
         if self.kind == "head_pool":
             return HeadShape(*image, self.in_channels, self.out_channels, self.activation)
-        window = {
-            "stride": self.stride,
-            "padding": self.padding_for(height, width),
-            "activation": self.activation,
-        }
+        window = (self.stride, self.padding_for(height, width), self.activation)
         if self.kind == "stem":
-            return StemShape(*image, self.in_channels, self.out_channels, **window)
+            return StemShape(*image, self.in_channels, self.out_channels, *window)
+        channels = (self.in_channels, self.expanded_channels, self.out_channels)
         return BlockShape(
-            *image,
-            self.in_channels,
-            self.expanded_channels,
-            self.out_channels,
-            **window,
-            project_activation=self.project_activation,
-            residual=self.residual,
-            expand=self.expand,
+            *image, *channels, *window, self.project_activation, residual=self.residual, expand=self.expand
         )
 
     def padding_for(self, height: int, width: int) -> Padding:
@@ -117,9 +112,9 @@ def layer_of(shape: LayerShape) -> Layer:
     """The layer of a shape, without its image."""
     if isinstance(shape, ClassifierShape):
         return Layer("linear", shape.in_features, shape.out_features)
-    kind: LayerKind = {StemShape: "stem", BlockShape: "block", HeadShape: "head_pool"}[type(shape)]
+    kinds: dict[type, LayerKind] = {StemShape: "stem", BlockShape: "block", HeadShape: "head_pool"}
     names = ("in_channels", "out_channels", "expanded_channels", *_OPTIONS)
-    return Layer(kind, **{name: getattr(shape, name) for name in names if hasattr(shape, name)})
+    return Layer(kinds[type(shape)], **{name: getattr(shape, name) for name in names if hasattr(shape, name)})
 
 
 def layer_of_call(
@@ -139,8 +134,7 @@ def layer_of_call(
         options["expanded_channels"] = in_channels if first is None else _size(weights[3], 0)
     if "padding" in options:
         options["padding"] = tuple(options["padding"])
-    kind: LayerKind = "block" if op == "fused_block" else op
-    return Layer(kind, in_channels, _size(project, 0), **options)
+    return Layer(LAYER_OPS[op], in_channels, _size(project, 0), **options)
 
 
 def _size(shape: Sequence[int] | None, dim: int) -> int:
@@ -183,7 +177,8 @@ def parse_layers(text: str) -> tuple[Layer, ...]:
 
 def _read(canonical: str) -> Layer:
     kind, *options = canonical.split()
-    return Layer(kind, **{name: _value(value) for name, value in (each.split("=") for each in options)})
+    fields: dict[str, Any] = {name: _value(value) for name, value in (each.split("=") for each in options)}
+    return Layer(**{"kind": kind, **fields})
 
 
 def layer_shapes(layers: Sequence[Layer], batch: int, height: int, width: int) -> Iterator[LayerShape]:

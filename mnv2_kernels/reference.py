@@ -86,12 +86,7 @@ def stem(
 
 
 def head_pool(
-    x: Tensor,
-    weight: Tensor,
-    scale: Tensor | None,
-    bias: Tensor | None,
-    *,
-    activation: str = "relu6",
+    x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, *, activation: str = "relu6"
 ) -> Tensor:
     """The 1x1 convolution of x (N, C, H, W) and its mean over all pixels: (N, out_channels) of x's dtype."""
     return _convolve(x, weight, scale, bias, activation).mean((2, 3))

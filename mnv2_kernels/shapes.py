@@ -6,6 +6,7 @@ multiplication with its addition; scale, bias, activation, shortcut and pooling 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,9 @@ HEAD_CHANNELS = 1280
 CHANNEL_DIVISOR = 8
 
 
-def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR, min_value: int | None = None) -> int:
-    """``value`` rounded to a multiple of ``divisor``, at least ``min_value`` and 90 % of ``value``."""
-    rounded = max(divisor if min_value is None else min_value, int(value + divisor / 2) // divisor * divisor)
+def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR) -> int:
+    """``value`` rounded to a multiple of ``divisor``, at least that and 90 % of ``value``."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
@@ -69,8 +70,36 @@ def same_padding_2d(height: int, width: int, stride: int) -> Padding:
     return top, left, bottom, right
 
 
-class _ImageLayer:
-    """Bytes of a layer of images, from those of its parts."""
+class _ImageLayer(ABC):
+    """A layer of images: its bytes."""
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+
+    @property
+    @abstractmethod
+    def out_height(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def out_width(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """Weights, and a scale and a bias for every channel of every convolution."""
+
+    def input_bytes(self, dtype: torch.dtype) -> int:
+        return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
+
+    def output_bytes(self, dtype: torch.dtype) -> int:
+        return self.batch * self.out_channels * self.out_height * self.out_width * dtype.itemsize
+
+    def weight_bytes(self, dtype: torch.dtype) -> int:
+        return self.parameters * dtype.itemsize
 
     def floor_bytes(self, dtype: torch.dtype) -> int:
         """What any run has to move: input, output and weights, each once."""
@@ -80,8 +109,6 @@ class _ImageLayer:
 class _ConvolvedImage(_ImageLayer):
     """Output size of what slides a 3x3 window over an image."""
 
-    height: int
-    width: int
     stride: int
     padding: Padding
 
@@ -143,22 +170,12 @@ class BlockShape(_ConvolvedImage):
 
     @property
     def parameters(self) -> int:
-        """Weights, and a scale and a bias for every channel of every convolution."""
         expand = (self.in_channels + 2) * self.expanded_channels if self.expand else 0
         return (
             expand
             + (KERNEL_TAPS + 2) * self.expanded_channels
             + (self.expanded_channels + 2) * self.out_channels
         )
-
-    def input_bytes(self, dtype: torch.dtype) -> int:
-        return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
-
-    def output_bytes(self, dtype: torch.dtype) -> int:
-        return self.batch * self.out_channels * self.out_height * self.out_width * dtype.itemsize
-
-    def weight_bytes(self, dtype: torch.dtype) -> int:
-        return self.parameters * dtype.itemsize
 
     def expanded_bytes(self, dtype: torch.dtype) -> int:
         """What an unfused run writes and a fused one does not: the expand's output and the depthwise's."""
@@ -197,15 +214,6 @@ class StemShape(_ConvolvedImage):
     def parameters(self) -> int:
         return (self.accumulation_depth + 2) * self.out_channels
 
-    def input_bytes(self, dtype: torch.dtype) -> int:
-        return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
-
-    def output_bytes(self, dtype: torch.dtype) -> int:
-        return self.batch * self.out_channels * self.out_height * self.out_width * dtype.itemsize
-
-    def weight_bytes(self, dtype: torch.dtype) -> int:
-        return self.parameters * dtype.itemsize
-
     def expanded_bytes(self, dtype: torch.dtype) -> int:
         """0: one convolution has nothing between its input and its output."""
         return 0
@@ -235,15 +243,6 @@ class HeadShape(_ImageLayer):
     @property
     def parameters(self) -> int:
         return (self.in_channels + 2) * self.out_channels
-
-    def input_bytes(self, dtype: torch.dtype) -> int:
-        return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
-
-    def output_bytes(self, dtype: torch.dtype) -> int:
-        return self.batch * self.out_channels * dtype.itemsize
-
-    def weight_bytes(self, dtype: torch.dtype) -> int:
-        return self.parameters * dtype.itemsize
 
     def expanded_bytes(self, dtype: torch.dtype) -> int:
         """What an unfused run writes and a fused one does not: the convolution's output before the pool."""
@@ -291,15 +290,16 @@ class NetworkShape:
     classifier: ClassifierShape
 
     @property
+    def layers(self) -> tuple[LayerShape, ...]:
+        return (self.stem, *self.blocks, self.head, self.classifier)
+
+    @property
     def macs(self) -> int:
-        return (
-            self.stem.macs + sum(block.macs for block in self.blocks) + self.head.macs + self.classifier.macs
-        )
+        return sum(layer.macs for layer in self.layers)
 
     @property
     def parameters(self) -> int:
-        blocks = sum(block.parameters for block in self.blocks)
-        return self.stem.parameters + blocks + self.head.parameters + self.classifier.parameters
+        return sum(layer.parameters for layer in self.layers)
 
     def expanded_bytes(self, dtype: torch.dtype) -> int:
         """Bytes that an unfused forward pass writes to memory and a fused one does not."""

@@ -14,13 +14,8 @@ def interleaved_times(
 ) -> dict[str, list[float]]:
     """Times functions in turn, so that a machine that slows down slows all of them.
 
-    Args:
-        functions: what to time, by name; each is called `rounds` times after the warm-up.
-        rounds: at least 1.
-        pause_s: seconds before each call, in which the threads of the one before go to sleep.
-
-    Returns:
-        The time of each call in milliseconds, by name.
+    Each is called ``rounds`` times, at least once, after the warm-up; in the ``pause_s`` seconds before each
+    call the threads of the one before go to sleep. Returns the time of each call in milliseconds, by name.
     """
     for _ in range(WARM_UP_ROUNDS):
         for function in functions.values():

@@ -67,6 +67,15 @@ def refusal(capsys: pytest.CaptureFixture[str], arguments: Sequence[str | Path])
     return output.err
 
 
+def table_of(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str]:
+    """The lines that a command prints, none of them too long or cut off."""
+    assert main([str(argument) for argument in arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 110
+    assert not any("\u2026" in line for line in lines)
+    return lines
+
+
 def write_data_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch, logits: Sequence[tuple[int, float]] = ((0, 0.0),)
 ) -> Path:

@@ -35,6 +35,14 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
+def changed(module: nn.Module, changes: dict[str, object]) -> nn.Module:
+    """The module, some of its modules or their attributes replaced, by their paths."""
+    for path, value in changes.items():
+        parent, _, name = path.rpartition(".")
+        setattr(module.get_submodule(parent), name, value)
+    return module
+
+
 def small(seed: int = 0, **options: Any) -> FusedMobileNetV2:
     """A network of four blocks in eval mode."""
     options = {
@@ -46,6 +54,15 @@ def small(seed: int = 0, **options: Any) -> FusedMobileNetV2:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return randomised(FusedMobileNetV2(**options), seed).eval()
+
+
+def torchvisions(model: FusedMobileNetV2) -> nn.Module:
+    """Torchvision's network with the tensors of a small one, in its mode."""
+    from torchvision.models import MobileNetV2  # which not every environment of the other tests has
+
+    theirs = MobileNetV2(CLASSES, 0.5, SMALL_SETTING, dropout=model.classifier[0].p)
+    theirs.load_state_dict(model.state_dict())
+    return theirs.train(model.training)
 
 
 def eager(model: nn.Module, x: Tensor) -> Tensor:

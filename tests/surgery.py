@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from random import Random
 from typing import Any
 
@@ -50,6 +51,10 @@ class Patient:
     def pick_any(self) -> tuple[str, nn.Module]:
         return self.pick(*dict(self.network.named_modules()))
 
+    def pick_part(self) -> tuple[str, nn.Module]:
+        units = [f"features.{name}" for name in self.network.features._modules]
+        return self.pick("features", "classifier", *units)
+
     def blocks(self) -> list[str]:
         return [f"features.{name}" for name in list(self.network.features._modules)[1:-1]]
 
@@ -78,6 +83,45 @@ class Patient:
         self.network.set_submodule(name, module.to(dtype).eval())
 
 
+Picked = tuple[str, nn.Module]
+
+
+whole, features = methodcaller("pick", ""), methodcaller("pick", "features")
+with_shortcut = methodcaller("pick_block", shortcut=True)
+bare_depthwise = methodcaller("pick_depthwise", shortcut=False)
+
+
+def one(pick: Callable[[Patient], Picked], change: Callable[[Patient, nn.Module], object]) -> Operation:
+    """Changes one module."""
+
+    def operation(patient: Patient) -> Words:
+        name, module = pick(patient)
+        change(patient, module)
+        return [name or type(module).__name__]
+
+    return operation
+
+
+def one_of(*classes: type[nn.Module], do: Callable[[Patient, nn.Module], object]) -> Operation:
+    return one(lambda patient: patient.pick_of(*classes), do)
+
+
+def setting(attribute: str, *values: object) -> Callable[[Patient, nn.Module], None]:
+    """A change of an attribute to one of the values."""
+    return lambda patient, module: setattr(module, attribute, patient.random.choice(values))
+
+
+def replaced_by(*modules: Callable[[], nn.Module]) -> Operation:
+    """Puts one of the modules in an activation's place."""
+
+    def operation(patient: Patient) -> Words:
+        name, _ = patient.pick_of(nn.ReLU6)
+        patient.put(name, patient.random.choice(modules)())
+        return [name]
+
+    return operation
+
+
 # --- code ---
 
 
@@ -91,30 +135,8 @@ def override(module: nn.Module, method: str = "forward", factor: float = FACTOR)
     module.__class__ = type(SUBCLASS, (parent,), {method: scaled})
 
 
-def _override_model(patient: Patient) -> Words:
-    method = patient.random.choice(("forward", "__call__", "_call_impl", "_forward_impl"))
-    if not hasattr(patient.network, method):
-        raise NotApplicable
-    override(patient.network, method)
-    return [SUBCLASS]
-
-
-def _override_part(patient: Patient) -> Words:
-    name, module = patient.pick("features", "classifier", *patient.blocks(), "features.0")
-    override(module, patient.random.choice(("forward", "__call__", "_call_impl")))
-    return [name]
-
-
-def _override_any(patient: Patient) -> Words:
-    name, module = patient.pick_any()
-    override(module, patient.random.choice(("forward", "__call__")))
-    return [name or SUBCLASS]
-
-
-def _override_convolution(patient: Patient) -> Words:
-    name, module = patient.pick_of(nn.Conv2d)
-    override(module, patient.random.choice(("forward", "_conv_forward", "__call__")))
-    return [name]
+def overriding(*methods: str) -> Callable[[Patient, nn.Module], None]:
+    return lambda patient, module: override(module, patient.random.choice(methods))
 
 
 def _reverse_container(patient: Patient) -> Words:
@@ -129,19 +151,17 @@ def _reverse_container(patient: Patient) -> Words:
     return [name]
 
 
+def _replace_conv_forward(patient: Patient, conv: nn.Module) -> None:
+    old = conv._conv_forward
+    conv._conv_forward = lambda *args: FACTOR * old(*args)
+
+
 def _replace_forward(patient: Patient) -> Words:
     name, module = patient.pick_any()
     method = patient.random.choice(("forward", "_call_impl"))
     old = getattr(module, method)
     setattr(module, method, lambda *args: FACTOR * old(*args))
     return [name or "model", type(module).__name__]
-
-
-def _replace_inner_method(patient: Patient) -> Words:
-    name, conv = patient.pick_of(nn.Conv2d)
-    old = conv._conv_forward
-    conv._conv_forward = lambda *args: FACTOR * old(*args)
-    return [name]
 
 
 def _scale_shortcut(patient: Patient) -> Words:
@@ -177,11 +197,6 @@ def _squeeze(patient: Patient) -> Words:
     forward = lambda self, x: self.gate(parent.forward(self, x))  # noqa: E731
     block.__class__ = type(SUBCLASS, (parent,), {"forward": forward})
     return [name]
-
-
-def _scale_features(patient: Patient) -> Words:
-    override(patient.network.features)
-    return ["features"]
 
 
 def _insert(patient: Patient) -> Words:
@@ -286,18 +301,6 @@ def _global_hook(patient: Patient) -> Words:
 # --- other layers ---
 
 
-def _activation(patient: Patient) -> Words:
-    name, _ = patient.pick_of(nn.ReLU6)
-    patient.put(name, patient.random.choice((nn.ReLU, nn.Hardswish, nn.LeakyReLU, nn.Identity, nn.SiLU))())
-    return [name]
-
-
-def _hardtanh(patient: Patient) -> Words:
-    name, _ = patient.pick_of(nn.ReLU6)
-    patient.put(name, nn.Hardtanh(*patient.random.choice(((0, 3), (-1, 1), (0, 6.0)))))
-    return [name]
-
-
 def _activations(patient: Patient) -> Words:
     for name in [name for name, module in patient.network.named_modules() if type(module) is nn.ReLU6]:
         patient.put(name, nn.ReLU())
@@ -374,22 +377,8 @@ def _classifier(patient: Patient) -> Words:
 # --- attributes ---
 
 
-def _stride(patient: Patient) -> Words:
-    name, conv = patient.pick_depthwise(shortcut=False)
-    conv.stride = patient.random.choice(((1, 1), (2, 2), (1, 2), 1, [2, 2]))
-    return [name]
-
-
-def _padding(patient: Patient) -> Words:
-    name, conv = patient.pick_depthwise(shortcut=False)
-    conv.padding = patient.random.choice(((0, 0), (1, 0), (2, 2), 0, "valid"))
-    return [name]
-
-
-def _dilation(patient: Patient) -> Words:
-    name, conv = patient.pick_depthwise()
+def _dilate(patient: Patient, conv: nn.Module) -> None:
     conv.dilation = conv.padding = (2, 2)
-    return [name]
 
 
 def _dilation_of_one_tap(patient: Patient) -> Words:
@@ -404,12 +393,6 @@ def _padding_mode(patient: Patient) -> Words:
         raise NotApplicable
     conv.padding_mode = "reflect"
     conv._reversed_padding_repeated_twice = [1, 1, 1, 1]
-    return [name]
-
-
-def _eps(patient: Patient) -> Words:
-    name, norm = patient.pick_of(nn.BatchNorm2d)
-    norm.eps = patient.random.choice((0.5, 1e-3, 2))
     return [name]
 
 
@@ -428,12 +411,6 @@ def _equal_bounds(patient: Patient) -> Words:
     _, activation = patient.pick_of(nn.ReLU6)
     activation.min_val, activation.max_val = 0, 6
     return []
-
-
-def _no_shortcut(patient: Patient) -> Words:
-    name, block = patient.pick_block(shortcut=True)
-    block.use_res_connect = patient.random.choice((False, 0, None))
-    return [name]
 
 
 def _idle(patient: Patient) -> Words:
@@ -457,12 +434,6 @@ def _batch_statistics(patient: Patient) -> Words:
         norm.momentum = 0.0  # otherwise each call would change the next one
     else:
         norm.running_mean = norm.running_var = None
-    return [name]
-
-
-def _mode(patient: Patient) -> Words:
-    name, block = patient.pick_block()
-    block.training = True
     return [name]
 
 
@@ -496,11 +467,6 @@ def _write(store: Callable[[nn.Module, str, Tensor], None]) -> Operation:
     return write
 
 
-def _through_version(module: nn.Module, name: str, values: Tensor) -> None:
-    with torch.no_grad():
-        getattr(module, name).copy_(values)
-
-
 def _through_data(module: nn.Module, name: str, values: Tensor) -> None:
     tensor = getattr(module, name).data
     for channel in range(len(values)):
@@ -508,32 +474,16 @@ def _through_data(module: nn.Module, name: str, values: Tensor) -> None:
             tensor[channel] = values[channel]
 
 
-def _through_numpy(module: nn.Module, name: str, values: Tensor) -> None:
-    getattr(module, name).detach().numpy()[...] = values.numpy()
-
-
-def _other_data(module: nn.Module, name: str, values: Tensor) -> None:
-    getattr(module, name).data = values
-
-
 def _other_parameter(module: nn.Module, name: str, values: Tensor) -> None:
     setattr(module, name, nn.Parameter(values) if name in module._parameters else values)
 
 
-def _loaded(module: nn.Module, name: str, values: Tensor) -> None:
-    module.load_state_dict({**module.state_dict(), name: values}, assign=True)
-
-
-def _no_affine(patient: Patient) -> Words:
-    name, norm = patient.pick_of(nn.BatchNorm2d)
+def _drop_weight_or_bias(patient: Patient, norm: nn.Module) -> None:
     setattr(norm, patient.random.choice(("weight", "bias")), None)
-    return [name]
 
 
-def _bias(patient: Patient) -> Words:
-    name, conv = patient.pick_of(nn.Conv2d)
+def _add_bias(patient: Patient, conv: nn.Module) -> None:
     conv.bias = nn.Parameter(torch.randn(len(conv.weight)).to(conv.weight))
-    return [name]
 
 
 class Halve(nn.Module):
@@ -541,10 +491,8 @@ class Halve(nn.Module):
         return weight * FACTOR
 
 
-def _parametrize(patient: Patient) -> Words:
-    name, module = patient.pick_of(nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+def _halve_weight(patient: Patient, module: nn.Module) -> None:
     parametrize.register_parametrization(module, "weight", Halve())
-    return [name]
 
 
 def _weight_norm(patient: Patient) -> Words:
@@ -572,35 +520,31 @@ def _prune(patient: Patient) -> Words:
 FUSED: dict[str, Operation] = {
     "all activations": _activations,
     "dilation of a 1x1 convolution": _dilation_of_one_tap,
-    "eps": _eps,
+    "eps": one_of(nn.BatchNorm2d, do=setting("eps", 0.5, 1e-3, 2)),
     "equal bounds": _equal_bounds,
-    "no shortcut": _no_shortcut,
+    "no shortcut": one(with_shortcut, setting("use_res_connect", False, 0, None)),
     "idle attributes": _idle,
     "repeated block": _repeat,
     "removed block": _remove,
-    "version": _write(_through_version),
     "data": _write(_through_data),
-    "numpy": _write(_through_numpy),
-    "other data": _write(_other_data),
     "other parameter": _write(_other_parameter),
-    "loaded": _write(_loaded),
-    "no affine": _no_affine,
-    "bias": _bias,
+    "no affine": one_of(nn.BatchNorm2d, do=_drop_weight_or_bias),
+    "bias": one_of(nn.Conv2d, do=_add_bias),
 }
 # What changes no result: all the same it has to be noticed where it goes with the module.
 IDLE = {"equal bounds", "idle attributes", "held", "mode", "dilation of a 1x1 convolution", "backward hook"}
 SURGERIES: dict[str, Operation] = {
     **FUSED,
-    "overridden model": _override_model,
-    "overridden part": _override_part,
-    "overridden anywhere": _override_any,
-    "overridden convolution": _override_convolution,
+    "overridden model": one(whole, overriding("forward", "__call__", "_call_impl", "_forward_impl")),
+    "overridden part": one(Patient.pick_part, overriding("forward", "__call__", "_call_impl")),
+    "overridden anywhere": one(Patient.pick_any, overriding("forward", "__call__")),
+    "overridden convolution": one_of(nn.Conv2d, do=overriding("forward", "_conv_forward", "__call__")),
     "container": _reverse_container,
     "replaced forward": _replace_forward,
-    "replaced inner method": _replace_inner_method,
+    "replaced inner method": one_of(nn.Conv2d, do=_replace_conv_forward),
     "scaled shortcut": _scale_shortcut,
     "squeeze": _squeeze,
-    "features of its own": _scale_features,
+    "features of its own": one(features, overriding("forward")),
     "inserted": _insert,
     "held": _hold_more,
     "patched class": _patch_class,
@@ -608,21 +552,21 @@ SURGERIES: dict[str, Operation] = {
     "pre-hook": _pre_hook,
     "backward hook": _backward_hook,
     "global hook": _global_hook,
-    "activation": _activation,
-    "hardtanh": _hardtanh,
+    "activation": replaced_by(nn.ReLU, nn.Hardswish, nn.LeakyReLU, nn.Identity, nn.SiLU),
+    "hardtanh": replaced_by(*(partial(nn.Hardtanh, *bounds) for bounds in ((0, 3), (-1, 1), (0, 6.0)))),
     "depthwise": _depthwise,
     "project": _project,
     "norm": _norm,
     "folded norm": _fold,
     "classifier": _classifier,
-    "stride": _stride,
-    "padding": _padding,
-    "dilation": _dilation,
+    "stride": one(bare_depthwise, setting("stride", (1, 1), (2, 2), (1, 2), 1, [2, 2])),
+    "padding": one(bare_depthwise, setting("padding", (0, 0), (1, 0), (2, 2), 0, "valid")),
+    "dilation": one(Patient.pick_depthwise, _dilate),
     "padding_mode": _padding_mode,
     "bounds": _bounds,
     "batch statistics": _batch_statistics,
-    "mode": _mode,
-    "parametrized": _parametrize,
+    "mode": one(Patient.pick_block, setting("training", True)),
+    "parametrized": one_of(nn.Conv2d, nn.Linear, nn.BatchNorm2d, do=_halve_weight),
     "weight_norm": _weight_norm,
     "pruned": _prune,
 }

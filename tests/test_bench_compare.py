@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,10 +15,10 @@ from cli_cases import refusal
 from mnv2_kernels import _native, shapes
 from mnv2_kernels.bench import BenchError, compare, peers
 from mnv2_kernels.bench.accuracy import LARGEST_ERROR
-from mnv2_kernels.bench.compare import PeerRow, chosen_settings, standard_settings
-from mnv2_kernels.bench.peers import PEERS, Peer, Subject, Unsupported, select_peers
+from mnv2_kernels.bench.compare import PeerRow
+from mnv2_kernels.bench.peers import PEERS, Peer, Subject, Unsupported
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.bench.setting import Setting, Spread, silence
+from mnv2_kernels.bench.setting import Setting
 from mnv2_kernels.cli.app import main
 from mnv2_kernels.packing.plans import layer_plans
 from mnv2_kernels.processor import FORCE_ISA_VARIABLE
@@ -146,12 +145,6 @@ def test_what_cannot_run_says_why() -> None:
         rows_of(Peer("broken", "broken", broken), named=True)
 
 
-def test_bfloat16(capsys: Capture) -> None:
-    row = rows_of(setting=replace(SETTING, dtype="bfloat16"))["fused"]
-    assert (row.dtype, row.accuracy) == ("bfloat16", "bfloat16")
-    assert 1e-4 < row.error < LARGEST_ERROR["bfloat16"]
-
-
 def test_another_instruction_set_is_packed_for(monkeypatch) -> None:
     if not any(isa["name"] == "avx2" and isa["compiled"] and isa["supported"] for isa in _native.isas()):
         pytest.skip("no AVX2 here")
@@ -171,50 +164,13 @@ def test_the_subjects_logits_depend_on_its_input() -> None:
     assert change > 100 * LARGEST_ERROR["float32"]
 
 
-def test_selection(monkeypatch) -> None:
-    everybody = [peer.name for peer in PEERS if "cpu" in peer.devices]
-    assert [peer.name for peer in select_peers(["all"], "cpu")] == everybody
-    assert [peer.name for peer in select_peers(["eager"], "cpu")] == ["fused", "eager"]
-    assert {"max-autotune", "tensorrt"} < {peer.name for peer in select_peers(["all"], "cuda")}
-    assert len({peer.name for peer in PEERS}) == len(PEERS)
-
-
-def test_settings() -> None:
-    assert [(each.dtype, each.threads, each.batch) for each in standard_settings(4, 96, 0.5, "cpu")] == [
-        ("float32", 1, 1),
-        ("float32", 1, 8),
-        ("float32", 4, 1),
-        ("float32", 4, 32),
-        ("bfloat16", 1, 1),
-    ]
-    assert len(standard_settings(1, 96, 0.5, "cpu")) == 4
-    settings = chosen_settings(["float32"], [1, 2], [1, 8], 96, 0.5, "cpu")
-    assert [(each.threads, each.batch) for each in settings] == [(1, 1), (1, 8), (2, 1), (2, 8)]
-    assert {(each.size, each.width) for each in settings} == {(96, 0.5)}
-
-
-def test_spread() -> None:
-    assert Spread.of([5, 1, 2, 4, 3]) == Spread(3, 2, 4, 1)
-    assert Spread.of([8.0], per=2) == Spread(4, 4, 4, 4)
-
-
-def test_silence_reaches_what_is_printed_from_c(capfd) -> None:
-    with silence():
-        os.write(1, b"c")
-    os.write(1, b"heard")
-    assert capfd.readouterr().out == "heard"
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--peers", "nobody"], "unknown peer 'nobody'; there are: all, fused, deploy"),
         (["--peers", "eager,"], "unknown peer ''"),
         (["--peers", "tensorrt"], "peer 'tensorrt' does not run on cpu"),
-        (["--batch", "0"], "--batch"),
-        (["--threads", "0"], "--threads"),
         (["--rounds", "0"], "--rounds"),
-        (["--dtype", "int8"], "--dtype"),
         (["--size", "8"], "--size"),
         (["--json", "nowhere/peers.json"], "there is no folder nowhere"),
         (["--json", "."], "a folder, where a file is to be written"),
@@ -230,11 +186,6 @@ def test_a_named_peer_has_to_be_installed(monkeypatch, capsys: Capture) -> None:
     assert "without absent" in bench(capsys)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU")
-def test_a_gpu_has_to_be_there(capsys: Capture) -> None:
-    assert "torch sees no GPU" in refusal(capsys, ["bench", "--device", "cuda"])
-
-
 def test_the_command_line_imports_no_peer() -> None:
     heavy = ["torchvision", "matplotlib", "onnx", "onnxruntime", "openvino", "executorch", "ncnn", "MNN"]
     code = f"import sys, mnv2_kernels.cli; print([name for name in {heavy} if name in sys.modules])"
@@ -242,6 +193,7 @@ def test_the_command_line_imports_no_peer() -> None:
     assert json.loads(done.stdout) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [peer.name for peer in PEERS if peer.modules and "cpu" in peer.devices])
 def test_installed_peers_are_right(name) -> None:
     """ncnn takes one image, so all do here."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_cases import refusal
+from cli_cases import refusal, table_of
 
 from mnv2_kernels.bench import BenchError, WrongResultError, headlines
 from mnv2_kernels.bench.accuracy import require_right
 from mnv2_kernels.bench.headlines import HeadlineRow, measure_headlines
-from mnv2_kernels.bench.mobilenet_v1 import MobileNetV1, SeparableBlock, mobilenet_v1
+from mnv2_kernels.bench.mobilenet_v1 import MobileNetV1, mobilenet_v1
 from mnv2_kernels.bench.paper import HEADLINES
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.cli import bench as commands
@@ -51,23 +51,6 @@ def test_v1_is_right_fused(v1: MobileNetV1) -> None:
         assert not torch.equal(eager_copy(v1)(x), v1(x))  # which runs its layers
 
 
-def test_a_block_of_v1_is_one_operator(v1: MobileNetV1) -> None:
-    block = v1.features[1]
-    assert isinstance(block, SeparableBlock)
-    fusion = block.fusion()
-    assert (fusion.layer.kind, fusion.layer.expand) == ("block", False)
-    assert (fusion.layer.activation, fusion.layer.project_activation) == ("relu6", "relu6")
-
-
-def test_a_wrong_network_is_noticed(v1: MobileNetV1) -> None:
-    x = torch.randn(1, 3, SIZE, SIZE)
-    with torch.inference_mode():
-        y = v1(x)
-        for wrong in (1.01 * y, torch.full_like(y, float("nan"))):
-            with pytest.raises(WrongResultError, match=r"^V1 is wrong: off by"):
-                require_right("V1", wrong, v1, x)
-
-
 # --- the table ---
 
 
@@ -87,10 +70,7 @@ def test_every_network_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_and_its_file(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> None:
     monkeypatch.setattr(commands, "measure_headlines", lambda rounds: ROWS)
     path = tmp_path / "headlines.json"
-    assert main(["headlines", "--rounds", "3", "--json", str(path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 110
-    assert not any("\u2026" in line for line in lines)
+    lines = table_of(capsys, "headlines", "--rounds", "3", "--json", path)
     assert lines[3].split()[-5:] == ["24.00", "8.00", "0.40", "75", "0.66"]
     results = read_results(path, HeadlineRow)
     assert (results.rows, results.header.rounds) == (ROWS, 3)

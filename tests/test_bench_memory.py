@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_cases import refusal
+from cli_cases import refusal, table_of
 
 from mnv2_kernels import FusedMobileNetV2, shapes
 from mnv2_kernels.bench import memory
@@ -16,16 +16,13 @@ from mnv2_kernels.bench.memory import (
     NETWORK,
     Allocations,
     MemoryRow,
-    MemoryUseError,
     SplitRow,
     allocations,
     measure_memory,
     measure_splits,
-    paper_channels,
 )
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.cli import bench as commands
-from mnv2_kernels.cli.app import main
 
 Capture = pytest.CaptureFixture[str]
 
@@ -102,15 +99,6 @@ def test_the_network(rows: list[MemoryRow]) -> None:
     )
 
 
-def test_a_larger_tensor_than_the_papers_does_not_meet_it(rows: list[MemoryRow]) -> None:
-    fields = {**vars(rows[0]), "fused_tensor_bytes": rows[0].paper_bytes + 1}
-    assert not MemoryRow(**fields).meets_paper
-
-
-def test_channels_of_the_papers_table() -> None:
-    assert paper_channels(shapes.mobilenet_v2()) == {size: channels for size, (channels, _) in PAPER.items()}
-
-
 # --- how it is measured ---
 
 
@@ -157,20 +145,12 @@ def test_parts_of_the_channels(split_rows: list[SplitRow]) -> None:
 # --- the command ---
 
 
-def run(capsys: Capture, *arguments: str) -> list[str]:
-    assert main(["memory", *arguments]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 110
-    assert not any("\u2026" in line for line in lines)
-    return lines
-
-
 def test_the_table_and_its_file(
     rows: list[MemoryRow], monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:
     asked = []
     monkeypatch.setattr(commands, "measure_memory", lambda *arguments: asked.append(arguments) or rows)
-    lines = run(capsys, "--dtype", "float16", "--json", str(tmp_path / "memory.json"))
+    lines = table_of(capsys, "memory", "--dtype", "float16", "--json", str(tmp_path / "memory.json"))
     assert asked == [(torch.float16, "cpu")]
     assert lines[2].split()[:5] == ["112x112", "16", "ch.", "803", "803"]
     assert read_results(tmp_path / "memory.json", MemoryRow).rows == tuple(rows)
@@ -181,26 +161,12 @@ def test_the_table_of_parts_and_its_file(
 ) -> None:
     monkeypatch.setattr(commands, "measure_splits", lambda rounds: iter(split_rows))
     path = tmp_path / "parts.json"
-    lines = run(capsys, "--split", "--rounds", "7", "--json", str(path))
+    lines = table_of(capsys, "memory", "--split", "--rounds", "7", "--json", str(path))
     assert "t = 8" in lines[0]
     results = read_results(path, SplitRow)
     assert results.rows == tuple(split_rows)
     assert results.header.rounds == 7
     assert results.header.command == f"mnv2 memory --split --rounds 7 --json {path}"
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_no_gpu(capsys: Capture) -> None:
-    assert "no GPU" in refusal(capsys, ["memory", "--device", "cuda"])
-
-
-def test_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
-        raise NotImplementedError("no kernel here\nand a long explanation")
-
-    monkeypatch.setattr("mnv2_kernels.packing.packed_layers.PackedLayers.forward", fails)
-    with pytest.raises(MemoryUseError, match=r"^no fused block on cpu: no kernel here$"):
-        measure_memory(torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -214,11 +180,3 @@ def test_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_wrong_use(arguments: list[str], message: str, capsys: Capture) -> None:
     assert message in refusal(capsys, ["memory", *arguments])
-
-
-def test_a_file_that_cannot_be_written(
-    rows: list[MemoryRow], monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(commands, "measure_memory", lambda *_: rows)
-    assert main(["memory", "--json", str(tmp_path / "absent" / "memory.json")]) == 2
-    assert "absent" in capsys.readouterr().err

@@ -129,11 +129,6 @@ def test_rows_that_cannot_be_written(rows, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(ResultsError, match="No such file"):
-        write_results(tmp_path / "none" / "weights.json", collect(ROWS, rounds=1, command=""))
-
-
 def test_the_commit_is_that_of_the_checkout_of_the_package(tmp_path):
     assert commit(tmp_path) == UNKNOWN
     git(tmp_path, "init")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_cases import table_of
 
 from mnv2_kernels import shapes
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.roofline import RooflineRow, measure_roofline
 from mnv2_kernels.cli import bench as commands
-from mnv2_kernels.cli.app import main
 
 Capture = pytest.CaptureFixture[str]
 
@@ -40,9 +40,6 @@ def test_where_a_block_stands() -> None:
 def test_the_table_and_its_file(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> None:
     monkeypatch.setattr(commands, "measure_roofline", lambda rounds: iter([ROW]))
     path = tmp_path / "roofline.json"
-    assert main(["roofline", "--json", str(path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 110
-    assert not any("\u2026" in line for line in lines)
+    lines = table_of(capsys, "roofline", "--json", path)
     assert lines[2].split()[-8:] == ["0.500", "100.0", "50%", "100", "1.000", "50.0", "10", "0.50"]
     assert read_results(path, RooflineRow).rows == (ROW,)

@@ -6,21 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_cases import table_of
 
 from mnv2_kernels import shapes
 from mnv2_kernels.bench import WrongResultError, scaling
 from mnv2_kernels.bench.results import read_results
-from mnv2_kernels.bench.scaling import (
-    BASE,
-    ScalingRow,
-    base_row,
-    has_to_be_flat,
-    is_flat,
-    measure_scaling,
-    threads_up_to,
-)
+from mnv2_kernels.bench.scaling import BASE, ScalingRow, base_row, has_to_be_flat, is_flat, measure_scaling
 from mnv2_kernels.cli import bench as commands
-from mnv2_kernels.cli.app import main
 
 Capture = pytest.CaptureFixture[str]
 
@@ -31,18 +23,6 @@ ROWS = (
     replace(ROW, size=96, best_ms=20.0),
     replace(ROW, threads=2),
 )
-
-
-@pytest.mark.parametrize(("number", "threads"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
-def test_numbers_of_threads(number: int, threads: list[int]) -> None:
-    assert threads_up_to(number) == threads
-
-
-def test_settings() -> None:
-    one, two = scaling._settings(1), scaling._settings(2)
-    assert BASE in one
-    assert len(set(one)) == len(one) == len(scaling.BATCHES) + len(scaling.SIZES) + len(scaling.WIDTHS) - 2
-    assert [(setting.threads, setting.batch) for setting in two] == [(2, 1), (2, 32)]
 
 
 def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,9 +67,6 @@ def test_what_is_flat() -> None:
 def test_the_table_and_its_file(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> None:
     monkeypatch.setattr(commands, "measure_scaling", lambda rounds, threads: iter(ROWS))
     path = tmp_path / "scaling.json"
-    assert main(["scaling", "--json", str(path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 110
-    assert not any("\u2026" in line for line in lines)
+    lines = table_of(capsys, "scaling", "--json", path)
     assert [line.split()[-1] for line in lines[2:6]] == ["*", "1.00", "2.22", "1.00"]
     assert read_results(path, ScalingRow).rows == ROWS

@@ -6,21 +6,18 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from cli_cases import refusal
-from torch import nn
+from cli_cases import refusal, table_of
 
 from mnv2_kernels import _native, shapes
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.traffic import blocks as traffic
 from mnv2_kernels.bench.traffic import callgrind, count_eager
-from mnv2_kernels.bench.traffic.blocks import TrafficRow, measure_traffic, parse_bytes
+from mnv2_kernels.bench.traffic.blocks import TrafficRow, measure_traffic
 from mnv2_kernels.bench.traffic.callgrind import LINE_BYTES, Count, TrafficError, count_misses, parse_count
 from mnv2_kernels.cli import bench as commands
-from mnv2_kernels.cli.app import main
 from mnv2_kernels.layer import block_arguments
 from mnv2_kernels.shapes import BlockShape
 
@@ -47,33 +44,10 @@ ROW = TrafficRow(
 # --- units ---
 
 
-@pytest.mark.parametrize(
-    ("text", "number"), [("256K", 256 << 10), ("1M", 1 << 20), ("32m", 32 << 20), ("65536", 1 << 16)]
-)
-def test_bytes(text: str, number: int) -> None:
-    assert parse_bytes(text) == number
-
-
-@pytest.mark.parametrize("text", ["", "K", "1G", "-1M", "1.5M", "0x10", "1 M", "²"])
-def test_no_bytes(text: str) -> None:
-    with pytest.raises(TrafficError, match="expected bytes, such as"):
-        parse_bytes(text)
-
-
 def test_a_dump() -> None:
     count = parse_count(DUMP)
     assert count == Count(instructions=1000, misses=22)
     assert count.bytes == 22 * LINE_BYTES
-
-
-def test_zeros_left_out_of_a_dump() -> None:
-    assert parse_count(DUMP.replace(" 2 15 7\n", "\n")).misses == 0
-
-
-@pytest.mark.parametrize("dump", ["", "events: Ir Dr\n", "totals: 1 2\n"])
-def test_no_dump(dump: str) -> None:
-    with pytest.raises(TrafficError, match="not a file of callgrind's"):
-        parse_count(dump)
 
 
 def test_the_bars() -> None:
@@ -111,43 +85,7 @@ def test_a_program_that_fails() -> None:
         count_misses([sys.executable, "-I", "-S", "-c", "raise SystemExit('no blocks today')"], CACHE)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"fused": False, "channel_segments": 2}, "channel_segments: expected a fused block"),
-        ({"channel_segments": -1}, "channel_segments: expected at least 0"),
-        ({"l2_bytes": 0}, "l2_bytes: expected at least 1"),
-        ({"height": 0}, "expected an image that fills the window"),
-        ({"layer": "stem in_channels=3 out_channels=8"}, "layer: expected a block"),
-    ],
-)
-def test_no_such_run(arguments: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        _native.BlockRun(**{**block_arguments(BLOCK), **arguments})
-
-
 # --- what is run under callgrind ---
-
-
-def test_eager_counts_the_second_module_after_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-
-    class Named(nn.Module):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            calls.append(self.name)
-            return x
-
-    native = {
-        name: lambda *_, name=name: calls.append(name)
-        for name in ("count_begin", "count_end", "replace_cache")
-    }
-    monkeypatch.setattr(count_eager, "_native", SimpleNamespace(**native))
-    count_eager._count([Named("warm"), Named("counted")], [torch.ones(1), torch.ones(1)], CACHE)
-    assert calls == ["warm", "replace_cache", "warm", "count_begin", "counted", "count_end"]
 
 
 def test_eager_runs_every_block_in_both_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +104,7 @@ def test_eager_runs_every_block_in_both_layouts(monkeypatch: pytest.MonkeyPatch)
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 @needs_valgrind
 def test_a_block_from_end_to_end() -> None:
     """In a cache that the expanded tensor does not fit into."""
@@ -194,6 +133,7 @@ def test_no_plan_is_for_more_than_is_simulated(cache: int, monkeypatch: pytest.M
     assert asked == [(cache, min(_native.plan(**block_arguments(BLOCK))["l2_bytes"], cache // 2))]
 
 
+@pytest.mark.slow
 @needs_valgrind
 def test_all_that_the_floor_counts_is_cold_in_a_large_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {**block_arguments(BLOCK), "fused": True, "l2_bytes": 32 << 10}
@@ -221,24 +161,14 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path:
 
     monkeypatch.setattr(commands, "measure_traffic", measure)
     path = tmp_path / "traffic.json"
-    assert main(["traffic", "--cache", "1M", "--no-eager", "--json", str(path)]) == 0
+    lines = table_of(capsys, "traffic", "--cache", "1M", "--no-eager", "--json", path)
     assert asked == [(1 << 20, False, None)]
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 110
-    assert not any("\u2026" in line for line in lines)
     assert " 1.20 " in lines[2]
     assert " 1/20.0" in lines[2]
     assert " 1.33 * " in lines[3]
     results = read_results(path, TrafficRow)
     assert results.rows == tuple(rows)
     assert results.header.command == f"mnv2 traffic --cache 1M --no-eager --json {path}"
-
-
-def test_a_plan_for_another_cache(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    asked = []
-    monkeypatch.setattr(commands, "measure_traffic", lambda *_, **options: asked.append(options) or [ROW])
-    assert main(["traffic", "--l2", "256K"]) == 0
-    assert asked == [{"eager": True, "l2_bytes": 256 << 10}]
 
 
 def test_the_marks_have_the_names_that_callgrind_looks_for() -> None:

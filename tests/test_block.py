@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import torch
@@ -29,10 +28,7 @@ from mnv2_kernels.shapes import ACTIVATIONS, BlockShape
 
 # Gives stages of 28, 14, 7, 4 and 2 pixels.
 SMALL_RESOLUTION = 56
-# At 224: no expand, the largest expanded tensor, a shortcut at 56 pixels, the deepest at 14.
-FULL_SIZE = [network_blocks(1.0, 224)[index] for index in (0, 1, 2, 8)]
 
-RESIDUAL = BlockShape(2, 7, 9, 17, 52, 17, residual=True)
 STRIDED = BlockShape(2, 8, 9, 16, 96, 24, stride=2)
 
 PROJECT_SCALE = 7
@@ -55,13 +51,6 @@ def test_blocks_of_every_width(isa, width, dtype, padding):
         assert_accurate(case.run(), eager, truth)
 
 
-@every_float32_isa
-@every_shape(FULL_SIZE)
-def test_full_size(isa, shape):
-    case, eager, truth = measured_case(shape, torch.float32)
-    assert_accurate(case.run(), eager, truth)
-
-
 @every_isa
 @every_shape(odd_blocks())
 def test_odd_sizes_and_channels(isa, shape):
@@ -80,53 +69,7 @@ def test_channels_from_8_to_960(isa, shape):
 # --- options ---
 
 
-@every_float32_isa
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("padding", list(product((0, 1), repeat=4)), ids=str)
-def test_padding(isa, padding, stride):
-    for height, width in ((3, 3), (4, 8), (9, 7)):
-        case = make_case(BlockShape(2, height, width, 8, 24, 16, stride=stride, padding=padding))
-        assert_within_rounding(case, case.run())
-
-
-@every_float32_isa
-@pytest.mark.parametrize(("activation", "project_activation"), list(product(ACTIVATIONS, repeat=2)))
-def test_activations(isa, activation, project_activation):
-    for base in (RESIDUAL, STRIDED):
-        case = make_case(replace(base, activation=activation, project_activation=project_activation))
-        assert_within_rounding(case, case.run())
-
-
-@every_float32_isa
-@pytest.mark.parametrize(("scale", "bias"), [(True, False), (False, True), (False, False)])
-def test_a_missing_scale_is_1_and_a_missing_bias_0(isa, scale, bias):
-    for shape in (RESIDUAL, STRIDED):
-        case = make_case(shape, scale=scale, bias=bias)
-        assert_within_rounding(case, case.run())
-
-
 # --- special values ---
-
-# What roundings of 16-bit factors are relative to in the cases below.
-LARGEST_MAGNITUDE = 40.0
-
-
-@every_isa
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("special", ["nan", "inf", "-inf"])
-def test_special_values_spread_as_in_torch(isa, special, activation, dtype):
-    for base in (RESIDUAL, STRIDED):
-        case = make_case(replace(base, activation=activation), dtype)
-        case.x[0, 3, 2, 4] = float(special)
-        case.x[1, 5, 6, 8] = float(special)
-        truth = case.reference(torch.float64)
-        assert not truth.isfinite().all() or (
-            activation == "relu6" and special != "nan" and not base.residual
-        )
-        atol = 1e-4 + sixteen_bit_rounding(dtype) * LARGEST_MAGNITUDE
-        eps = torch.finfo(dtype).eps
-        torch.testing.assert_close(case.run().double(), truth, rtol=eps, atol=atol, equal_nan=True)
 
 
 @every_isa

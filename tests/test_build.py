@@ -24,32 +24,20 @@ PACKAGE = Path(mnv2_kernels.__file__).parent
 OPS = PACKAGE / "libmnv2_ops.so"
 CUDA = PACKAGE / "libmnv2_cuda.so"
 TORCH_LIBRARIES = Path(torch.__file__).parent / "lib"
+AVX2 = {"-mavx2", "-mfma", "-mf16c"}
+AVX512 = AVX2 | {"-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"}
 ISA_FLAGS = {
-    "isa_scalar.cpp": set(),
-    "isa_avx2.cpp": {"-mavx2", "-mfma", "-mf16c"},
-    "isa_avx512.cpp": {
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-        *("-mavx2", "-mfma", "-mf16c"),
-    },
-    "isa_avx512_bf16.cpp": {
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
-        *("-mavx2", "-mfma", "-mf16c"),
-    },
-    "isa_avx512_vnni.cpp": {
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"),
-        *("-mavx2", "-mfma", "-mf16c"),
-    },
-    "isa_amx_bf16.cpp": {
-        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
-        *("-mavx2", "-mfma", "-mf16c"),
-        *("-mamx-tile", "-mamx-bf16"),
-    },
+    "isa_avx2.cpp": AVX2,
+    "isa_avx512.cpp": AVX512,
+    "isa_avx512_bf16.cpp": AVX512 | {"-mavx512bf16"},
+    "isa_amx_bf16.cpp": AVX512 | {"-mavx512bf16", "-mamx-tile", "-mamx-bf16"},
+    "isa_avx512_vnni.cpp": AVX512 | {"-mavx512vnni"},
     "isa_neon_dotprod.cpp": {"-march=armv8.2-a+dotprod"},
     "isa_neon_fp16.cpp": {"-march=armv8.2-a+fp16"},
     "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }
 SOURCE_FOLDERS = ("csrc", "cmake", "mnv2_kernels")
-SOURCE_SUFFIXES = {".cpp", ".h", ".cu", ".cuh", ".cmake", ".in", ".py", ".html", ".css"}
+SOURCE_SUFFIXES = {".cpp", ".h", ".cu", ".cuh", ".cmake", ".in", ".py", ".pyi", ".typed", ".html", ".css"}
 # What needs neither torch nor any Python.
 CORE_ONLY = ("-DMNV2_BUILD_OPS=OFF", "-DMNV2_BUILD_NATIVE=OFF", "-DMNV2_BUILD_TESTS=ON")
 
@@ -185,46 +173,12 @@ class TestBuildInfo:
         versions = {_native.build_info()["version"], mnv2_kernels.__version__}
         assert versions == {importlib.metadata.version("mnv2-kernels")}
 
-    def test_isas_are_those_compiled(self):
-        compiled = {isa["name"] for isa in _native.isas() if isa["compiled"]}
-        assert compiled == set(_native.build_info()["isas"])
 
-    def test_summary_tells_isas_cuda_and_torch(self):
-        info = _native.build_info()
-        for part in (
-            *info["isas"],
-            *info["cuda_archs"],
-            f"torch >= {info['torch_target']}",
-            info["compiler"],
-        ):
-            assert part in info["summary"]
-
-
-SHAPE = {
-    "layer": "block in_channels=8 expanded_channels=48 out_channels=8",
-    "batch": 1,
-    "height": 7,
-    "width": 7,
-}
+LAYER = "block in_channels=8 expanded_channels=48 out_channels=8"
+SHAPE = {"layer": LAYER, "batch": 1, "height": 7, "width": 7}
 
 
 class TestNative:
-    """The introspection functions refuse what no block has."""
-
-    @pytest.mark.parametrize(
-        ("name", "value", "message"),
-        [
-            ("batch", 0, "batch: expected at least 1, got 0"),
-            ("height", 0, "expected an image that fills the window of every layer, got 0 x 7"),
-            ("layer", "linear in_channels=8", "out_channels: expected .*, got 0"),
-            ("layer", "", "layer: expected one layer, got 0"),
-            ("threads", 0, "threads: expected at least 1, got 0"),
-        ],
-    )
-    def test_plan_names_a_bad_argument(self, name, value, message):
-        with pytest.raises(ValueError, match=f"^{message}$"):
-            _native.plan(**{**SHAPE, name: value})
-
     def test_plan_depends_on_the_forced_isa(self, monkeypatch):
         for isa in [isa["name"] for isa in _native.isas() if isa["compiled"] and isa["supported"]]:
             monkeypatch.setenv("MNV2_FORCE_ISA", isa)
@@ -233,17 +187,8 @@ class TestNative:
             assert _native.selected_isa(weights) == isa
             assert _native.plan(**SHAPE)["isa"] == _native.selected_isa()
 
-    def test_weights_of_no_such_dtype_are_refused(self):
-        with pytest.raises(ValueError, match="weights: expected float32, float16 or bfloat16, got int8"):
-            _native.selected_isa("int8")
 
-    def test_packed_bytes_hold_at_least_the_weights(self):
-        layers = (
-            "stem in_channels=3 out_channels=32; block in_channels=32 expanded_channels=48 out_channels=16"
-        )
-        assert _native.packed_bytes(layers) >= 4 * (27 * 32 + 32 * 48 + 9 * 48 + 48 * 8)
-
-
+@pytest.mark.slow
 class TestConfigure:
     def test_core_needs_no_python_and_isa_flags_stay_on_their_files(self, tmp_path):
         done = configure(tmp_path, "-DMNV2_CUDA=off", f"-DPython_EXECUTABLE={tmp_path}/none")
@@ -316,6 +261,7 @@ class TestConfigure:
         assert "got 'Hopper'" in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 class TestInstall:
     @pytest.mark.parametrize("module", ["torch", "pybind11"])
     def test_without_a_requirement_one_line_says_what_to_run(self, module):
@@ -338,11 +284,6 @@ class TestInstall:
         # Before 77 an SPDX expression here is an error with a traceback, which setup.py cannot forestall.
         project = re.search(r"^\[project\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
         assert not re.search(r"^license", project, re.M)
-
-    def test_installed_package_is_found_from_anywhere(self, tmp_path):
-        code = "import mnv2_kernels; print(mnv2_kernels.__file__, mnv2_kernels.__version__)"
-        printed = succeed(sys.executable, "-c", code, cwd=tmp_path).split()
-        assert printed == [mnv2_kernels.__file__, importlib.metadata.version("mnv2-kernels")]
 
     def test_source_distribution_holds_what_a_build_needs_and_no_tests(self, tmp_path):
         checkout, made = tmp_path / "checkout", tmp_path / "made"
@@ -375,7 +316,7 @@ class TestInstall:
         site = tmp_path / "site"
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-        suffixes = ("py", "html", "css")
+        suffixes = ("py", "pyi", "typed", "html", "css")
         sources = [path for suffix in suffixes for path in (ROOT / "mnv2_kernels").rglob(f"*.{suffix}")]
         modules = {str(path.relative_to(ROOT)) for path in sources}
         products = {f"mnv2_kernels/{path.name}" for path in (OPS, Path(_native.__file__))}
@@ -390,7 +331,4 @@ class TestInstall:
             "print(torch.ops.mnv2.stem(x, weight, None, None).shape)\n"
         )
         printed = succeed(sys.executable, "-c", code, site, cwd=tmp_path).splitlines()
-        assert printed == [
-            str(site / "mnv2_kernels" / "__init__.py"),
-            "torch.Size([1, 8, 4, 4])",
-        ]
+        assert printed == [str(site / "mnv2_kernels" / "__init__.py"), "torch.Size([1, 8, 4, 4])"]

@@ -54,9 +54,7 @@ class FlatNetwork(nn.Module):
     ) -> None:
         super().__init__()
         inp, head_channels = width(32), max(1280, width(1280))
-        layers: list[nn.Module] = [
-            nn.Sequential(*activated(nn.Conv2d(image, inp, 3, 2, 1, bias=False))),
-        ]
+        layers: list[nn.Module] = [nn.Sequential(*activated(nn.Conv2d(image, inp, 3, 2, 1, bias=False)))]
         for expansion, channels, repeats, first_stride in INVERTED_RESIDUAL_SETTING:
             for repeat in range(repeats):
                 expands = expansion > 1 or first_expands
@@ -166,13 +164,6 @@ def test_what_is_missing_has_the_file_s_name(torchvision_network: nn.Module) -> 
         built(weights)
 
 
-def test_a_pickled_network_names_what_to_save(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "model.pt"
-    torch.save({"model": mobilenet_v2()}, path)
-    line = refusal(capsys, ["classify", save_photo(tmp_path), "--weights", path])
-    assert "it holds a torchvision.models.mobilenetv2.MobileNetV2: save model.state_dict() alone" in line
-
-
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
@@ -191,14 +182,6 @@ def test_what_holds_no_numbers_to_compute_with(
         WeightsError, match=rf"file: {key} is {kind}; expected a dense tensor of floating point"
     ):
         built(weights)
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")
-def test_a_torchscript_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "script.pt"
-    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), path)
-    line = refusal(capsys, ["classify", save_photo(tmp_path), "--weights", path])
-    assert "it is a TorchScript archive: save its state_dict()" in line
 
 
 # --- names of others ---
@@ -299,8 +282,3 @@ def test_images_of_other_channels(channels: int, tmp_path: Path, capsys: pytest.
         assert f"its images have {channels} channels and photographs 3; `mnv2 verify` without" in line
     assert main(["verify", "--weights", str(weights), *FAST]) == 0
     assert main(["profile", "--weights", str(weights), "--rounds", "1", *FAST]) == 0
-
-
-def test_in_channels_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="in_channels: expected at least 1, got 0"):
-        FusedMobileNetV2(in_channels=0)

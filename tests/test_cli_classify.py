@@ -155,17 +155,6 @@ def test_nan_is_a_failure(tmp_path: Path, capsys: Capture) -> None:
 
 
 @needs_data
-@pytest.mark.parametrize(("network", "photos"), [("imagenet", 12), ("dogs", 4)])
-def test_real_photographs(network: str, photos: int, capsys: Capture) -> None:
-    listed = load_network(network).photos
-    result = classify_json(capsys, *listed, "--weights", network)
-    assert result["expected"]["file"] == str(data_folder() / "expected.json")
-    assert result["expected"]["logits"] == 5 * photos
-    assert result["expected"]["largest_deviation"] < TOLERANCE
-    assert result["passed"] is True
-
-
-@needs_data
 def test_imagenet_is_the_default_where_its_folder_is(capsys: Capture) -> None:
     result = classify_json(capsys, data_folder() / "photos" / "cat.jpg")
     assert result["weights"] == "imagenet"

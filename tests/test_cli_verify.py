@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_cases import FAST, needs_data, save_photo, save_weights, write_data_folder
-from conftest import every_isa
+from cli_cases import FAST, save_photo, save_weights, write_data_folder
 from models import calls
 from torch import Tensor
 
-from mnv2_kernels import _native
 from mnv2_kernels.accuracy import EAGER_FACTOR, MINIMUM_INPUTS
 from mnv2_kernels.cli.app import main
 from mnv2_kernels.cli.verify import verify_network
@@ -64,22 +62,6 @@ def test_json(tmp_path: Path, capsys: Capture) -> None:
         assert part["ratio"] == part["fused_error"] / part["eager_error"]
 
 
-@every_isa
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_every_dtype_on_every_isa(isa: str, dtype: str, tmp_path: Path, capsys: Capture) -> None:
-    result = verify_json(capsys, "--weights", save_weights(tmp_path), "--dtype", dtype, *POOLED)
-    # One of 16-bit arithmetic leaves other types to the next.
-    selected = _native.selected_isa(dtype)
-    assert selected == isa or isa.endswith("16")
-    assert (result["dtype"], result["isa"], result["passed"]) == (dtype, selected, True)
-
-
-def test_batches_are_filled(tmp_path: Path) -> None:
-    network = load_network(str(save_weights(tmp_path)), size=32)
-    result = verify_network(network, (), batch=3)
-    assert (result.batch, result.inputs) == (3, 9)
-
-
 @pytest.mark.usefixtures("no_data")
 def test_without_data_random_weights_are_verified(capsys: Capture) -> None:
     result = verify_json(capsys, *POOLED)
@@ -102,6 +84,7 @@ def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
     assert network.model.training is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [1e-3, float("nan")])
 def test_a_wrong_block_fails(
     wrong: float, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
@@ -126,24 +109,9 @@ def test_a_wrong_block_fails(
     assert capsys.readouterr().out.count("FAILED") == len(failed) + 1
 
 
-@pytest.mark.usefixtures("no_data")
-def test_table(tmp_path: Path, capsys: Capture) -> None:
-    assert main(["verify", "--weights", str(save_weights(tmp_path)), *POOLED]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines[: 2 + len(NAMES)])) <= 80
-    assert [line.split("  ")[0] for line in lines[2 : 2 + len(NAMES)]] == NAMES
-    assert "errors   largest against float64, over 48 random images" in lines
-
-
 def test_photographs_of_the_data_folder_serve_other_weights(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_data_folder(tmp_path, monkeypatch)
     result = verify_json(capsys, "--weights", save_weights(tmp_path), *POOLED)
     assert (result["photos"], result["inputs"], result["passed"]) == (1, 48, True)
-
-
-@needs_data
-def test_real_photographs(capsys: Capture) -> None:
-    result = verify_json(capsys, "--weights", "dogs")
-    assert (result["photos"], result["passed"]) == (4, True)

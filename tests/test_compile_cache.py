@@ -32,6 +32,7 @@ def test_a_forced_instruction_set_has_a_tag_of_its_own(monkeypatch):
     assert compile_cache.tag() != default
 
 
+@pytest.mark.slow
 def test_a_cache_serves_another_instruction_set(tmp_path):
     best = _native.selected_isa()
     if best == "scalar":

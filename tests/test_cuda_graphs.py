@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 from contextlib import nullcontext
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -143,15 +141,6 @@ def test_a_transformed_call_runs_directly(stream: Stream) -> None:
     assert recorder.captured == 0
 
 
-def test_moved_weights_are_captured_anew(stream: Stream) -> None:
-    recorder = Recorder()
-    network = GraphedNetwork(Double(), recorder)
-    network(images())
-    network.double()
-    network(images())
-    assert recorder.captured == 2
-
-
 def test_a_copy_has_graphs_of_its_own(stream: Stream) -> None:
     recorder = Recorder()
     network = GraphedNetwork(Double(), recorder)
@@ -171,26 +160,6 @@ def test_a_graph_serves_in_inference_mode_and_out_of_it(stream: Stream, first: b
             x = images()
             assert torch.equal(network(x), 2 * x)
     assert recorder.captured == 1
-
-
-def test_a_capture_has_a_stream_of_its_device_and_leaves_other_threads_alone(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own, captures = Stream(), []
-
-    def graph(_: object, **options: Any) -> nullcontext:
-        captures.append(options)
-        return nullcontext()
-
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: own)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
-    monkeypatch.setattr(torch.cuda, "Event", Stream)
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    x = images()
-    captured = cuda_graphs.capture(Double(), x)
-    assert captures == [{"stream": own, "capture_error_mode": "thread_local"}]
-    assert torch.equal(captured.output, 2 * x)
 
 
 def test_the_cpu_is_refused() -> None:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import product
 from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import DTYPES, LAYOUTS, Case, Shape, make_case, measured_case, network_blocks, shape_id
+from cases import DTYPES, Case, Shape, make_case, shape_id
 from cuda_operators import DEVICE, ON_GPU, OPS, needs_cuda_library, needs_gpu, to_device
-from models import CLASSES, eager, small
+from models import small
 from test_errors import BLOCK, DIRECT, HEAD, STEM, call, call_packed
-from tolerances import assert_accurate, max_error
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from mnv2_kernels.accuracy import MINIMUM_INPUTS
 from mnv2_kernels.dtypes import dtype_name
 from mnv2_kernels.ops import OPERATORS
-from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
+from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
 
-# Gives stages of 16, 8, 4, 2 and 1 pixels.
-RESOLUTION = 32
 BLOCK_SHAPES = (
     BlockShape(2, 7, 9, 24, 144, 24, residual=True),  # in registers
     BlockShape(2, 7, 9, 64, 384, 64, residual=True),  # in shared memory
@@ -56,146 +49,16 @@ def run_packed(case: Case, packed: Tensor) -> Tensor:
 # --- accuracy ---
 
 
-@pytest.mark.parametrize("shape", network_blocks(1.0, RESOLUTION), ids=shape_id)
-@every_dtype
-def test_cuda_every_block_of_the_network(shape: BlockShape, dtype: torch.dtype) -> None:
-    case, eager_result, truth = measured_case(shape, dtype)
-    assert_accurate(run(case), eager_result, truth)
-
-
-def other_widths() -> Iterator[BlockShape]:
-    """Every stride and every kind of block, each from another width."""
-    for width in (0.35, 0.75, 1.4):
-        yield from network_blocks(width, RESOLUTION)[1::4]
-
-
-@pytest.mark.parametrize("shape", dict.fromkeys(other_widths()), ids=shape_id)
-def test_cuda_blocks_of_other_widths(shape: BlockShape) -> None:
-    case, eager_result, truth = measured_case(shape, torch.float16)
-    assert_accurate(run(case), eager_result, truth)
-
-
-@every_dtype
-@pytest.mark.parametrize(
-    "shape",
-    [
-        StemShape(MINIMUM_INPUTS, 11, 14, 3, 32),
-        StemShape(MINIMUM_INPUTS, 9, 9, 4, 51, stride=1),
-        HeadShape(MINIMUM_INPUTS, 7, 7, 320, 128),
-        HeadShape(MINIMUM_INPUTS, 9, 9, 3, 17),
-    ],
-    ids=shape_id,
-)
-def test_cuda_stem_and_head(shape: Shape, dtype: torch.dtype) -> None:
-    case, eager_result, truth = measured_case(shape, dtype)
-    assert_accurate(run(case), eager_result, truth)
-
-
-def test_cuda_float32_weights_serve_images_of_16_bits() -> None:
-    case = make_case(BlockShape(MINIMUM_INPUTS, 5, 4, 16, 96, 24, stride=2), torch.float16)
-    wide = Case(case.shape, case.x, tuple(weight.float() for weight in case.weights))
-    y = run_packed(case, pack(wide))
-    truth = case.reference(torch.float64)
-    assert max_error(y, truth) <= 2 * max_error(case.reference(), truth)
-
-
 # --- options ---
-
-
-@pytest.mark.parametrize("padding", [(0, 0, 1, 1), (1, 0, 0, 1), (0, 0, 0, 0)], ids=str)
-@pytest.mark.parametrize("stride", [1, 2])
-def test_cuda_padding(stride: int, padding: tuple[int, ...]) -> None:
-    for channels in (32, 64, 20):
-        shape = BlockShape(MINIMUM_INPUTS, 6, 5, channels, 96, 32, stride=stride, padding=padding)
-        case, eager_result, truth = measured_case(shape, torch.float16)
-        assert_accurate(run(case), eager_result, truth)
-
-
-@pytest.mark.parametrize(("activation", "project_activation"), list(product(ACTIVATIONS, repeat=2)))
-def test_cuda_activations(activation: str, project_activation: str) -> None:
-    shape = BlockShape(MINIMUM_INPUTS, 5, 6, 24, 48, 24, residual=True)
-    shape = replace(shape, activation=activation, project_activation=project_activation)
-    case, eager_result, truth = measured_case(shape, torch.float16)
-    assert_accurate(run(case), eager_result, truth)
-
-
-@pytest.mark.parametrize(("scale", "bias"), [(True, False), (False, True), (False, False)])
-def test_cuda_a_missing_scale_is_1_and_a_missing_bias_0(scale: bool, bias: bool) -> None:
-    for shape in EVERY_OPERATOR:
-        case = make_case(replace(shape, batch=MINIMUM_INPUTS), torch.float16, scale=scale, bias=bias)
-        assert_accurate(run(case), case.reference(), case.reference(torch.float64))
 
 
 # --- special values ---
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered")
-@pytest.mark.parametrize("activation", ["relu", "relu6"])
-@pytest.mark.parametrize("special", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize("shape", BLOCK_SHAPES, ids=shape_id)
-def test_cuda_special_values_spread_as_in_torch(shape: BlockShape, special: str, activation: str) -> None:
-    case = make_case(replace(shape, activation=activation), torch.float16)
-    case.x[0, 3, 2, 4] = float(special)
-    case.x[1, 5, 6, 3] = float(special)
-    truth = case.reference(torch.float64)
-    torch.testing.assert_close(run(case).double(), truth, rtol=4e-3, atol=2e-2, equal_nan=True)
-
-
-@pytest.mark.parametrize("weight", [0, 1, 3, 5])
-@pytest.mark.parametrize("channels", [24, 64, 20])
-def test_cuda_a_nan_among_the_weights_reaches_every_result(channels: int, weight: int) -> None:
-    case = make_case(BlockShape(1, 3, 4, channels, 48, channels), torch.float16)
-    case.weights[weight].view(-1)[0] = torch.nan
-    assert case.reference().isnan().all()
-    assert run(case).isnan().all()
-
-
 # --- bits ---
 
 
-@every_shape
-@every_dtype
-def test_cuda_packed_weights_change_no_bit(shape: Shape, dtype: torch.dtype) -> None:
-    case = make_case(shape, dtype)
-    assert torch.equal(run(case), run_packed(case, pack(case)))
-
-
-@every_shape
-def test_cuda_a_batch_changes_no_bit(shape: Shape) -> None:
-    case = make_case(shape, torch.float16)
-    assert torch.equal(run(case)[1:], run(case, case.x[1:]))
-
-
-@every_shape
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_cuda_a_layout_changes_no_bit(layout: str, shape: Shape) -> None:
-    case = make_case(shape, torch.float16)
-    assert torch.equal(run(case, LAYOUTS[layout](case.x)), run(case))
-
-
-@every_shape
-def test_cuda_results_are_channels_last_and_empty_batches_work(shape: Shape) -> None:
-    case = make_case(shape, torch.float16)
-    y = run(case, case.x[:0])
-    assert y.shape == (0, *case.reference().shape[1:])
-    assert y.dtype == torch.float16
-    memory_format = torch.contiguous_format if isinstance(shape, HeadShape) else torch.channels_last
-    assert run(case).is_contiguous(memory_format=memory_format)
-
-
 # --- linear: torch's own ---
-
-
-@every_dtype
-@pytest.mark.parametrize("has_bias", [True, False])
-def test_cuda_linear_is_torchs_own(dtype: torch.dtype, has_bias: bool) -> None:
-    x, weight = torch.randn(3, 20).to(dtype), torch.randn(7, 20).to(dtype)
-    bias = torch.randn(7).to(dtype) if has_bias else None
-    x, weight, bias = to_device((x, weight, bias))
-    expected = torch.nn.functional.linear(x, weight, bias)
-    packed = OPS.pack([weight, bias], layers=LINEAR)
-    torch.testing.assert_close(OPS.linear(x, weight, bias), expected)
-    torch.testing.assert_close(OPS.run(x, packed, layers=LINEAR), expected)
 
 
 # --- packed weights and their lengths ---
@@ -206,16 +69,6 @@ def test_cuda_lengths_tell_dtypes_apart(layers: str) -> None:
     layers = layers.replace("out_channels=8", "out_channels=16")  # of the stem, as the block takes
     lengths = [OPS.cuda_packed_bytes(layers, dtype=dtype_name(dtype)) for dtype in DTYPES]
     assert len(set(lengths)) == len(DTYPES)
-
-
-@every_shape
-@every_dtype
-def test_cuda_packs_as_long_as_it_says(shape: Shape, dtype: torch.dtype) -> None:
-    """The fakes ask for the lengths, and torch.compile asserts what it traced with."""
-    case = make_case(shape, dtype)
-    length = OPS.cuda_packed_bytes(case.layers, dtype=dtype_name(dtype))
-    packed = pack(case)
-    assert (packed.dtype, packed.shape) == (torch.uint8, (length,))
 
 
 @pytest.mark.parametrize("case", [BLOCK, DIRECT, STEM, HEAD], ids=lambda case: case.op)
@@ -294,19 +147,6 @@ def test_cuda_has_every_operator_of_a_layer(name: str) -> None:
 
 
 # --- a network, layer by layer; in one call: test_cuda_network.py ---
-
-
-@every_dtype
-def test_cuda_a_network_of_its_operators(dtype: torch.dtype) -> None:
-    model, x = small().to(dtype), torch.randn(MINIMUM_INPUTS, 3, 33, 46).to(dtype)
-    y = x
-    for unit in (*model.features, model.classifier):
-        fusion = unit.fusion()
-        packed = OPS.pack(to_device(fusion.weights()), layers=str(fusion.layer))
-        y = OPS.run(y.to(DEVICE), packed, layers=str(fusion.layer))
-    truth = eager(small().double(), x.double())
-    assert y.shape == (MINIMUM_INPUTS, CLASSES)
-    assert_accurate(y.cpu(), eager(model, x), truth)
 
 
 # --- torch's streams, devices and graphs ---

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import every_isa
-from models import calls, packs, small
+from models import calls, changed, packs, small
+from surgery import override
 from torch import Tensor, nn
 
-from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
+from mnv2_kernels import FusedMobileNetV2
 
 
 @pytest.fixture
@@ -97,32 +98,6 @@ def test_gradients_are_refused(x: Tensor) -> None:
         small().deploy()(x.requires_grad_()).sum().backward()
 
 
-def _keep(model: FusedMobileNetV2) -> None:
-    model.train()
-
-
-def _dilate(model: FusedMobileNetV2) -> None:
-    model.features[2].conv[1][0].dilation = (2, 2)
-
-
-def _cut(model: FusedMobileNetV2) -> None:
-    model.features = model.features[:3]
-
-
-def _replace(model: FusedMobileNetV2) -> None:
-    model.features[1] = nn.Identity()
-
-
-class Doubling(FusedMobileNetV2):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
-
-
-class DoublingBlock(FusedInvertedResidual):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
-
-
 def _double(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
     return 2 * output
 
@@ -140,29 +115,37 @@ def _replace_forward(path: str) -> Callable[[FusedMobileNetV2], None]:
     return change
 
 
-def _class(path: str, other: type[nn.Module]) -> Callable[[FusedMobileNetV2], None]:
-    return lambda model: setattr(model.get_submodule(path), "__class__", other)
+def _override(path: str) -> Callable[[FusedMobileNetV2], None]:
+    return lambda model: override(model.get_submodule(path))
 
 
-def _lower_a_bound(model: FusedMobileNetV2) -> None:
-    model.features[2].conv[0][2].max_val = 0.5
+def _set(path: str, value: object) -> Callable[[FusedMobileNetV2], object]:
+    return lambda model: changed(model, {path: value})
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_hook(""), "deploy: expected .* but FusedMobileNetV2 has hooks"),
-        (_hook("features"), "deploy: features .*: Sequential has hooks"),
-        (_hook("features.1"), r"deploy: features\.1 .*: FusedInvertedResidual has hooks"),
-        (_hook("features.5"), r"deploy: features\.5 .*: FusedHead has hooks"),
-        (_hook("features.2.conv.0"), r"deploy: features\.2 .*: conv\.0: ConvNormActivation has hooks"),
-        (_replace_forward(""), "deploy: expected .* but the forward of FusedMobileNetV2 is replaced"),
-        (_replace_forward("features"), "deploy: features .*: the forward of Sequential is replaced"),
-        (_replace_forward("features.1"), r"deploy: features\.1 .*: the forward of Fused.* is replaced"),
-        (_replace_forward("classifier"), "deploy: classifier: the forward of FusedClassifier is replaced"),
-        (_class("", Doubling), "deploy: expected .* but Doubling has its own forward"),
-        (_class("features.1", DoublingBlock), r"deploy: features\.1 .*: DoublingBlock has its own forward"),
-        (_lower_a_bound, r"deploy: features\.2 .* range of ReLU6 is \(0\.0, 0\.5\), not \(0, 6\)"),
+        (_hook(""), "expected .* but FusedMobileNetV2 has hooks"),
+        (_hook("features"), "features .*: Sequential has hooks"),
+        (_hook("features.1"), r"features\.1 .*: FusedInvertedResidual has hooks"),
+        (_hook("features.5"), r"features\.5 .*: FusedHead has hooks"),
+        (_hook("features.2.conv.0"), r"features\.2 .*: conv\.0: ConvNormActivation has hooks"),
+        (_replace_forward(""), "expected .* but the forward of FusedMobileNetV2 is replaced"),
+        (_replace_forward("features"), "features .*: the forward of Sequential is replaced"),
+        (_replace_forward("features.1"), r"features\.1 .*: the forward of Fused.* is replaced"),
+        (_replace_forward("features.5"), r"features\.5 .*: the forward of FusedHead is replaced"),
+        (_replace_forward("classifier"), "classifier: the forward of FusedClassifier is replaced"),
+        (_override(""), "expected .* but Surgical has its own forward"),
+        (
+            _override("features.1"),
+            r"features\.1 .*: Surgical has its own forward",
+        ),
+        (_override("features.5"), r"features\.5 .*: Surgical has its own forward"),
+        (
+            _set("features.2.conv.0.2.max_val", 0.5),
+            r"features\.2 .* ReLU6 is \(0\.0, 0\.5\), not \(0, 6\)",
+        ),
     ],
 )
 def test_code_that_would_be_lost_is_named(
@@ -173,7 +156,7 @@ def test_code_that_would_be_lost_is_named(
     change(model)
     with torch.no_grad():
         assert not torch.allclose(model(x), plain)
-    with pytest.raises(RuntimeError, match=words):
+    with pytest.raises(RuntimeError, match=f"deploy: {words}"):
         model.deploy()
 
 
@@ -215,10 +198,19 @@ def test_dropout_that_is_on_stays_on(x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_keep, r"features\.0 .*training mode.*eval\(\)"),
-        (_dilate, r"features\.2 cannot run fused: conv\.1\.0: dilation is \(2, 2\), not \(1, 1\)"),
-        (_cut, "features end with FusedInvertedResidual"),
-        (_replace, r"features\.1 .*Identity has no kernel"),
+        (FusedMobileNetV2.train, r"features\.0 .*training mode.*eval\(\)"),
+        (
+            _set("features.2.conv.1.0.dilation", (2, 2)),
+            r"features\.2 cannot run fused: conv\.1\.0: dilation is \(2, 2\), not \(1, 1\)",
+        ),
+        (
+            lambda model: setattr(model, "features", model.features[:3]),
+            "features end with FusedInvertedResidual",
+        ),
+        (
+            lambda model: model.set_submodule("features.1", nn.Identity()),
+            r"features\.1 .*Identity has no kernel",
+        ),
     ],
 )
 def test_what_has_no_kernel_is_named(change: object, words: str) -> None:

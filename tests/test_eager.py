@@ -13,16 +13,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-import torchvision
-from models import CLASSES, SMALL_SETTING, calls, eager, small
+from models import SMALL_SETTING, calls, eager, small, torchvisions
 from tolerances import assert_accurate
 from torch import Tensor, nn
-from torch.utils import mkldnn
 
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2
 from mnv2_kernels.nn.eager import HasEager
-from mnv2_kernels.weights.photos import load_photos
-from mnv2_kernels.weights.sources import has_data, load_network
 
 BATCH = 8
 # One kernel of each kind.
@@ -41,13 +37,6 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(BATCH, 3, 33, 46)
-
-
-def torchvisions(model: FusedMobileNetV2) -> nn.Module:
-    dropout = model.classifier[0].p
-    theirs = torchvision.models.MobileNetV2(CLASSES, 0.5, SMALL_SETTING, dropout=dropout)
-    theirs.load_state_dict(model.state_dict())
-    return theirs.train(model.training)
 
 
 # --- eager() ---
@@ -117,15 +106,6 @@ def test_a_forward_of_another_is_named() -> None:
         torch.jit.script(model)
 
 
-def test_a_subclass_that_only_adds_is_no_obstacle(x: Tensor) -> None:
-    class Named(FusedMobileNetV2):
-        def name(self) -> str:
-            return "named"
-
-    model = Named(CLASSES, 0.5, SMALL_SETTING)
-    assert torch.equal(model.eval().eager()(x), torchvisions(model)(x))
-
-
 # --- torch.jit.script ---
 
 RUN_ELSEWHERE = """
@@ -137,6 +117,7 @@ assert not any(name.startswith("mnv2") for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 @PADDINGS
 def test_a_script_runs_without_this_package(padding: str, x: Tensor, tmp_path: Path) -> None:
     torch.set_num_threads(1)
@@ -162,16 +143,6 @@ def test_parts_are_scripted(x: Tensor) -> None:
     assert torch.equal(torch.jit.script(part)(x), expected)
     # The network itself has not changed.
     assert isinstance(model.features[1], FusedInvertedResidual)
-
-
-def test_a_scripted_network_trains(x: Tensor) -> None:
-    model = small(dropout=0.0).train()
-    theirs = torchvisions(model)
-    script = torch.jit.script(model)
-    for network in (script, theirs):
-        network(x).square().sum().backward()
-    for name, parameter in theirs.named_parameters():
-        assert torch.equal(model.get_parameter(name).grad, parameter.grad), name
 
 
 # --- ONNX ---
@@ -201,6 +172,7 @@ def run(session: onnxruntime.InferenceSession, x: Tensor) -> Tensor:
     return torch.from_numpy(result)
 
 
+@pytest.mark.slow
 @PADDINGS
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_onnx_gets_the_layers(dynamo: bool, padding: str, x: Tensor, tmp_path: Path) -> None:
@@ -210,20 +182,6 @@ def test_onnx_gets_the_layers(dynamo: bool, padding: str, x: Tensor, tmp_path: P
     for each in (x, x[:, :, :32, :32]):
         truth = eager(copy.deepcopy(model).double(), each.double())
         assert_accurate(run(session, each), eager(model, each), truth)
-
-
-def test_onnx_of_photographs(tmp_path: Path) -> None:
-    """A whole network with trained weights, where they are at hand."""
-    network = load_network("imagenet" if has_data() else "random")
-    size = network.settings.size
-    noise = torch.randn(BATCH, 3, size, size)
-    x = torch.cat([load_photos(network.photos, size, network.settings.preprocess), noise])[:BATCH]
-    model = network.model
-    session = export(model, x[:1], tmp_path / "model.onnx", dynamo=False)
-    truth, layers = eager(copy.deepcopy(model).double(), x.double()), eager(model, x)
-    with torch.no_grad():
-        for result in (run(session, x), model(x)):
-            assert_accurate(result, layers, truth)
 
 
 def test_onnx_gets_a_block_and_what_eager_returns(x: Tensor, tmp_path: Path) -> None:
@@ -299,38 +257,3 @@ def test_a_tensor_subclass_in_the_features_is_named(path: str, tensor: str, word
     assert list(model.fusion_obstacles()) == [".".join(path.split(".")[:2])]
     with pytest.raises(RuntimeError, match=words):
         model.deploy()
-
-
-def test_int8_weights_of_torchao(x: Tensor) -> None:
-    quantization = pytest.importorskip("torchao.quantization")
-    model = small()
-    theirs = torchvisions(model)
-    for network in (model, theirs):
-        quantization.quantize_(network, quantization.Int8WeightOnlyConfig())
-    with torch.no_grad():
-        for fused in (model, model.deploy()):
-            torch.testing.assert_close(fused(x), theirs(x), rtol=1e-4, atol=1e-4)
-
-
-def test_mkldnn_is_as_in_torchvision(x: Tensor) -> None:
-    model = small()
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.ReLU6):  # which mkldnn tensors lack
-            model.set_submodule(name, nn.ReLU())
-    expected = eager(model, x)
-    converted = mkldnn.to_mkldnn(model.requires_grad_(False))
-    with torch.no_grad():
-        y = converted(x.to_mkldnn()).to_dense()
-    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
-    with pytest.raises(RuntimeError, match=r"features\.0 .*MkldnnConv2d instead of Conv2d"):
-        converted.deploy()
-
-
-def test_sparse_weights_run_eagerly(x: Tensor) -> None:
-    model = small()
-    linear = model.classifier[1]
-    with torch.no_grad():
-        expected = model(x)
-        linear.weight = nn.Parameter(linear.weight.to_sparse_csr())
-        assert "layout torch.sparse_csr" in model.classifier.fusion_obstacle()
-        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)

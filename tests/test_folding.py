@@ -65,14 +65,6 @@ def test_is_rounded_once_from_float64() -> None:
     assert not bias.requires_grad
 
 
-@pytest.mark.parametrize("conv_bias", [False, True])
-def test_identity_leaves_the_convolution_alone(conv_bias: bool) -> None:
-    conv = convolution(conv_bias)
-    scale, bias = fold(conv, nn.Identity())
-    assert scale is None
-    assert bias is None if not conv_bias else torch.equal(bias, conv.bias)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_values_are_taken_as_they_are(dtype: torch.dtype) -> None:
     module = norm(eps=1e-3).to(dtype)

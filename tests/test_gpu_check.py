@@ -14,9 +14,8 @@ import ncu
 import parts
 import pytest
 import replay
-import summary
 import torch
-from parts import FAILED, PASSED, SKIPPED, Done, Failed, Part, Skipped, run_parts
+from parts import FAILED, PASSED, SKIPPED, Done, Failed, Part, run_parts
 
 from mnv2_kernels.bench.peers import Subject
 from mnv2_kernels.bench.setting import Setting
@@ -117,12 +116,6 @@ def test_gpu_check_without_a_gpu_builds_and_says_so(faked, capsys):
     assert "no GPU: the NVIDIA driver finds none: built, nothing was run" in capsys.readouterr().out
 
 
-def test_gpu_check_names_results_by_the_gpu():
-    assert H100.file_name() == "h100-80gb-hbm3.json"
-    assert H100.file_name(["python tests", "blocks"]) == "h100-80gb-hbm3-python-tests-blocks.json"
-    assert check.Gpu("NVIDIA A100-SXM4-40GB", "8.0", "13.0").file_name() == "a100-sxm4-40gb.json"
-
-
 # --- all parts ---
 
 
@@ -145,16 +138,6 @@ def test_gpu_check_runs_only_the_parts_that_are_named(faked, tmp_path):
     assert check.main(["memcheck"]) == 0
     assert all("--tool memcheck" in line and line.endswith("schedule") for line in commands.started)
     assert len(commands.started) == 2
-
-
-def test_gpu_check_of_named_parts_keeps_the_results_of_all_parts(faked, tmp_path):
-    faked(ALL_WELL)
-    assert check.main([]) == 0
-    of_all = results_of(tmp_path)
-    assert check.main(["blocks", "network"]) == 0  # in whatever order
-    assert results_of(tmp_path) == of_all
-    of_named = results_of(tmp_path, "network", "blocks")
-    assert [part["name"] for part in of_named["parts"]] == ["network", "blocks"]
 
 
 @pytest.mark.parametrize(
@@ -196,53 +179,6 @@ def test_gpu_check_times_the_other_kernels_where_one_is_wrong_or_stopped(faked, 
     assert re.search("exit code 1: .*gpu_test_one accurate; out of time: .*gpu_time_two", out)
 
 
-def test_gpu_check_writes_each_part_as_it_ends(faked, monkeypatch, tmp_path):
-    faked(ALL_WELL)
-
-    def interrupted(output: str) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ncu, "parse", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        check.main(["network", "traffic"])
-    assert results_of(tmp_path, "network", "traffic")["network"] == [NETWORK_ROW]
-
-
-def test_gpu_check_needs_no_git(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert check.commit() == "unknown"
-
-
-def test_gpu_check_lends_programs_the_time_that_others_left(faked, monkeypatch):
-    commands = faked({})
-    now, given = [0.0], []
-
-    def run(name: str, command: Sequence[str | Path], seconds: float, **environment: str) -> Done:
-        given.append(seconds)
-        now[0] += 2
-        return commands.run(name, command, seconds)
-
-    monkeypatch.setattr(check, "run_command", run)
-    monkeypatch.setattr(check.time, "monotonic", lambda: now[0])
-    check.run_one_by_one([Path("a"), Path("b"), Path("c")], 30.0)
-    assert given == [10.0, 14.0, 26.0]
-
-
-def test_gpu_check_without_programs_says_that_they_are_not_built(faked, capsys, tmp_path):
-    faked(ALL_WELL)
-    for program in tmp_path.glob("gpu_*"):
-        program.unlink()
-    assert check.main(["programs", "timings"]) == 1
-    assert "no gpu_test_*" in capsys.readouterr().out
-
-
-def test_gpu_check_keeps_the_rows_of_a_benchmark_that_is_stopped(faked, capsys, tmp_path):
-    faked({"network.py": (None, json.dumps(NETWORK_ROW) + "\nautotuning\n" + json.dumps(NETWORK_ROW)[:-9])})
-    assert check.main(["max-autotune"]) == 0
-    assert results_of(tmp_path, "max-autotune")["network"] == [NETWORK_ROW]
-    assert "1 rows, then out of time" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("answers", "part", "reason"),
     [
@@ -259,40 +195,7 @@ def test_gpu_check_skips_what_cannot_run_there(faked, capsys, answers, part, rea
     assert reason in out
 
 
-@pytest.mark.parametrize("part", ["memcheck", "traffic"])
-def test_gpu_check_skips_tools_that_are_not_installed(faked, monkeypatch, capsys, part):
-    faked({})
-    monkeypatch.setattr(check.shutil, "which", lambda name: None)
-    assert check.main([part]) == 0
-    assert "is not installed" in capsys.readouterr().out
-
-
 # --- parts and their time ---
-
-
-def fail(error: Exception) -> Callable[[float], str]:
-    def run(seconds: float) -> str:
-        raise error
-
-    return run
-
-
-def test_gpu_check_parts_do_not_hide_each_other():
-    chosen = [
-        Part("a", 10, lambda seconds: "did"),
-        Part("b", 10, fail(Failed("broke"))),
-        Part("c", 10, fail(Skipped("lacks"))),
-        Part("d", 10, fail(KeyError("surprise"))),
-        Part("e", 10, lambda seconds: "did, too"),
-    ]
-    states = [(result.state, result.detail) for result in run_parts(chosen, 100)]
-    assert states == [
-        (PASSED, "did"),
-        (FAILED, "broke"),
-        (SKIPPED, "lacks"),
-        (FAILED, "KeyError: 'surprise'"),
-        (PASSED, "did, too"),
-    ]
 
 
 def test_gpu_check_parts_share_the_time():
@@ -309,37 +212,12 @@ def test_gpu_check_parts_share_the_time():
     assert (results[-1].state, results[-1].detail) == (FAILED, "not run: no time left")
 
 
-def test_gpu_check_budgets_fit_but_for_the_part_that_gets_the_rest():
-    budgets = [part.budget_s for part in check.parts({})]
-    assert check.TOTAL_S < 9 * 60
-    assert budgets[-1] == check.TOTAL_S
-    assert sum(budgets[:4]) < check.TOTAL_S  # build, tests and the network's times, whatever they take
-
-
 def test_gpu_check_stops_a_command_with_all_that_it_started(monkeypatch, tmp_path):
     monkeypatch.setattr(parts, "LOGS", tmp_path)
     done = parts.run_command("slow", ("sh", "-c", "echo begun; sleep 60; echo done"), 3.0)
     assert (done.returncode, done.output) == (None, "begun\n")
     with pytest.raises(Failed, match="out of time"):
         done.require_success()
-
-
-def test_gpu_check_runs_scripts_on_this_package(monkeypatch, tmp_path):
-    monkeypatch.setattr(parts, "LOGS", tmp_path)
-    monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    script = tmp_path / "script.py"
-    script.write_text("import importlib.util\nprint(importlib.util.find_spec('mnv2_kernels').origin)")
-    done = parts.run_command("script", (sys.executable, script), 60.0)
-    assert done.output.strip() == str(parts.ROOT / "mnv2_kernels" / "__init__.py")
-
-
-def test_gpu_check_shows_the_end_of_what_failed(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(parts, "LOGS", tmp_path)
-    code = "import os; print(*range(100), sep='\\n'); print(os.environ['NAME']); exit(3)"
-    done = parts.run_command("failing", (sys.executable, "-c", code), 60.0, NAME="value")
-    with pytest.raises(Failed, match="exit code 3"):
-        done.require_success()
-    assert capsys.readouterr().out.splitlines() == [*map(str, range(86, 100)), "value"]
 
 
 # --- what is read and printed ---
@@ -351,42 +229,10 @@ def test_gpu_check_adds_up_the_kernels_of_a_block():
     assert ncu.total_ratio(rows) == (1200 + 3 * 1500) / (1000 + 3 * 500)
 
 
-def test_gpu_check_finds_a_block_in_a_column_of_its_own():
-    moved = NCU_OUTPUT.replace('56x56 24-144-24 s1/tile"', 'tile","56x56 24-144-24 s1').replace(
-        "64-384-64 s1/", '64-384-64 s1","'
-    )
-    moved = moved.replace('"Kernel Name"', '"Kernel Name","Range"').replace('s1,"', 's1","')
-    assert ncu.parse(moved) == ncu.parse(NCU_OUTPUT)
-
-
 @pytest.mark.parametrize("output", ["", NCU_OUTPUT.split('"ID"')[0], NCU_OUTPUT.split('"1"')[0]])
 def test_gpu_check_refuses_traffic_that_lacks_a_block(output):
     with pytest.raises(Failed, match="ncu counted nothing"):
         ncu.parse(output)
-
-
-def test_gpu_check_prints_a_short_table():
-    rows = {
-        "network": [
-            {**NETWORK_ROW, "batch": batch, "variant": variant}
-            for batch in (1, 256)
-            for variant in ("eager", "fused")
-        ],
-        "blocks": [
-            {**BLOCK_ROW, "block": "56x56"},
-            {"variant": "fused, cuda", "block": "7x7", "batch": BLOCK_ROW["batch"], "obstacle": "wrong"},
-        ],
-        "traffic": [{"block": "56x56", "ratio": 1.25}],
-    }
-    rows["network"][3]["obstacle"] = "wrong"
-    rows["network"][1]["us_call"] = 1600.0
-    network, blocks = summary.text(rows).split("\n\n")
-    assert [line.split()[0] for line in network.splitlines()[2:]] == ["eager", "fused", "fused,"]
-    assert network.splitlines()[3].split() == ["fused", "640", "(12.5)", "failed"]
-    assert network.splitlines()[4].split() == ["fused,", "calls", "1600", "(0.6)"]
-    assert blocks.splitlines()[1].split() == ["56x56", "6.500", "1.25"]
-    assert blocks.splitlines()[2].split() == ["7x7", "failed"]
-    assert summary.text({}) == ""
 
 
 def test_gpu_check_times_every_kernel_that_it_verifies_first():
@@ -414,13 +260,6 @@ def no_graphs(monkeypatch):
     )
 
 
-def test_gpu_check_rotates_inputs_past_the_cache():
-    mebibyte = 1 << 20
-    assert replay.input_count(10 * mebibyte, 50 * mebibyte) == 10
-    assert replay.input_count(80 * mebibyte, 50 * mebibyte) == 2
-    assert replay.input_count(1, 50 * mebibyte) == replay.MOST_INPUTS
-
-
 def test_gpu_check_verifies_each_engine_before_it_is_timed(no_graphs):
     import network
 
@@ -444,19 +283,6 @@ def test_gpu_check_verifies_each_engine_before_it_is_timed(no_graphs):
     assert all(row["us_call"] == 5.0 for row in timed)
 
 
-def test_gpu_check_prints_rows_of_engines_that_fail_when_timed(no_graphs, monkeypatch):
-    import network
-
-    def fails(graphs: Mapping[str, object], runs: int) -> dict[str, list[float]]:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(replay, "replay_times", fails)
-    setting = Setting("float32", 1, 1, size=32)
-    with torch.no_grad():
-        (row,) = network.measure({"eager": network.ENGINES["eager"]}, Subject(1.0, 32, 1), setting)
-    assert row["obstacle"] == "RuntimeError: CUDA error: an illegal memory access was encountered"
-
-
 def test_gpu_check_times_every_block_of_the_network(no_graphs):
     import blocks
 
@@ -465,30 +291,3 @@ def test_gpu_check_times_every_block_of_the_network(no_graphs):
     assert sum(row["blocks"] for row in rows) == len(mobilenet_v2().blocks)
     assert all(row["us"] == 2.0 and row["floor_bytes"] > 0 for row in rows)
     assert all(0.0 < row["error"] < 1e-4 for row in rows)
-
-
-def test_gpu_check_times_the_other_blocks_where_one_fails(no_graphs, monkeypatch):
-    import blocks
-
-    errors = iter([RuntimeError("invalid argument\nat all")])
-
-    def error_of(block: torch.nn.Module, x: torch.Tensor) -> float:
-        for error in errors:
-            raise error
-        return 1e-6
-
-    monkeypatch.setattr(blocks, "error_of", error_of)
-    with torch.no_grad():
-        failed, *timed = blocks.measure(Setting("float32", 1, 1))
-    assert (failed["obstacle"], "us" in failed) == ("RuntimeError: invalid argument", False)
-    assert timed
-    assert all(row["us"] == 2.0 for row in timed)
-
-
-def test_gpu_check_times_no_block_that_is_wrong(no_graphs, monkeypatch):
-    import blocks
-
-    monkeypatch.setattr(blocks, "relative_error", lambda y, expected: 0.5)
-    with torch.no_grad():
-        rows = list(blocks.measure(Setting("float32", 1, 1)))
-    assert all("us" not in row and "off by 0.5" in row["obstacle"] for row in rows)

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import gpu_floors
 import pytest
 import sass_loops
 import torch
-from gpu_floors import (
-    COUNTS,
-    GPUS,
-    NO_CODE,
-    moved_bytes,
-    product_macs,
-    read_counts,
-    rows_of,
-    stage_of,
-    stages,
-    summary,
-)
+from gpu_floors import COUNTS, GPUS, NO_CODE, rows_of, stage_of, stages, summary
 
 from mnv2_kernels.shapes import BlockShape, mobilenet_v2
 
@@ -62,26 +49,6 @@ def test_gpu_floors_of_dram_are_those_of_the_shapes():
     assert us == pytest.approx(moved / 3e6)
 
 
-def test_gpu_floors_of_a_joined_stem_leave_out_what_lies_between():
-    network = mobilenet_v2()
-    joined, apart = (stages(1, joined) for joined in (True, False))
-    bytes_of = [
-        sum(moved_bytes(shape, torch.float16) * n for shape, n in each.items()) for each in (joined, apart)
-    ]
-    assert bytes_of[1] - bytes_of[0] == 2 * network.stem.output_bytes(torch.float16)
-    macs_of = [sum(product_macs(shape) * n for shape, n in each.items()) for each in (joined, apart)]
-    assert macs_of[0] == macs_of[1]
-
-
-def test_gpu_floors_of_products_leave_the_depthwise_out():
-    floors = row_of_stage([]).floors
-    macs = 2 * 14 * 14 * 64 * 384
-    assert floors["mma"] == pytest.approx(macs / (1270 * 132 * 1700))
-    assert set(floors) == {"DRAM", "mma"}
-    row = next(row for row in rows_of(H100, torch.float32, 1, []) if stage_of(row.shape) == STAGE)
-    assert row.floors["half2/FP32"] == pytest.approx(macs / (128 * 132 * 1700))
-
-
 @pytest.mark.parametrize(
     ("name", "amount", "floor", "us"),
     [
@@ -98,20 +65,6 @@ def test_gpu_floors_of_counts(name, amount, floor, us):
     assert row.floors[floor] == pytest.approx(us)
     assert (row.largest, row.kernel) == (floor, "tile_block")
     assert row.us == pytest.approx(3 * us)  # the network has three such blocks
-
-
-def test_gpu_floors_show_the_better_of_two_kernels():
-    slow = counts(kernel="slow", shared_wavefronts=1e6)
-    other_dtype = counts(kernel="bfloat16", dtype="bfloat16")
-    assert row_of_stage([slow, counts(shared_wavefronts=9e5), other_dtype]).kernel == "tile_block"
-
-
-def test_gpu_floors_are_left_out_where_a_count_is():
-    partial = counts(mma_m16n8k8=1e6)
-    del partial["shared_wavefronts"], partial["float_operations"]
-    row = row_of_stage([partial])
-    assert set(row.floors) == {"DRAM", "L2", "mma"}
-    assert not row.is_whole
 
 
 def every_stage(**given: float) -> list[dict[str, object]]:
@@ -135,39 +88,6 @@ def every_stage(**given: float) -> list[dict[str, object]]:
 )
 def test_gpu_floors_are_summed_up_beside_the_bar(counted, verdict):
     assert verdict in summary(rows_of(H100, torch.float16, 256, counted), 3.0)
-
-
-def test_gpu_floors_name_the_stage_that_takes_most():
-    text = summary(rows_of(H100, torch.float16, 256, [counts(shared_wavefronts=132 * 1700)]), 3.0)
-    assert text.endswith("Most: 14x14 64-384-64 s1, 3.00 us of shared.")
-
-
-def test_gpu_floors_of_kernels_that_another_stands_for_are_shown_but_not_summed_up():
-    stem = counts(in_channels=3, expanded_channels=0, out_channels=32, stride=2, size=224)
-    without, rows = (rows_of(H100, torch.float16, 256, counted) for counted in ([], [stem]))
-    assert [row.repeats for row in rows[len(without) :]] == [0]
-    assert summary(rows, 3.0) == summary(without, 3.0)
-
-
-def test_gpu_floors_read_what_the_emulator_counted(tmp_path):
-    file = tmp_path / "counts.json"
-    file.write_text(json.dumps([counts()]))
-    assert list(read_counts([file])) == [counts()]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"size": 15}, "the network has no stage"),
-        (dict.fromkeys(COUNTS), "counts none of global_read_bytes"),
-    ],
-)
-def test_gpu_floors_refuse_counts_of_something_else(tmp_path, wrong, message):
-    file = tmp_path / "counts.json"
-    changed = {name: value for name, value in counts(**wrong).items() if value is not None}
-    file.write_text(json.dumps([changed]))
-    with pytest.raises(ValueError, match=message):
-        list(read_counts([file]))
 
 
 # --- issue: the loops of machine code ---

@@ -9,8 +9,7 @@ from functools import partial
 
 import pytest
 import torch
-import torchvision
-from models import CLASSES, SMALL_SETTING, calls, eager, packs, randomised, small
+from models import calls, changed, eager, randomised, small, torchvisions
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
@@ -28,12 +27,6 @@ TOLERANCE = 0.01
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(2, 3, 32, 32)
-
-
-def torchvisions(model: FusedMobileNetV2) -> nn.Module:
-    theirs = torchvision.models.MobileNetV2(CLASSES, 0.5, SMALL_SETTING)
-    theirs.load_state_dict(model.state_dict())
-    return theirs.train(model.training)
 
 
 def see_every_unit(model: nn.Module) -> None:
@@ -171,15 +164,6 @@ def test_second_derivatives_are_torchvisions(x: Tensor) -> None:
     assert_same_gradients(*results)
 
 
-def test_vectorised_jacobian(x: Tensor) -> None:
-    model = small()
-    ours, theirs = (
-        torch.autograd.functional.jacobian(network, x, vectorize=True)
-        for network in (model, torchvisions(model))
-    )
-    assert_close(ours, theirs)
-
-
 def test_autocast_of_the_forward_holds_in_the_backward(x: Tensor) -> None:
     model = small()
     theirs = torchvisions(model)
@@ -212,17 +196,13 @@ def test_float32_weights_beside_sixteen_bit_images(x: Tensor) -> None:
 # --- every kind of layer ---
 
 
-def _with_biases(model: FusedMobileNetV2) -> FusedMobileNetV2:
-    """Norms folded away."""
-    block = model.features[3].conv
-    block[2], block[3] = nn.Conv2d(96, 16, 1), nn.Identity()
-    return model
-
-
-def _with_relu(model: FusedMobileNetV2) -> FusedMobileNetV2:
-    model.features[3].conv[0][2] = model.features[3].conv[1][2] = nn.ReLU()
-    model.features[0][2] = nn.Identity()
-    return model
+# Norms folded away.
+WITH_BIASES = {"features.3.conv.2": nn.Conv2d(96, 16, 1), "features.3.conv.3": nn.Identity()}
+RELU_AND_NONE = {
+    "features.3.conv.0.2": nn.ReLU(),
+    "features.3.conv.1.2": nn.ReLU(),
+    "features.0.2": nn.Identity(),
+}
 
 
 def _frozen_norms() -> FusedMobileNetV2:
@@ -237,8 +217,8 @@ def _frozen_norms() -> FusedMobileNetV2:
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "same padding": lambda: small(padding="same"),
     "frozen norms": _frozen_norms,
-    "biases": lambda: _with_biases(small()),
-    "relu and none": lambda: _with_relu(small()),
+    "biases": lambda: changed(small(), WITH_BIASES),
+    "relu and none": lambda: changed(small(), RELU_AND_NONE),
     "no affine": lambda: small(norm_layer=partial(nn.BatchNorm2d, affine=False)),
     "another eps": lambda: small(norm_layer=partial(nn.BatchNorm2d, eps=0.5)),
     "16 bits": lambda: small().bfloat16(),
@@ -392,23 +372,6 @@ def test_a_parameter_before_and_inside_a_module(x: Tensor) -> None:
     assert_close(gradient(block), gradient(block.eager()))
 
 
-def test_replicas_as_data_parallel_makes_them(x: Tensor) -> None:
-    model = small()
-    expected = backward(model, x)
-    copies = {each: each.clone() for each in model.parameters()}
-    replicas = {module: module._replicate_for_data_parallel() for module in model.modules()}
-    for module, replica in replicas.items():
-        for name, child in module._modules.items():
-            setattr(replica, name, replicas[child])
-        for name, parameter in module._parameters.items():
-            setattr(replica, name, copies.get(parameter))
-    model.zero_grad()
-    with calls() as operators:
-        replicas[model](x).square().mean().backward()
-    assert packs(operators)
-    assert_same_gradients({name: each.grad for name, each in model.named_parameters()}, expected)
-
-
 def test_checkpointing(x: Tensor) -> None:
     model = small()
     expected = backward(model, x)
@@ -459,13 +422,6 @@ def test_without_grad_mode_there_is_no_graph(x: Tensor) -> None:
     assert not model(x).requires_grad
 
 
-def test_input_gradients_of_a_frozen_network(x: Tensor) -> None:
-    model = small().requires_grad_(False)
-    x.requires_grad_()
-    (gradient,) = torch.autograd.grad(model(x).sum(), x)
-    assert gradient.abs().max() > 0
-
-
 def test_without_grad_mode_such_inputs_run_fused(x: Tensor) -> None:
     with torch.no_grad(), calls() as operators:
         small()(x.requires_grad_())
@@ -507,19 +463,6 @@ def test_trainable_blocks_behind_frozen_ones_train_in_train_mode(x: Tensor) -> N
         torch.testing.assert_close(parameter.grad, their_parameter.grad, rtol=1e-3, atol=1e-3, msg=name)
 
 
-def test_training_with_frozen_statistics_is_torchvisions(x: Tensor) -> None:
-    model = small().train()
-    theirs = torchvisions(model)
-    for network in (model, theirs):
-        network.classifier.eval()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        network(x).sum().backward()
-    for parameter, their_parameter in zip(model.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(parameter.grad, their_parameter.grad)
-
-
 def test_statistics_are_estimated_by_norms_in_train_mode(x: Tensor) -> None:
     model = small()
     norm = model.features[2].conv[3].train()
@@ -541,19 +484,6 @@ def test_forward_mode_and_torch_func(x: Tensor) -> None:
     torch.testing.assert_close(y.tangent, expected)
     jacobian = torch.func.jacrev(lambda x: model(x).sum(0))(x)
     torch.testing.assert_close(jacobian, torch.func.jacrev(lambda x: theirs(x).sum(0))(x))
-
-
-def test_torch_func_gradients_of_parameters(x: Tensor) -> None:
-    model = small()
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-    def loss(parameters: dict[str, Tensor], network: nn.Module) -> Tensor:
-        return torch.func.functional_call(network, parameters, x).square().sum()
-
-    ours = torch.func.grad(loss)(parameters, model)
-    theirs = torch.func.grad(loss)(parameters, torchvisions(model))
-    for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, msg=name)
 
 
 def test_functional_call_follows_its_parameters(x: Tensor) -> None:

@@ -86,6 +86,7 @@ def measured(
     return block, x, eager(x), deepcopy(eager).double()(x.double())
 
 
+@pytest.mark.slow
 @every_isa
 @pytest.mark.parametrize("make", [log_normal_scales, powers_of_two])
 @pytest.mark.parametrize("channels", BLOCKS, ids=str)

@@ -6,8 +6,9 @@ without its own classifier. The networks read from those gave Keras's prediction
 
 from __future__ import annotations
 
-import builtins
 import json
+import re
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +21,6 @@ from models import randomised
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.weights.sources import KERAS_SETTINGS, load_network
 
 h5py = pytest.importorskip("h5py")
 
@@ -134,19 +134,9 @@ def described_layers(model: FusedMobileNetV2) -> Iterator[Layer]:
         yield kind, name, weights, options | ({"groups": 1} if kind == "Conv2D" else {})
 
 
-SNAKE_CASE = {
-    "Conv2D": "conv2d",
-    "DepthwiseConv2D": "depthwise_conv2d",
-    "BatchNormalization": "batch_normalization",
-    "ReLU": "re_lu",
-    "ZeroPadding2D": "zero_padding2d",
-    "GlobalAveragePooling2D": "global_average_pooling2d",
-    "GlobalMaxPooling2D": "global_max_pooling2d",
-    "Rescaling": "rescaling",
-    "RandomFlip": "random_flip",
-    "Dropout": "dropout",
-    "Dense": "dense",
-}
+def snake_case(class_name: str) -> str:
+    """As Keras makes names of classes: GlobalAveragePooling2D is global_average_pooling2d."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
 
 
 def top_layers(model: FusedMobileNetV2, pool: str = "GlobalAveragePooling2D") -> list[Layer]:
@@ -162,7 +152,7 @@ def write_numbered(group: h5py.Group, layers: list[Layer], named: bool = True) -
     """The layers of one container: a group for each class and number, the weights numbered in it."""
     counts: Counter[str] = Counter()
     for class_name, name, weights, _ in layers:
-        snake = SNAKE_CASE[class_name]
+        snake = snake_case(class_name)
         number = f"_{counts[snake]}" if counts[snake] else ""
         counts[snake] += 1
         variables = group.create_group(f"layers/{snake}{number}/vars")
@@ -252,6 +242,7 @@ def assert_same_network(read: FusedMobileNetV2, model: FusedMobileNetV2) -> None
         assert torch.equal(read(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "suffix", "width", "eps"),
     [
@@ -293,25 +284,45 @@ def test_layers_that_scale_images_as_keras_does_are_left_out(tmp_path: Path) -> 
     assert_same_network(FusedMobileNetV2.from_keras(path), model)
 
 
+def changed(layer_name: str, option: str, value: object) -> dict[str, Any]:
+    def change(layer: dict[str, Any]) -> None:
+        if layer["name"] == layer_name:
+            layer["config"][option] = value
+
+    return {"change": change}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (
             {"operations": (operation("TrueDivide", 255.0),)},
-            "truedivide prepares images otherwise than from 0",
+            "its layer truedivide prepares images otherwise than from 0",
         ),
-        ({"operations": (operation("Subtract", 0.5),)}, "subtract prepares images otherwise than from 0"),
+        (
+            {"operations": (operation("Subtract", 0.5),)},
+            "its layer subtract prepares images otherwise than from 0",
+        ),
         (
             {"first": (("Rescaling", "rescaling", {}, {"scale": 1 / 255, "offset": 0}),)},
-            "rescaling prepares images otherwise than from 0 to 255 to -1 to 1",
+            "its layer rescaling prepares images otherwise than from 0 to 255 to -1 to 1",
         ),
         ({"operations": (operation("Lambda", 0.5),)}, "lambda is a Lambda, which MobileNetV2 has not"),
+        (changed("Conv1_relu", "max_value", None), "its layer Conv1_relu has max_value None, expected 6"),
+        (changed("block_3_expand_relu", "negative_slope", 0.1), "has negative_slope 0.1, expected 0"),
+        (changed("block_3_depthwise", "strides", [1, 1]), r"has strides \[1, 1\], expected \[2, 2\]"),
+        (changed("block_4_depthwise", "dilation_rate", [2, 2]), r"has dilation_rate \[2, 2\], expected"),
+        (
+            changed("dense_3", "activation", "relu"),
+            "has activation 'relu', expected 'linear' or 'softmax' or",
+        ),
+        (changed("Conv_1_bn", "epsilon", 1e-5), r"different values of epsilon: \[1e-05, 0.001\]"),
     ],
 )
-def test_other_preparations_are_refused(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_archives_of_other_networks_are_refused(options: dict[str, Any], words: str, tmp_path: Path) -> None:
     path = tmp_path / "network.keras"
     keras3_archive(path, network(), **options)
-    with pytest.raises(ValueError, match=rf"network\.keras: no MobileNetV2 .*: its layer {words}"):
+    with pytest.raises(ValueError, match=rf"network\.keras: .*{words}"):
         FusedMobileNetV2.from_keras(path)
 
 
@@ -324,43 +335,6 @@ def test_weights_alone_do_not_tell_the_scale_of_images(tmp_path: Path) -> None:
         FusedMobileNetV2.from_keras(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "option", "value", "words"),
-    [
-        ("Conv1_relu", "max_value", None, "has max_value None, expected 6"),
-        ("block_3_expand_relu", "negative_slope", 0.1, "has negative_slope 0.1, expected 0"),
-        ("block_3_depthwise", "strides", [1, 1], r"has strides \[1, 1\], expected \[2, 2\]"),
-        ("block_4_depthwise", "dilation_rate", [2, 2], r"has dilation_rate \[2, 2\], expected \[1, 1\]"),
-        (
-            "dense_3",
-            "activation",
-            "relu",
-            "has activation 'relu', expected 'linear' or 'softmax' or 'sigmoid'",
-        ),
-    ],
-)
-def test_other_layers_are_refused(name: str, option: str, value: object, words: str, tmp_path: Path) -> None:
-    def change(layer: dict[str, Any]) -> None:
-        if layer["name"] == name:
-            layer["config"][option] = value
-
-    path = tmp_path / "network.keras"
-    keras3_archive(path, network(), change=change)
-    with pytest.raises(ValueError, match=f"its layer {name} {words}"):
-        FusedMobileNetV2.from_keras(path)
-
-
-def test_different_values_of_epsilon_are_refused(tmp_path: Path) -> None:
-    def change(layer: dict[str, Any]) -> None:
-        if layer["name"] == "Conv_1_bn":
-            layer["config"]["epsilon"] = 1e-5
-
-    path = tmp_path / "network.keras"
-    keras3_archive(path, network(), change=change)
-    with pytest.raises(ValueError, match=r"different values of epsilon: \[1e-05, 0.001\]"):
-        FusedMobileNetV2.from_keras(path)
-
-
 def test_another_pool_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "network.weights.h5"
     keras3_weights(path, network())
@@ -370,14 +344,6 @@ def test_another_pool_is_refused(tmp_path: Path) -> None:
         ValueError, match="its layer pool is a global_max_pooling2d, which MobileNetV2 has not"
     ):
         FusedMobileNetV2.from_keras(path)
-
-
-def test_the_command_line_reads_keras_files(tmp_path: Path) -> None:
-    model, path = network(eps=1e-2), tmp_path / "network.keras"
-    keras3_archive(path, model)
-    loaded = load_network(str(path))
-    assert_same_network(loaded.model, model)
-    assert loaded.settings == KERAS_SETTINGS.changed(eps=1e-2)
 
 
 def _remove(key: str) -> Callable[[Path], None]:
@@ -456,13 +422,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    find = builtins.__import__
-
-    def without_h5py(name: str, *args: object, **kwargs: object) -> object:
-        if name == "h5py":
-            raise ImportError(name)
-        return find(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_h5py)
+    monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match="needs h5py: pip install h5py"):
         FusedMobileNetV2.from_keras(tmp_path / "network.h5")

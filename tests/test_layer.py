@@ -77,64 +77,37 @@ def test_options_come_in_any_order_and_spacing():
     assert join_layers(parse_layers(text)) == written
 
 
-KINDS_EXPECTED = "expected a stem, block, head_pool or linear"
-CHANNELS_EXPECTED = "expected 1 to 1048576 channels"
-LINEAR = "linear in_channels=8"
+KIND = "expected a stem, block, head_pool or linear"
+CHANNELS = "expected 1 to 1048576 channels"
+PADDING = "padding: expected (top, left, bottom, right), each 0 or 1"
+STEM = "stem in_channels=3 out_channels=8"
+BLOCK = "block in_channels=8 expanded_channels=48 out_channels=8"
+LINEAR = "linear in_channels=8 out_channels=8"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("conv in_channels=1", f'layers: {KINDS_EXPECTED}, got "conv"'),
-        (
-            "stem in_channels=3 out_channels=8; ",
-            'layers[1]: expected a stem, block, head_pool or linear, got ""',
-        ),
-        (
-            "linear in_channels=0 out_channels=8",
-            "in_channels: expected 1 to 1048576 channels, got 0",
-        ),
-        ("linear in_channels=8", "out_channels: expected 1 to 1048576 channels, got 0"),
+        ("conv in_channels=1", f'layers: {KIND}, got "conv"'),
+        (f"{STEM}; ", f'layers[1]: {KIND}, got ""'),
+        ("linear in_channels=0 out_channels=8", f"in_channels: {CHANNELS}, got 0"),
+        ("linear in_channels=8", f"out_channels: {CHANNELS}, got 0"),
         ("linear in_channels=8 out_channels=1.5", 'out_channels: expected a number, got "1.5"'),
-        (
-            "linear in_channels=8 out_channels=8 stride=1",
-            'layers: expected an option of a linear, got "stride"',
-        ),
-        ("stem in_channels=3 out_channels=8 stride=3", "stride: expected 1 or 2, got 3"),
-        (
-            "stem in_channels=3 out_channels=8 padding=1,1,1,2",
-            "padding: expected (top, left, bottom, right), each 0 or 1, got (1, 1, 1, 2)",
-        ),
-        ("stem in_channels=3 out_channels=8 padding=1,1,1,1,", 'padding: expected a number, got ""'),
+        (f"{LINEAR} stride=1", 'layers: expected an option of a linear, got "stride"'),
+        (f"{STEM} stride=3", "stride: expected 1 or 2, got 3"),
+        (f"{STEM} padding=1,1,1,2", f"{PADDING}, got (1, 1, 1, 2)"),
+        (f"{STEM} padding=1,1,1,1,", 'padding: expected a number, got ""'),
+        (f"{STEM} padding=1", f"{PADDING}, got (1,)"),
         ("stem in_channels=3 in_channels=4", 'in_channels: expected one value, got another one: "4"'),
-        (
-            "stem in_channels=3 out_channels=8 padding=1",
-            "padding: expected (top, left, bottom, right), each 0 or 1, got (1,)",
-        ),
-        (
-            "stem in_channels=3 out_channels=8 activation=gelu",
-            'activation: expected "none", "relu" or "relu6", got "gelu"',
-        ),
-        (
-            "block in_channels=8 expanded_channels=9 out_channels=8 expand=0",
-            "expanded_channels: expected 8 (in_channels, without expand), got 9",
-        ),
-        (
-            "block in_channels=8 expanded_channels=48 out_channels=8 residual=2",
-            'residual: expected 0 or 1, got "2"',
-        ),
-        (
-            "block in_channels=8 expanded_channels=48 out_channels=8 residual=1 stride=2",
-            "residual: expected stride 1, got 2",
-        ),
+        (f"{STEM} activation=gelu", 'activation: expected "none", "relu" or "relu6", got "gelu"'),
+        (f"{BLOCK} expand=0", "expanded_channels: expected 8 (in_channels, without expand), got 48"),
+        (f"{BLOCK} residual=2", 'residual: expected 0 or 1, got "2"'),
+        (f"{BLOCK} residual=1 stride=2", "residual: expected stride 1, got 2"),
         (
             "block in_channels=8 expanded_channels=48 out_channels=16 residual=1",
             "residual: expected equal input and output channels, got 8 and 16",
         ),
-        (
-            "block in_channels=8 expanded_channels=48 out_channels=8 residual=1 padding=0,1,1,1",
-            "residual: expected padding (1, 1, 1, 1), got (0, 1, 1, 1)",
-        ),
+        (f"{BLOCK} residual=1 padding=0,1,1,1", "residual: expected padding (1, 1, 1, 1), got (0, 1, 1, 1)"),
     ],
 )
 def test_what_no_kernel_takes_is_refused(text, message):

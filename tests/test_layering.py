@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mnv2_kernels import _native
+
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "mnv2_kernels"
@@ -90,11 +92,13 @@ def test_python_modules_import_in_no_circle():
         TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-@pytest.mark.parametrize("layer", ["core", "cpu"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_no_template_takes_many_arguments(layer):
     """More go into a constexpr struct, whose fields have names."""
+    a_function_s, a_lambda_s = r"^\s*template <([^<>]+)>", r"\]<([^<>]+)>\("
     for path in files(CSRC / layer, SOURCE_SUFFIXES | HEADER_SUFFIXES):
-        for parameters in re.findall(r"^\s*template <([^<>]+)>", path.read_text(), flags=re.MULTILINE):
+        text = path.read_text()
+        for parameters in re.findall(a_function_s, text, flags=re.MULTILINE) + re.findall(a_lambda_s, text):
             assert parameters.count(",") < MOST_TEMPLATE_ARGUMENTS, f"{path}: {parameters}"
             assert "..." not in parameters, f"{path}: {parameters}"
 
@@ -165,3 +169,9 @@ def test_cuda_plans_are_host_code():
             seen.add(path)
             own = {CSRC / name for name in includes(path) if (CSRC / name).exists()}
             waiting += own - seen
+
+
+def test_the_stub_of_native_names_what_the_module_has():
+    stub = ast.parse((PACKAGE / "_native.pyi").read_text()).body
+    named = [each.name for each in stub if hasattr(each, "name")]
+    assert sorted(named) == [name for name in dir(_native) if not name.startswith("_")]

@@ -96,6 +96,7 @@ def logits_of(machine: Machine, network: str, x: Tensor, folder: Path) -> Tensor
     return logits.view(batch, -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("machine", "network"),
     [(machine, network) for machine in (HERE, CORTEX_A53) for network in NETWORKS]
@@ -106,6 +107,7 @@ def test_photographs_have_the_expected_logits(machine: Machine, network: str, tm
     assert_expected(network, logits_of(machine, network, inputs_of(network), tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("machine", "dtype"), SIXTEEN_BITS, ids=run_ids)
 def test_sixteen_bits_are_as_accurate_as_the_layers(
     machine: Machine, dtype: torch.dtype, tmp_path: Path

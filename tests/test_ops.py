@@ -76,6 +76,7 @@ def test_opcheck(isa, shape):
         torch.library.opcheck(op, args, kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=shape_id)
 def test_opcheck_in_half_precision(shape, dtype):
@@ -83,6 +84,7 @@ def test_opcheck_in_half_precision(shape, dtype):
         torch.library.opcheck(op, args, kwargs)
 
 
+@pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck_of_every_layout(case, layout):
@@ -161,6 +163,7 @@ def test_a_tensor_beside_one_on_meta_is_refused(case):
 # --- compile and export ---
 
 
+@pytest.mark.slow
 @every_case
 def test_compile(case):
     torch.compiler.reset()
@@ -208,14 +211,6 @@ def test_export_with_a_dynamic_batch(case, module, tmp_path):
         assert torch.equal(loaded(x), model(x))
 
 
-def test_export_with_a_dynamic_size():
-    model = Packed(DIRECT)
-    size = {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
-    program = torch.export.export(model, (DIRECT.x,), dynamic_shapes=(size,))
-    x = torch.randn(2, 17, 33, 20)
-    assert torch.equal(program.module()(x), model(x))
-
-
 # --- autocast ---
 
 
@@ -253,18 +248,6 @@ def test_autocast_of_cuda(case):
     cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
     op, (x, *others), options = next(overloads(case))
     assert torch.equal(op.redispatch(cuda, x, *others, **options), op(x.half(), *others, **options))
-
-
-def test_autocast_inside_a_compiled_graph():
-    torch.compiler.reset()
-    model = Packed(BLOCK)
-
-    @torch.compile(fullgraph=True)
-    def run(x: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return model(x)
-
-    assert torch.equal(run(BLOCK.x), model(BLOCK.x.bfloat16()))
 
 
 # --- vmap ---
@@ -309,16 +292,6 @@ def _select(weight: Tensor | None, index: int) -> Tensor | None:
     return None if weight is None else weight[..., index]
 
 
-def test_vmap_over_inputs_and_weights_nested():
-    xs = torch.stack([BLOCK.x, -BLOCK.x])
-    packed = torch.stack(
-        [BLOCK.pack(), Case(BLOCK.shape, BLOCK.x, tuple(-weight for weight in BLOCK.weights)).pack()]
-    )
-    pairs = torch.vmap(lambda p: torch.vmap(lambda x: BLOCK.run_packed(p, x))(xs))(packed)
-    expected = torch.stack([torch.stack([BLOCK.run_packed(p, x) for x in xs]) for p in packed])
-    assert torch.equal(pairs, expected)
-
-
 # --- FLOP counts ---
 
 
@@ -330,12 +303,6 @@ def test_flops_are_twice_the_macs(case):
     with FlopCounterMode(display=False) as counter:
         case.run_packed(case.pack())
     assert counter.get_total_flops() == 2 * case.shape.macs
-
-
-def test_flops_are_what_torch_counts_for_the_eager_block():
-    with FlopCounterMode(display=False) as counter:
-        BLOCK.reference()
-    assert counter.get_total_flops() == 2 * BLOCK.shape.macs
 
 
 @pytest.mark.parametrize("first", ["mnv2_kernels", "torch.utils.flop_counter"])
@@ -399,13 +366,3 @@ def test_packed_weights_of_parameters_need_no_gradient(case):
         torch.library.opcheck(
             op, args, kwargs, test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
         )
-
-
-@every_case
-def test_no_gradient_is_needed_under_no_grad_and_inference_mode(case):
-    expected = case.run()
-    for mode in (torch.no_grad, torch.inference_mode):
-        with mode():
-            y = case.run(case.x.clone().requires_grad_())
-        assert not y.requires_grad
-        assert torch.equal(y, expected)

@@ -10,8 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import sass
-from sass import Kernel, misses, missing_tools, parse_resources, parse_sass, read_kernels, short_name
+from sass import Kernel, misses, missing_tools, parse_resources, parse_sass, read_kernels
 
 import mnv2_kernels
 from mnv2_kernels import _native
@@ -40,6 +39,7 @@ def kernels(tmp_path_factory) -> list[Kernel]:
         return [Kernel(**kernel) for kernel in json.loads(saved.read_text())]
 
 
+@pytest.mark.slow
 @needs_the_library
 @needs_tools
 class TestSassOfTheLibrary:
@@ -109,30 +109,6 @@ def test_sass_opcodes_are_counted_whatever_guards_them():
     assert opcodes["_Zslow"] == {"STL": 1}
 
 
-def test_sass_kinds_add_up_to_all_instructions():
-    kinds = Kernel("", "sm_80", 1, 0, parse_sass(SASS)["_Zfast"]).kinds
-    assert {kind: count for kind, count in kinds.items() if count} == {
-        **{"move": 1, "global": 1, "mma": 1},
-        "other": 2,
-    }
-
-
-@pytest.mark.parametrize(
-    ("demangled", "expected"),
-    [
-        (
-            "void mnv2::cuda::f_kernel<mnv2::cuda::Block<__half, 3> >(mnv2::cuda::Args)",
-            "f_kernel<Block<__half, 3>>",
-        ),
-        ("mnv2::cuda::_GLOBAL__N__bce6_17_a_cu_6e3a18fe::g_kernel(float*, void (*)(int))", "g_kernel"),
-        ("void mnv2::cuda::(anonymous namespace)::h<(mnv2::ScalarType)1>(long)", "h<(ScalarType)1>"),
-        ("_extern_c", "_extern_c"),
-    ],
-)
-def test_sass_names_are_short(demangled, expected):
-    assert short_name(demangled) == expected
-
-
 @pytest.mark.parametrize(
     "right",
     [
@@ -168,9 +144,3 @@ def test_sass_names_what_is_wrong_with_a_kernel(wrong, expected):
     (miss,) = misses(wrong)
     assert str(wrong) in miss
     assert expected in miss
-
-
-def test_sass_without_the_tools_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(sass, "TOOLS", ("no-such-tool",))
-    with pytest.raises(sass.SassError, match="not installed: nvidia-cuda-no-such-tool"):
-        read_kernels(LIBRARY)

@@ -8,16 +8,7 @@ import torch.nn.functional as F
 from cases import WIDTHS, make_case
 from torchvision.models import mobilenet_v2 as torchvision_mobilenet_v2
 
-from mnv2_kernels.shapes import (
-    BlockShape,
-    HeadShape,
-    StemShape,
-    make_divisible,
-    mobilenet_v2,
-    output_size,
-    same_padding,
-    same_padding_2d,
-)
+from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape, mobilenet_v2, output_size, same_padding
 
 
 def test_macs_and_parameters_of_the_paper():
@@ -25,17 +16,6 @@ def test_macs_and_parameters_of_the_paper():
     assert network.macs == 300_774_272
     assert network.parameters == 3_504_872
     assert len(network.blocks) == 17
-
-
-def test_macs_by_part():
-    network = mobilenet_v2()
-    expand = sum(b.height * b.width * b.in_channels * b.expanded_channels for b in network.blocks if b.expand)
-    project = sum(b.out_height * b.out_width * b.expanded_channels * b.out_channels for b in network.blocks)
-    depthwise = sum(b.out_height * b.out_width * b.expanded_channels * 9 for b in network.blocks)
-    assert sum(b.macs for b in network.blocks) == expand + project + depthwise
-    millions = [round(macs / 1e6, 1) for macs in (expand, project, depthwise, network.stem.macs)]
-    assert millions == [129.8, 118.1, 20.7, 10.8]
-    assert network.head.macs + network.classifier.macs == 21_350_400
 
 
 def test_floor_of_a_block():
@@ -61,15 +41,6 @@ def test_channels_and_parameters_are_torchvisions(width):
         assert shape.stride == depthwise.stride[0]
         assert shape.residual == block.use_res_connect
         assert shape.expand == (first is not depthwise)
-
-
-def test_sizes_of_a_stage_follow_from_each_other():
-    network = mobilenet_v2(resolution=97, batch=3, padding="same")
-    size = network.stem.out_height
-    for block in network.blocks:
-        assert (block.batch, block.height, block.width) == (3, size, size)
-        size = block.out_height
-    assert (network.head.height, network.head.width) == (size, size)
 
 
 @pytest.mark.parametrize(
@@ -106,18 +77,6 @@ def test_expanded_bytes_are_what_a_fused_run_saves():
     assert network.expanded_bytes(torch.float16) == saved // 2 + 7 * 7 * 1280 * 2
 
 
-def test_block_weights_in_float32():
-    assert round(sum(b.weight_bytes(torch.float32) for b in mobilenet_v2().blocks) / 1e6, 2) == 7.24
-
-
-def test_accumulation_depth_is_the_longest_sum():
-    assert BlockShape(1, 7, 7, 16, 96, 24).accumulation_depth == 96
-    assert BlockShape(1, 7, 7, 16, 12, 24).accumulation_depth == 16
-    assert BlockShape(1, 7, 7, 4, 4, 24, expand=False).accumulation_depth == 9
-    assert StemShape(1, 7, 7, 3, 24).accumulation_depth == 27
-    assert HeadShape(1, 7, 7, 320, 1280).accumulation_depth == 320
-
-
 @pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 1), (1, 0), (1, 1)])
@@ -136,20 +95,6 @@ def test_same_padding_covers_every_stride(size, stride):
     before, after = same_padding(size, stride)
     assert output_size(size, before, after, stride) == -(-size // stride)
     assert 0 <= before <= after <= 1
-
-
-def test_same_padding_of_an_even_size_pads_the_end_only():
-    assert same_padding(224, 2) == (0, 1)
-    assert same_padding(7, 2) == (1, 1)
-    assert same_padding_2d(224, 7, 2) == (0, 1, 1, 1)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(32 * 0.35, 16), (16 * 0.35, 8), (96 * 0.35, 32), (24 * 1.4, 32), (64 * 1.4, 88), (11, 16), (1, 8)],
-)
-def test_make_divisible(value, expected):
-    assert make_divisible(value) == expected
 
 
 def test_shapes_that_contradict_themselves_are_refused():

@@ -8,8 +8,7 @@ import gc
 import io
 import pickle
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
@@ -19,7 +18,7 @@ from models import calls, eager, packs, small
 from torch import Tensor, nn
 
 from mnv2_kernels import FusedMobileNetV2
-from mnv2_kernels.packing.snapshot import ROUNDS, WHOLE_BYTES, Snapshot
+from mnv2_kernels.packing.snapshot import ROUNDS, Snapshot
 from mnv2_kernels.weights.sources import random_model
 
 # One of every kind of tensor in every kind of unit.
@@ -37,6 +36,7 @@ TENSORS = (
     "features.4.conv.3.weight",
     "features.5.0.weight",
     "features.5.1.running_var",
+    "classifier.1.bias",
 )
 
 
@@ -141,14 +141,6 @@ def test_a_change_of_a_tensor_is_followed(
     assert_follows(model, x, before)
 
 
-def test_one_value_of_a_norm_through_data_is_followed(x: Tensor) -> None:
-    model = small()
-    with torch.no_grad():
-        before = model(x)
-    model.features[3].conv[3].bias.data[7] += 3
-    assert_follows(model, x, before)
-
-
 def test_channels_cut_off_through_data_are_followed() -> None:
     block, x = small().features[1], torch.randn(1, 16, 8, 8)
     with torch.no_grad():
@@ -160,133 +152,22 @@ def test_channels_cut_off_through_data_are_followed() -> None:
         torch.testing.assert_close(block(x), before[:, :keep])
 
 
-@pytest.mark.parametrize(
-    "name", ["features.5.conv.0.0.weight", "features.17.conv.2.weight", "classifier.1.weight"]
-)
-def test_a_pruned_channel_of_a_large_weight_is_followed(name: str, x: Tensor) -> None:
-    model = random_model()
-    with torch.no_grad():
-        before = model(x)
-    model.state_dict(keep_vars=True)[name].data[3] = 0
-    assert_follows(model, x, before)
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: each for name, each in model.named_parameters() if each.dim() > 1}
-
-
-@contextmanager
-def seen(snapshot: Snapshot, tensor: Tensor, what: str) -> Iterator[None]:
-    """The write in this context is seen by the next look, and so is its end."""
-    before = tensor.data.clone()
-    yield
-    assert not snapshot.holds(), what
-    tensor.data.copy_(before)
-    assert snapshot.holds(), what
-
-
-@pytest.fixture(scope="module", params=[0.35, 1.0])
-def watched(request: pytest.FixtureRequest) -> tuple[FusedMobileNetV2, Snapshot]:
-    model = random_model(request.param)
-    return model, Snapshot(model)
-
-
-Watched = tuple[FusedMobileNetV2, Snapshot]
-
-
-def test_small_networks_are_read_whole() -> None:
-    state = Snapshot(small())._state
-    assert not state.sampled
-    assert not state.rounds
-
-
-def test_every_output_channel_is_seen(watched: Watched) -> None:
-    model, snapshot = watched
-    for name, weight in weights(model).items():
-        channels = weight.data
-        for channel in {0, 1, 3, len(channels) // 2, len(channels) - 1}:
-            with seen(snapshot, weight, f"{name}: channel {channel} zeroed"):
-                channels[channel] = 0
-            with seen(snapshot, weight, f"{name}: channel {channel} scaled"):
-                channels[channel] *= 1.001
-            with seen(snapshot, weight, f"{name}: channel {channel} written by NumPy"):
-                weight.detach().numpy()[channel] += 1
-
-
-def test_every_input_channel_is_seen(watched: Watched) -> None:
-    model, snapshot = watched
-    for name, weight in weights(model).items():
-        channels = weight.data.unbind(1)
-        for channel in {0, len(channels) // 3, len(channels) // 2, len(channels) - 1}:
-            with seen(snapshot, weight, f"{name}: input channel {channel} zeroed"):
-                channels[channel].zero_()
-
-
-def test_clamped_weights_are_seen(watched: Watched) -> None:
-    model, snapshot = watched
-    for name, weight in weights(model).items():
-        bound = weight.detach().abs().quantile(0.98).item()
-        with seen(snapshot, weight, f"{name}: largest 2 % clamped"):
-            weight.data.clamp_(-bound, bound)
-
-
-def test_another_networks_layers_are_seen(watched: Watched) -> None:
-    model, snapshot = watched
-    others = [copy.deepcopy(model) for _ in range(2)]
-    for module in others[0].modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module.reset_parameters()
-    new, old = map(weights, others)
-    for name, weight in weights(model).items():
-        with seen(snapshot, weight, f"{name}: new values"):
-            weight.data.copy_(new[name])
-        with seen(snapshot, weight, f"{name}: channels in another order"):
-            weight.data.copy_(old[name].flip(0))
-
-
-def test_a_single_element_is_seen_within_all_rounds(watched: Watched) -> None:
-    model, snapshot = watched
-    for name, weight in weights(model).items():
-        elements = weight.data.view(-1)
-        # Any column of the last row but one and of a row in the middle.
-        for element in (len(elements) // 2 + 7, len(elements) - len(elements) // len(weight) - 1):
-            elements[element] += 1
-            looks = next((look for look in range(1, ROUNDS + 1) if not snapshot.holds()), None)
-            assert looks is not None, f"{name}: element {element}"
-            if weight.nbytes <= WHOLE_BYTES:
-                assert looks == 1, f"{name}: element {element}"
-            elements[element] -= 1
-
-
-def zeroed(values: Tensor, chosen: Tensor) -> None:
-    values[chosen] = 0
-
-
-def moved(values: Tensor, chosen: Tensor) -> None:
-    values[chosen] += 1
-
-
-def negated(values: Tensor, chosen: Tensor) -> None:
-    values[chosen] *= -1
-
-
-def clamped(values: Tensor, chosen: Tensor) -> None:
-    bound = float(values[chosen].abs().min())
-    values.clamp_(-bound, bound)
-
-
-def exchanged(values: Tensor, chosen: Tensor) -> None:
-    values[chosen] = values[chosen].flip(0)
-
-
 @functools.cache
 def written_models() -> list[FusedMobileNetV2]:
     return [small(), random_model(0.35)]
 
 
-WRITES = (zeroed, moved, negated, clamped, exchanged)
+# What becomes of some values of a tensor.
+WRITES: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeroed": torch.zeros_like,
+    "moved": lambda chosen: chosen + 1,
+    "negated": torch.neg,
+    "clamped": lambda chosen: chosen.clamp(-chosen.abs().min(), chosen.abs().min()),
+    "exchanged": lambda chosen: chosen.flip(0),
+}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_write_that_changes_a_result_is_followed(data: st.DataObject) -> None:
@@ -300,7 +181,7 @@ def test_any_write_that_changes_a_result_is_followed(data: st.DataObject) -> Non
         values = tensors[name].view(-1)
         indices = st.integers(0, len(values) - 1)
         chosen = torch.tensor(data.draw(st.lists(indices, min_size=1, max_size=20, unique=True)))
-        data.draw(st.sampled_from(WRITES))(values, chosen)
+        values[chosen] = WRITES[data.draw(st.sampled_from(sorted(WRITES)))](values[chosen])
         if name.endswith("running_var"):
             values.abs_()
         expected = eager(model, x)

@@ -150,6 +150,7 @@ def run(names: list[str], moment: str, seed: int) -> tuple[str, bool]:
         return "deployed", changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surgery", SURGERIES)
 def test_no_silent_difference(surgery: str) -> None:
     outcomes, effective = Counter(), 0

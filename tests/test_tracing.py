@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 import pytest
@@ -61,15 +60,7 @@ def test_compiled_network_follows_its_weights(x: Tensor) -> None:
         torch.testing.assert_close(compiled(x), model(x))
 
 
-def test_compiled_network_serves_any_size() -> None:
-    model = small(padding="same", inverted_residual_setting=TINY_SETTING)
-    compiled = torch.compile(model, fullgraph=True, backend=BACKEND, dynamic=True)
-    with torch.no_grad():
-        for size in ((2, 3, 33, 32), (3, 3, 41, 48)):
-            x = torch.randn(size)
-            torch.testing.assert_close(compiled(x), model(x))
-
-
+@pytest.mark.slow
 def test_compiled_network_trains_in_either_mode(x: Tensor) -> None:
     for model in (small(inverted_residual_setting=TINY_SETTING), small().train()):
         model.classifier.eval()
@@ -82,6 +73,7 @@ def test_compiled_network_trains_in_either_mode(x: Tensor) -> None:
             torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_frozen_weights_are_packed_by_the_compiler(x: Tensor) -> None:
     model = small(inverted_residual_setting=TINY_SETTING)
     with torch.no_grad(), torch._inductor.config.patch(freezing=True):
@@ -120,23 +112,6 @@ def test_export_with_a_dynamic_size_and_same_padding(x: Tensor) -> None:
     for size in ((2, 3), (45, 70)):
         image = torch.randn(2, 3, *size)
         assert torch.equal(program.module()(image), deployed(image))
-
-
-@pytest.mark.parametrize("deployed", [False, True])
-def test_what_no_kernel_takes_is_not_exported(deployed: bool, x: Tensor) -> None:
-    model = small()
-    module = model.deploy() if deployed else model
-    for example, expected in ((x[:, :1], "shape"), (x[0], "4 dimensions"), (x.double(), "dtype")):
-        with pytest.raises(RuntimeError, match=f"x: expected {expected}"):
-            torch.export.export(module, (example,))
-
-
-def test_exported_program_can_be_saved(x: Tensor) -> None:
-    deployed = small().deploy()
-    buffer = io.BytesIO()
-    torch.export.save(torch.export.export(deployed, (x,)), buffer)
-    buffer.seek(0)
-    torch.testing.assert_close(torch.export.load(buffer).module()(x), deployed(x))
 
 
 @pytest.mark.filterwarnings(

@@ -30,6 +30,7 @@ def run_compiler(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "targets"),
     [
@@ -61,6 +62,7 @@ def test_triton_check_finds_what_is_wrong(monkeypatch):
     assert len(list(triton_kernels.misses(row, shape, torch.float16, "ieee"))) == 4
 
 
+@pytest.mark.slow
 @in_the_interpreter
 @pytest.mark.parametrize("block", dict.fromkeys(mobilenet_v2().blocks), ids=describe)
 def test_triton_moves_little_more_than_the_floor(block):

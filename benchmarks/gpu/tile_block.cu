@@ -5,5 +5,5 @@
 int main()
 {
     using namespace mnv2;
-    return bench::time_cases({cuda::tile_block_bytes, cuda::pack_tile_block, cuda::tile_block}, bench::late_blocks);
+    return bench::time_cases({cuda::tile_block_bytes, cuda::pack_tile_block, test::tile_block}, bench::late_blocks);
 }

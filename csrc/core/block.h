@@ -8,18 +8,16 @@
 #include <optional>
 #include <string_view>
 
+#include "core/sizes.h"
+
 namespace mnv2 {
 
 enum class ScalarType : int32_t { float32, float16, bfloat16 };
 
 constexpr const char* scalar_type_name(ScalarType type)
 {
-    switch (type) {
-        case ScalarType::float16: return "float16";
-        case ScalarType::bfloat16: return "bfloat16";
-        case ScalarType::float32: break;
-    }
-    return "float32";
+    constexpr const char* names[] = {"float32", "float16", "bfloat16"};
+    return names[static_cast<int32_t>(type)];
 }
 
 constexpr std::optional<ScalarType> scalar_type_named(std::string_view name)
@@ -96,7 +94,7 @@ constexpr int64_t kernel_taps = kernel_size * kernel_size;
 constexpr Padding same_padding(int64_t height, int64_t width, int32_t stride)
 {
     const auto total = [&](int64_t size) {
-        const int64_t needed = (size + stride - 1) / stride * stride - stride + kernel_size - size;
+        const int64_t needed = round_up(size, stride) - stride + kernel_size - size;
         return static_cast<int32_t>(needed > 0 ? needed : 0);
     };
     const int32_t rows = total(height), columns = total(width);

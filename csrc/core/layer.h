@@ -17,13 +17,8 @@ enum class LayerKind : int32_t { stem, block, head_pool, linear };
 
 constexpr const char* layer_kind_name(LayerKind kind)
 {
-    switch (kind) {
-        case LayerKind::stem: return "stem";
-        case LayerKind::block: return "block";
-        case LayerKind::head_pool: return "head_pool";
-        case LayerKind::linear: break;
-    }
-    return "linear";
+    constexpr const char* names[] = {"stem", "block", "head_pool", "linear"};
+    return names[static_cast<int32_t>(kind)];
 }
 
 // What a layer computes with: floats of its tensors' dtype, or bytes (cpu/int8/format.h has the formulas).

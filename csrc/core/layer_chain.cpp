@@ -25,44 +25,27 @@ bool may_follow(const NetworkLayer& before, const NetworkLayer& layer)
     return is_behind_image && !holds<StemParams>(layer);
 }
 
-LayerParams params_of(const Layer& layer)
+template <class Params>
+Params params_of(const Layer& layer)
 {
-    switch (layer.kind) {
-        case LayerKind::stem: {
-            StemParams params{};
-            params.in_channels = layer.in_channels;
-            params.out_channels = layer.out_channels;
-            params.stride = layer.stride;
-            params.padding = layer.padding;
-            params.activation = layer.activation;
-            return params;
-        }
-        case LayerKind::block: {
-            InvertedResidualParams params{};
-            params.in_channels = layer.in_channels;
-            params.expanded_channels = layer.expanded_channels;
-            params.out_channels = layer.out_channels;
-            params.stride = layer.stride;
-            params.padding = layer.padding;
-            params.activation = layer.activation;
-            params.project_activation = layer.project_activation;
-            params.has_expand = layer.has_expand;
-            params.has_residual = layer.has_residual;
-            return params;
-        }
-        case LayerKind::head_pool: {
-            HeadPoolParams params{};
-            params.in_channels = layer.in_channels;
-            params.out_channels = layer.out_channels;
-            params.activation = layer.activation;
-            return params;
-        }
-        case LayerKind::linear: break;
+    Params params{};
+    params.in_channels = layer.in_channels;
+    params.out_channels = layer.out_channels;
+    params.activation = layer.activation;
+    if constexpr (requires { params.padding; }) {
+        params.stride = layer.stride;
+        params.padding = layer.padding;
     }
-    return LinearParams{0, layer.in_channels, layer.out_channels};
+    if constexpr (requires { params.has_expand; }) {
+        params.expanded_channels = layer.expanded_channels;
+        params.project_activation = layer.project_activation;
+        params.has_expand = layer.has_expand;
+        params.has_residual = layer.has_residual;
+    }
+    return params;
 }
 
-// The fields that several kinds have.
+// The inverse.
 template <class Params>
 Layer layer_of(const Params& params)
 {
@@ -73,6 +56,12 @@ Layer layer_of(const Params& params)
     if constexpr (requires { params.padding; }) {
         layer.stride = params.stride;
         layer.padding = params.padding;
+    }
+    if constexpr (requires { params.has_expand; }) {
+        layer.expanded_channels = params.expanded_channels;
+        layer.project_activation = params.project_activation;
+        layer.has_expand = params.has_expand;
+        layer.has_residual = params.has_residual;
     }
     return layer;
 }
@@ -85,6 +74,17 @@ Layer layer_of(const LinearParams& params)
     return layer;
 }
 
+LayerParams any_params_of(const Layer& layer)
+{
+    switch (layer.kind) {
+        case LayerKind::stem: return params_of<StemParams>(layer);
+        case LayerKind::block: return params_of<InvertedResidualParams>(layer);
+        case LayerKind::head_pool: return params_of<HeadPoolParams>(layer);
+        case LayerKind::linear: break;
+    }
+    return LinearParams{0, layer.in_channels, layer.out_channels};
+}
+
 constexpr LayerKind kinds[] = {LayerKind::stem, LayerKind::block, LayerKind::head_pool,
                                LayerKind::linear};  // LayerParams' order
 static_assert(std::variant_size_v<LayerParams> == std::size(kinds));
@@ -93,7 +93,7 @@ static_assert(std::variant_size_v<LayerParams> == std::size(kinds));
 
 NetworkLayer to_network_layer(const Layer& layer)
 {
-    return {params_of(layer), layer.is_same_padded, layer.arithmetic};
+    return {any_params_of(layer), layer.is_same_padded, layer.arithmetic};
 }
 
 Layer to_layer(const NetworkLayer& from)
@@ -103,12 +103,6 @@ Layer to_layer(const NetworkLayer& from)
     layer.is_same_padded = from.same_padding;
     layer.arithmetic = from.arithmetic;
     if (layer.is_same_padded) layer.padding = {};
-    if (const auto* block = std::get_if<InvertedResidualParams>(&from.params)) {
-        layer.expanded_channels = block->expanded_channels;
-        layer.project_activation = block->project_activation;
-        layer.has_expand = block->has_expand;
-        layer.has_residual = block->has_residual;
-    }
     return layer;
 }
 

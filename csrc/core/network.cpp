@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <optional>
 
 #include "core/packed_header.h"
@@ -17,28 +18,16 @@ int64_t on_line(int64_t bytes)
     return round_up(bytes, line_bytes);
 }
 
-std::optional<LayerKind> layer_kind(PackedKind kind)
-{
-    switch (kind) {
-        case PackedKind::stem: return LayerKind::stem;
-        case PackedKind::block: return LayerKind::block;
-        case PackedKind::head_pool: return LayerKind::head_pool;
-        case PackedKind::linear: return LayerKind::linear;
-        case PackedKind::network: break;
-    }
-    return std::nullopt;
-}
-
 // Nothing where no packer wrote such a header.
 std::optional<Layer> layer_of(const PackedHeader& header)
 {
     const PackedOptions& options = header.options;
-    const std::optional<LayerKind> kind = layer_kind(header.kind);
+    const auto* const kind = std::find(std::begin(packed_kinds), std::end(packed_kinds), header.kind);
     const std::optional<Activation> activation = activation_numbered(options.activation);
     const std::optional<Activation> project_activation = activation_numbered(options.project_activation);
-    if (!kind || !is_plausible(header) || !activation || !project_activation) return std::nullopt;
+    if (kind == std::end(packed_kinds) || !is_plausible(header) || !activation || !project_activation) return std::nullopt;
     Layer layer;
-    layer.kind = *kind;
+    layer.kind = static_cast<LayerKind>(kind - std::begin(packed_kinds));
     layer.in_channels = header.in_channels;
     layer.expanded_channels = header.expanded_channels;
     layer.out_channels = header.out_channels;

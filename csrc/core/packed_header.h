@@ -7,12 +7,15 @@
 #include <cstring>
 #include <string>
 
-#include "core/block.h"
+#include "core/layer.h"
 #include "core/packing.h"
 
 namespace mnv2 {
 
 enum class PackedKind : int32_t { block, stem, head_pool, linear, network };
+
+// In the order of LayerKind.
+constexpr PackedKind packed_kinds[] = {PackedKind::stem, PackedKind::block, PackedKind::head_pool, PackedKind::linear};
 
 // Bytes that no other tensor starts with by accident; the last one is the format's version.
 constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\6'};

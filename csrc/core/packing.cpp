@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
+#include "core/layer_chain.h"
 #include "core/packed_header.h"
 
 #define MNV2_ISA packing
@@ -15,16 +17,12 @@ using cpu::packing::BFloat16;
 using cpu::packing::from_float;
 using cpu::packing::Half;
 
+// A damaged header may have any number for a kind.
 constexpr const char* kind_name(PackedKind kind)
 {
-    switch (kind) {
-        case PackedKind::block: return "a block";
-        case PackedKind::stem: return "a stem";
-        case PackedKind::head_pool: return "a head";
-        case PackedKind::linear: return "a linear layer";
-        case PackedKind::network: return "a network";
-    }
-    return "something else";
+    constexpr const char* names[] = {"a block", "a stem", "a head", "a linear layer", "a network"};
+    const auto index = static_cast<size_t>(kind);
+    return index < std::size(names) ? names[index] : "something else";
 }
 
 int64_t dense_floats(int64_t depth, int64_t out_channels, const PackLayout& layout)
@@ -41,11 +39,6 @@ int64_t pointwise_floats(int64_t depth, int64_t out_channels, const PackLayout& 
 {
     const int64_t rest = out_channels % panel_width(layout);
     return panel_floats(depth, out_channels - rest, layout) + panel_floats(depth, rest, layout);
-}
-
-int64_t depthwise_floats(int64_t channels, const PackLayout& layout)
-{
-    return round_up(channels, layout.vector_width) * (kernel_taps + 2);
 }
 
 // Consecutive channels of a layer, as many as a panel or a vector holds.
@@ -68,20 +61,7 @@ float* pack_scales(const Columns& columns, int64_t floats, float* to)
     return to + 2 * columns.width;
 }
 
-// The weights behind pack_scales: weight[depth][width], in float32 and in float16.
-void pack_rows(const Columns& columns, float* to)
-{
-    for (int64_t i = 0; i < columns.count(); ++i)
-        for (int64_t k = 0; k < columns.depth; ++k) to[k * columns.width + i] = columns.weight(i, k);
-}
-
-void pack_rows(const Columns& columns, Half* to)
-{
-    for (int64_t i = 0; i < columns.count(); ++i)
-        for (int64_t k = 0; k < columns.depth; ++k) from_float(columns.weight(i, k), to + k * columns.width + i);
-}
-
-// weight[depth / GROUP][width][GROUP]: GROUP depths of a channel side by side.
+// The weights behind pack_scales, GROUP depths of a channel side by side: weight[depth / GROUP][width][GROUP].
 template <int64_t GROUP, class T>
 void pack_groups(const Columns& columns, int64_t width, T* to)
 {
@@ -116,14 +96,14 @@ void pack_dense(const ConvolutionWeights& from, int64_t depth, int64_t channels,
     for (int64_t first = 0; first < padded; first += panel) {
         const Columns columns{from, depth, channels, first, std::min(panel, padded - first)};
         const int64_t floats = columns.width * (depth + 2);
-        pack_rows(columns, pack_scales(columns, floats, to));
+        pack_groups<1>(columns, columns.width, pack_scales(columns, floats, to));
         to += floats;
     }
 }
 
 void pack_float32(const Columns& columns, const PackLayout& layout, float* to)
 {
-    if (!has_two_depths(columns.count(), layout)) return pack_rows(columns, to);
+    if (!has_two_depths(columns.count(), layout)) return pack_groups<1>(columns, columns.width, to);
     pack_groups<2>(columns, round_up(columns.count(), layout.vector_width / 2), to);
 }
 
@@ -136,67 +116,37 @@ void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t chann
         float* weights = pack_scales(columns, floats, to);
         switch (layout.stored) {
             case ScalarType::float32: pack_float32(columns, layout, weights); break;
-            case ScalarType::float16: pack_rows(columns, reinterpret_cast<Half*>(weights)); break;
+            case ScalarType::float16: pack_groups<1>(columns, columns.width, reinterpret_cast<Half*>(weights)); break;
             case ScalarType::bfloat16: pack_bfloat16(columns, layout.isa, reinterpret_cast<BFloat16*>(weights)); break;
         }
         to += floats;
     }
 }
 
-void pack_depthwise(const ConvolutionWeights& from, int64_t channels, const PackLayout& layout, float* to)
+template <class Params>
+PackedHeader header_of(const Params& params)
 {
-    pack_dense(from, kernel_taps, channels, layout.vector_width, layout, to);
-}
-
-PackedHeader header_of(PackedKind kind, int64_t in_channels, int64_t out_channels)
-{
+    const Layer layer = to_layer({params, false});
+    const bool is_block = layer.kind == LayerKind::block;
     PackedHeader header{};
     header.magic = packed_magic;
-    header.kind = kind;
-    header.in_channels = in_channels;
-    header.out_channels = out_channels;
+    header.kind = packed_kinds[static_cast<size_t>(layer.kind)];
+    header.in_channels = layer.in_channels;
+    header.expanded_channels = layer.expanded_channels;
+    header.out_channels = layer.out_channels;
+    PackedOptions& options = header.options;
+    if (is_block || layer.kind == LayerKind::stem) {
+        options.stride = static_cast<int8_t>(layer.stride);
+        options.padding_top = static_cast<int8_t>(layer.padding.top);
+        options.padding_left = static_cast<int8_t>(layer.padding.left);
+        options.padding_bottom = static_cast<int8_t>(layer.padding.bottom);
+        options.padding_right = static_cast<int8_t>(layer.padding.right);
+    }
+    if (layer.kind != LayerKind::linear) options.activation = static_cast<int8_t>(layer.activation);
+    options.project_activation = static_cast<int8_t>(layer.project_activation);
+    options.has_expand = is_block && layer.has_expand;
+    options.has_residual = layer.has_residual;
     return header;
-}
-
-template <class Params>
-void set_window(PackedOptions& options, const Params& params)
-{
-    options.stride = static_cast<int8_t>(params.stride);
-    options.padding_top = static_cast<int8_t>(params.padding.top);
-    options.padding_left = static_cast<int8_t>(params.padding.left);
-    options.padding_bottom = static_cast<int8_t>(params.padding.bottom);
-    options.padding_right = static_cast<int8_t>(params.padding.right);
-    options.activation = static_cast<int8_t>(params.activation);
-}
-
-PackedHeader header_of(const InvertedResidualParams& params)
-{
-    PackedHeader header = header_of(PackedKind::block, params.in_channels, params.out_channels);
-    header.expanded_channels = params.expanded_channels;
-    set_window(header.options, params);
-    header.options.project_activation = static_cast<int8_t>(params.project_activation);
-    header.options.has_expand = params.has_expand;
-    header.options.has_residual = params.has_residual;
-    return header;
-}
-
-PackedHeader header_of(const StemParams& params)
-{
-    PackedHeader header = header_of(PackedKind::stem, params.in_channels, params.out_channels);
-    set_window(header.options, params);
-    return header;
-}
-
-PackedHeader header_of(const HeadPoolParams& params)
-{
-    PackedHeader header = header_of(PackedKind::head_pool, params.in_channels, params.out_channels);
-    header.options.activation = static_cast<int8_t>(params.activation);
-    return header;
-}
-
-PackedHeader header_of(const LinearParams& params)
-{
-    return header_of(PackedKind::linear, params.in_features, params.out_features);
 }
 
 float* start_packing(PackedHeader header, const PackLayout& layout, void* packed)
@@ -204,21 +154,6 @@ float* start_packing(PackedHeader header, const PackLayout& layout, void* packed
     header.isa = layout.isa;
     header.vector_width = layout.vector_width;
     return static_cast<float*>(write_header(header, packed));
-}
-
-template <class Params>
-std::string mismatch(const void* packed, int64_t bytes, const Params& params)
-{
-    if (bytes < header_bytes) return "expected packed weights, got " + std::to_string(bytes) + " bytes";
-    const PackedHeader found = read_header(packed), wanted = header_of(params);
-    if (!is_plausible(found)) return "expected packed weights, got bytes of another format";
-    if (found.kind != wanted.kind || found.options.has_expand != wanted.options.has_expand ||
-        found.in_channels != wanted.in_channels || found.expanded_channels != wanted.expanded_channels ||
-        found.out_channels != wanted.out_channels)
-        return "expected weights of " + describe(wanted) + ", got " + describe(found);
-    const int64_t needed = packed_bytes(params, packed_layout(packed));
-    if (bytes != needed) return "expected " + std::to_string(needed) + " bytes, got " + std::to_string(bytes);
-    return {};
 }
 
 }  // namespace
@@ -248,7 +183,7 @@ std::string describe(const PackedHeader& header)
 BlockOffsets block_offsets(const InvertedResidualParams& params, const PackLayout& layout)
 {
     const int64_t depthwise = params.has_expand ? pointwise_floats(params.in_channels, params.expanded_channels, layout) : 0;
-    return {0, depthwise, depthwise + depthwise_floats(params.expanded_channels, layout)};
+    return {0, depthwise, depthwise + dense_floats(kernel_taps, params.expanded_channels, layout)};
 }
 
 int64_t packed_bytes(const InvertedResidualParams& params, const PackLayout& layout)
@@ -283,7 +218,7 @@ void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& 
     const BlockOffsets offsets = block_offsets(params, layout);
     if (params.has_expand)
         pack_pointwise(expand, params.in_channels, params.expanded_channels, layout, values + offsets.expand);
-    pack_depthwise(depthwise, params.expanded_channels, layout, values + offsets.depthwise);
+    pack_dense(depthwise, kernel_taps, params.expanded_channels, layout.vector_width, layout, values + offsets.depthwise);
     pack_pointwise(project, params.expanded_channels, params.out_channels, layout, values + offsets.project);
 }
 
@@ -317,24 +252,24 @@ PackLayout packed_layout(const void* packed)
     return {header.isa, header.vector_width, format.panel_vectors, format.stored};
 }
 
-std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params)
+template <class Params>
+std::string packed_mismatch(const void* packed, int64_t bytes, const Params& params)
 {
-    return mismatch(packed, bytes, params);
+    if (bytes < header_bytes) return "expected packed weights, got " + std::to_string(bytes) + " bytes";
+    const PackedHeader found = read_header(packed), wanted = header_of(params);
+    if (!is_plausible(found)) return "expected packed weights, got bytes of another format";
+    if (found.kind != wanted.kind || found.options.has_expand != wanted.options.has_expand ||
+        found.in_channels != wanted.in_channels || found.expanded_channels != wanted.expanded_channels ||
+        found.out_channels != wanted.out_channels)
+        return "expected weights of " + describe(wanted) + ", got " + describe(found);
+    const int64_t needed = packed_bytes(params, packed_layout(packed));
+    if (bytes != needed) return "expected " + std::to_string(needed) + " bytes, got " + std::to_string(bytes);
+    return {};
 }
 
-std::string packed_mismatch(const void* packed, int64_t bytes, const StemParams& params)
-{
-    return mismatch(packed, bytes, params);
-}
-
-std::string packed_mismatch(const void* packed, int64_t bytes, const HeadPoolParams& params)
-{
-    return mismatch(packed, bytes, params);
-}
-
-std::string packed_mismatch(const void* packed, int64_t bytes, const LinearParams& params)
-{
-    return mismatch(packed, bytes, params);
-}
+template std::string packed_mismatch(const void*, int64_t, const InvertedResidualParams&);
+template std::string packed_mismatch(const void*, int64_t, const StemParams&);
+template std::string packed_mismatch(const void*, int64_t, const HeadPoolParams&);
+template std::string packed_mismatch(const void*, int64_t, const LinearParams&);
 
 }  // namespace mnv2

@@ -101,9 +101,7 @@ Isa packed_isa(const void* packed);
 PackLayout packed_layout(const void* packed);
 
 // Why these bytes cannot serve params, in the form "expected ..., got ..."; empty if they can.
-std::string packed_mismatch(const void* packed, int64_t bytes, const InvertedResidualParams& params);
-std::string packed_mismatch(const void* packed, int64_t bytes, const StemParams& params);
-std::string packed_mismatch(const void* packed, int64_t bytes, const HeadPoolParams& params);
-std::string packed_mismatch(const void* packed, int64_t bytes, const LinearParams& params);
+template <class Params>
+std::string packed_mismatch(const void* packed, int64_t bytes, const Params& params);
 
 }  // namespace mnv2

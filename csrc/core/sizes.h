@@ -1,4 +1,4 @@
-// Division that rounds up, for sizes and strides.
+// Rounding up, for sizes and strides.
 #pragma once
 
 #include <cstdint>

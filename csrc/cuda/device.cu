@@ -1,7 +1,4 @@
-#include <cuda_runtime.h>
-
-#include <stdexcept>
-
+#include "cuda/common/ptx.cuh"
 #include "cuda/launch.h"
 
 namespace mnv2::cuda {
@@ -9,17 +6,10 @@ namespace {
 
 constexpr int32_t compiled_archs[] = {__CUDA_ARCH_LIST__};  // nvcc: 800,900
 
-void check(cudaError_t error)
-{
-    if (error == cudaSuccess) return;
-    cudaGetLastError();  // or the next launch would report it, too
-    throw std::runtime_error(cudaGetErrorString(error));
-}
-
 int32_t attribute(cudaDeviceAttr which, int32_t device)
 {
     int value = 0;
-    check(cudaDeviceGetAttribute(&value, which, device));
+    check_cuda(cudaDeviceGetAttribute(&value, which, device));
     return value;
 }
 
@@ -33,7 +23,7 @@ int32_t running_code()
         cudaGetLastError();
         return 0;
     }
-    check(error);
+    check_cuda(error);
     return attributes.ptxVersion;
 }
 
@@ -52,7 +42,7 @@ int32_t mnv2_cuda_compiled_archs(int32_t* archs, int32_t capacity)
 Gpu query_gpu()
 {
     int device = 0;
-    check(cudaGetDevice(&device));
+    check_cuda(cudaGetDevice(&device));
     return {attribute(cudaDevAttrMultiProcessorCount, device),
             attribute(cudaDevAttrComputeCapabilityMajor, device) * 10 + attribute(cudaDevAttrComputeCapabilityMinor, device),
             attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device), running_code()};

@@ -34,50 +34,6 @@ Launch plan_inverted_residual(const InvertedResidualParams& params, ScalarType x
 void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
                        const void* packed, void* y, const Gpu& gpu, Stream stream);
 
-// The inverted residual with the expanded tensor in registers (register_block), for float16 and bfloat16 and the blocks
-// of MobileNetV2 1.0 with 16 to 32 input channels, activated by relu6 or relu. All three return false, or 0, for any other
-// block. Whether a block is served does not depend on its image.
-
-// Bytes of packed weights.
-int64_t register_block_bytes(const InvertedResidualParams& params, ScalarType type);
-
-bool pack_register_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
-                         const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
-
-bool register_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
-                    const Gpu& gpu, Stream stream);
-
-// The inverted residual of any shape in float32 arithmetic (general_block). packed_type is x_type or float32: the weights
-// are packed as they are given, in float, for either.
-
-int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType packed_type);
-
-void pack_general_block(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
-                        const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
-
-void general_block(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
-                   const void* packed, void* y, const Gpu& gpu, Stream stream);
-
-// The inverted residual with the expanded tensor in shared memory (tile_block), for float16 and bfloat16, channels in
-// multiples of 8 and any number of expanded channels, activated by relu6 or relu. All three return false, or 0, for any other
-// block and where shared memory is too small for its weights. Neither this nor the packed weights depend on the image.
-
-// Bytes of packed weights.
-int64_t tile_block_bytes(const InvertedResidualParams& params, ScalarType type);
-
-bool pack_tile_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
-                     const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
-
-bool tile_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
-                const Gpu& gpu, Stream stream);
-
-// The same for few images, by clusters of thread blocks (cluster_block): tile_block's packed weights give tile_block's bits.
-
-// Returns false for blocks that tile_block has no tile for, on GPUs without clusters, and where shared memory is too small for
-// a tile.
-bool cluster_block(const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
-                   const Gpu& gpu, Stream stream);
-
 // The stem: any channels, strides and types; y has x's type. Weights packed for float16 or bfloat16 are rounded
 // to it with their scales, and multiplied on tensor cores, where the input has three channels and the output a multiple of
 // eight; all others are float32.

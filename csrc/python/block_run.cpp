@@ -63,5 +63,5 @@ void bind_block_run(py::module_& module)
     module.def("count_begin", &mnv2_count_begin,
                "Does nothing; callgrind begins a count where it sees a call of mnv2_count_begin.");
     module.def("count_end", &mnv2_count_end, "The same for the end of a count, mnv2_count_end.");
-    module.def("replace_cache", &mnv2::cpu::replace_cache, "bytes"_a, "Reads so many bytes that nothing else uses.");
+    module.def("replace_cache", &mnv2::cpu::replace_cache, "bytes"_a, "Reads memory of this size that nothing else uses.");
 }

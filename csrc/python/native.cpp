@@ -65,35 +65,31 @@ int64_t packed_bytes(const std::string& text, const std::string& weights)
     return mnv2::packed_network_bytes(parts);
 }
 
-py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::cpu::Kernels& kernels,
-                       const mnv2::PackLayout& layout, int64_t threads)
+py::dict describe_plan(const mnv2::InvertedResidualParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
 {
     const mnv2::cpu::CacheSizes caches = mnv2::cpu::cache_sizes();
-    py::dict described = describe_block_plan(mnv2::cpu::plan_layer(params, layout, threads), kernels);
+    py::dict described = describe_block_plan(mnv2::cpu::plan_layer(params, kernels.layout, threads), kernels);
     described["l1_bytes"] = caches.l1;
     described["l2_bytes"] = caches.l2;
     return described;
 }
 
-py::dict describe_plan(const mnv2::StemParams& params, const mnv2::cpu::Kernels& kernels, const mnv2::PackLayout& layout,
-                       int64_t threads)
+py::dict describe_plan(const mnv2::StemParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
 {
-    const mnv2::cpu::StemPlan plan = mnv2::cpu::plan_layer(params, layout, threads);
+    const mnv2::cpu::StemPlan plan = mnv2::cpu::plan_layer(params, kernels.layout, threads);
     return py::dict("isa"_a = kernels.name, "segments"_a = plan.segments, "scratch_bytes"_a = plan.scratch_bytes);
 }
 
-py::dict describe_plan(const mnv2::HeadPoolParams& params, const mnv2::cpu::Kernels& kernels, const mnv2::PackLayout& layout,
-                       int64_t threads)
+py::dict describe_plan(const mnv2::HeadPoolParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
 {
-    const mnv2::cpu::HeadPoolPlan plan = mnv2::cpu::plan_layer(params, layout, threads);
+    const mnv2::cpu::HeadPoolPlan plan = mnv2::cpu::plan_layer(params, kernels.layout, threads);
     return py::dict("isa"_a = kernels.name, "strip_pixels"_a = plan.strip_pixels, "segments"_a = plan.segments,
                     "scratch_bytes"_a = plan.scratch_bytes);
 }
 
-py::dict describe_plan(const mnv2::LinearParams& params, const mnv2::cpu::Kernels& kernels, const mnv2::PackLayout& layout,
-                       int64_t threads)
+py::dict describe_plan(const mnv2::LinearParams& params, const mnv2::cpu::Kernels& kernels, int64_t threads)
 {
-    const mnv2::cpu::LinearPlan plan = mnv2::cpu::plan_layer(params, layout, threads);
+    const mnv2::cpu::LinearPlan plan = mnv2::cpu::plan_layer(params, kernels.layout, threads);
     return py::dict("isa"_a = kernels.name, "strip_vectors"_a = plan.strip_vectors, "segments"_a = plan.segments,
                     "scratch_bytes"_a = plan.scratch_bytes);
 }
@@ -102,7 +98,7 @@ py::dict plan(const std::string& layer, int64_t batch, int64_t height, int64_t w
 {
     require_at_least(1, "threads", threads);
     const mnv2::cpu::Kernels& kernels = mnv2::cpu::select_kernels();
-    const auto describe = [&](const auto& params) { return describe_plan(params, kernels, kernels.layout, threads); };
+    const auto describe = [&](const auto& params) { return describe_plan(params, kernels, threads); };
     return std::visit(describe, one_layer(layer, batch, height, width).params);
 }
 
@@ -113,11 +109,6 @@ std::vector<mnv2::NetworkLayer> read_network(uintptr_t address, int64_t bytes)
     const std::string mismatch = mnv2::read_network(reinterpret_cast<const void*>(address), bytes, layers);
     if (!mismatch.empty()) throw py::value_error("packed: " + mismatch);
     return layers;
-}
-
-std::string canonical_layers(const std::string& layers)
-{
-    return mnv2::text_of(read_layers(layers));
 }
 
 py::tuple activation_names()
@@ -134,7 +125,7 @@ py::list network_plans(uintptr_t address, int64_t bytes, int64_t batch, int64_t 
     std::vector<mnv2::NetworkLayer> layers = read_network(address, bytes);
     complete_by_image(layers, batch, height, width);
     const mnv2::cpu::Kernels& kernels = mnv2::cpu::kernels_for(mnv2::packed_isa(reinterpret_cast<const void*>(address)));
-    const auto describe = [&](const auto& params) { return describe_plan(params, kernels, kernels.layout, threads); };
+    const auto describe = [&](const auto& params) { return describe_plan(params, kernels, threads); };
     for (const mnv2::NetworkLayer& layer : layers) plans.append(std::visit(describe, layer.params));
     return plans;
 }
@@ -142,9 +133,8 @@ py::list network_plans(uintptr_t address, int64_t bytes, int64_t batch, int64_t 
 py::list described(const std::vector<mnv2::cpu::IsaState>& isas)
 {
     py::list states;
-    for (const mnv2::cpu::IsaState& isa : isas) {
+    for (const mnv2::cpu::IsaState& isa : isas)
         states.append(py::dict("name"_a = isa.name, "compiled"_a = isa.compiled, "supported"_a = isa.supported));
-    }
     return states;
 }
 
@@ -188,8 +178,9 @@ PYBIND11_MODULE(_native, module)
         "Name of the instruction set that packing of int8 layers uses now; RuntimeError as for selected_isa.");
     module.def("int8_isas", &int8_isas, "The same as isas, of those that int8 layers know.");
     module.def("activation_names", &activation_names, "What an activation may be.");
-    module.def("canonical_layers", &canonical_layers, "layers"_a,
-               "Layers read from their text and written again. ValueError names what is no layer.");
+    module.def(
+        "canonical_layers", [](const std::string& layers) { return mnv2::text_of(read_layers(layers)); }, "layers"_a,
+        "Layers read from their text and written again. ValueError names what is no layer.");
     module.def(
         "network_plans", &network_plans, "address"_a, "bytes"_a, "batch"_a, "height"_a, "width"_a, "threads"_a = 1,
         "How each of the packed layers at an address is cut (see plan), by the instruction set that they are packed for. "

@@ -57,6 +57,13 @@ class PeerRow:
     share: float | None = None
 
     @property
+    def spread(self) -> Spread | None:
+        """None where it was not timed."""
+        times = (self.median_ms, self.lower_quartile_ms, self.upper_quartile_ms, self.best_ms)
+        known = [time for time in times if time is not None]
+        return Spread(*known) if len(known) == len(times) else None
+
+    @property
     def plain_title(self) -> str:
         """For what is not Markdown."""
         return self.title.replace("`", "")
@@ -95,12 +102,8 @@ def compare(
 ) -> Iterator[list[PeerRow]]:
     """The rows of each setting, in the order of the peers.
 
-    Args:
-        rounds: timed calls of each peer; fewer for large batches.
-        named: whether somebody asked for just these peers, so that one that fails is an error.
-
-    Raises:
-        BenchError: torchvision is missing, or a peer that was named fails.
+    Each peer has ``rounds`` timed calls, fewer with large batches. ``named``: somebody asked for just these
+    peers, so that one that fails is an error. Raises BenchError for that, and where torchvision is missing.
     """
     subjects: dict[tuple[float, int, int], Subject] = {}
     for setting in settings:
@@ -152,10 +155,10 @@ def _make(peer: Peer, subject: Subject, setting: Setting, x: Tensor, named: bool
     except Unsupported as reason:
         return str(reason)
     except Exception as error:  # whatever a library fails with
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         if named:
-            raise BenchError(f"peer {peer.name!r}, {setting}: {reason}") from error
-        return f"failed: {reason}"
+            raise BenchError(f"peer {peer.name!r}, {setting}: {failure}") from error
+        return f"failed: {failure}"
     return function
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,15 +17,14 @@ from torch import Tensor
 from .. import shapes
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.networks import eager_copy
-from ..timing import interleaved_times
+from ..timing import interleaved_medians
 from ..weights.sources import random_model, randomised
 from .accuracy import require_right
 from .mobilenet_v1 import MobileNetV1, V1Shape, mobilenet_v1
 from .paper import HEADLINES
-from .setting import torch_threads
+from .setting import random_images, torch_threads
 
 SIZE = 224
-INPUT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -68,17 +67,16 @@ def measure_headlines(rounds: int) -> list[HeadlineRow]:
 
     Raises WrongResultError where a fused network is wrong.
     """
-    x = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(INPUT_SEED))
+    x = random_images(1, SIZE)
     with torch.inference_mode(), torch_threads(1):
         calls: dict[str, Callable[[], Tensor]] = {}
         for name, network in NETWORKS.items():
             model = network.make()
             eager, fused = eager_copy(model), model.deploy()
             require_right(f"{name}, fused,", fused(x), model, x)
-            calls[f"{name} eager"] = lambda eager=eager: eager(x)
-            calls[f"{name} fused"] = lambda fused=fused: fused(x)
-        times = interleaved_times(calls, rounds)
-    medians = {name: median(each) for name, each in times.items()}
+            calls[f"{name} eager"] = partial(eager, x)
+            calls[f"{name} fused"] = partial(fused, x)
+        medians = interleaved_medians(calls, rounds)
     return [_row(name, network.shape, medians) for name, network in NETWORKS.items()]
 
 

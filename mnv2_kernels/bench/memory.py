@@ -16,12 +16,12 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, ClassVar, Literal
@@ -35,9 +35,9 @@ from ..dtypes import dtype_name
 from ..layer import block_arguments
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.networks import eager_copy
-from ..packing.packed_layers import pack_layers
+from ..packing.packed_layers import PackedLayers, pack_layers
 from ..packing.plans import layer_plans
-from ..timing import interleaved_times
+from ..timing import interleaved_medians
 from . import BenchError
 
 DeviceName = Literal["cpu", "cuda"]
@@ -78,7 +78,7 @@ class MemoryRow:
     eager_tensor_bytes: int | None
     fused_peak_bytes: int | None
     eager_peak_bytes: int
-    scratch_bytes: int | None
+    scratch_bytes: int | None = None
 
     @property
     def meets_paper(self) -> bool:
@@ -133,45 +133,38 @@ def measure_memory(dtype: torch.dtype = torch.float16, device: DeviceName = "cpu
     model = FusedMobileNetV2().eval().to(device=device, dtype=dtype)
     layers = eager_copy(model)
     network = shapes.mobilenet_v2()
-    tensors: dict[str, Counter[int]] = {"fused": Counter(), "eager": Counter()}
-    peaks: dict[str, Counter[int]] = {"fused": Counter(), "eager": Counter()}
-    scratch: Counter[int] = Counter()
     plans = _block_plans(model) if device == "cpu" else [None] * len(network.blocks)
+    # The largest of each resolution, by the column of MemoryRow.
+    largest: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
-    def keep_larger(counter: Counter[int], size: int, number: int) -> None:
-        counter[size] = max(counter[size], number)
+    def keep_larger(column: str, size: int, number: int) -> None:
+        largest[column][size] = max(largest[column][size], number)
 
     with torch.inference_mode():
         for index, (shape, plan) in enumerate(zip(network.blocks, plans, strict=True)):
             x = _image(shape, dtype, device)
             input_bytes = shape.input_bytes(dtype)
             fused = _fused_allocations(model.features[STEM + index], x)
-            keep_larger(tensors["fused"], shape.out_height, fused.largest)
-            keep_larger(peaks["fused"], shape.height, input_bytes + fused.peak)
+            keep_larger("fused_tensor_bytes", shape.out_height, fused.largest)
+            keep_larger("fused_peak_bytes", shape.height, input_bytes + fused.peak)
             for size, layer in _layer_allocations(layers.features[STEM + index].conv, x):
-                keep_larger(tensors["eager"], size, layer.largest)
-            eager = allocations(lambda index=index, x=x: layers.features[STEM + index](x), x.device)
-            keep_larger(peaks["eager"], shape.height, input_bytes + eager.peak)
+                keep_larger("eager_tensor_bytes", size, layer.largest)
+            eager = allocations(partial(layers.features[STEM + index], x), x.device)
+            keep_larger("eager_peak_bytes", shape.height, input_bytes + eager.peak)
             if plan is not None:
-                keep_larger(scratch, shape.height, plan["scratch_bytes"])
+                keep_larger("scratch_bytes", shape.height, plan["scratch_bytes"])
         whole = _network_row(model, layers, dtype, device)
-
-    rows = []
-    for size, channels in paper_channels(network).items():
-        rows.append(
-            MemoryRow(
-                stage=f"{size}x{size}",
-                dtype=dtype_name(dtype),
-                device=device,
-                paper_channels=channels,
-                paper_bytes=channels * size * size * dtype.itemsize,
-                fused_tensor_bytes=tensors["fused"][size],
-                eager_tensor_bytes=tensors["eager"][size],
-                fused_peak_bytes=peaks["fused"][size],
-                eager_peak_bytes=peaks["eager"][size],
-                scratch_bytes=scratch[size] if device == "cpu" else None,
-            )
+    rows = [
+        MemoryRow(
+            stage=f"{size}x{size}",
+            dtype=dtype_name(dtype),
+            device=device,
+            paper_channels=channels,
+            paper_bytes=channels * size * size * dtype.itemsize,
+            **{column: sizes[size] for column, sizes in largest.items()},
         )
+        for size, channels in paper_channels(network).items()
+    ]
     return [*rows, whole]
 
 
@@ -191,7 +184,7 @@ def measure_splits(rounds: int) -> Iterator[SplitRow]:
             parts: _native.BlockRun(**block_arguments(shape), channel_segments=parts)
             for parts in range(LONGEST_SPLIT + 1)
         }
-        times = interleaved_times({str(parts): run.run for parts, run in runs.items()}, rounds)
+        medians = interleaved_medians({str(parts): run.run for parts, run in runs.items()}, rounds)
         for parts, run in runs.items():
             yield SplitRow(
                 block=shapes.describe(shape),
@@ -200,7 +193,7 @@ def measure_splits(rounds: int) -> Iterator[SplitRow]:
                 parts=parts,
                 chunk_channels=min(run.plan["chunk_channels"], shape.expanded_channels),
                 scratch_bytes=run.plan["scratch_bytes"],
-                ms=median(times[str(parts)]),
+                ms=medians[str(parts)],
             )
 
 
@@ -245,7 +238,7 @@ def _changes(profiler: profile, device_number: int) -> list[int]:
     return [event["args"]["Bytes"] for event in memory if event["args"]["Device Type"] == device_number]
 
 
-def _fused_allocations(block: nn.Module, x: Tensor) -> Allocations:
+def _fused_allocations(block: Any, x: Tensor) -> Allocations:
     # The operator itself: where it has no kernel, a module would run its layers instead.
     operator = pack_layers([block.fusion()])
     try:
@@ -259,20 +252,19 @@ def _layer_allocations(layers: nn.Sequential, x: Tensor) -> Iterator[tuple[int, 
     """Of each layer on the last one's result, with that result's height."""
     for layer in layers:
         y = layer(x)
-        yield y.shape[-2], allocations(lambda layer=layer, x=x: layer(x), x.device)
+        yield y.shape[-2], allocations(partial(layer, x), x.device)
         x = y
 
 
 def _block_plans(model: FusedMobileNetV2) -> list[dict[str, Any]]:
-    packed = model.deploy().network.packed
+    network = model.deploy().network
+    assert isinstance(network, PackedLayers)  # all of it is on the CPU
     size = shapes.mobilenet_v2().stem.height
-    _, *plans = layer_plans(packed, torch.empty(1, 3, size, size), 1)
+    _, *plans = layer_plans(network.packed, torch.empty(1, 3, size, size), 1)
     return plans[: len(shapes.mobilenet_v2().blocks)]
 
 
-def _network_row(
-    model: FusedMobileNetV2, layers: FusedMobileNetV2, dtype: torch.dtype, device: str
-) -> MemoryRow:
+def _network_row(model: FusedMobileNetV2, layers: nn.Module, dtype: torch.dtype, device: str) -> MemoryRow:
     stem = shapes.mobilenet_v2().stem
     x = _image(stem, dtype, device)
     layers(x)
@@ -293,7 +285,6 @@ def _network_row(
         eager_tensor_bytes=None,
         fused_peak_bytes=fused,
         eager_peak_bytes=eager.peak,
-        scratch_bytes=None,
     )
 
 

@@ -5,7 +5,9 @@ It is here to be compared with, as `mnv2 headlines` does; the package serves V2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,21 +16,11 @@ from ..fusion.fused_layer import Fusion, block_fusion
 from ..nn.building import NormLayer
 from ..nn.units import FusedClassifier, FusedStem, FusedUnit
 from ..packing.packed_layers import pack_layers
-from ..shapes import KERNEL_SIZE, BlockShape, ClassifierShape, StemShape
+from ..shapes import KERNEL_SIZE, BlockShape, ClassifierShape, LayerShape, StemShape
 
-STEM_CHANNELS = 32
+STEM_CHANNELS, CLASSES = 32, 1000
 # Output channels and stride of each block.
-BLOCKS = (
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    *5 * ((512, 1),),
-    (1024, 2),
-    (1024, 1),
-)
+BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512, 1),), (1024, 2), (1024, 1))
 
 
 @dataclass(frozen=True)
@@ -40,15 +32,19 @@ class V1Shape:
     classifier: ClassifierShape
 
     @property
+    def layers(self) -> tuple[LayerShape, ...]:
+        return (self.stem, *self.blocks, self.classifier)
+
+    @property
     def macs(self) -> int:
-        return sum(layer.macs for layer in (self.stem, *self.blocks, self.classifier))
+        return sum(layer.macs for layer in self.layers)
 
     @property
     def parameters(self) -> int:
-        return sum(layer.parameters for layer in (self.stem, *self.blocks, self.classifier))
+        return sum(layer.parameters for layer in self.layers)
 
 
-def mobilenet_v1(resolution: int = 224, num_classes: int = 1000) -> V1Shape:
+def mobilenet_v1(resolution: int = 224) -> V1Shape:
     """The shapes of MobileNetV1 1.0."""
     stem = StemShape(1, resolution, resolution, 3, STEM_CHANNELS)
     channels, size = stem.out_channels, stem.out_height
@@ -62,7 +58,7 @@ def mobilenet_v1(resolution: int = 224, num_classes: int = 1000) -> V1Shape:
         )
         blocks.append(block)
         channels, size = out_channels, block.out_height
-    return V1Shape(stem, tuple(blocks), ClassifierShape(1, channels, num_classes))
+    return V1Shape(stem, tuple(blocks), ClassifierShape(1, channels, CLASSES))
 
 
 class SeparableBlock(FusedUnit, nn.Sequential):
@@ -87,9 +83,9 @@ class SeparableBlock(FusedUnit, nn.Sequential):
 class MobileNetV1(nn.Module):
     """MobileNetV1 1.0: its layers in train mode, fused in eval mode."""
 
-    def __init__(self, norm_layer: NormLayer = nn.BatchNorm2d, num_classes: int = 1000) -> None:
+    def __init__(self, norm_layer: NormLayer) -> None:
         super().__init__()
-        shape = mobilenet_v1(num_classes=num_classes)
+        shape = mobilenet_v1()
         stem = nn.Conv2d(3, STEM_CHANNELS, KERNEL_SIZE, 2, 1, bias=False)
         self.features = nn.Sequential(
             FusedStem(*_activated(stem, norm_layer)),
@@ -98,7 +94,7 @@ class MobileNetV1(nn.Module):
                 for block in shape.blocks
             ),
         )
-        self.classifier = FusedClassifier(nn.Linear(shape.classifier.in_features, num_classes))
+        self.classifier = FusedClassifier(nn.Linear(shape.classifier.in_features, CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images to (N, num_classes) logits."""
@@ -106,7 +102,8 @@ class MobileNetV1(nn.Module):
 
     def deploy(self) -> nn.Module:
         """An operator with its packed weights for each layer."""
-        features = [pack_layers([unit.fusion()]) for unit in self.features]
+        units: Iterable[Any] = self.features
+        features = [pack_layers([unit.fusion()]) for unit in units]
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         return nn.Sequential(*features, pool, pack_layers([self.classifier.fusion()]))
 

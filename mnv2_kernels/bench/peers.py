@@ -12,23 +12,21 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import _native
+from ..dtypes import DTYPE_NAMES
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..ops import gpu
 from ..processor import forced_isa
 from ..weights.sources import random_model
 from . import BenchError
-from .setting import Setting, torch_threads
-
-if TYPE_CHECKING:
-    import openvino
+from .setting import INPUT_SEED, Setting, random_images, torch_threads
 
 Function = Callable[[Tensor], Any]
 
@@ -37,9 +35,7 @@ ALL = "all"
 INSTALL = "pip install '.[bench]'"
 
 FLOAT32 = ("float32",)
-TORCH_DTYPES = ("float32", "float16", "bfloat16")
 
-INPUT_SEED = 0
 CALIBRATION_IMAGES = 32
 
 BY_ITSELF = "what deploy() does by itself"
@@ -54,8 +50,7 @@ class Subject:
 
     def __init__(self, width: float, size: int, batch: int) -> None:
         mobilenet_v2 = _torchvision().models.mobilenet_v2
-        generator = torch.Generator().manual_seed(INPUT_SEED)
-        self.x = torch.randn(batch, 3, size, size, generator=generator)
+        self.x = random_images(batch, size)
         self.model: nn.Module = mobilenet_v2(width_mult=width).eval().requires_grad_(False)
         self.model.load_state_dict(random_model(width).state_dict())
 
@@ -78,13 +73,13 @@ class Subject:
         return to_onnx(self.model, self.x)
 
     @cached_property
-    def openvino(self) -> openvino.Model:
+    def openvino(self) -> Any:
         from openvino import convert_model
 
         return convert_model(copy.deepcopy(self.model), example_input=self.x)
 
     @cached_property
-    def openvino_int8(self) -> openvino.Model:
+    def openvino_int8(self) -> Any:
         import nncf
 
         generator = torch.Generator().manual_seed(INPUT_SEED + 1)
@@ -103,13 +98,15 @@ class Subject:
 
 
 def to_onnx(model: nn.Module, x: Tensor) -> bytes:
-    return torch.onnx.export(model, (x,), dynamo=True, verbose=False).model_proto.SerializeToString()
+    program = torch.onnx.export(model, (x,), dynamo=True, verbose=False)
+    assert program is not None  # without dynamo there is none
+    return program.model_proto.SerializeToString()
 
 
 # --- this package ---
 
 
-def fused(subject: Subject, setting: Setting) -> Function:
+def fused(subject: Subject, setting: Setting) -> FusedMobileNetV2:
     by_triton = setting.device == "cuda" and gpu.backend() == "triton"
     if by_triton and importlib.util.find_spec("triton") is None:
         raise BenchError("fused runs on this GPU by Triton, which is not installed: pip install triton")
@@ -142,7 +139,7 @@ def eager_channels_last(subject: Subject, setting: Setting) -> Function:
     return lambda x: model(x.contiguous(memory_format=torch.channels_last))
 
 
-def torch_compile(subject: Subject, setting: Setting, **options: str) -> Function:
+def torch_compile(subject: Subject, setting: Setting, **options: Any) -> Function:
     from torch._inductor import config
 
     torch.compiler.reset()
@@ -151,11 +148,6 @@ def torch_compile(subject: Subject, setting: Setting, **options: str) -> Functio
     with config.patch(freezing=True):
         function(subject.input_for(setting))
     return function
-
-
-def torch_compile_max_autotune(subject: Subject, setting: Setting) -> Function:
-    """With CUDA graphs."""
-    return torch_compile(subject, setting, mode="max-autotune")
 
 
 # --- others on a CPU ---
@@ -172,7 +164,10 @@ def onnx_runtime(subject: Subject, setting: Setting) -> Function:
     return lambda x: session.run(None, {name: x.numpy()})[0]
 
 
-def _openvino(model: openvino.Model, setting: Setting, precision: str) -> Function:
+def openvino_runtime(
+    subject: Subject, setting: Setting, precision: str = "f32", int8: bool = False
+) -> Function:
+    """``int8`` is quantised after training by NNCF, with random images; the rest is of the precision."""
     import openvino
 
     core = openvino.Core()
@@ -183,21 +178,8 @@ def _openvino(model: openvino.Model, setting: Setting, precision: str) -> Functi
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": precision,
     }
-    network = core.compile_model(model, "CPU", options)
+    network = core.compile_model(subject.openvino_int8 if int8 else subject.openvino, "CPU", options)
     return lambda x: network(x.float().numpy())[0]
-
-
-def openvino_f32(subject: Subject, setting: Setting) -> Function:
-    return _openvino(subject.openvino, setting, "f32")
-
-
-def openvino_bf16(subject: Subject, setting: Setting) -> Function:
-    return _openvino(subject.openvino, setting, "bf16")
-
-
-def openvino_int8(subject: Subject, setting: Setting) -> Function:
-    """Quantised after training by NNCF, with random images; what it leaves in floating point is float32."""
-    return _openvino(subject.openvino_int8, setting, "f32")
 
 
 def executorch_xnnpack(subject: Subject, setting: Setting) -> Function:
@@ -207,8 +189,11 @@ def executorch_xnnpack(subject: Subject, setting: Setting) -> Function:
     program = Runtime.get().load_program(subject.executorch)
     _unsafe_reset_threadpool(setting.threads)
     method = program.load_method("forward")
-    # A method does not keep its program alive.
-    return lambda x, program=program: method.execute([x])[0]
+
+    def run(x: Tensor, program: Any = program) -> Any:  # which a method does not keep alive
+        return method.execute([x])[0]
+
+    return run
 
 
 def ncnn(subject: Subject, setting: Setting) -> Function:
@@ -223,7 +208,7 @@ def ncnn(subject: Subject, setting: Setting) -> Function:
     with tempfile.TemporaryDirectory() as folder:
         torch.jit.trace(subject.model, subject.x).save(f"{folder}/model.pt")
         shape = ",".join(map(str, subject.x.shape))
-        command = [Path(pnnx.__file__).parent / "pnnx", "model.pt", f"inputshape=[{shape}]", "fp16=0"]
+        command = [str(Path(pnnx.__file__).parent / "pnnx"), "model.pt", f"inputshape=[{shape}]", "fp16=0"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         net.load_param(f"{folder}/model.ncnn.param")
         net.load_model(f"{folder}/model.ncnn.bin")
@@ -320,28 +305,34 @@ class Peer:
 
 ONNX = ("onnx", "onnxscript")
 EVERYWHERE = ("cpu", "cuda")
+max_autotune = partial(torch_compile, mode="max-autotune")
 
 PEERS: tuple[Peer, ...] = (
-    Peer(FUSED, "fused", fused, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
-    Peer("deploy", "fused, `deploy()`", deployed, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
+    Peer(FUSED, "fused", fused, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
+    Peer("deploy", "fused, `deploy()`", deployed, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
     Peer("avx2", "fused, `deploy()`, AVX2", deployed_avx2),
-    Peer("eager", "torch eager", eager, dtypes=TORCH_DTYPES, devices=EVERYWHERE),
-    Peer("channels_last", "torch eager, channels_last", eager_channels_last, (), TORCH_DTYPES, EVERYWHERE),
-    Peer("compile", "torch.compile, freezing", torch_compile, (), TORCH_DTYPES, EVERYWHERE),
-    Peer(
-        "max-autotune", "torch.compile, max-autotune", torch_compile_max_autotune, (), TORCH_DTYPES, ("cuda",)
-    ),
+    Peer("eager", "torch eager", eager, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
+    Peer("channels_last", "torch eager, channels_last", eager_channels_last, (), DTYPE_NAMES, EVERYWHERE),
+    Peer("compile", "torch.compile, freezing", torch_compile, (), DTYPE_NAMES, EVERYWHERE),
+    # With CUDA graphs.
+    Peer("max-autotune", "torch.compile, max-autotune", max_autotune, (), DTYPE_NAMES, ("cuda",)),
     Peer("onnxruntime", "ONNX Runtime", onnx_runtime, ("onnxruntime", *ONNX)),
-    Peer("openvino", "OpenVINO", openvino_f32, ("openvino",)),
+    Peer("openvino", "OpenVINO", openvino_runtime, ("openvino",)),
     Peer(
         "openvino-bf16",
         "OpenVINO, bfloat16",
-        openvino_bf16,
+        partial(openvino_runtime, precision="bf16"),
         ("openvino",),
         ("float32", "bfloat16"),
         accuracy="bfloat16",
     ),
-    Peer("openvino-int8", "OpenVINO, int8", openvino_int8, ("openvino", "nncf"), accuracy="int8"),
+    Peer(
+        "openvino-int8",
+        "OpenVINO, int8",
+        partial(openvino_runtime, int8=True),
+        ("openvino", "nncf"),
+        accuracy="int8",
+    ),
     Peer("executorch", "ExecuTorch, XNNPACK", executorch_xnnpack, ("executorch",)),
     Peer("ncnn", "ncnn", ncnn, ("ncnn", "pnnx")),
     Peer("mnn", "MNN", mnn, ("MNN", *ONNX)),
@@ -353,9 +344,7 @@ def select_peers(names: Sequence[str], device: str) -> list[Peer]:
     """The peers of these names; where one is "all", those of the device, installed or not.
 
     The first is always the fused network, which the others are compared with.
-
-    Raises:
-        BenchError: a name is unknown, or names what does not run on the device or is not installed.
+    Raises BenchError where a name is unknown, or that of what does not run on the device or is not installed.
     """
     known = {peer.name: peer for peer in PEERS}
     if unknown := [name for name in names if name not in (ALL, *known)]:

@@ -135,11 +135,9 @@ def instruction_sets() -> str:
 
 
 def write_results(path: Path, results: Results[AnyRow]) -> None:
-    """Writes a file that read_results reads.
+    """Writes a file that read_results reads; ResultsError where it cannot be written.
 
-    Raises:
-        ValueError: a row holds NaN or infinity, a value of another type than declared, or there is no row.
-        ResultsError: the file cannot be written.
+    Raises ValueError where a row holds NaN, infinity or another type than declared, or there is no row.
     """
     content = {
         "schema": SCHEMA,
@@ -158,11 +156,7 @@ def write_results(path: Path, results: Results[AnyRow]) -> None:
 
 
 def read_results(path: Path, row_type: type[AnyRow]) -> Results[AnyRow]:
-    """The results in a file.
-
-    Raises:
-        ResultsError: there is no such file, or its content is not what write_results wrote for that kind.
-    """
+    """The results in a file; ResultsError where it is none that write_results wrote for the kind."""
     try:
         content = json.loads(path.read_text())
     except OSError as error:

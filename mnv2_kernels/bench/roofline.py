@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import median
 from typing import ClassVar
 
 import torch
 
 from .. import _native, shapes
 from ..layer import block_arguments
-from ..timing import interleaved_times
+from ..timing import interleaved_medians, interleaved_times
 from .setting import torch_threads
 
 # How many times the second-level cache a copy reads and writes together.
@@ -64,11 +63,9 @@ def measure_roofline(rounds: int) -> Iterator[RooflineRow]:
     l2_bytes = _native.plan(**block_arguments(next(iter(repeats))))["l2_bytes"]
     peak, copied = _native.measure_fma_peak(), _copy_gb_per_s(COPIED_CACHES * l2_bytes, rounds)
     for shape, blocks in repeats.items():
-        ways = {"fused": True, "unfused": False}
-        functions = {
-            name: _native.BlockRun(**block_arguments(shape), fused=way).run for name, way in ways.items()
-        }
-        times = interleaved_times(functions, rounds)
+        arguments = block_arguments(shape)
+        fused, unfused = _native.BlockRun(**arguments), _native.BlockRun(**arguments, fused=False)
+        medians = interleaved_medians({"fused": fused.run, "unfused": unfused.run}, rounds)
         yield RooflineRow(
             block=shapes.describe(shape),
             height=shape.height,
@@ -76,8 +73,8 @@ def measure_roofline(rounds: int) -> Iterator[RooflineRow]:
             macs=shape.macs,
             fused_bytes=shape.floor_bytes(torch.float32),
             unfused_bytes=shape.unfused_bytes(torch.float32),
-            fused_ms=median(times["fused"]),
-            unfused_ms=median(times["unfused"]),
+            fused_ms=medians["fused"],
+            unfused_ms=medians["unfused"],
             peak_gflops=peak,
             copy_gb_per_s=copied,
         )

@@ -15,7 +15,7 @@ from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..timing import interleaved_times
 from ..weights.sources import random_model
 from .accuracy import require_right
-from .setting import Setting, Spread, torch_threads
+from .setting import Setting, Spread, random_images, torch_threads
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 SIZES = (96, 128, 160, 192, 224, 320, 512)
@@ -27,8 +27,6 @@ BASE = Setting("float32", threads=1, batch=1)
 # From this size on, a multiply-accumulate is to take as long as BASE's, within this share.
 FLAT_FROM = 128
 FLAT_SHARE = 0.15
-
-INPUT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,10 @@ class ScalingRow:
     def ps_per_mac(self) -> float:
         """Of the best call: other work on the machine delays some settings more than others."""
         return 1e9 * self.best_ms / self.macs
+
+    @property
+    def spread(self) -> Spread:
+        return Spread(self.median_ms, self.lower_quartile_ms, self.upper_quartile_ms, self.best_ms)
 
     @property
     def setting(self) -> Setting:
@@ -118,8 +120,7 @@ def _measure(settings: Sequence[Setting], threads: int, rounds: int) -> Iterator
 def _verified_call(setting: Setting) -> Callable[[], Tensor]:
     """The network on its input; the first image stands for all, whose bits depend on no other."""
     model, deployed = _network(setting.width)
-    generator = torch.Generator().manual_seed(INPUT_SEED)
-    x = torch.randn(setting.batch, 3, setting.size, setting.size, generator=generator)
+    x = random_images(setting.batch, setting.size)
     require_right(f"fused, {setting},", deployed(x)[:1], model, x[:1])
     return lambda: deployed(x)
 

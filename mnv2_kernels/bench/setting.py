@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 import torch
+from torch import Tensor
 
 # Threads that wait for more work keep a core busy for a while (libgomp's for 6 ms): nobody is to be timed in
 # that while.
 PAUSE_S = 0.01
+
+INPUT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Spread:
     upper: float
     best: float
 
+    def __str__(self) -> str:
+        """The distance of the quartiles, of the median."""
+        return f"{(self.upper - self.lower) / self.median:.0%}"
+
     @classmethod
     def of(cls, times: Sequence[float], per: int = 1) -> Spread:
         """Of the times of calls, each divided by ``per`` images."""
@@ -67,6 +74,12 @@ class Spread:
             return cls(*4 * (times[0] / per,))
         lower, middle, upper = (time / per for time in quantiles(times, n=4, method="inclusive"))
         return cls(middle, lower, upper, min(times) / per)
+
+
+def random_images(batch: int, size: int, channels: int = 3) -> Tensor:
+    """Always the same ones, float32: (batch, channels, size, size)."""
+    generator = torch.Generator().manual_seed(INPUT_SEED)
+    return torch.randn(batch, channels, size, size, generator=generator)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -38,7 +38,7 @@ CANNOT = 2
 INTERRUPTED = 130
 
 # Typer re-exports this class's subclass only, and from a package of its own in newer versions.
-UsageError = typer.BadParameter.__base__
+UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(add_completion=False, help="MobileNetV2 with each inverted residual as one kernel.")
 app.add_typer(bench_commands.app)

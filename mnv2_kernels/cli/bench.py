@@ -21,7 +21,7 @@ from ..bench.headlines import measure_headlines
 from ..bench.memory import DeviceName, measure_memory, measure_splits
 from ..bench.peers import ALL, select_peers
 from ..bench.report import DEFAULT_RESULTS, write_report
-from ..bench.results import Results, Row, collect, write_results
+from ..bench.results import Row, collect, write_results
 from ..bench.roofline import measure_roofline
 from ..bench.scaling import measure_scaling
 from ..bench.traffic.blocks import measure_traffic, parse_bytes
@@ -42,7 +42,20 @@ Size = Annotated[
     int, typer.Option(min=32, max=2048, metavar="PIXELS", help="Height and width of the images.")
 ]
 Rounds = Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls of each, in turn.")]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a results file.")]
+
+
+def _check_file(json_file: Path | None) -> Path | None:
+    """Before minutes of work whose results nobody could write."""
+    if json_file is not None and not json_file.parent.is_dir():
+        raise BenchError(f"{json_file}: there is no folder {json_file.parent}")
+    if json_file is not None and json_file.is_dir():
+        raise BenchError(f"{json_file}: a folder, where a file is to be written")
+    return json_file
+
+
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", callback=_check_file, help="Write a results file.")
+]
 
 
 @app.command(
@@ -66,7 +79,6 @@ def bench(
     ] = False,
     json_file: Json = None,
 ) -> None:
-    _check_file(json_file)
     if device == "cuda" and not torch.cuda.is_available():
         raise BenchError("torch sees no GPU")
     chosen = select_peers(peers.split(","), device)
@@ -84,7 +96,7 @@ def bench(
     for rows_of_setting in compare(settings, chosen, rounds, named):
         show(tables.peers(rows_of_setting))
         rows += rows_of_setting
-    _write(json_file, collect(rows, rounds, context.obj))
+    _write(context, json_file, rows, rounds)
     if any(row.wrong for row in rows):
         raise typer.Exit(WRONG_RESULT)
 
@@ -106,11 +118,10 @@ def traffic(
     eager: Annotated[bool, typer.Option(help="Count torch's layers, too: takes some minutes.")] = True,
     json_file: Json = None,
 ) -> None:
-    _check_file(json_file)
     l2_bytes = None if l2 is None else parse_bytes(l2)
     rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes)
     show(tables.traffic(rows))
-    _write(json_file, collect(rows, 1, context.obj))
+    _write(context, json_file, rows)
 
 
 @app.command(help="Show the memory of a forward pass by resolution: fused, eager, and the paper's table 3.")
@@ -124,43 +135,39 @@ def memory(
     rounds: Rounds = 50,
     json_file: Json = None,
 ) -> None:
-    _check_file(json_file)
     if split:
         _refuse_options(context, ("dtype", "device"), "--split times float32 blocks on a CPU")
         splits = list(measure_splits(rounds))
         show(tables.splits(splits))
-        _write(json_file, collect(splits, rounds, context.obj))
+        _write(context, json_file, splits, rounds)
         return
     _refuse_options(context, ("rounds",), "for --split alone, the rest is the same every time")
     rows = measure_memory(getattr(torch, dtype), device)
     show(tables.memory(rows))
-    _write(json_file, collect(rows, 1, context.obj))
+    _write(context, json_file, rows)
 
 
 @app.command(help="Time MobileNetV1 1.0, V2 1.0 and V2 1.4, eager and fused, beside the paper's figures.")
 def headlines(context: typer.Context, rounds: Rounds = 30, json_file: Json = None) -> None:
-    _check_file(json_file)
     rows = measure_headlines(rounds)
     show(tables.headlines(rows))
-    _write(json_file, collect(rows, rounds, context.obj))
+    _write(context, json_file, rows, rounds)
 
 
 @app.command(help="Time the fused network by batch, resolution, width and number of threads.")
 def scaling(context: typer.Context, rounds: Rounds = 20, json_file: Json = None) -> None:
-    _check_file(json_file)
     rows = list(measure_scaling(rounds, torch.get_num_threads()))
     show(tables.scaling(rows))
-    _write(json_file, collect(rows, rounds, context.obj))
+    _write(context, json_file, rows, rounds)
 
 
 @app.command(
     help="Time every block, fused and unfused, beside the multiply-add peak and the speed of a copy."
 )
 def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None) -> None:
-    _check_file(json_file)
     rows = list(measure_roofline(rounds))
     show(tables.roofline(rows))
-    _write(json_file, collect(rows, rounds, context.obj))
+    _write(context, json_file, rows, rounds)
 
 
 @app.command(help="Write one page, to be opened in a browser, of all results files.")
@@ -175,17 +182,8 @@ def report(
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
-    return context.get_parameter_source(option).name == "COMMANDLINE"
-
-
-def _check_file(json_file: Path | None) -> None:
-    """Before minutes of work whose results nobody could write."""
-    if json_file is None:
-        return
-    if not json_file.parent.is_dir():
-        raise BenchError(f"{json_file}: there is no folder {json_file.parent}")
-    if json_file.is_dir():
-        raise BenchError(f"{json_file}: a folder, where a file is to be written")
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_options(context: typer.Context, names: Sequence[str], why: str) -> None:
@@ -194,6 +192,6 @@ def _refuse_options(context: typer.Context, names: Sequence[str], why: str) -> N
         raise BenchError(f"{' and '.join(given)}: {why}")
 
 
-def _write(json_file: Path | None, results: Results[Row]) -> None:
+def _write(context: typer.Context, json_file: Path | None, rows: Sequence[Row], rounds: int = 1) -> None:
     if json_file is not None:
-        write_results(json_file, results)
+        write_results(json_file, collect(rows, rounds, context.obj))

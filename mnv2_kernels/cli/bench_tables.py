@@ -14,7 +14,7 @@ from ..bench.roofline import RooflineRow
 from ..bench.scaling import FLAT_FROM, FLAT_SHARE, ScalingRow, base_row, has_to_be_flat, is_flat
 from ..bench.traffic.blocks import EAGER_SHARE, FLOOR_FACTOR, LARGE_IMAGE, TrafficRow
 from ..bench.traffic.callgrind import WAYS
-from .tables import add_numbers, count, new_facts, new_table, spaced
+from .tables import count, facts_table, new_table, spaced
 
 NONE = "-"
 PLANNED = "plan"
@@ -22,26 +22,26 @@ PLANNED = "plan"
 
 def peers(rows: Sequence[PeerRow]) -> RenderableType:
     """One setting: a line for every peer, timed or not."""
-    lines = new_table()
-    lines.add_column("peer", no_wrap=True)
-    add_numbers(lines, "ms an image", "spread", "images/s", "of fused", "of peak", "error")
-    reasons = new_facts()
+    lines = new_table(
+        texts=["peer"], numbers=["ms an image", "spread", "images/s", "of fused", "of peak", "error"]
+    )
+    reasons: dict[str, Text] = {}
     for row in rows:
-        if row.median_ms is not None:
+        if row.spread is not None:
             lines.add_row(
                 row.plain_title,
-                f"{row.median_ms:.2f}",
-                f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
+                f"{row.spread.median:.2f}",
+                str(row.spread),
                 f"{row.images_per_s:.0f}",
-                "-" if row.ratio is None else f"{row.ratio:.2f}x",
-                "-" if row.share is None else f"{row.share:.0%}",
+                NONE if row.ratio is None else f"{row.ratio:.2f}x",
+                NONE if row.share is None else f"{row.share:.0%}",
                 f"{row.error:.1e}{'' if row.accuracy == row.dtype else ' ' + row.accuracy}",
                 style="bold" if row.ratio == 1 else None,
             )
         else:
-            style = "bold red" if row.wrong else None
-            reasons.add_row(f"without {row.plain_title}", Text(row.obstacle or "", style=style))
-    return spaced(Text(str(rows[0].setting), style="bold"), lines, reasons)
+            style = "bold red" if row.wrong else ""
+            reasons[f"without {row.plain_title}"] = Text(row.obstacle or "", style=style)
+    return spaced(Text(str(rows[0].setting), style="bold"), lines, facts_table(reasons))
 
 
 PEERS_LEGEND = (
@@ -52,10 +52,10 @@ PEERS_LEGEND = (
 
 def traffic(rows: Sequence[TrafficRow]) -> RenderableType:
     """One line for each shape of block; what misses its bar has a star."""
-    blocks = new_table()
-    blocks.add_column("block", no_wrap=True)
-    blocks.add_column("plan", no_wrap=True)
-    add_numbers(blocks, "floor", "fused", "of floor", "unfused", "eager", "chan. last", "fused/eager")
+    blocks = new_table(
+        texts=["block", "plan"],
+        numbers=["floor", "fused", "of floor", "unfused", "eager", "chan. last", "fused/eager"],
+    )
     for row in rows:
         share = row.eager_share
         blocks.add_row(
@@ -69,25 +69,24 @@ def traffic(rows: Sequence[TrafficRow]) -> RenderableType:
             _kb(row.eager_channels_last_bytes),
             NONE if share is None else _starred(f"1/{1 / share:.1f}", row.meets_eager),
         )
-    about = new_facts()
     first = rows[0]
-    about.add_row("cache", f"{first.cache_bytes >> 10} KiB, {WAYS} ways, simulated by callgrind")
-    about.add_row("counted", "KB that the cache fetches in a pass, for loads and stores; no write-backs")
-    about.add_row("floor", "input, output and packed weights, each once; float32, batch 1, one thread")
-    about.add_row("plans", f"{first.isa}, for a second-level cache of {first.l2_bytes >> 10} KiB")
-    about.add_row(
-        "bars",
-        f"fused at most {FLOOR_FACTOR:g} of the floor, and from {LARGE_IMAGE}x{LARGE_IMAGE} on "
+    about = {
+        "cache": f"{first.cache_bytes >> 10} KiB, {WAYS} ways, simulated by callgrind",
+        "counted": "KB that the cache fetches in a pass, for loads and stores; no write-backs",
+        "floor": "input, output and packed weights, each once; float32, batch 1, one thread",
+        "plans": f"{first.isa}, for a second-level cache of {first.l2_bytes >> 10} KiB",
+        "bars": f"fused at most {FLOOR_FACTOR:g} of the floor, and from {LARGE_IMAGE}x{LARGE_IMAGE} on "
         f"1/{1 / EAGER_SHARE:.0f} of eager; * misses",
-    )
-    return spaced(blocks, about)
+    }
+    return spaced(blocks, facts_table(about))
 
 
 def memory(rows: Sequence[MemoryRow]) -> RenderableType:
     """One line for each resolution, then one for the network."""
-    stages = new_table()
-    stages.add_column("images", no_wrap=True)
-    add_numbers(stages, "paper", "fused tensor", "eager tensor", "fused peak", "eager peak", "scratch")
+    stages = new_table(
+        texts=["images"],
+        numbers=["paper", "fused tensor", "eager tensor", "fused peak", "eager peak", "scratch"],
+    )
     for row in rows:
         paper = NONE if row.paper_bytes is None else f"{row.paper_channels} ch. {_kb(row.paper_bytes)}"
         stages.add_row(
@@ -101,43 +100,43 @@ def memory(rows: Sequence[MemoryRow]) -> RenderableType:
             _kb(row.eager_peak_bytes),
             _kb(row.scratch_bytes),
         )
-    about = new_facts()
     first = rows[0]
-    about.add_row("run", f"MobileNetV2 1.0, 224x224, batch 1, {first.dtype} on {first.device}; KB")
-    about.add_row("paper", "V2's column of table 3, arXiv 1801.04381: the largest tensor that must exist")
-    about.add_row("tensors", "the largest that torch's allocator gave out, by its own resolution")
-    about.add_row("peaks", "what lives at a time while a block runs, by its input's resolution")
-    about.add_row("scratch", "of a thread, beside torch's allocator; float32 inside on x86")
-    about.add_row(NETWORK, "the whole forward pass as one operator, scratch included, and by torch's layers")
-    return spaced(stages, about)
+    about = {
+        "run": f"MobileNetV2 1.0, 224x224, batch 1, {first.dtype} on {first.device}; KB",
+        "paper": "V2's column of table 3, arXiv 1801.04381: the largest tensor that must exist",
+        "tensors": "the largest that torch's allocator gave out, by its own resolution",
+        "peaks": "what lives at a time while a block runs, by its input's resolution",
+        "scratch": "of a thread, beside torch's allocator; float32 inside on x86",
+        NETWORK: "the whole forward pass as one operator, scratch included, and by torch's layers",
+    }
+    return spaced(stages, facts_table(about))
 
 
 def splits(rows: Sequence[SplitRow]) -> RenderableType:
     """One line for each block with times, one with scratch, then all blocks' sum."""
     totals = split_totals(rows)
-    table = new_table()
-    table.add_column("block", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    add_numbers(table, *(PLANNED if total.parts == 0 else f"t = {total.parts}" for total in totals))
+    parts = [PLANNED if total.parts == 0 else f"t = {total.parts}" for total in totals]
+    table = new_table(texts=["block", ""], numbers=parts)
     for block in dict.fromkeys(row.block for row in rows):
         of_block = [row for row in rows if row.block == block]
         table.add_row(block, "ms", *(f"{row.ms:.3f}" for row in of_block))
         table.add_row("", "KiB", *(f"{row.scratch_bytes / 1024:.0f}" for row in of_block))
     table.add_row("all blocks", "ms", *(f"{total.ms:.3f}" for total in totals))
     table.add_row("largest", "KiB", *(f"{total.scratch_bytes / 1024:.0f}" for total in totals))
-    about = new_facts()
-    about.add_row("parts", "expanded channels in t parts over the whole image (arXiv 1801.04381, 5.1)")
-    about.add_row(PLANNED, "as the kernels cut a block: strips of rows, then parts where these fit no cache")
-    about.add_row("run", f"{rows[0].isa}, one thread, {count(len(totals), 'way')} in turn; medians, scratch")
-    return spaced(table, about)
+    about = {
+        "parts": "expanded channels in t parts over the whole image (arXiv 1801.04381, 5.1)",
+        PLANNED: "as the kernels cut a block: strips of rows, then parts where these fit no cache",
+        "run": f"{rows[0].isa}, one thread, {count(len(totals), 'way')} in turn; medians, scratch",
+    }
+    return spaced(table, facts_table(about))
 
 
 def headlines(rows: Sequence[HeadlineRow]) -> RenderableType:
     """One line for each network, ours beside the paper's."""
-    networks = new_table()
-    networks.add_column("network", no_wrap=True)
-    add_numbers(networks, "top-1, paper", "parameters", "paper", "MACs", "paper")
-    add_numbers(networks, "eager ms", "fused ms", "of V1", "ms, paper", "of V1")
+    ours = ["eager ms", "fused ms", "of V1", "ms, paper", "of V1"]
+    networks = new_table(
+        texts=["network"], numbers=["top-1, paper", "parameters", "paper", "MACs", "paper", *ours]
+    )
     first = rows[0]
     for row in rows:
         networks.add_row(
@@ -153,17 +152,19 @@ def headlines(rows: Sequence[HeadlineRow]) -> RenderableType:
             f"{row.paper_ms:.0f}",
             f"{row.paper_ms / first.paper_ms:.2f}",
         )
-    about = new_facts()
-    about.add_row("run", f"{count(first.threads, 'thread')}, float32, 224x224, batch 1; medians, all in turn")
-    about.add_row("fused", "V2 in one call; V1 in one for each layer, its blocks by V2's operator")
-    about.add_row("paper", "arXiv 1801.04381, table 4; its times are those of a Pixel 1")
-    return spaced(networks, about)
+    about = {
+        "run": f"{count(first.threads, 'thread')}, float32, 224x224, batch 1; medians, all in turn",
+        "fused": "V2 in one call; V1 in one for each layer, its blocks by V2's operator",
+        "paper": "arXiv 1801.04381, table 4; its times are those of a Pixel 1",
+    }
+    return spaced(networks, facts_table(about))
 
 
 def scaling(rows: Sequence[ScalingRow]) -> RenderableType:
     """One line for each setting; what is not flat has a star."""
-    settings = new_table()
-    add_numbers(settings, "threads", "batch", "size", "width", "ms an image", "spread", "ps a MAC", "of base")
+    settings = new_table(
+        numbers=["threads", "batch", "size", "width", "ms an image", "spread", "ps a MAC", "of base"]
+    )
     base = base_row(rows)
     for row in rows:
         settings.add_row(
@@ -172,27 +173,24 @@ def scaling(rows: Sequence[ScalingRow]) -> RenderableType:
             str(row.size),
             f"{row.width:g}",
             f"{row.median_ms:.2f}",
-            f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
+            str(row.spread),
             f"{row.ps_per_mac:.1f}",
             _starred(
                 f"{row.ps_per_mac / base.ps_per_mac:.2f}", not has_to_be_flat(row) or is_flat(row, base)
             ),
         )
-    about = new_facts()
-    about.add_row("ms", "median; spread: between the quartiles, of the median; a MAC: of the best call")
-    about.add_row("base", str(base.setting))
-    about.add_row(
-        "bar", f"one thread, from {FLAT_FROM} pixels on: within {FLAT_SHARE:.0%} of the base; * misses"
-    )
-    return spaced(settings, about)
+    about = {
+        "ms": "median; spread: between the quartiles, of the median; a MAC: of the best call",
+        "base": str(base.setting),
+        "bar": f"one thread, from {FLAT_FROM} pixels on: within {FLAT_SHARE:.0%} of the base; * misses",
+    }
+    return spaced(settings, facts_table(about))
 
 
 def roofline(rows: Sequence[RooflineRow]) -> RenderableType:
     """One line for each shape of block."""
-    blocks = new_table()
-    blocks.add_column("block", no_wrap=True)
-    add_numbers(blocks, "fused ms", "GFLOP/s", "of peak", "op/byte")
-    add_numbers(blocks, "unfused ms", "GFLOP/s", "op/byte", "time")
+    fused, unfused = ["fused ms", "GFLOP/s", "of peak"], ["unfused ms", "GFLOP/s"]
+    blocks = new_table(texts=["block"], numbers=[*fused, "op/byte", *unfused, "op/byte", "time"])
     for row in rows:
         blocks.add_row(
             row.block,
@@ -205,12 +203,13 @@ def roofline(rows: Sequence[RooflineRow]) -> RenderableType:
             f"{row.unfused_intensity:.0f}",
             f"{row.fused_ms / row.unfused_ms:.2f}",
         )
-    about = new_facts()
     first = rows[0]
-    about.add_row("roof", f"{first.peak_gflops:.1f} GFLOP/s; a copy moves {first.copy_gb_per_s:.1f} GB/s")
-    about.add_row("bytes", "fused: input, output, weights; unfused: each convolution's; once each, float32")
-    about.add_row("time", "fused over unfused; medians, in turn, one thread, batch 1")
-    return spaced(blocks, about)
+    about = {
+        "roof": f"{first.peak_gflops:.1f} GFLOP/s; a copy moves {first.copy_gb_per_s:.1f} GB/s",
+        "bytes": "fused: input, output, weights; unfused: each convolution's; once each, float32",
+        "time": "fused over unfused; medians, in turn, one thread, batch 1",
+    }
+    return spaced(blocks, facts_table(about))
 
 
 def _kb(number: int | None) -> str:

@@ -97,14 +97,9 @@ class Classification:
 
 @torch.inference_mode()
 def classify_photos(network: Network, photos: Sequence[Path]) -> Classification:
-    """Runs every photograph through the fused network and its eager copy, then times both if they agree.
+    """Runs photographs, at least one, through the fused network and its eager copy; times both if they agree.
 
-    Args:
-        photos: at least one.
-
-    Raises:
-        PhotoError: a photograph cannot be read.
-        WeightsError: the network's images are no photographs.
+    Raises PhotoError where one cannot be read, WeightsError where the network's images are no photographs.
     """
     network.check_takes_photos()
     settings = network.settings

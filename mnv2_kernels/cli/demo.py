@@ -48,9 +48,8 @@ class DemoError(RuntimeError):
 def demo_networks() -> Iterator[Network]:
     """Trained networks, each with photographs.
 
-    Raises:
-        DemoError: there is nothing to show.
-        WeightsError, ExpectedError: the data folder is there and broken.
+    Raises DemoError where there is nothing to show, WeightsError or ExpectedError where the data folder is
+    there and broken.
     """
     if has_data():
         yield from map(load_network, DATA_NETWORKS)

@@ -64,12 +64,7 @@ class Info:
 
 
 def gather_info() -> Info:
-    """Looks around.
-
-    Raises:
-        RuntimeError: MNV2_FORCE_ISA names an instruction set that is unknown or that this machine cannot run,
-            or MNV2_GPU_BACKEND no backend.
-    """
+    """Looks around. RuntimeError where MNV2_FORCE_ISA or MNV2_GPU_BACKEND names what cannot run here."""
     isa = _native.selected_isa()
     cuda_gpu, figures = this_gpu()
     build = _native.build_info()
@@ -114,10 +109,7 @@ def _cuda_state() -> str:
 
 
 def _triton_state() -> str:
-    if not _has_triton():
-        return "not installed"
-    version = importlib.metadata.version("triton")
-    return f"{version} installed"
+    return f"{importlib.metadata.version('triton')} installed" if _has_triton() else "not installed"
 
 
 def _registered_ops() -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _native
+from ..bench.setting import random_images
 from ..dtypes import dtype_name
 from ..layer import layer_shapes
 from ..nn.mobilenet_v2 import FusedMobileNetV2
@@ -19,7 +20,6 @@ from ..packing.plans import describe_plan, layer_plans
 from ..shapes import BlockShape, ClassifierShape, HeadShape, LayerShape, StemShape, describe
 
 WARM_UP_ROUNDS = 3
-RANDOM_SEED = 0
 
 KINDS = {StemShape: "stem", BlockShape: "block", HeadShape: "head", ClassifierShape: "linear"}
 
@@ -77,9 +77,9 @@ def profile_network(
     Raises RuntimeError where a part of the network has no kernel.
     """
     threads = torch.get_num_threads()
-    network: PackedLayers = copy.deepcopy(model).to(dtype).deploy().network
-    generator = torch.Generator().manual_seed(RANDOM_SEED)
-    x = torch.randn(batch, image_channels(model), size, size, generator=generator).to(dtype)
+    network = copy.deepcopy(model).to(dtype).deploy().network
+    assert isinstance(network, PackedLayers)  # all of it is on the CPU
+    x = random_images(batch, size, image_channels(model)).to(dtype)
     seconds = _median_seconds(network, x, rounds)
     peak = _native.measure_fma_peak()
     return Profile(

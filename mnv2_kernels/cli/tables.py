@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from rich import box
@@ -20,23 +21,30 @@ FAIL = Text("FAILED", style="bold red")
 
 def classification(result: Classification) -> RenderableType:
     """Top five of every photograph, then how fused and eager compare."""
-    photos = new_table()
-    photos.add_column("photo", no_wrap=True)
+    photos = new_table(texts=["photo"])
     photos.add_column("class")
-    add_numbers(photos, "share", "fused", "eager")
+    for name in ("share", "fused", "eager"):
+        photos.add_column(name, justify="right", no_wrap=True)
     for photo in result.photos:
         _add_photo(photos, photo)
-
-    facts = new_facts()
-    facts.add_row("network", _network(result))
-    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}, float32, batch 1")
-    facts.add_row("fused - eager", _difference(result))
+    facts: dict[str, str | Text] = {
+        "network": f"{result.weights}, {result.classes} classes, {result.size} x {result.size}, "
+        f"padding {result.padding}, preprocess {result.preprocess}, eps {result.eps:g}",
+        "machine": f"{_machine(result)}, float32, batch 1",
+        "fused - eager": Text.assemble(
+            f"largest logit difference {result.largest_difference:.1e}: ", _verdict(result.agrees)
+        ),
+    }
     if result.expected is not None:
-        facts.add_row("expected.json", _comparison(result.expected))
+        facts["expected.json"] = _comparison(result.expected)
     if result.timing is not None:
-        facts.add_row("time", _timing(result.timing))
-    facts.add_row("not stored", f"{result.expanded_bytes / 1e6:.1f} MB of expanded tensors a photograph")
-    return spaced(photos, facts)
+        facts["time"] = _timing(result.timing)
+    facts["not stored"] = f"{result.expanded_bytes / 1e6:.1f} MB of expanded tensors a photograph"
+    return spaced(photos, facts_table(facts))
+
+
+def _machine(result: Classification | Verification | Profile) -> str:
+    return f"CPU {result.isa}, {count(result.threads, 'thread')}"
 
 
 def _add_photo(table: Table, photo: PhotoResult) -> None:
@@ -51,18 +59,6 @@ def _add_photo(table: Table, photo: PhotoResult) -> None:
             style="bold" if rank == 0 else None,
             end_section=rank == len(photo.top) - 1,
         )
-
-
-def _network(result: Classification) -> str:
-    return (
-        f"{result.weights}, {result.classes} classes, {result.size} x {result.size}, "
-        f"padding {result.padding}, preprocess {result.preprocess}, eps {result.eps:g}"
-    )
-
-
-def _difference(result: Classification) -> Text:
-    difference = f"largest logit difference {result.largest_difference:.1e}: "
-    return Text.assemble(difference, _verdict(result.agrees))
 
 
 def _comparison(comparison: Comparison) -> Text:
@@ -83,10 +79,7 @@ def _timing(timing: Timing) -> Text:
 
 def verification(result: Verification) -> RenderableType:
     """One line for every part of the network."""
-    parts = new_table()
-    parts.add_column("part", no_wrap=True)
-    parts.add_column("shape", no_wrap=True)
-    add_numbers(parts, "fused error", "eager error", "ratio")
+    parts = new_table(texts=["part", "shape"], numbers=["fused error", "eager error", "ratio"])
     parts.add_column("", no_wrap=True)
     for part in result.parts:
         parts.add_row(
@@ -97,14 +90,14 @@ def verification(result: Verification) -> RenderableType:
             f"{part.ratio:.2f}",
             _verdict(part.passed),
         )
-
-    facts = new_facts()
-    facts.add_row("network", f"{result.weights}, {result.dtype}, batch {result.batch}")
-    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}")
-    facts.add_row("errors", f"largest against float64, over {_inputs(result)}")
-    facts.add_row("rule", f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings")
-    facts.add_row("verdict", _verdict(result.passed))
-    return spaced(parts, facts)
+    facts: dict[str, str | Text] = {
+        "network": f"{result.weights}, {result.dtype}, batch {result.batch}",
+        "machine": _machine(result),
+        "errors": f"largest against float64, over {_inputs(result)}",
+        "rule": f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings",
+        "verdict": _verdict(result.passed),
+    }
+    return spaced(parts, facts_table(facts))
 
 
 def _inputs(result: Verification) -> str:
@@ -115,11 +108,7 @@ def _inputs(result: Verification) -> str:
 
 def profile(result: Profile) -> RenderableType:
     """One line for every kernel call of a network."""
-    layers = new_table()
-    layers.add_column("layer", no_wrap=True)
-    layers.add_column("shape", no_wrap=True)
-    layers.add_column("plan", no_wrap=True)
-    add_numbers(layers, "ms", "GFLOP/s", "of peak", "scratch KiB")
+    layers = new_table(texts=["layer", "shape", "plan"], numbers=["ms", "GFLOP/s", "of peak", "scratch KiB"])
     for layer in result.layers:
         layers.add_row(
             layer.kind,
@@ -130,28 +119,27 @@ def profile(result: Profile) -> RenderableType:
             f"{layer.share:.0%}",
             f"{layer.scratch_bytes / 1024:.0f}",
         )
-
-    facts = new_facts()
-    facts.add_row("network", f"{result.weights}, {result.size} x {result.size}, {result.dtype}")
-    facts.add_row("machine", f"CPU {result.isa}, {count(result.threads, 'thread')}")
-    facts.add_row("peak", f"{result.peak_gflops:.1f} GFLOP/s a thread, measured in this run")
-    facts.add_row("times", f"medians of {count(result.rounds, 'call')}, batch {result.batch}")
-    total = sum(layer.ms for layer in result.layers)
-    facts.add_row("sum", f"{total:.2f} ms, {result.share:.0%} of the peak")
-    return spaced(layers, facts)
+    facts = {
+        "network": f"{result.weights}, {result.size} x {result.size}, {result.dtype}",
+        "machine": _machine(result),
+        "peak": f"{result.peak_gflops:.1f} GFLOP/s a thread, measured in this run",
+        "times": f"medians of {count(result.rounds, 'call')}, batch {result.batch}",
+        "sum": f"{sum(layer.ms for layer in result.layers):.2f} ms, {result.share:.0%} of the peak",
+    }
+    return spaced(layers, facts_table(facts))
 
 
 def installation(info: Info) -> RenderableType:
     """Versions and states, then the ISAs, the operators, and the CUDA kernels of MobileNetV2's blocks."""
-    facts = new_facts()
-    for name, version in info.versions.items():
-        facts.add_row(name, version)
-    facts.add_row("built", str(info.build["summary"]))
-    facts.add_row("processor", info.processor)
-    facts.add_row("threads", f"{info.threads} of {count(info.logical_cpus, 'logical CPU')}")
-    facts.add_row("ISA", f"{info.selected_isa}: {info.selection_reason}")
-    facts.add_row("CUDA", info.cuda)
-    facts.add_row("Triton", info.triton)
+    facts = {
+        **info.versions,
+        "built": str(info.build["summary"]),
+        "processor": info.processor,
+        "threads": f"{info.threads} of {count(info.logical_cpus, 'logical CPU')}",
+        "ISA": f"{info.selected_isa}: {info.selection_reason}",
+        "CUDA": info.cuda,
+        "Triton": info.triton,
+    }
 
     isas = new_table("ISA", "in this build", "on this processor", "used for weights of")
     for isa in info.isas:
@@ -165,7 +153,7 @@ def installation(info: Info) -> RenderableType:
     blocks = new_table(f"block on {info.cuda_gpu}, float16", "batch", "CUDA kernel", "why")
     for block in info.cuda_blocks:
         blocks.add_row(block.stage, str(block.batch), block.kernel, block.reason)
-    return spaced(facts, isas, ops, blocks)
+    return spaced(facts_table(facts), isas, ops, blocks)
 
 
 def _yes_no(value: bool) -> str:
@@ -180,22 +168,26 @@ def _verdict(passed: bool) -> Text:
     return PASS if passed else FAIL
 
 
-def new_table(*columns: str) -> Table:
-    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-
-
-def add_numbers(table: Table, *columns: str) -> None:
-    for name in columns:
+def new_table(*columns: str, texts: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:
+    """``columns`` may wrap, which those of texts and numbers do not."""
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
-def new_facts() -> Table:
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column()
-    return facts
+def facts_table(facts: Mapping[str, str | Text]) -> Table:
+    """A line for each: its name and what it is."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, fact in facts.items():
+        table.add_row(name, fact)
+    return table
 
 
-def spaced(*tables: Table) -> Group:
+def spaced(*tables: RenderableType) -> Group:
     """The tables with an empty line behind each."""
     return Group(*(each for table in tables for each in (table, "")))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import inf, isfinite, isnan
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import _native
 from ..accuracy import EAGER_FACTOR, MINIMUM_INPUTS, largest_allowed_error
+from ..bench.setting import random_images, torch_threads
 from ..dtypes import DtypeName
 from ..fusion.eager_layers import global_average_pool
 from ..nn.mobilenet_v2 import FusedMobileNetV2
@@ -21,8 +22,6 @@ from ..nn.networks import eager_copy, image_channels, network_shape
 from ..shapes import describe
 from ..weights.photos import load_photos
 from ..weights.sources import Network
-
-RANDOM_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,9 @@ def verify_network(
 ) -> Verification:
     """Compares stem, blocks, head and the whole network, each part on what the eager network feeds it.
 
-    Args:
-        photos: the inputs; random images make up for fewer than eight, and fill the last batch.
-        dtype: that of weights and activations.
-        batch: how many images a call takes, at least 1.
-
-    Raises:
-        PhotoError: a photograph cannot be read.
-        WeightsError: there are photographs, and the network's images are none.
-        NotFusable: a part of the network has no kernel.
+    Random images make up for fewer than eight photographs, and fill the last batch. Raises PhotoError where
+    a photograph cannot be read, WeightsError where the network's images are none, NotFusable where a part of
+    it has no kernel.
     """
     images = _images(network, photos, batch).to(getattr(torch, dtype))
     model = deepcopy(network.model).to(images.dtype)
@@ -108,9 +101,7 @@ def _images(network: Network, photos: Sequence[Path], batch: int) -> Tensor:
         network.check_takes_photos()
     settings = network.settings
     inputs = -(-max(len(photos), MINIMUM_INPUTS) // batch) * batch
-    generator = torch.Generator().manual_seed(RANDOM_SEED)
-    shape = inputs - len(photos), image_channels(network.model), settings.size, settings.size
-    noise = torch.randn(shape, generator=generator)
+    noise = random_images(inputs - len(photos), settings.size, image_channels(network.model))
     return torch.cat([load_photos(photos, settings.size, settings.preprocess), noise]) if photos else noise
 
 
@@ -129,21 +120,15 @@ def _parts(model: FusedMobileNetV2, size: int) -> list[_Part]:
     eager = eager_copy(model)
     exact = eager_copy(model).double()
     shape = network_shape(model, size)
-    shapes = (shape.stem, *shape.blocks)
+    fused: Iterable[Any] = model.features
+    *inner, heads = zip(fused, eager.features, exact.features, strict=True)
     parts = [
-        _Part(
-            f"features.{index}",
-            describe(shapes[index]),
-            model.features[index],
-            eager.features[index],
-            exact.features[index],
-        )
-        for index in range(len(shapes))
+        _Part(f"features.{index}", describe(layer), *modules)
+        for index, (layer, modules) in enumerate(zip(shape.layers, inner, strict=False))
     ]
-    pooled = model.features[-1].pooled
-    eager_pooled, exact_pooled = (_pooled(network.features[-1]) for network in (eager, exact))
-    name = f"features.{len(shapes)}, pool"
-    parts.append(_Part(name, describe(shape.head), pooled, eager_pooled, exact_pooled))
+    fused_head, *others = heads
+    name = f"features.{len(inner)}, pool"
+    parts.append(_Part(name, describe(shape.head), fused_head.pooled, *map(_pooled, others)))
     parts.append(_Part("network", f"{size}x{size} to logits", model, eager, exact))
     return parts
 
@@ -155,7 +140,8 @@ def _pooled(head: nn.Module) -> Callable[[Tensor], Tensor]:
 def _compare(part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor]) -> PartResult:
     fused_error = eager_error = largest_value = 0.0
     for x, eager_output in zip(inputs, eager_outputs, strict=True):
-        with _one_thread():
+        # In torch's float64 convolution threads meet at every group: two can be 20 times slower than one.
+        with torch_threads(1):
             truth = part.exact(x.double())
         fused_error = max(fused_error, _error(part.fused(x), truth))
         eager_error = max(eager_error, _error(eager_output, truth))
@@ -170,17 +156,6 @@ def _ratio(fused_error: float, eager_error: float) -> float:
     if eager_error:
         return fused_error / eager_error
     return inf if fused_error else 0.0
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """In torch's float64 convolution threads meet at every group: two can be 20 times slower than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _error(actual: Tensor, truth: Tensor) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,9 @@ ACTIVATION_NAMES: dict[type[nn.Module], str] = {
 }
 RELU6_BOUNDS = (0, 6)
 
+# What a graph that is being made has for an int is none that torch declares so.
+sym_max: Any = torch.sym_max
+
 # The last two stand for plain tensors in a graph that is being made.
 PLAIN_TENSORS = (Tensor, nn.Parameter, FakeTensor, FunctionalTensor)
 
@@ -35,6 +39,10 @@ class ConvNormActivation(nn.Sequential):
 
 class SamePaddedConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding for any input size; its ``padding`` is not read."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride, self.dilation)
@@ -64,7 +72,7 @@ def _same_sides(size: int, kernel_size: int, stride: int, dilation: int) -> tupl
     elif isinstance(missing, Tensor):
         total = missing.clamp(min=0)
     else:
-        total = torch.sym_max(missing, 0)
+        total = sym_max(missing, 0)
     return total // 2, total - total // 2
 
 
@@ -74,11 +82,14 @@ def global_average_pool(x: Tensor) -> Tensor:
 
 
 class EagerLayer(NamedTuple):
-    """A convolution, named as in its unit, the norm behind it and the activation behind that, if any."""
+    """A convolution, named as in its unit, the norm behind it and the activation behind that, if any.
+
+    ``norm`` is like a BatchNorm2d, with which torchvision's FrozenBatchNorm2d shares no base, or an Identity.
+    """
 
     name: str
-    conv: nn.Module
-    norm: nn.Module
+    conv: nn.Conv2d
+    norm: Any
     activation: nn.Module | None = None
 
     @property
@@ -90,6 +101,7 @@ class EagerLayer(NamedTuple):
         """(top, left, bottom, right), or None for SAME."""
         if type(self.conv) is SamePaddedConv2d:
             return None
+        assert isinstance(self.conv.padding, tuple)  # check() refuses names
         vertical, horizontal = self.conv.padding
         return vertical, horizontal, vertical, horizontal
 
@@ -115,7 +127,8 @@ def layer_of(name: str, children: list[nn.Module]) -> EagerLayer:
     """The modules of a ConvNormActivation as a layer; NotFusable for another number of them."""
     if len(children) != 3:
         raise NotFusable(f"{name} is one of {len(children)} modules instead of convolution, norm, activation")
-    return EagerLayer(name, *children)
+    conv, norm, activation = children
+    return EagerLayer(name, _convolution(name, conv), norm, activation)
 
 
 def read_block(name: str, conv: nn.Module) -> tuple[EagerLayer | None, EagerLayer, EagerLayer]:
@@ -126,7 +139,14 @@ def read_block(name: str, conv: nn.Module) -> tuple[EagerLayer | None, EagerLaye
     *activated, project, norm = children
     layers = [read_layer(f"{name}.{index}", module) for index, module in enumerate(activated)]
     expand = layers[0] if len(layers) == 2 else None
-    return expand, layers[-1], EagerLayer(f"{name}.{len(layers)}", project, norm)
+    last = f"{name}.{len(layers)}"
+    return expand, layers[-1], EagerLayer(last, _convolution(last, project), norm)
+
+
+def _convolution(name: str, module: nn.Module) -> nn.Conv2d:
+    if not isinstance(module, nn.Conv2d):
+        raise NotFusable(f"{name} is {class_name(module)} instead of Conv2d")
+    return module
 
 
 def _sequential_children(name: str, module: nn.Module) -> list[nn.Module]:
@@ -180,7 +200,7 @@ def check_tensors(name: str, *tensors: Tensor | None) -> None:
             raise NotFusable(f"{name} has a tensor of layout {tensor.layout} instead of torch.strided")
 
 
-def _check_convolution(name: str, conv: nn.Module, kernel_size: int, depthwise: bool) -> None:
+def _check_convolution(name: str, conv: nn.Conv2d, kernel_size: int, depthwise: bool) -> None:
     if type(conv) not in (nn.Conv2d, SamePaddedConv2d):
         raise NotFusable(f"{name} is {class_name(conv)} instead of Conv2d")
     check_own_code(name, conv, type(conv))
@@ -205,19 +225,19 @@ def _check_convolution(name: str, conv: nn.Module, kernel_size: int, depthwise: 
         )
 
 
-def _check(name: str, what: str, given: object, allowed: list[object]) -> None:
+def _check(name: str, what: str, given: object, allowed: Sequence[object]) -> None:
     if given not in allowed:
         raise NotFusable(f"{name}: {what} is {given}, not {' or '.join(map(str, allowed))}")
 
 
-def _check_norm(name: str, norm: nn.Module) -> None:
+def _check_norm(name: str, norm: Any) -> None:
     if type(norm) is nn.Identity:
         check_own_code(name, norm, nn.Identity)
         return
-    obstacle = norm_obstacle(norm)
-    if obstacle is not None:
-        raise NotFusable(f"{name}: {obstacle}")
-    check_own_code(name, norm, _known_norm(norm))
+    known = _known_norm(norm)
+    if known is None:
+        raise NotFusable(f"{name}: {norm_obstacle(norm)}")
+    check_own_code(name, norm, known)
     if norm.running_mean is None or norm.running_var is None:
         raise NotFusable(f"{name}: the norm tracks no statistics")
     check_tensors(name, norm.running_mean, norm.running_var, norm.weight, norm.bias)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
-def fold(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+def fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor | None, Tensor | None]:
     """(scale, bias) such that norm(conv(x)) is conv without its own bias, times scale, plus bias.
 
     The weights stay as they are: scaled and rounded again they would cost accuracy. ``norm`` is like

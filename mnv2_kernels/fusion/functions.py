@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .eager_layers import EagerLayer, global_average_pool, pad_same
+from .eager_layers import EagerLayer, SamePaddedConv2d, global_average_pool, pad_same
 
 
 class LayerFunction(NamedTuple):
@@ -26,34 +27,46 @@ class LayerFunction(NamedTuple):
 def layer_function(layer: EagerLayer) -> LayerFunction:
     """Convolution, norm in eval mode and activation."""
     conv, norm = layer.conv, layer.norm
-    tensors = {"weight": conv.weight, "bias": conv.bias}
+    held: dict[str, Tensor | None] = {"weight": conv.weight, "bias": conv.bias}
     eps = None
     if type(norm) is not nn.Identity:
         eps = norm.eps
-        tensors |= {"mean": norm.running_mean, "variance": norm.running_var}
-        tensors |= {"gamma": norm.weight, "beta": norm.bias}
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    window = None
-    if layer.padding is None:
-        window = (conv.kernel_size, conv.stride, conv.dilation)
-    function = partial(
-        _layer,
-        names=tuple(tensors),
-        same_window=window,
-        padding=(0, 0) if layer.padding is None else conv.padding,
-        stride=conv.stride,
-        dilation=conv.dilation,
-        groups=conv.groups,
-        eps=eps,
-        activate=_ACTIVATIONS[layer.activation_name],
-    )
-    return LayerFunction(function, tuple(tensors.values()))
+        held |= {"mean": norm.running_mean, "variance": norm.running_var}
+        held |= {"gamma": norm.weight, "beta": norm.bias}
+    given = {name: tensor for name, tensor in held.items() if tensor is not None}
+    names = tuple(given)
+    same = (conv.kernel_size, conv.stride, conv.dilation) if isinstance(conv, SamePaddedConv2d) else None
+    window: Any = (conv.stride, conv.padding if same is None else (0, 0), conv.dilation, conv.groups)
+    activate = _ACTIVATIONS[layer.activation_name]
+
+    def function(x: Tensor, *tensors: Tensor) -> Tensor:
+        named = dict(zip(names, tensors, strict=True))
+        if same is not None:
+            x = pad_same(x, *same)
+        y = F.conv2d(x, named["weight"], named.get("bias"), *window)
+        if eps is not None:
+            y = F.batch_norm(
+                y, named["mean"], named["variance"], named.get("gamma"), named.get("beta"), eps=eps
+            )
+        return activate(y)
+
+    return LayerFunction(function, tuple(given.values()))
+
+
+# In place, as torchvision's: neither a convolution nor a norm in eval mode needs its result in its backward.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": partial(F.relu, inplace=True),
+    "relu6": partial(F.relu6, inplace=True),
+}
 
 
 def block_function(layers: Sequence[EagerLayer], residual: bool) -> LayerFunction:
     """Layers one after another, and the shortcut around them."""
     body = chained([layer_function(layer) for layer in layers])
-    return LayerFunction(partial(_add_shortcut, body.function), body.tensors) if residual else body
+    if not residual:
+        return body
+    return LayerFunction(lambda x, *tensors: x + body.function(x, *tensors), body.tensors)
 
 
 def head_function(layer: EagerLayer) -> LayerFunction:
@@ -69,45 +82,11 @@ def linear_function(linear: nn.Linear) -> LayerFunction:
 def chained(parts: Sequence[LayerFunction]) -> LayerFunction:
     """One after another."""
     steps = [(part.function, len(part.tensors)) for part in parts]
-    return LayerFunction(partial(_chain, steps), tuple(tensor for part in parts for tensor in part.tensors))
 
+    def function(x: Tensor, *tensors: Tensor) -> Tensor:
+        left = iter(tensors)
+        for step, count in steps:
+            x = step(x, *islice(left, count))
+        return x
 
-def _layer(
-    x: Tensor,
-    *tensors: Tensor,
-    names: tuple[str, ...],
-    same_window: tuple[tuple[int, int], ...] | None,
-    padding: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    eps: float | None,
-    activate: Callable[[Tensor], Tensor],
-) -> Tensor:
-    given = dict(zip(names, tensors, strict=True))
-    if same_window is not None:
-        x = pad_same(x, *same_window)
-    y = F.conv2d(x, given["weight"], given.get("bias"), stride, padding, dilation, groups)
-    if eps is not None:
-        y = F.batch_norm(y, given["mean"], given["variance"], given.get("gamma"), given.get("beta"), eps=eps)
-    return activate(y)
-
-
-# In place, as torchvision's: neither a convolution nor a norm in eval mode needs its result in its backward.
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x,
-    "relu": partial(F.relu, inplace=True),
-    "relu6": partial(F.relu6, inplace=True),
-}
-
-
-def _add_shortcut(body: Callable[..., Tensor], x: Tensor, *tensors: Tensor) -> Tensor:
-    return x + body(x, *tensors)
-
-
-def _chain(steps: Sequence[tuple[Callable[..., Tensor], int]], x: Tensor, *tensors: Tensor) -> Tensor:
-    start = 0
-    for function, count in steps:
-        x = function(x, *tensors[start : start + count])
-        start += count
-    return x
+    return LayerFunction(function, tuple(tensor for part in parts for tensor in part.tensors))

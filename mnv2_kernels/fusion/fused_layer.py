@@ -77,14 +77,14 @@ def block_fusion(
 def stem_fusion(layer: EagerLayer) -> Fusion:
     """A dense 3x3 convolution, norm and activation; NotFusable for anything else."""
     layer.check(KERNEL_SIZE)
-    described = Layer("stem", **_channels(layer), **_window(layer), activation=layer.activation_name)
+    described = Layer("stem", *_channels(layer), **_window(layer), activation=layer.activation_name)
     return Fusion(described, partial(_weights, layer), layer_function(layer))
 
 
 def head_fusion(layer: EagerLayer) -> Fusion:
     """A 1x1 convolution, norm, activation and pool; NotFusable for anything else."""
     layer.check(kernel_size=1)
-    described = Layer("head_pool", **_channels(layer), activation=layer.activation_name)
+    described = Layer("head_pool", *_channels(layer), activation=layer.activation_name)
     return Fusion(described, partial(_weights, layer), head_function(layer))
 
 
@@ -107,9 +107,10 @@ def _window(layer: EagerLayer) -> dict[str, Any]:
     return {"stride": stride, "padding": layer.padding or same}
 
 
-def _channels(layer: EagerLayer) -> dict[str, int]:
+def _channels(layer: EagerLayer) -> tuple[int, int]:
+    """Of input and output."""
     out_channels, in_channels = layer.conv.weight.shape[:2]
-    return {"in_channels": in_channels, "out_channels": out_channels}
+    return in_channels, out_channels
 
 
 def _weights(*layers: EagerLayer | None) -> Weights:

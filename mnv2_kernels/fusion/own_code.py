@@ -9,35 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
 from .inference import is_traced
 
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
 # What a call of any module runs before and around forward.
 CALL = frozenset(
     (
-        "__call__",
-        "_wrapped_call_impl",
-        "_call_impl",
-        "_slow_forward",
-        "forward",
-        "__getattr__",
-        "__getattribute__",
+        *("__call__", "_wrapped_call_impl", "_call_impl", "_slow_forward"),
+        *("forward", "__getattr__", "__getattribute__"),
     )
 )
 # Methods that no call runs.
 NEVER_CALLED = frozenset(
     (
-        "__init__",
-        "__repr__",
-        "extra_repr",
-        "reset_parameters",
-        "reset_running_stats",
-        "deploy",
-        "eager",
-        "fusion_obstacles",
+        *("__init__", "__repr__", "extra_repr", "reset_parameters", "reset_running_stats"),
+        *("deploy", "eager", "fusion_obstacles"),
     )
 )
 
@@ -55,8 +46,7 @@ def own_code_obstacle(module: nn.Module, known: type[nn.Module], discarded: bool
     ``discarded``: the module itself is left behind, so that none of its methods may be its own, and it may
     have no hooks of the backward either.
     """
-    replaced = replacement(module, any_method=discarded)
-    if replaced is not None:
+    if replaced := replacement(module, any_method=discarded):
         return replaced
     if _has_hooks(module, backward=discarded):
         return f"{class_name(module)} has hooks"
@@ -87,8 +77,7 @@ def copy_obstacle(root: nn.Module, name: str = "") -> str | None:
     """Why a deep copy of ``root``, called ``name``, would not be independent of it; None: it would."""
     for path, module in root.named_modules(prefix=name):
         # A function that was put into an instance works on that instance wherever it is copied to.
-        replaced = replacement(module)
-        if replaced is not None:
+        if replaced := replacement(module):
             return f"{path or 'model'}: {replaced}"
         for attribute, value in vars(module).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -101,12 +90,13 @@ def copy_obstacle(root: nn.Module, name: str = "") -> str | None:
 
 def check_own_code(name: str, module: nn.Module, known: type[nn.Module], discarded: bool = False) -> None:
     """Raises NotFusable where there is an ``own_code_obstacle``."""
-    obstacle = own_code_obstacle(module, known, discarded)
-    if obstacle is not None:
+    if obstacle := own_code_obstacle(module, known, discarded):
         raise NotFusable(f"{name}: {obstacle}")
 
 
-def runs_own_code(module: nn.Module, known: type[nn.Module], forward: Callable[..., Any]) -> bool:
+def runs_own_code(
+    module: nn.Module, known: type[AnyModule], forward: Callable[..., Any]
+) -> TypeGuard[AnyModule]:
     """A quick look, for every call, at whether a call of ``module`` is one of ``known``'s ``forward``."""
     return (
         type(module) is known

@@ -33,7 +33,6 @@ BATCH_NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 KERNEL_WEIGHTS = ("kernel", "bias")
 
 NUMBERED = re.compile(r"(?P<layer>.+)/vars/(?P<index>\d+)")
-CLASS_GROUP = re.compile(r"(?P<kind>.+?)(?:_(?P<index>\d+))?")
 
 
 class NotMobileNetV2(Exception):
@@ -161,7 +160,7 @@ def _layer_names(file: h5py.File, layers: Mapping[str, Any]) -> dict[str, str]:
         for kind, standard in _names_in_order().items():
             groups = [layer for layer in layers if _is_in(layer, container, kind)]
             if len(groups) == len(standard):
-                names |= zip(sorted(groups, key=_index), standard, strict=True)
+                names |= zip(sorted(groups, key=_class_and_index), standard, strict=True)
     return names
 
 
@@ -176,15 +175,14 @@ def _names_in_order() -> dict[str, list[str]]:
 
 
 def _is_in(layer: str, container: str, kind: str) -> bool:
-    return layer.rpartition("/")[0] == container and _class(layer) == kind
+    return layer.rpartition("/")[0] == container and _class_and_index(layer)[0] == kind
 
 
-def _class(layer: str) -> str:
-    return CLASS_GROUP.fullmatch(layer.rpartition("/")[2])["kind"]
-
-
-def _index(layer: str) -> int:
-    return int(CLASS_GROUP.fullmatch(layer.rpartition("/")[2])["index"] or 0)
+def _class_and_index(layer: str) -> tuple[str, int]:
+    """Of a group such as ``layers/conv2d_1``; the first of a class has no number."""
+    name = layer.rpartition("/")[2]
+    kind, _, index = name.rpartition("_")
+    return (kind, int(index)) if kind and index.isdecimal() else (name, 0)
 
 
 def _grouped(file: h5py.File) -> Iterator[KerasLayer]:
@@ -193,7 +191,7 @@ def _grouped(file: h5py.File) -> Iterator[KerasLayer]:
         layer, _, last = path.rpartition("/")
         if last == "vars" and layer.rpartition("/")[0].endswith("layers") and "layers" not in file[layer]:
             name = file[path].attrs.get("name", layer.rpartition("/")[2])
-            yield KerasLayer(name, _class(layer))
+            yield KerasLayer(name, _class_and_index(layer)[0])
 
 
 def _configured(config: Mapping[str, Any]) -> Iterator[KerasLayer]:

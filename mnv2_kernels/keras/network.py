@@ -78,8 +78,9 @@ def _check(layer: KerasLayer) -> None:
         _check_preparation(layer)
     elif layer.kind not in PARTS and not layer.kind.startswith(AUGMENTATION):
         raise NotMobileNetV2(f"its layer {layer.name} is a {layer.class_name}, which MobileNetV2 has not")
+    options = layer.options or {}
     for option, expected in _options(layer).items():
-        value = layer.options[option]
+        value = options[option]
         if value not in expected:
             raise NotMobileNetV2(
                 f"its layer {layer.name} has {option} {value!r}, expected {' or '.join(map(repr, expected))}"
@@ -88,6 +89,7 @@ def _check(layer: KerasLayer) -> None:
 
 def _options(layer: KerasLayer) -> dict[str, Sequence[object]]:
     """The values that a layer's options may have, of those that the file tells."""
+    expected: dict[str, Sequence[object]] = {}
     if layer.kind in ("conv2d", "depthwiseconv2d"):
         strides = _strides().get(layer.name, 1)
         expected = {
@@ -101,8 +103,6 @@ def _options(layer: KerasLayer) -> dict[str, Sequence[object]]:
         expected = {"max_value": (6,), "negative_slope": (0, None), "threshold": (0, None)}
     elif layer.kind in ("dense", "activation"):
         expected = {"activation": OUTPUT_ACTIVATIONS}
-    else:
-        expected = {}
     return {name: values for name, values in expected.items() if name in (layer.options or {})}
 
 
@@ -138,11 +138,8 @@ def _is_number(value: object, expected: float) -> bool:
 
 def _eps(layers: Sequence[KerasLayer]) -> float:
     """What the file says of its BatchNorms, where it does."""
-    told = {
-        layer.options["epsilon"]
-        for layer in layers
-        if layer.kind == "batchnormalization" and "epsilon" in (layer.options or {})
-    }
+    norms = [layer.options or {} for layer in layers if layer.kind == "batchnormalization"]
+    told = {options["epsilon"] for options in norms if "epsilon" in options}
     if len(told) > 1:
         raise NotMobileNetV2(
             f"its BatchNormalization layers have different values of epsilon: {sorted(told)}"

@@ -5,11 +5,19 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from torch import nn
 
 from ..fusion.eager_layers import ConvNormActivation, EagerLayer, layer_of, norm_obstacle, read_block
-from ..fusion.own_code import NotFusable, check_own_code, class_name, copy_obstacle, own_code_obstacle
+from ..fusion.own_code import (
+    AnyModule,
+    NotFusable,
+    check_own_code,
+    class_name,
+    copy_obstacle,
+    own_code_obstacle,
+)
 from ..shapes import KERNEL_SIZE
 from .inverted_residual import FusedInvertedResidual
 from .units import FusedClassifier, FusedHead, FusedStem
@@ -34,22 +42,23 @@ BLOCKS = {
 # What FusedMobileNetV2.assemble takes: features, classifier, and the head's channels.
 Parts = tuple[nn.Sequential, nn.Module, int]
 
+AnySequential = TypeVar("AnySequential", bound=nn.Sequential)
 
-def copied(model: nn.Module) -> nn.Module:
+
+def copied(model: AnyModule) -> AnyModule:
     """A copy; raises NotFusable where it would share something with the model."""
-    obstacle = copy_obstacle(model)
-    if obstacle is not None:
+    if obstacle := copy_obstacle(model):
         raise NotFusable(obstacle)
     return copy.deepcopy(model)
 
 
-def own_parts(model: nn.Module, known: type[nn.Module]) -> Parts:
+def own_parts(model: Any, known: type[nn.Module]) -> Parts:
     """The parts, not copied, of a ``known``; raises NotFusable where it is more than that."""
     _check_part("model", model, known, ("features", "classifier"))
     return model.features, model.classifier, model.last_channel
 
 
-def converted_parts(model: nn.Module) -> Parts:
+def converted_parts(model: Any) -> Parts:
     """The parts of a torchvision ``mobilenet_v2``, not copied; raises NotFusable for another network."""
     for name in ("features", "classifier"):
         if not isinstance(getattr(model, name, None), nn.Module):
@@ -57,14 +66,12 @@ def converted_parts(model: nn.Module) -> Parts:
     if not isinstance(model.features, nn.Sequential) or len(model.features) < 3:
         raise NotFusable("features is no Sequential of a stem, blocks and a head")
     stem, *blocks, head = model.features
-    units = [
-        _activated(FusedStem, "features.0", stem, KERNEL_SIZE),
-        *(_block(f"features.{index}", block) for index, block in enumerate(blocks, start=1)),
-        _activated(FusedHead, f"features.{len(blocks) + 1}", head, kernel_size=1),
-    ]
-    features = _like("features", model.features, nn.Sequential(*units))
+    first = _activated(FusedStem, "features.0", stem, KERNEL_SIZE)
+    inner = [_block(f"features.{index}", block) for index, block in enumerate(blocks, start=1)]
+    last = _activated(FusedHead, f"features.{len(blocks) + 1}", head, kernel_size=1)
+    features = _like("features", model.features, nn.Sequential(first, *inner, last))
     _check_known("model", model, NETWORKS, ("features", "classifier"))
-    return features, _classifier(model.classifier), units[-1].out_channels
+    return features, _classifier(model.classifier), last.out_channels
 
 
 def _activated(
@@ -76,10 +83,10 @@ def _activated(
         raise NotFusable(f"{name} is {class_name(module)} instead of Sequential")
     layer = layer_of(f"{name}.0", list(module))
     _check_layer(layer, kernel_size)
-    return _like(name, module, unit(layer.conv, layer.norm, layer.activation))
+    return _like(name, module, unit(layer.conv, *list(module)[1:]))
 
 
-def _block(name: str, block: nn.Module) -> FusedInvertedResidual:
+def _block(name: str, block: Any) -> FusedInvertedResidual:
     if isinstance(block, FusedInvertedResidual):
         return block
     for attribute in ("conv", "use_res_connect"):
@@ -113,18 +120,15 @@ def _classifier(classifier: nn.Module) -> nn.Module:
 
 
 def _check_layer(layer: EagerLayer, kernel_size: int) -> None:
-    if not isinstance(layer.conv, nn.Conv2d):
-        raise NotFusable(f"{layer.name} is {class_name(layer.conv)} instead of Conv2d")
     if layer.conv.kernel_size != (kernel_size, kernel_size):
         raise NotFusable(
             f"{layer.name}: kernel is {layer.conv.kernel_size} instead of {(kernel_size, kernel_size)}"
         )
-    obstacle = norm_obstacle(layer.norm)
-    if obstacle is not None:
+    if obstacle := norm_obstacle(layer.norm):
         raise NotFusable(f"{layer.name}: {obstacle}")
 
 
-def _like(name: str, source: nn.Module, target: nn.Sequential) -> nn.Sequential:
+def _like(name: str, source: nn.Module, target: AnySequential) -> AnySequential:
     """``target`` in place of a Sequential ``source``: in its mode, the modules under the names of its own.
 
     Raises NotFusable where ``source`` is more than a Sequential of modules.
@@ -176,7 +180,7 @@ def _check_part(name: str, module: nn.Module, known: type[nn.Module], children: 
         raise NotFusable(f"{name} has '{min(held)}', which a {known.__name__} does not use")
 
 
-def _loaded(path: str) -> type[nn.Module] | None:
+def _loaded(path: str) -> Any:
     """The class of that name, None where its module is not imported: then no object is of that class."""
     module, _, name = path.rpartition(".")
     return getattr(sys.modules.get(module), name, None)

@@ -24,6 +24,9 @@ class DeployedMobileNetV2(nn.Module):
     torch.jit.script raise RuntimeError.
     """
 
+    network: nn.Module
+    classifier: nn.Module
+
     def __init__(self, network: nn.Module, classifier: nn.Module | None) -> None:
         super().__init__()
         self.network = network

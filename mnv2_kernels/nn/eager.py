@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,10 @@ class HasEager(nn.Module):
 class EagerInvertedResidual(nn.Module):
     """The twin of FusedInvertedResidual: torchvision's block."""
 
+    if TYPE_CHECKING:  # TorchScript would read these
+        conv: nn.Sequential
+        use_res_connect: bool
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, inp, H, W) to (N, oup, H', W')."""
         if self.use_res_connect:
@@ -48,6 +52,10 @@ class EagerInvertedResidual(nn.Module):
 
 class EagerMobileNetV2(nn.Module):
     """The twin of FusedMobileNetV2: torchvision's network, also with SAME padding."""
+
+    if TYPE_CHECKING:
+        features: nn.Sequential
+        classifier: nn.Module
 
     def _forward_impl(self, x: Tensor) -> Tensor:
         return self.classifier(global_average_pool(self.features(x)))

@@ -60,7 +60,7 @@ class FusedInvertedResidual(FusedUnit):
         self.out_channels = conv[-2].out_channels
         self._is_cn = stride > 1  # by which torchvision's detection models find the stages of a backbone
 
-    def packed(self) -> Packed:
+    def packed(self) -> Packed | None:
         return self._cache.lookup(self, self.use_res_connect)
 
     def fusion(self) -> Fusion:

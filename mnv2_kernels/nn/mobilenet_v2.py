@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
 
 from ..channels import STEM_STRIDE, STRIDES, Channels
-from ..fusion.eager_layers import (
-    global_average_pool,
-)
+from ..fusion.eager_layers import global_average_pool
 from ..fusion.functions import chained
 from ..fusion.inference import check_is_tensor, is_traced, needs_layers
 from ..fusion.own_code import (
@@ -23,7 +22,7 @@ from ..fusion.own_code import (
     runs_own_code,
 )
 from ..keras.network import load_keras
-from ..packing.cache import NOT_PACKED, Packed, PackedCache
+from ..packing.cache import Packed, PackedCache
 from ..packing.packed_layers import pack_chain, pack_layers
 from ..shapes import HEAD_CHANNELS, INVERTED_RESIDUAL_SETTING, STEM_CHANNELS, make_divisible
 from .building import (
@@ -41,7 +40,7 @@ from .cuda_graphs import GraphedNetwork
 from .deployed import DeployedMobileNetV2
 from .eager import EagerMobileNetV2, HasEager
 from .inverted_residual import FusedInvertedResidual
-from .units import FusedClassifier, FusedHead, FusedStem
+from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit
 
 UNITS = (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
 SEQUENTIAL_FORWARD, HEAD_FORWARD = nn.Sequential.forward, FusedHead.forward
@@ -81,6 +80,9 @@ class FusedMobileNetV2(HasEager):
 
     eager_class = EagerMobileNetV2
     own_methods = ("forward", "_forward_impl", "_pooled_features")
+    features: nn.Sequential
+    classifier: nn.Module
+    last_channel: int
 
     def __init__(
         self,
@@ -121,14 +123,10 @@ class FusedMobileNetV2(HasEager):
                     block(channels, out_channels, stride, expansion, norm_layer=norm_layer, padding=padding)
                 )
                 channels = out_channels
-        self.last_channel = make_divisible(HEAD_CHANNELS * max(1.0, width_mult), round_nearest)
-        features.append(
-            activated(FusedHead, nn.Conv2d(channels, self.last_channel, 1, bias=False), norm_layer)
-        )
-        self.features = nn.Sequential(*features)
-        self.classifier = FusedClassifier(nn.Dropout(dropout), nn.Linear(self.last_channel, num_classes))
-        self._cache = PackedCache(_pack_network)
-        self._features_cache = PackedCache(_pack_features)
+        last = make_divisible(HEAD_CHANNELS * max(1.0, width_mult), round_nearest)
+        features.append(activated(FusedHead, nn.Conv2d(channels, last, 1, bias=False), norm_layer))
+        classifier = FusedClassifier(nn.Dropout(dropout), nn.Linear(last, num_classes))
+        self._hold(nn.Sequential(*features), classifier, last)
         for module in self.modules():
             initialise(module)
 
@@ -198,12 +196,15 @@ class FusedMobileNetV2(HasEager):
         """The network of existing modules."""
         model = cls.__new__(cls)
         nn.Module.__init__(model)
-        model.last_channel = last_channel
-        model.features = features
-        model.classifier = classifier
-        model._cache = PackedCache(_pack_network)
-        model._features_cache = PackedCache(_pack_features)
+        model._hold(features, classifier, last_channel)
         return model
+
+    def _hold(self, features: nn.Sequential, classifier: nn.Module, last_channel: int) -> None:
+        self.last_channel = last_channel
+        self.features = features
+        self.classifier = classifier
+        self._cache = PackedCache(_pack_network)
+        self._features_cache = PackedCache(_pack_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) images to (N, num_classes) logits."""
@@ -216,7 +217,7 @@ class FusedMobileNetV2(HasEager):
         joins = type(classifier) is FusedClassifier and not classifier.may_train()
         if joins and self._may_skip_module_calls(x):
             packed = self._cache.lookup(self)
-            if packed.operator is not None:
+            if packed is not None:
                 return packed.run(x)
         return classifier(self._pooled_features(x))
 
@@ -235,8 +236,7 @@ class FusedMobileNetV2(HasEager):
             why = "global hooks, or a patch of nn.Module.__call__, watch every module"
         obstacles = {} if why is None else {"features": why}
         for name, unit in features.named_children():
-            why = _unit_obstacle(unit)
-            if why is not None:
+            if why := _unit_obstacle(unit):
                 obstacles[f"features.{name}"] = why
         return obstacles
 
@@ -252,24 +252,24 @@ class FusedMobileNetV2(HasEager):
         and the parameters are not on CUDA. A classifier that no kernel computes is copied with its hooks.
         """
         self._check_deployable()
-        units = [*self.features]
+        units: list[Any] = [*self.features]
         classifier: nn.Module | None = self.classifier
         if isinstance(classifier, FusedClassifier) and _unit_obstacle(classifier) is None:
             units.append(classifier)
             classifier = None
         fusions, device = [unit.fusion() for unit in units], _device(units)
-        network = pack_chain(fusions, device) or nn.Sequential(*(pack_layers([each]) for each in fusions))
+        chain = pack_chain(fusions, device)
+        network = chain or nn.Sequential(*(pack_layers([each]) for each in fusions))
         if cuda_graphs:
             if device is None or device.type != "cuda":
                 found = "several devices" if device is None else device
                 raise RuntimeError(f"deploy: expected parameters on cuda for cuda_graphs, got {found}")
-            network = GraphedNetwork(network)
+            return DeployedMobileNetV2(GraphedNetwork(network), classifier)
         return DeployedMobileNetV2(network, classifier)
 
     def _check_deployable(self) -> None:
         """Raises RuntimeError, naming module and cause, where a deployed copy would not compute the same."""
-        why = own_code_obstacle(self, FusedMobileNetV2)
-        if why is not None:
+        if why := own_code_obstacle(self, FusedMobileNetV2):
             raise RuntimeError(f"deploy: expected a network without code of its own, but {why}")
         obstacles = self.fusion_obstacles()
         if obstacles:
@@ -281,8 +281,7 @@ class FusedMobileNetV2(HasEager):
             raise RuntimeError(
                 f"deploy: features end with {type(head).__name__} instead of the last convolution"
             )
-        obstacle = copy_obstacle(self.classifier, "classifier")
-        if obstacle is not None:
+        if obstacle := copy_obstacle(self.classifier, "classifier"):
             raise RuntimeError(f"deploy: {obstacle}")
 
     def _may_skip_module_calls(self, x: Tensor) -> bool:
@@ -293,7 +292,7 @@ class FusedMobileNetV2(HasEager):
         features = self.features
         if self._may_skip_module_calls(x):
             packed = self._features_cache.lookup(features)
-            if packed.operator is not None:
+            if packed is not None:
                 return packed.run(x)
         if (
             self.training
@@ -314,38 +313,39 @@ def _needs_module_calls(x: Tensor) -> bool:
     return isinstance(x, fx.Proxy) or is_traced() or needs_layers(x) or has_global_hooks()
 
 
-def _pack_network(model: FusedMobileNetV2) -> Packed:
+def _pack_network(model: FusedMobileNetV2) -> Packed | None:
     return _pack_units([*model.features, model.classifier])
 
 
-def _pack_features(features: nn.Sequential) -> Packed:
+def _pack_features(features: nn.Sequential) -> Packed | None:
     return _pack_units([*features])
 
 
-def _pack_units(units: list[nn.Module]) -> Packed:
-    """One operator for all; none where there is no such operator or modules have to be called."""
-    if not all(map(_is_own_operator, units)):
-        return NOT_PACKED
+def _pack_units(modules: list[nn.Module]) -> Packed | None:
+    """One operator for all; None where there is no such operator or modules have to be called."""
+    units = [module for module in modules if _is_own_operator(module)]
     fusions = [unit.fusion() for unit in units]
-    if not fusions or fusions[-1].layer.kind not in ("head_pool", "linear"):
-        return NOT_PACKED  # what calls this expects pooled features or logits
-    return Packed(pack_chain(fusions, _device(units)), chained([fusion.function for fusion in fusions]))
+    if len(units) < len(modules) or not fusions or fusions[-1].layer.kind not in ("head_pool", "linear"):
+        return None  # what calls this expects pooled features or logits
+    operator = pack_chain(fusions, _device(units))
+    function = chained([fusion.function for fusion in fusions])
+    return None if operator is None else Packed(operator, function)
 
 
-def _device(units: list[nn.Module]) -> torch.device | None:
+def _device(units: Sequence[nn.Module]) -> torch.device | None:
     """Where all their parameters are; None where they are on several devices."""
     devices = {parameter.device for unit in units for parameter in unit.parameters()}
     return devices.pop() if len(devices) == 1 else None
 
 
-def _is_own_operator(unit: nn.Module) -> bool:
+def _is_own_operator(unit: nn.Module) -> TypeGuard[FusedUnit]:
     """Whether a call of this module does nothing but run its kernel; PackedCache looks for backward hooks."""
     return not unit.training and _unit_obstacle(unit) is None
 
 
 def _unit_obstacle(unit: nn.Module) -> str | None:
     """Why a call of this module in eval mode does something else than run its kernel; None: it does not."""
-    known = next((each for each in UNITS if isinstance(unit, each)), None)
-    if known is None:
+    if not isinstance(unit, UNITS):
         return f"{type(unit).__name__} has no kernel"
+    known = next(each for each in UNITS if isinstance(unit, each))
     return own_code_obstacle(unit, known) or unit.fusion_obstacle()

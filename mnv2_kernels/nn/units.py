@@ -12,7 +12,7 @@ from ..fusion.eager_layers import ConvNormActivation, global_average_pool, layer
 from ..fusion.fused_layer import Fusion, head_fusion, linear_fusion, stem_fusion
 from ..fusion.inference import check_is_tensor, is_traced, needs_layers
 from ..fusion.own_code import NotFusable, check_own_code, class_name, has_global_hooks
-from ..packing.cache import NOT_PACKED, Packed, PackedCache
+from ..packing.cache import Packed, PackedCache
 from ..packing.packed_layers import pack_layers
 from .eager import HasEager
 
@@ -36,8 +36,8 @@ class FusedUnit(HasEager):
             return str(obstacle)
         return None
 
-    def packed(self) -> Packed:
-        """The operator, with weights packed from the parameters as they are now."""
+    def packed(self) -> Packed | None:
+        """The operator, with weights packed from the parameters as they are now; None where there is none."""
         return self._cache.lookup(self)
 
     def _infer(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
@@ -48,7 +48,7 @@ class FusedUnit(HasEager):
         if is_traced():
             return self._traced(x, eager)
         packed = self.packed()
-        return eager(x) if packed.operator is None else packed.run(x)
+        return eager(x) if packed is None else packed.run(x)
 
     def _traced(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
         """The same in a graph, which takes the parameters as they will be and has no backward of ours."""
@@ -130,9 +130,9 @@ class FusedClassifier(FusedUnit, nn.Sequential):
         return self._infer(x, super().forward)
 
 
-def _pack(unit: FusedUnit) -> Packed:
+def _pack(unit: FusedUnit) -> Packed | None:
     try:
         fusion = unit.fusion()
     except NotFusable:
-        return NOT_PACKED
+        return None
     return Packed(pack_layers([fusion]), fusion.function)

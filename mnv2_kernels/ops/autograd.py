@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -81,5 +81,5 @@ def autocast(op: torch._ops.OpOverload, device: str) -> Callable[..., Tensor]:
     return kernel
 
 
-def _is_half(argument: Tensor | Sequence[Tensor] | None) -> bool:
+def _is_half(argument: Tensor | Sequence[Tensor] | None) -> TypeGuard[Tensor]:
     return isinstance(argument, Tensor) and argument.dtype in (torch.float16, torch.bfloat16)

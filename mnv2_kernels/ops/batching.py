@@ -19,7 +19,7 @@ def rule(op: Callable[..., Tensor], folds_first_input: bool) -> Callable[..., tu
     ``folds_first_input`` says that op's first argument is (N, C, H, W) and the result's first dimension is N.
     """
 
-    def batched(info: Any, in_dims: tuple[Dim, ...], *args: Argument, **options: Any) -> tuple[Tensor, int]:
+    def batched(info: Any, in_dims: tuple[Any, ...], *args: Any, **options: Any) -> tuple[Tensor, int]:
         others_are_shared = all(map(_is_shared, in_dims[1:]))
         if folds_first_input and others_are_shared:
             return _fold(op, in_dims[0], *args, **options), 0
@@ -38,11 +38,11 @@ def _is_shared(dim: Dim) -> bool:
     return all(map(_is_shared, dim)) if isinstance(dim, Sequence) else dim is None
 
 
-def _select(args: Sequence[Argument], in_dims: Sequence[Dim], index: int) -> list[Argument]:
+def _select(args: Sequence[Any], in_dims: Sequence[Dim], index: int) -> list[Any]:
     return [_at(arg, dim, index) for arg, dim in zip(args, in_dims, strict=True)]
 
 
-def _at(arg: Argument, dim: Dim, index: int) -> Argument:
+def _at(arg: Any, dim: Dim, index: int) -> Any:
     if isinstance(dim, Sequence):
         return _select(arg, dim, index)
     if dim is None:

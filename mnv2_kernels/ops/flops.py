@@ -44,13 +44,15 @@ class _CounterFinder(MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
         execute = spec.loader.exec_module
 
         def execute_then_register(module: ModuleType) -> None:
             execute(module)
             _register(module)
 
-        spec.loader.exec_module = execute_then_register
+        spec.loader.exec_module = execute_then_register  # type: ignore[method-assign]
         return spec
 
 

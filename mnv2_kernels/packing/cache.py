@@ -16,20 +16,18 @@ from .snapshot import Snapshot, can_watch, floating_tensors
 
 
 class Packed(NamedTuple):
-    """An operator in place of a module, and what it computes in torch's functions; None: there is none."""
+    """An operator in place of a module, and what it computes in torch's functions."""
 
-    operator: PackedLayers | None
-    layers: LayerFunction | None = None
+    operator: PackedLayers
+    layers: LayerFunction
 
     def run(self, x: Tensor) -> Tensor:
         """The operator's result; a backward through it runs the layers."""
         return run_with_backward(self.operator.forward, self.layers.function, x, self.layers.tensors)
 
 
-NOT_PACKED = Packed(None)
-
-# Packs a module's weights for the operator that computes it.
-Packer = Callable[[Any], Packed]
+# Packs a module's weights for the operator that computes it; None where there is none.
+Packer = Callable[[Any], Packed | None]
 
 
 class _Entry(NamedTuple):
@@ -42,16 +40,16 @@ class _Entry(NamedTuple):
     module: weakref.ref[nn.Module]
     snapshot: Snapshot
     attributes: tuple[Any, ...]
-    packed: Packed
+    packed: Packed | None
     backward_hooks: tuple[Mapping[int, Any], ...]
 
     def serves(self, module: nn.Module, attributes: tuple[Any, ...]) -> bool:
         return self.module() is module and self.attributes == attributes and self.snapshot.holds()
 
-    def usable(self) -> Packed:
+    def usable(self) -> Packed | None:
         """What it packed, where somebody may not wait for a backward through the modules inside."""
         watched = torch.is_grad_enabled() and any(self.backward_hooks)
-        return NOT_PACKED if watched else self.packed
+        return None if watched else self.packed
 
 
 class PackedCache:
@@ -61,14 +59,14 @@ class PackedCache:
         self._packer = packer
         self._entry: _Entry | None = None
 
-    def lookup(self, module: nn.Module, *attributes: Any) -> Packed:
+    def lookup(self, module: nn.Module, *attributes: Any) -> Packed | None:
         """``attributes``: what decides the result beside the modules and tensors inside ``module``."""
         entry = self._entry
         if entry is not None and entry.serves(module, attributes):
             return entry.usable()
         self._entry = None
         if not all(map(can_watch, floating_tensors(module.modules()))):
-            return NOT_PACKED
+            return None
         # Before packing: what changes meanwhile is noticed next time.
         snapshot = Snapshot(module)
         packed = self._packer(module)

@@ -28,6 +28,8 @@ def outside_inference_mode() -> Iterator[None]:
 class PackedLayers(nn.Module):
     """A chain of layers and their packed weights, which belong to this machine and are in no state_dict."""
 
+    packed: Tensor
+
     def __init__(self, layers: Sequence[Layer], packed: Tensor) -> None:
         super().__init__()
         self.layers = tuple(layers)

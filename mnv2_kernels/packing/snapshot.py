@@ -24,6 +24,7 @@ import itertools
 import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -52,12 +53,12 @@ TENSOR_BYTES = 256
 class State(NamedTuple):
     """What ``_native.unchanged`` compares, in its order."""
 
-    dicts: tuple[Mapping[str, Any], ...]
+    dicts: tuple[Mapping[Any, Any], ...]
     contents: tuple[tuple[Any, ...], ...]
     modules: tuple[Mapping[str, Any], ...]  # their attributes
     module_sizes: bytes  # how many; numbers are native uint64
     attributes: tuple[Any, ...]  # flattened (dict, name, object)
-    empty_dicts: tuple[Mapping[str, Any], ...]
+    empty_dicts: tuple[Mapping[Any, Any], ...]
     data_ptr: Callable[[Tensor], int]
     tensors: tuple[Tensor, ...]
     addresses: bytes  # what data_ptr gives for each
@@ -124,8 +125,8 @@ def can_watch(tensor: Tensor) -> bool:
 def _state(modules: list[nn.Module], tensors: tuple[Tensor, ...]) -> State:
     inner = modules[1:]
     hooks = [held for module in inner for held in (module._forward_pre_hooks, module._forward_hooks)]
-    dicts = [held for each in modules for held in (each._modules, each._parameters, each._buffers) if held]
-    dicts += [held for held in hooks if held]
+    children = [held for each in modules for held in (each._modules, each._parameters, each._buffers)]
+    dicts: list[Mapping[Any, Any]] = [held for held in (*children, *hooks) if held]
     weights = tuple(tensor for tensor in tensors if tensor.dim() > 1)
     rows = {tensor: _Rows.of(tensor) for tensor in tensors if _has_memory(tensor)}
     sampled = tuple(tensor for tensor in tensors if tensor not in rows or rows[tensor].are_sampled)
@@ -179,11 +180,12 @@ def _has_memory(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and tensor.layout == torch.strided
 
 
-class _Rows(NamedTuple):
+@dataclass(frozen=True)
+class _Rows:
     """A tensor's memory by its first dimension, or as one row where it is read whole and has no gaps."""
 
     address: int
-    bytes: int
+    row_bytes: int
     step: int
     count: int
     are_sampled: bool
@@ -207,12 +209,12 @@ class _Rows(NamedTuple):
         return cls(tensor.data_ptr(), row, step, count, sampled)
 
     def whole(self) -> bytes:
-        return _words(self.address, self.bytes, self.step, self.count, 1)
+        return _words(self.address, self.row_bytes, self.step, self.count, 1)
 
     def diagonal(self) -> bytes:
         """Pieces of each row, long enough to come from the first to the last column within these rows."""
-        piece = min(math.ceil(self.bytes / self.count / PAIR_BYTES) * PAIR_BYTES, self.bytes)
-        columns, rest = divmod(self.bytes, piece)
+        piece = min(math.ceil(self.row_bytes / self.count / PAIR_BYTES) * PAIR_BYTES, self.row_bytes)
+        columns, rest = divmod(self.row_bytes, piece)
         pieces = _words(self.address, piece, self.step, self.count, columns)
         if rest == 0:
             return pieces
@@ -220,15 +222,15 @@ class _Rows(NamedTuple):
 
     @property
     def all_bytes(self) -> int:
-        return self.bytes * self.count
+        return self.row_bytes * self.count
 
     def part(self, begin: int, end: int) -> bytes:
         """The rows that have a byte from ``begin`` to ``end`` of all_bytes."""
-        first, last = begin // self.bytes, -(-end // self.bytes)
+        first, last = begin // self.row_bytes, -(-end // self.row_bytes)
         address = self.address + first * self.step
-        if self.step == self.bytes:
-            return _words(address, self.bytes * (last - first), 0, 1, 1)
-        return _words(address, self.bytes, self.step, last - first, 1)
+        if self.step == self.row_bytes:
+            return _words(address, self.row_bytes * (last - first), 0, 1, 1)
+        return _words(address, self.row_bytes, self.step, last - first, 1)
 
 
 def _rounds(large: list[_Rows]) -> tuple[bytes, ...]:

@@ -417,14 +417,9 @@ class Launch:
 def block_launch(
     shape: BlockShape, packing: Packing, config: Config, dtype: torch.dtype, precision: str
 ) -> Launch:
-    """How a block with activations of ``dtype`` runs.
-
-    Args:
-        shape: of at least one image.
-        precision: of products of float32, as tl.dot takes it: "ieee" or "tf32".
-    """
+    """How a block of at least one image runs; ``precision`` is that of float32 products: "ieee" or "tf32"."""
     first, second, groups = output_pieces(config, shape.out_channels)
-    constants = {
+    constants: dict[str, Any] = {
         **packing.offsets,
         "IN": shape.in_channels,
         "EXPANDED": shape.expanded_channels,

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layer import LAYER_OPS, Layer, layer_of_call, parse_layers
-from ..shapes import BlockShape, StemShape
 from .autotune import chosen_config
 from .head_pool import launch_head_pool
 from .inverted_residual import block_launch
@@ -24,12 +23,8 @@ Weight = Tensor | None
 def precision(x: Tensor) -> str:
     """Of float32 products, as tl.dot takes it: TF32 where torch's own convolutions may use it."""
     may_use_tf32 = x.is_cuda and torch.version.hip is None
-    return "tf32" if may_use_tf32 and torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"
-
-
-def _image_result(x: Tensor, shape: BlockShape | StemShape) -> Tensor:
-    size = (shape.batch, shape.out_channels, shape.out_height, shape.out_width)
-    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    cudnn: Any = torch.backends.cudnn
+    return "tf32" if may_use_tf32 and cudnn.conv.fp32_precision == "tf32" else "ieee"
 
 
 # --- packed layers ---
@@ -58,48 +53,33 @@ def _length(layers: str, dtype: torch.dtype) -> int:
 def _run_chain(x: Tensor, packed: Tensor, layers: tuple[Layer, ...], dtype: torch.dtype) -> Tensor:
     packing = chain_packing(layers, dtype)
     for layer, each, part in zip(layers, packing.packings, packing.parts(packed), strict=True):
-        x = _RUN[layer.kind](x, part, layer, each)
+        x = _run_layer(x, part, layer, each)
     return x
 
 
-def _shape(layer: Layer, x: Tensor) -> Any:
-    return layer.shape(x.shape[0], *(x.shape[2:] if x.dim() == 4 else (1, 1)))
-
-
-def _run_block(x: Tensor, packed: Tensor, layer: Layer, packing: Packing) -> Tensor:
-    shape = _shape(layer, x)
-    y = _image_result(x, shape)
-    if shape.batch:
-        x = x.contiguous(memory_format=torch.channels_last)
+def _run_layer(x: Tensor, packed: Tensor, layer: Layer, packing: Packing) -> Tensor:
+    """By its kernel; a linear layer by torch, which has a library's matrix product."""
+    if layer.kind == "linear":
+        weight, bias = packing.sections(packed)
+        return F.linear(x, weight.view(layer.out_channels, -1).to(x.dtype), bias.to(x.dtype))
+    shape: Any = layer.shape(x.shape[0], x.shape[2], x.shape[3])
+    if layer.kind == "head_pool":
+        y = x.new_empty((shape.batch, shape.out_channels))
+    else:
+        size = (shape.batch, shape.out_channels, shape.out_height, shape.out_width)
+        y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    if shape.batch == 0:
+        return y
+    if layer.kind == "stem":
+        launch_stem(shape, packing, precision(x), x, packed, y)
+        return y
+    x = x.contiguous(memory_format=torch.channels_last)
+    if layer.kind == "head_pool":
+        launch_head_pool(shape, packing, precision(x), x, packed, y)
+    else:
         config = chosen_config(shape, packing, precision(x), x, packed)
         block_launch(shape, packing, config, x.dtype, precision(x))(x, packed, y)
     return y
-
-
-def _run_stem(x: Tensor, packed: Tensor, layer: Layer, packing: Packing) -> Tensor:
-    shape = _shape(layer, x)
-    y = _image_result(x, shape)
-    if shape.batch:
-        launch_stem(shape, packing, precision(x), x, packed, y)
-    return y
-
-
-def _run_head_pool(x: Tensor, packed: Tensor, layer: Layer, packing: Packing) -> Tensor:
-    shape = _shape(layer, x)
-    y = x.new_empty((shape.batch, shape.out_channels))
-    if shape.batch:
-        x = x.contiguous(memory_format=torch.channels_last)
-        launch_head_pool(shape, packing, precision(x), x, packed, y)
-    return y
-
-
-def _run_linear(x: Tensor, packed: Tensor, layer: Layer, packing: Packing) -> Tensor:
-    """By torch, which has a library's matrix product."""
-    weight, bias = packing.sections(packed)
-    return F.linear(x, weight.view(layer.out_channels, -1).to(x.dtype), bias.to(x.dtype))
-
-
-_RUN = {"block": _run_block, "stem": _run_stem, "head_pool": _run_head_pool, "linear": _run_linear}
 
 
 # --- a layer on weights as they are, packed for one call ---

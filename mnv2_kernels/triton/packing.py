@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -185,14 +186,6 @@ def _nan_where_any_is(weights: list[Tensor]) -> Tensor:
 # --- stem, head ---
 
 
-@cache
-def convolution_packing(depth: int, out_channels: int, activation: str, dtype: torch.dtype) -> Packing:
-    """Sections of a dense convolution that sums ``depth`` products."""
-    out = power_of_two(out_channels)
-    matrices, vectors = (("WEIGHT", padded_depth(depth) * out),), (("SCALE", out), ("BIAS", out))
-    return Packing(dtype, activation, matrices, vectors)
-
-
 def pack_convolution(packing: Packing, convolution: Convolution) -> Tensor:
     """The packed weight (its taps before its input channels), scale and bias."""
     weight, scale, bias = _floats(convolution)
@@ -201,19 +194,6 @@ def pack_convolution(packing: Packing, convolution: Convolution) -> Tensor:
     return packing.pack(
         {"WEIGHT": _padded(matrix, depth, out), "SCALE": _padded(scale, out), "BIAS": _padded(bias, out)}
     )
-
-
-# --- linear ---
-
-
-@cache
-def linear_packing(in_features: int, out_features: int, dtype: torch.dtype) -> Packing:
-    return Packing(dtype, "none", (("WEIGHT", out_features * in_features),), (("BIAS", out_features),))
-
-
-def pack_linear_weights(packing: Packing, weight: Tensor, bias: Tensor | None) -> Tensor:
-    _, _, bias = _floats((weight, None, bias))
-    return packing.pack({"WEIGHT": weight.float(), "BIAS": bias})
 
 
 def _floats(convolution: Convolution) -> tuple[Tensor, Tensor, Tensor]:
@@ -267,20 +247,22 @@ def pack_chain(packing: ChainPacking, layers: Sequence[Layer], weights: Sequence
 
 
 def _layer_packing(layer: Layer, dtype: torch.dtype) -> Packing:
-    channels = (layer.in_channels, layer.out_channels)
     if layer.kind == "block":
         expanded = (layer.in_channels, layer.expanded_channels, layer.out_channels)
         return block_packing(*expanded, layer.expand, layer.activation, dtype)
     if layer.kind == "linear":
-        return linear_packing(*channels, dtype)
-    depth = layer.in_channels * KERNEL_TAPS if layer.kind == "stem" else layer.in_channels
-    return convolution_packing(depth, layer.out_channels, layer.activation, dtype)
+        weight, bias = ("WEIGHT", layer.out_channels * layer.in_channels), ("BIAS", layer.out_channels)
+        return Packing(dtype, "none", (weight,), (bias,))
+    out = power_of_two(layer.out_channels)
+    depth = padded_depth(layer.in_channels * (KERNEL_TAPS if layer.kind == "stem" else 1))
+    return Packing(dtype, layer.activation, (("WEIGHT", depth * out),), (("SCALE", out), ("BIAS", out)))
 
 
-def _pack_layer(layer: Layer, packing: Packing, weights: Sequence[Tensor | None]) -> Tensor:
+def _pack_layer(layer: Layer, packing: Packing, weights: Sequence[Any]) -> Tensor:
     if layer.kind == "block":
         expand = tuple(weights[:3]) if layer.expand else None
         return pack_block_weights(packing, expand, tuple(weights[3:6]), tuple(weights[6:]))
     if layer.kind == "linear":
-        return pack_linear_weights(packing, *weights)
+        weight, _, bias = _floats((weights[0], None, weights[1]))
+        return packing.pack({"WEIGHT": weight, "BIAS": bias})
     return pack_convolution(packing, tuple(weights))

@@ -46,10 +46,8 @@ class WeightsError(ValueError):
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """Reads a safetensors file, a torch state dict, or a checkpoint that holds one.
 
-    Floating point tensors come as float32, on the CPU.
-
-    Raises:
-        WeightsError: missing, none of the three, or a checkpoint with several state dicts.
+    Floating point tensors come as float32, on the CPU. Raises WeightsError where the file is missing, none of
+    the three, or a checkpoint with several state dicts.
     """
     content = _load(path)
     if not isinstance(content, Mapping):
@@ -112,18 +110,12 @@ def _state_dicts(content: Mapping[Any, Any], place: str = "") -> Iterator[tuple[
 def build_network(
     state_dict: Mapping[str, torch.Tensor], padding: PaddingRule, eps: float, origin: Path | str
 ) -> FusedMobileNetV2:
-    """The network in eval mode that a state dict belongs to.
+    """The network in eval mode that a state dict belongs to; ``origin`` is its name in error messages.
 
-    Args:
-        state_dict: weights with the names of torchvision, timm, d-li14 or tonylins, which may have a common
-            prefix. Their shapes tell the channels of every layer, images included, and the classes; strides
-            are those of the paper.
-        padding, eps: what a state dict does not say.
-        origin: its name in error messages.
-
-    Raises:
-        WeightsError: keys are missing or unexpected, shapes are not MobileNetV2's, or weights are no
-            floating point numbers.
+    Names are those of torchvision, timm, d-li14 or tonylins, which may have a common prefix. Shapes tell the
+    channels of every layer, images included, and the classes; strides are those of the paper. Raises
+    WeightsError where keys are missing or unexpected, shapes are not MobileNetV2's, or weights are no
+    floating point numbers.
     """
     names = _recognise(state_dict, origin)
     given = {

@@ -43,11 +43,9 @@ class Expected:
     photos: dict[str, tuple[Path, ...]]
 
     def deviation(self, network: str, photo: Path, logits: torch.Tensor) -> tuple[int, float] | None:
-        """Compares a photograph's logits (classes,) with those expected.
+        """How many of a photograph's logits (classes,) are expected, and the largest absolute difference.
 
-        Returns:
-            The number of logits compared and the largest absolute difference; None where this photograph is
-            not listed for this network. Photographs are recognised by content, not by name.
+        None where it is not listed for this network. Photographs are recognised by content, not by name.
         """
         top = self.logits.get((_digest(photo), network))
         if top is None:
@@ -57,11 +55,7 @@ class Expected:
 
 
 def read_expected(folder: Path) -> Expected:
-    """Reads `folder`/expected.json.
-
-    Raises:
-        ExpectedError: the file is missing, is not JSON or lacks a field.
-    """
+    """Reads `folder`/expected.json. Raises ExpectedError where it is missing, not JSON, or lacks a field."""
     path = folder / FILE_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

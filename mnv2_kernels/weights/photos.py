@@ -16,7 +16,7 @@ from os import PathLike
 from typing import Literal, get_args
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 Preprocess = Literal["tf", "torchvision"]
 PREPROCESSES: tuple[Preprocess, ...] = get_args(Preprocess)
@@ -41,21 +41,12 @@ class PhotoError(ValueError):
 
 
 def load_photo(path: str | PathLike[str], size: int, preprocess: Preprocess = "tf") -> torch.Tensor:
-    """Reads one photograph.
+    """One photograph as a contiguous float32 tensor (3, size, size).
 
-    Args:
-        path: any image file that Pillow decodes, whose pixels have a known range; taken as 8-bit RGB, without
-            transparency, turned upright where EXIF says how.
-        size: height and width of the result, in pixels.
-        preprocess: `tf` or `torchvision`, see above.
-
-    Returns:
-        A float32 tensor (3, size, size), contiguous.
-
-    Raises:
-        PhotoError: no such file, not an image, or one of floating-point numbers or signed or 32-bit integers,
-            of which no file says what is white.
-        ValueError: size below 1, or an unknown recipe.
+    It is taken as 8-bit RGB, without transparency, turned upright where EXIF says how. Raises PhotoError
+    where there is no such file or none that Pillow decodes, or its pixels are floating-point numbers or
+    signed or 32-bit integers, of which no file says what is white; ValueError for a size below 1 or an
+    unknown recipe.
     """
     if size < 1:
         raise ValueError(f"load_photo: size must be at least 1, got {size}")
@@ -106,7 +97,7 @@ def _grey_bits(image: Image.Image) -> int | None:
 
 def _tiff_tag(image: Image.Image, tag: int) -> int | None:
     """A TIFF file's tag, the first value where it has several; None where it, or the file, is none."""
-    value = image.tag_v2.get(tag) if image.format == "TIFF" else None
+    value = image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     return value[0] if isinstance(value, tuple) else value
 
 
@@ -141,8 +132,8 @@ def _torchvision(image: Image.Image, size: int) -> torch.Tensor:
         cropped = image.resize((width, height), Image.Resampling.BILINEAR).crop(region)
     else:
         # The same but for roundings: Pillow takes the borders of a box in float32.
-        scales = (image.width / width, image.height / height) * 2
-        box = tuple(edge * scale for edge, scale in zip(region, scales, strict=True))
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
         cropped = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     pixels = _channels_first(cropped) / 255
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))

@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -46,7 +46,7 @@ class Settings:
     size: int = 224
     eps: float = 1e-5
 
-    def changed(self, **options: str | int | float | None) -> Settings:
+    def changed(self, **options: Any) -> Settings:
         """These settings with those options that are not None put in their place."""
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
@@ -118,10 +118,9 @@ def load_network(
         labels: a text file, one label a line, line 1 for class 0; by default what comes with the weights.
         padding, preprocess, size, eps: what the weights say, where None.
 
-    Raises:
-        WeightsError: a file is missing or of the wrong kind, keys or shapes are not MobileNetV2's, the number
-            of labels is not that of the classes, or nothing can be downloaded.
-        ExpectedError: the data folder's expected.json cannot be read.
+    Raises WeightsError where a file is missing or of the wrong kind, keys or shapes are not MobileNetV2's,
+    the number of labels is not that of the classes, or nothing can be downloaded; ExpectedError where the
+    data folder's expected.json cannot be read.
     """
     options = {"padding": padding, "preprocess": preprocess, "size": size, "eps": eps}
     if weights in DATA_NETWORKS:
@@ -129,11 +128,13 @@ def load_network(
     elif weights == TORCHVISION:
         network = _torchvision_network(options)
     elif weights == RANDOM:
-        network = _random_network(options)
+        settings = Settings().changed(**options)
+        network = _unlabelled(RANDOM, random_model(padding=settings.padding, eps=settings.eps), settings)
     elif Path(weights).suffix in KERAS_SUFFIXES:
         network = _keras_network(_existing(weights), options)
     else:
-        network = _file_network(_existing(weights), options)
+        path, settings = _existing(weights), Settings().changed(**options)
+        network = _unlabelled(str(path), _read(path, settings), settings)
     return network if labels is None else replace(network, labels=_read_labels(labels, len(network.labels)))
 
 
@@ -145,7 +146,7 @@ def _existing(weights: str) -> Path:
     raise WeightsError(f"{path}: no such weights file (names that work without a file: {names})")
 
 
-def _data_network(name: str, options: Mapping) -> Network:
+def _data_network(name: str, options: Mapping[str, Any]) -> Network:
     folder = data_folder()
     if not folder.is_dir():
         raise WeightsError(
@@ -163,7 +164,7 @@ def _data_network(name: str, options: Mapping) -> Network:
     return Network(name, model, labels, settings, expected.photos[name], comparable)
 
 
-def _torchvision_network(options: Mapping) -> Network:
+def _torchvision_network(options: Mapping[str, Any]) -> Network:
     settings = Settings().changed(**options)
     try:
         from torchvision.models import MobileNet_V2_Weights
@@ -180,7 +181,7 @@ def _torchvision_network(options: Mapping) -> Network:
     return Network(TORCHVISION, model, tuple(published.meta["categories"]), settings)
 
 
-def _keras_network(path: Path, options: Mapping) -> Network:
+def _keras_network(path: Path, options: Mapping[str, Any]) -> Network:
     if options["padding"] is not None or options["eps"] is not None:
         raise WeightsError(
             f"{path}: a Keras file says its padding and eps itself; leave --padding and --eps away"
@@ -189,14 +190,9 @@ def _keras_network(path: Path, options: Mapping) -> Network:
         model = FusedMobileNetV2.from_keras(path)
     except (ImportError, OSError, ValueError) as error:
         raise WeightsError(str(error)) from error
-    settings = replace(KERAS_SETTINGS, eps=model.features[0][1].eps).changed(**options)
-    return Network(str(path), model, _numbered(model), settings)
-
-
-def _file_network(path: Path, options: Mapping) -> Network:
-    settings = Settings().changed(**options)
-    model = _read(path, settings)
-    return Network(str(path), model, _numbered(model), settings)
+    stem: Any = model.features[0]
+    settings = replace(KERAS_SETTINGS, eps=stem[1].eps).changed(**options)
+    return _unlabelled(str(path), model, settings)
 
 
 def random_model(
@@ -216,17 +212,12 @@ def randomised(make: Callable[[NormLayer], AnyModule], eps: float = 1e-5) -> Any
         # Without momentum one pass in train mode gives the statistics that belong to the weights; with others
         # the signal dies out on its way through the network.
         model = make(partial(nn.BatchNorm2d, eps=eps, momentum=None))
-        for norm in filter(lambda module: isinstance(module, nn.BatchNorm2d), model.modules()):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias)
         model(torch.randn(RANDOM_SHAPE))
     return model.eval()
-
-
-def _random_network(options: Mapping) -> Network:
-    settings = Settings().changed(**options)
-    model = random_model(padding=settings.padding, eps=settings.eps)
-    return Network(RANDOM, model, _numbered(model), settings)
 
 
 def _read(path: Path, settings: Settings) -> FusedMobileNetV2:
@@ -243,8 +234,8 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _numbered(model: FusedMobileNetV2) -> tuple[str, ...]:
-    return tuple(f"class {index}" for index in range(classes(model)))
+def _unlabelled(name: str, model: FusedMobileNetV2, settings: Settings) -> Network:
+    return Network(name, model, tuple(f"class {index}" for index in range(classes(model))), settings)
 
 
 def _read_labels(path: Path, classes: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-// Blocks whose shapes, options and layouts cover what the kernels distinguish, and how to describe them and a head.
+// Blocks whose shapes, options and layouts cover what the kernels distinguish.
 #pragma once
 
 #include <cstdint>
@@ -13,22 +13,15 @@ using BlockCase = Case<InvertedResidualParams>;
 
 inline InvertedResidualParams block(Size size, int64_t in_channels, int64_t expanded_channels, int64_t out_channels)
 {
-    InvertedResidualParams params{};
-    params.batch = 1;
-    params.height = size.height;
-    params.width = size.width;
-    params.in_channels = in_channels;
+    InvertedResidualParams params = sized(layer_of<InvertedResidualParams>(in_channels, out_channels), size);
     params.expanded_channels = expanded_channels;
-    params.out_channels = out_channels;
     params.stride = 1;
     return params;
 }
 
-inline HeadPoolParams head_of(int64_t in_channels, int64_t out_channels)
+inline InvertedResidualParams strided(InvertedResidualParams params)
 {
-    HeadPoolParams params{};
-    params.in_channels = in_channels;
-    params.out_channels = out_channels;
+    params.stride = 2;
     return params;
 }
 

@@ -40,9 +40,33 @@ std::string describe_image(const Params& params)
     return join(params.batch, " x ", params.height, " x ", params.width, " x ", params.in_channels);
 }
 
-int64_t out_pixels(const InvertedResidualParams& params);
-int64_t out_pixels(const StemParams& params);
-int64_t out_pixels(const HeadPoolParams& params);
+// A head pools its pixels into one.
+template <class Params>
+int64_t out_pixels(const Params& params)
+{
+    if constexpr (requires { params.out_height(); })
+        return params.out_height() * params.out_width();
+    else
+        return 1;
+}
+
+template <class Plan>
+int64_t segments_of(const Plan& plan)
+{
+    if constexpr (requires { plan.cuts; })
+        return plan.cuts.segments;
+    else
+        return plan.segments;
+}
+
+// A layer's bytes, filled by write(to).
+template <class Params, class Write>
+std::vector<uint8_t> packed_by(const Params& params, const PackLayout& layout, const Write& write)
+{
+    std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(params, layout)), dead_byte);
+    write(packed.data());
+    return packed;
+}
 
 // One image's results, NHWC.
 template <class Params>
@@ -60,11 +84,6 @@ inline std::string describe(const InvertedResidualParams& params)
                 params.has_residual ? ", residual" : "");
 }
 
-inline int64_t out_pixels(const InvertedResidualParams& params)
-{
-    return params.out_height() * params.out_width();
-}
-
 inline BlockWeights random_weights(Random& random, const InvertedResidualParams& params)
 {
     BlockWeights weights;
@@ -76,9 +95,9 @@ inline BlockWeights random_weights(Random& random, const InvertedResidualParams&
 
 inline std::vector<uint8_t> pack(const InvertedResidualParams& params, const BlockWeights& weights, const PackLayout& layout)
 {
-    std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(params, layout)), dead_byte);
-    pack_block(params, weights.expand.view(), weights.depthwise.view(), weights.project.view(), layout, packed.data());
-    return packed;
+    return packed_by(params, layout, [&](void* to) {
+        pack_block(params, weights.expand.view(), weights.depthwise.view(), weights.project.view(), layout, to);
+    });
 }
 
 // The weights as kernels with that stored type hold them: pointwise layers' are rounded to it.
@@ -92,23 +111,9 @@ inline Image reference(const InvertedResidualParams& params, const Image& x, con
     return inverted_residual(params, x, weights, stored);
 }
 
-inline void launch(const InvertedResidualParams& params, const InputView& x, const void* packed, void* y,
-                   const Parallel& parallel)
-{
-    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
-    const int64_t pixels = params.out_height() * params.out_width();
-    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(x, kernels), packed,
-             cpu::nhwc_result(y, x.dtype, pixels, params.out_channels, kernels), parallel);
-}
-
 inline cpu::BlockPlan plan_for(const InvertedResidualParams& params, const PackLayout& layout)
 {
     return cpu::plan_layer(params, layout, 1);
-}
-
-inline int64_t segments_of(const cpu::BlockPlan& plan)
-{
-    return plan.cuts.segments;
 }
 
 // One segment of one image.
@@ -128,11 +133,6 @@ inline std::string describe(const StemParams& params)
     return join("stem ", describe_image(params), " -> ", params.out_channels, describe_window(params));
 }
 
-inline int64_t out_pixels(const StemParams& params)
-{
-    return params.out_height() * params.out_width();
-}
-
 inline Convolution random_weights(Random& random, const StemParams& params)
 {
     return random_convolution(random, params.out_channels, kernel_taps * params.in_channels);
@@ -140,9 +140,7 @@ inline Convolution random_weights(Random& random, const StemParams& params)
 
 inline std::vector<uint8_t> pack(const StemParams& params, const Convolution& weights, const PackLayout& layout)
 {
-    std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(params, layout)), dead_byte);
-    pack_stem(params, weights.view(), layout, packed.data());
-    return packed;
+    return packed_by(params, layout, [&](void* to) { pack_stem(params, weights.view(), layout, to); });
 }
 
 // A stem's weights stay float32.
@@ -156,22 +154,9 @@ inline Image reference(const StemParams& params, const Image& x, const Convoluti
     return stem(params, x, weights);
 }
 
-inline void launch(const StemParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
-{
-    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
-    const int64_t pixels = params.out_height() * params.out_width();
-    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(x, kernels), packed,
-             cpu::nhwc_result(y, x.dtype, pixels, params.out_channels, kernels), parallel);
-}
-
 inline cpu::StemPlan plan_for(const StemParams& params, const PackLayout& layout)
 {
     return cpu::plan_layer(params, layout, 1);
-}
-
-inline int64_t segments_of(const cpu::StemPlan& plan)
-{
-    return plan.segments;
 }
 
 inline void run_segment(const cpu::Kernels& kernels, const StemParams& params, const cpu::StemPlan& plan,
@@ -189,11 +174,6 @@ inline std::string describe(const HeadPoolParams& params)
     return join("head ", describe_image(params), " -> ", params.out_channels, " ", describe(params.activation));
 }
 
-inline int64_t out_pixels(const HeadPoolParams&)
-{
-    return 1;
-}
-
 inline Convolution random_weights(Random& random, const HeadPoolParams& params)
 {
     return random_convolution(random, params.out_channels, params.in_channels);
@@ -201,9 +181,7 @@ inline Convolution random_weights(Random& random, const HeadPoolParams& params)
 
 inline std::vector<uint8_t> pack(const HeadPoolParams& params, const Convolution& weights, const PackLayout& layout)
 {
-    std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(params, layout)), dead_byte);
-    pack_head_pool(params, weights.view(), layout, packed.data());
-    return packed;
+    return packed_by(params, layout, [&](void* to) { pack_head_pool(params, weights.view(), layout, to); });
 }
 
 inline Convolution rounded_for(const HeadPoolParams&, const Convolution& weights, ScalarType stored)
@@ -216,31 +194,9 @@ inline Image reference(const HeadPoolParams& params, const Image& x, const Convo
     return head_pool(params, x, weights, stored);
 }
 
-inline void launch(const HeadPoolParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
-{
-    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
-    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(x, kernels), packed,
-             cpu::nhwc_result(y, x.dtype, 1, params.out_channels, kernels), parallel);
-}
-
-// x: (N, in_features, 1, 1).
-inline void launch(const LinearParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
-{
-    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
-    InputView rows = x;  // a batch's vectors are the rows of one image
-    rows.stride_h = x.stride_n;
-    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(rows, kernels), packed,
-             cpu::nhwc_result(y, x.dtype, 1, params.out_features, kernels), parallel);
-}
-
 inline cpu::HeadPoolPlan plan_for(const HeadPoolParams& params, const PackLayout& layout)
 {
     return cpu::plan_layer(params, layout, 1);
-}
-
-inline int64_t segments_of(const cpu::HeadPoolPlan& plan)
-{
-    return plan.segments;
 }
 
 inline void run_segment(const cpu::Kernels& kernels, const HeadPoolParams& params, const cpu::HeadPoolPlan& plan,
@@ -251,6 +207,26 @@ inline void run_segment(const cpu::Kernels& kernels, const HeadPoolParams& param
     kernels.head_pool({&params, &plan, cpu::view_of(image, kernels), packed, image_result(kernels, params, image.dtype, y),
                        panels * segment / plan.segments * panel, end < params.out_channels ? end : params.out_channels,
                        scratch});
+}
+
+// --- launches ------------------------------------------------------------------------------------------------------------
+
+template <class Params>
+void launch(const Params& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
+{
+    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
+    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(x, kernels), packed,
+             image_result(kernels, params, x.dtype, y), parallel);
+}
+
+// x: (N, in_features, 1, 1).
+inline void launch(const LinearParams& params, const InputView& x, const void* packed, void* y, const Parallel& parallel)
+{
+    const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed));
+    InputView rows = x;  // a batch's vectors are the rows of one image
+    rows.stride_h = x.stride_n;
+    cpu::run(kernels, cpu::Planned(params, kernels.layout, parallel.threads), cpu::view_of(rows, kernels), packed,
+             cpu::nhwc_result(y, x.dtype, 1, params.out_features, kernels), parallel);
 }
 
 }  // namespace mnv2::test

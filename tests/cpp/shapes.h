@@ -29,10 +29,56 @@ inline std::vector<Padding> paddings()
     return all;
 }
 
+// A layer's channels, for no image yet.
+template <class Params>
+Params layer_of(int64_t in_channels, int64_t out_channels)
+{
+    Params params{};
+    params.in_channels = in_channels;
+    params.out_channels = out_channels;
+    return params;
+}
+
+// One image of that size.
+template <class Params>
+Params sized(Params params, const Size& size)
+{
+    params.batch = 1;
+    params.height = size.height;
+    params.width = size.width;
+    return params;
+}
+
+inline StemParams stem_of(int64_t in_channels, int64_t out_channels, int32_t stride = 2)
+{
+    StemParams params = layer_of<StemParams>(in_channels, out_channels);
+    params.stride = stride;
+    return params;
+}
+
+inline HeadPoolParams head_of(int64_t in_channels, int64_t out_channels)
+{
+    return layer_of<HeadPoolParams>(in_channels, out_channels);
+}
+
 template <class Params>
 bool has_output(const Params& params)
 {
     return params.out_height() > 0 && params.out_width() > 0;
+}
+
+// Calls body for the layer at every size, stride and padding that give it an output.
+template <class Params, class Body>
+void for_each_window(Params params, const Body& body)
+{
+    for (const Size& size : sizes)
+        for (const int32_t stride : {1, 2})
+            for (const Padding& padding : paddings()) {
+                params = sized(params, size);
+                params.stride = stride;
+                params.padding = padding;
+                if (has_output(params)) body(params);
+            }
 }
 
 }  // namespace mnv2::test

@@ -106,12 +106,6 @@ TEST(the_first_of_the_list_is_the_default)
         CHECK_EQUAL(std::string(cpu::select_kernels(weights).name), best_for(weights));
 }
 
-TEST(an_empty_name_forces_nothing)
-{
-    const ForcedIsa forced("");
-    CHECK_EQUAL(std::string(cpu::select_kernels().name), best_for(ScalarType::float32));
-}
-
 TEST(a_forced_float32_one_serves_every_type)
 {
     for_each_isa([](const cpu::Kernels& kernels) {
@@ -139,14 +133,6 @@ TEST(kernels_take_what_headers_of_their_name_promise)
             CHECK(layout.stored == format.stored);
             CHECK(format.serves(layout.stored));
         });
-}
-
-TEST(float32_serves_all_weights_and_16_bits_their_own)
-{
-    CHECK(format_of(Isa::avx2).serves(ScalarType::float16) && format_of(Isa::avx2).serves(ScalarType::float32));
-    CHECK(format_of(Isa::neon_fp16).serves(ScalarType::float16) && !format_of(Isa::neon_fp16).serves(ScalarType::bfloat16));
-    CHECK(!format_of(Isa::amx_bf16).serves(ScalarType::float32));
-    for (const int isa : {-1, 8, 99}) CHECK(find_format(static_cast<Isa>(isa)) == nullptr);
 }
 
 TEST(an_unknown_name_is_an_error_that_lists_the_choices)

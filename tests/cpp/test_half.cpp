@@ -67,16 +67,15 @@ TEST(every_number_passes_unchanged)
     });
 }
 
+// The same values in another order, whose channels lie apart.
 TEST(every_number_passes_unchanged_one_by_one)
 {
     for_each_isa_and_type([&](const cpu::Kernels& kernels, ScalarType type) {
-        constexpr int64_t channels = 16, images = patterns / channels;
+        constexpr size_t channels = 16, images = patterns / channels;
         std::vector<uint16_t> x(patterns), expected(patterns);
-        for (int64_t i = 0; i < patterns; ++i) {
-            const bool is_nan = std::isnan(decode(type, static_cast<uint16_t>(i)));
-            const auto bits = static_cast<uint16_t>(is_nan ? 0 : i);
-            x[static_cast<size_t>(i)] = bits;
-            expected[static_cast<size_t>(i % images * channels + i / images)] = bits;
+        for (size_t i = 0; i < x.size(); ++i) {
+            const auto bits = static_cast<uint16_t>(i);
+            x[i] = expected[i % images * channels + i / images] = std::isnan(decode(type, bits)) ? uint16_t{0} : bits;
         }
         CHECK(passed(kernels, type, x, channels, true) == expected);
     });
@@ -189,19 +188,6 @@ TEST(conversions_keep_not_a_number)
         CHECK(std::isnan(to_float(half)));
         CHECK(std::isnan(to_float(bfloat16)));
     }
-}
-
-TEST(conversions_of_every_pattern)
-{
-    using namespace cpu::test_half;
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < patterns; ++i) {
-        const auto bits = static_cast<uint16_t>(i);
-        const double half = decode(ScalarType::float16, bits), bfloat16 = decode(ScalarType::bfloat16, bits);
-        wrong += !(to_float(Half{bits}) == half || (std::isnan(half) && std::isnan(to_float(Half{bits}))));
-        wrong += !(to_float(BFloat16{bits}) == bfloat16 || (std::isnan(bfloat16) && std::isnan(to_float(BFloat16{bits}))));
-    }
-    CHECK_EQUAL(wrong, 0);
 }
 
 }  // namespace

@@ -26,21 +26,6 @@ struct Description {
     bool same_padding = false;
 };
 
-StemParams stem_to(int64_t out_channels, int32_t stride = 2)
-{
-    StemParams params{};
-    params.in_channels = 3;
-    params.out_channels = out_channels;
-    params.stride = stride;
-    return params;
-}
-
-InvertedResidualParams strided(InvertedResidualParams params)
-{
-    params.stride = 2;
-    return params;
-}
-
 InvertedResidualParams some_block(int64_t in, int64_t expanded, int64_t out)
 {
     return block({0, 0}, in, expanded, out);
@@ -52,16 +37,17 @@ std::vector<Description> networks()
     const auto direct = [](int64_t in, int64_t out) { return without_expand(some_block(in, 0, out)); };
     std::vector<Description> all = {
         {"as published",
-         {stem_to(32), direct(32, 16), strided(some_block(16, 96, 24)), with_residual(some_block(24, 144, 0)),
+         {stem_of(3, 32), direct(32, 16), strided(some_block(16, 96, 24)), with_residual(some_block(24, 144, 0)),
           strided(some_block(24, 144, 40)), head_of(40, 72), LinearParams{0, 72, 33}}},
         {"odd channels, no linear layer",
-         {stem_to(11), direct(11, 7), strided(some_block(7, 17, 13)), with_residual(some_block(13, 51, 0)), head_of(13, 19)}},
-        {"a stem before an expand", {stem_to(8, 1), some_block(8, 48, 8), head_of(8, 16), LinearParams{0, 16, 3}}},
-        {"a stem before a shortcut", {stem_to(16), with_residual(direct(16, 0)), head_of(16, 24), LinearParams{0, 24, 5}}},
-        {"a strided block behind the stem", {stem_to(16), strided(direct(16, 24)), head_of(24, 40)}},
+         {stem_of(3, 11), direct(11, 7), strided(some_block(7, 17, 13)), with_residual(some_block(13, 51, 0)),
+          head_of(13, 19)}},
+        {"a stem before an expand", {stem_of(3, 8, 1), some_block(8, 48, 8), head_of(8, 16), LinearParams{0, 16, 3}}},
+        {"a stem before a shortcut", {stem_of(3, 16), with_residual(direct(16, 0)), head_of(16, 24), LinearParams{0, 24, 5}}},
+        {"a strided block behind the stem", {stem_of(3, 16), strided(direct(16, 24)), head_of(24, 40)}},
         {"no stem", {some_block(3, 18, 24), direct(24, 8), with_residual(direct(8, 0)), head_of(8, 9), LinearParams{0, 9, 17}}},
         {"a head alone", {head_of(3, 40)}},
-        {"a stem and a head", {stem_to(24), head_of(24, 8), LinearParams{0, 8, 1}}},
+        {"a stem and a head", {stem_of(3, 24), head_of(24, 8), LinearParams{0, 8, 1}}},
     };
     for (size_t i = 0, count = all.size(); i < count; ++i) {
         all.push_back(all[i]);
@@ -76,9 +62,7 @@ Bytes pack_random(Random& random, const LayerParams& layer, const PackLayout& la
 {
     if (const auto* linear = std::get_if<LinearParams>(&layer)) {
         const Convolution weights = random_convolution(random, linear->out_features, linear->in_features);
-        Bytes packed(static_cast<size_t>(packed_bytes(*linear, layout)), dead_byte);
-        pack_linear(*linear, weights.view(), layout, packed.data());
-        return packed;
+        return packed_by(*linear, layout, [&](void* to) { pack_linear(*linear, weights.view(), layout, to); });
     }
     if (const auto* block = std::get_if<InvertedResidualParams>(&layer))
         return pack(*block, random_weights(random, *block), layout);
@@ -124,11 +108,7 @@ Bytes layer_by_layer(const PackedNetwork& packed, const std::vector<NetworkLayer
         Bytes y;
         const auto run = [&](const auto& params, int64_t height, int64_t width, int64_t channels) {
             y.assign(static_cast<size_t>(params.batch * height * width * channels * scalar_bytes(x.dtype())), dead_byte);
-            const Bytes& weights = packed.layers[i];
-            if constexpr (requires { params.in_features; })
-                launch(params, view, weights.data(), y.data(), {});
-            else
-                launch(params, view, weights.data(), y.data(), {});
+            launch(params, view, packed.layers[i].data(), y.data(), {});
             values = y;
             view = {values.data(), x.dtype(), height * width * channels, 1, width * channels, channels};
         };
@@ -164,11 +144,17 @@ Bytes run_network(const Bytes& packed, const Tensor& x, int64_t batch, Size size
     return Bytes(bytes, bytes + values * scalar_bytes(x.dtype()));
 }
 
+std::vector<NetworkLayer> layers_of(const Bytes& packed)
+{
+    std::vector<NetworkLayer> layers;
+    CHECK_EQUAL(read_network(packed.data(), static_cast<int64_t>(packed.size()), layers), "");
+    return layers;
+}
+
 void check_packed_network(const Description& one, const PackLayout& layout, const Tensor& x, int64_t batch, Size size)
 {
     const PackedNetwork packed(one, layout);
-    std::vector<NetworkLayer> layers;
-    CHECK_EQUAL(read_network(packed.whole.data(), static_cast<int64_t>(packed.whole.size()), layers), "");
+    std::vector<NetworkLayer> layers = layers_of(packed.whole);
     CHECK_EQUAL(layers.size(), one.layers.size());
     CHECK(set_image(layers, batch, size.height, size.width));
     const Bytes expected = layer_by_layer(packed, layers, x);
@@ -232,8 +218,7 @@ TEST(same_padding_follows_the_size)
     one.same_padding = true;
     for_each_isa([&](const cpu::Kernels& kernels) {
         const PackedNetwork packed(one, kernels.layout);
-        std::vector<NetworkLayer> layers;
-        CHECK_EQUAL(read_network(packed.whole.data(), static_cast<int64_t>(packed.whole.size()), layers), "");
+        std::vector<NetworkLayer> layers = layers_of(packed.whole);
         for (const int64_t height : {224, 225}) {
             CHECK(set_image(layers, 1, height, 64));
             CHECK_EQUAL(std::get<StemParams>(layers[0].params).padding.top, height % 2);
@@ -244,7 +229,7 @@ TEST(same_padding_follows_the_size)
 
 TEST(options_survive_packing)
 {
-    StemParams stem = stem_to(5, 1);
+    StemParams stem = stem_of(3, 5, 1);
     stem.padding = {0, 1, 1, 0};
     stem.activation = Activation::none;
     InvertedResidualParams middle = some_block(5, 7, 9);
@@ -257,8 +242,7 @@ TEST(options_survive_packing)
     head.activation = Activation::relu;
     const PackLayout layout = cpu::select_kernels().layout;
     const PackedNetwork packed({"options", {stem, middle, head}}, layout);
-    std::vector<NetworkLayer> layers;
-    CHECK_EQUAL(read_network(packed.whole.data(), static_cast<int64_t>(packed.whole.size()), layers), "");
+    std::vector<NetworkLayer> layers = layers_of(packed.whole);
     const auto& got_stem = std::get<StemParams>(layers[0].params);
     const auto& got = std::get<InvertedResidualParams>(layers[1].params);
     CHECK_EQUAL(describe(got_stem), describe(stem));
@@ -268,11 +252,10 @@ TEST(options_survive_packing)
 
 TEST(an_image_that_fills_no_window)
 {
-    Description one{"valid", {stem_to(8), head_of(8, 8)}};
+    Description one{"valid", {stem_of(3, 8), head_of(8, 8)}};
     std::get<StemParams>(one.layers[0]).padding = {0, 0, 0, 0};
     const PackedNetwork packed(one, cpu::select_kernels().layout);
-    std::vector<NetworkLayer> layers;
-    CHECK_EQUAL(read_network(packed.whole.data(), static_cast<int64_t>(packed.whole.size()), layers), "");
+    std::vector<NetworkLayer> layers = layers_of(packed.whole);
     CHECK(!set_image(layers, 1, 2, 9));
     CHECK(!set_image(layers, 1, 9, 2));
     CHECK(set_image(layers, 1, 3, 3));
@@ -338,11 +321,11 @@ TEST(layers_that_are_no_network)
 {
     const std::string chain =
         "expected any of a stem, blocks, a head and a linear layer behind it, or a linear layer alone, got ";
-    CHECK_EQUAL(mismatch_of(std::vector<LayerParams>{stem_to(8)}), "");
-    CHECK_EQUAL(mismatch_of({stem_to(8), stem_to(8), head_of(8, 8)}), "layer 1: " + chain + "a stem behind a stem");
+    CHECK_EQUAL(mismatch_of(std::vector<LayerParams>{stem_of(3, 8)}), "");
+    CHECK_EQUAL(mismatch_of({stem_of(3, 8), stem_of(3, 8), head_of(8, 8)}), "layer 1: " + chain + "a stem behind a stem");
     CHECK_EQUAL(mismatch_of({head_of(3, 8), some_block(8, 8, 8)}), "layer 1: " + chain + "a block behind a head");
     CHECK_EQUAL(mismatch_of({LinearParams{0, 3, 3}, head_of(3, 8)}), "layer 1: " + chain + "a head behind a linear layer");
-    CHECK_EQUAL(mismatch_of({stem_to(8), head_of(9, 8)}), "layer 1: expected 8 input channels, got 9");
+    CHECK_EQUAL(mismatch_of({stem_of(3, 8), head_of(9, 8)}), "layer 1: expected 8 input channels, got 9");
 }
 
 // Between two heads, whose headers the buffer's own header is made of.
@@ -366,7 +349,7 @@ TEST(layers_that_are_none)
 // However many bytes are missing, nothing behind them is read.
 TEST(a_shortened_network)
 {
-    const PackedNetwork packed({"short", {stem_to(8), head_of(8, 8)}}, cpu::select_kernels().layout);
+    const PackedNetwork packed({"short", {stem_of(3, 8), head_of(8, 8)}}, cpu::select_kernels().layout);
     for (size_t bytes = 0; bytes < packed.whole.size(); ++bytes)
         CHECK(!reading(Bytes(packed.whole.begin(), packed.whole.begin() + static_cast<int64_t>(bytes))).empty());
     CHECK_EQUAL(reading(packed.layers[0]), "expected packed layers, got a stem with channels 3 -> 8");
@@ -377,7 +360,8 @@ TEST(a_shortened_network)
 // activations are right.
 TEST(a_damaged_network)
 {
-    const Description one{"damaged", {stem_to(8), without_expand(some_block(8, 0, 5)), head_of(5, 8), LinearParams{0, 8, 3}}};
+    const Description one{"damaged",
+                          {stem_of(3, 8), without_expand(some_block(8, 0, 5)), head_of(5, 8), LinearParams{0, 8, 3}}};
     const PackedNetwork packed(one, cpu::select_kernels().layout);
     const Tensor x = image_of(ScalarType::float32, Layout::nchw, 1, {5, 5});
     const int64_t line = 64;
@@ -470,8 +454,7 @@ TEST(layers_are_timed)
     const PackedNetwork packed(one, cpu::select_kernels().layout);
     for (const int64_t batch : {1, 3}) {
         const Tensor x = image_of(ScalarType::float32, Layout::nchw, batch, {33, 30});
-        std::vector<NetworkLayer> layers;
-        CHECK_EQUAL(read_network(packed.whole.data(), static_cast<int64_t>(packed.whole.size()), layers), "");
+        std::vector<NetworkLayer> layers = layers_of(packed.whole);
         CHECK(set_image(layers, batch, 33, 30));
         Bytes y(static_cast<size_t>(batch * 33) * sizeof(float));
         const Bytes image = x.bytes();

@@ -45,14 +45,7 @@ TEST(blocks)
 
 TEST(blocks_of_every_size_stride_and_padding)
 {
-    for (const Size& size : sizes)
-        for (const int32_t stride : {1, 2})
-            for (const Padding& padding : paddings()) {
-                InvertedResidualParams params = block(size, 3, 24, 17);
-                params.stride = stride;
-                params.padding = padding;
-                if (has_output(params)) check_widths(BlockCase{params});
-            }
+    for_each_window(block({}, 3, 24, 17), [](const InvertedResidualParams& one) { check_widths(BlockCase{one}); });
     for (int64_t width = 1; width <= 20; ++width) check_widths(BlockCase{with_residual(block({2, width}, 8, 17, 0))});
 }
 
@@ -67,29 +60,16 @@ TEST(stems)
 {
     for (const int64_t in : {1, 3, 22})
         for (const int64_t out : channel_counts)
-            for (const ScalarType dtype : dtypes) {
-                StemParams params{};
-                params.batch = 1;
-                params.height = 5;
-                params.width = 19;
-                params.in_channels = in;
-                params.out_channels = out;
-                check_widths(Case<StemParams>{params, dtype, Layout::nchw});
-            }
+            for (const ScalarType dtype : dtypes)
+                check_widths(Case<StemParams>{sized(stem_of(in, out), {5, 19}), dtype, Layout::nchw});
 }
 
 TEST(heads)
 {
     for (const int64_t in : channel_counts)
         for (const int64_t out : channel_counts)
-            for (const ScalarType dtype : dtypes) {
-                HeadPoolParams params{};
-                params.batch = 1;
-                params.height = params.width = 3;
-                params.in_channels = in;
-                params.out_channels = out;
-                check_widths(Case<HeadPoolParams>{params, dtype, Layout::nhwc});
-            }
+            for (const ScalarType dtype : dtypes)
+                check_widths(Case<HeadPoolParams>{sized(head_of(in, out), {3, 3}), dtype, Layout::nhwc});
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // Blocks by their channels, as MobileNetV2 has them.
 #pragma once
 
+#include <array>
+
 #include "core/block.h"
 
 namespace mnv2::test {
@@ -14,6 +16,33 @@ inline InvertedResidualParams block_of(int64_t in, int64_t out, int32_t stride, 
     params.stride = stride;
     params.has_residual = stride == 1 && in == out;
     return params;
+}
+
+inline InvertedResidualParams without_expand(int64_t in, int64_t out, int32_t stride)
+{
+    InvertedResidualParams params = block_of(in, out, stride, in);
+    params.has_expand = false;
+    return params;
+}
+
+// size: batch, height, width
+template <class Params>
+Params at_size(Params params, const std::array<int64_t, 3>& size)
+{
+    params.batch = size[0];
+    params.height = size[1];
+    params.width = size[2];
+    return params;
+}
+
+inline int64_t input_bytes(const InvertedResidualParams& params, ScalarType type)
+{
+    return params.batch * params.height * params.width * params.in_channels * scalar_bytes(type);
+}
+
+inline int64_t output_bytes(const InvertedResidualParams& params, ScalarType type)
+{
+    return params.batch * params.out_height() * params.out_width() * params.out_channels * scalar_bytes(type);
 }
 
 struct Stage {

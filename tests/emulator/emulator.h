@@ -608,17 +608,17 @@ inline void run(dim3 grid, dim3 block, size_t shared_bytes, unsigned cluster, st
 
 namespace mnv2::cuda {
 
-template <class... Parameters, class Stream, class... Arguments>
-void launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream, Arguments&&... arguments)
+template <class Arguments, class Stream>
+void launch_kernel(void (*kernel)(Arguments), dim3 grid, dim3 block, size_t shared_bytes, Stream, const Arguments& arguments)
 {
-    emu::run(grid, block, shared_bytes, 1, [&] { kernel(Parameters(arguments)...); });
+    emu::run(grid, block, shared_bytes, 1, [&] { kernel(arguments); });
 }
 
-template <class... Parameters, class Stream, class... Arguments>
-void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
-                     Stream, Arguments&&... arguments)
+template <class Arguments, class Stream>
+void launch_clusters(void (*kernel)(Arguments), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
+                     Stream, const Arguments& arguments)
 {
-    emu::run(dim3(clusters * cluster_blocks), block, shared_bytes, cluster_blocks, [&] { kernel(Parameters(arguments)...); });
+    emu::run(dim3(clusters * cluster_blocks), block, shared_bytes, cluster_blocks, [&] { kernel(arguments); });
 }
 
 }  // namespace mnv2::cuda

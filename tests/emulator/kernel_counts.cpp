@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "emulator/block_kernels.h"
 #include "emulator/blocks.h"
 #include "emulator/network_stem.h"
 #include "emulator/tile_stages.h"
@@ -64,9 +65,13 @@ void print_counts(const char* kernel, ScalarType type, const StageKey& stage, in
     print_map("wavefronts_by_line", counts.shared, images, [](const emu::SharedLine& line) { return line.wavefronts; }, "}");
 }
 
-test::DeviceBuffer zeros(int64_t bytes)
+// What a launch(x, packed, y) counts, whatever the numbers.
+template <class Launch>
+emu::Counts counts_with(int64_t input_bytes, int64_t packed_bytes, int64_t output_bytes, const Launch& launch)
 {
-    return test::DeviceBuffer(std::vector<uint8_t>(static_cast<size_t>(bytes)));
+    const auto zeros = [](int64_t bytes) { return std::vector<uint8_t>(static_cast<size_t>(bytes)); };
+    const test::DeviceBuffer input(zeros(input_bytes)), packed(zeros(packed_bytes)), output(zeros(output_bytes));
+    return emu::counts_of([&] { launch(input.data(), packed.data(), output.data()); });
 }
 
 StageKey key_of(const InvertedResidualParams& block)
@@ -82,13 +87,11 @@ void count_tile_block(const test::Stage& stage, ScalarType type)
 
 void count_register_block(const test::Stage& stage, ScalarType type)
 {
-    InvertedResidualParams params = stage.params;
-    params.batch = images_per_sm;
-    params.height = params.width = stage.size;
-    const auto packed = zeros(cuda::register_block_bytes(params, type)), input = zeros(test::input_bytes(params, type)),
-               output = zeros(test::output_bytes(params, type));
-    const emu::Counts counts = emu::counts_of(
-        [&] { cuda::register_block(params, type, input.data(), packed.data(), output.data(), counted_gpu, nullptr); });
+    const InvertedResidualParams params = test::at_size(stage.params, {images_per_sm, stage.size, stage.size});
+    const emu::Counts counts = counts_with(test::input_bytes(params, type), cuda::register_block_bytes(params, type),
+                                           test::output_bytes(params, type), [&](const void* x, const void* packed, void* y) {
+                                               test::register_block(params, type, x, packed, y, counted_gpu, nullptr);
+                                           });
     print_counts("register_block", type, key_of(params), params.batch, counts);
 }
 
@@ -96,23 +99,18 @@ void count_register_block(const test::Stage& stage, ScalarType type)
 InvertedResidualParams first_block()
 {
     const StemParams stem = test::network_stem(images_per_sm);
-    InvertedResidualParams block = test::block_of(stem.out_channels, 16, 1, stem.out_channels);
-    block.has_expand = false;
-    block.batch = stem.batch;
-    block.height = stem.out_height();
-    block.width = stem.out_width();
-    return block;
+    return test::at_size(test::without_expand(stem.out_channels, 16, 1), {stem.batch, stem.out_height(), stem.out_width()});
 }
 
 void count_stem(ScalarType type)
 {
     const StemParams stem = test::network_stem(images_per_sm);
     const int64_t outputs = stem.batch * stem.out_height() * stem.out_width() * stem.out_channels;
-    const auto packed = zeros(cuda::stem_bytes(stem, type)), input = zeros(test::image_numbers(stem) * scalar_bytes(type)),
-               output = zeros(outputs * scalar_bytes(type));
-    const emu::Counts counts = emu::counts_of([&] {
-        cuda::stem(stem, type, test::planes(stem, type, input.data()), packed.data(), output.data(), counted_gpu, nullptr);
-    });
+    const emu::Counts counts =
+        counts_with(test::image_numbers(stem) * scalar_bytes(type), cuda::stem_bytes(stem, type), outputs * scalar_bytes(type),
+                    [&](const void* x, const void* packed, void* y) {
+                        cuda::stem(stem, type, test::planes(stem, type, x), packed, y, counted_gpu, nullptr);
+                    });
     print_counts("stem", type, {stem.in_channels, 0, stem.out_channels, stem.stride, stem.height}, stem.batch, counts);
 }
 
@@ -120,12 +118,11 @@ void count_stem_block(ScalarType type)
 {
     const StemParams stem = test::network_stem(images_per_sm);
     const InvertedResidualParams block = first_block();
-    const auto packed = zeros(cuda::stem_block_bytes(stem, block, type)),
-               input = zeros(test::image_numbers(stem) * scalar_bytes(type)), output = zeros(test::output_bytes(block, type));
-    const emu::Counts counts = emu::counts_of([&] {
-        cuda::stem_block(stem, block, test::planes(stem, type, input.data()), packed.data(), output.data(), counted_gpu,
-                         nullptr);
-    });
+    const emu::Counts counts =
+        counts_with(test::image_numbers(stem) * scalar_bytes(type), cuda::stem_block_bytes(stem, block, type),
+                    test::output_bytes(block, type), [&](const void* x, const void* packed, void* y) {
+                        cuda::stem_block(stem, block, test::planes(stem, type, x), packed, y, counted_gpu, nullptr);
+                    });
     print_counts("stem_block", type, {stem.in_channels, stem.out_channels, block.out_channels, stem.stride, stem.height},
                  stem.batch, counts);
 }
@@ -133,11 +130,11 @@ void count_stem_block(ScalarType type)
 // Block 0 by itself: no faster kernel than general_block serves it.
 void count_first_block(ScalarType type)
 {
-    InvertedResidualParams block = first_block();
-    const auto packed = zeros(cuda::general_block_bytes(block, type)), input = zeros(test::input_bytes(block, type)),
-               output = zeros(test::output_bytes(block, type));
-    const emu::Counts counts = emu::counts_of(
-        [&] { cuda::general_block(block, type, type, input.data(), packed.data(), output.data(), counted_gpu, nullptr); });
+    const InvertedResidualParams block = first_block();
+    const emu::Counts counts = counts_with(test::input_bytes(block, type), cuda::general_block_bytes(block, type),
+                                           test::output_bytes(block, type), [&](const void* x, const void* packed, void* y) {
+                                               test::general_block(block, type, x, packed, y, counted_gpu, nullptr);
+                                           });
     StageKey key = key_of(block);
     key.expanded_channels = 0;
     print_counts("general_block", type, key, block.batch, counts);
@@ -150,11 +147,11 @@ void count_head_pool(ScalarType type)
     head.height = head.width = 7;
     head.in_channels = 320;
     head.out_channels = 1280;
-    const auto packed = zeros(cuda::head_pool_bytes(head, type)),
-               input = zeros(head.batch * head.height * head.width * head.in_channels * scalar_bytes(type)),
-               output = zeros(head.batch * head.out_channels * scalar_bytes(type));
-    const emu::Counts counts = emu::counts_of(
-        [&] { cuda::head_pool(head, type, type, input.data(), packed.data(), output.data(), head_gpu, nullptr); });
+    const emu::Counts counts = counts_with(
+        head.batch * head.height * head.width * head.in_channels * scalar_bytes(type), cuda::head_pool_bytes(head, type),
+        head.batch * head.out_channels * scalar_bytes(type), [&](const void* x, const void* packed, void* y) {
+            cuda::head_pool(head, type, type, x, packed, y, head_gpu, nullptr);
+        });
     print_counts("head_pool", type, {head.in_channels, 0, head.out_channels, 1, head.height}, head.batch, counts);
 }
 

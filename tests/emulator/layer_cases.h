@@ -15,13 +15,12 @@
 #include "emulator/device.h"
 #include "numbers.h"
 #include "reference.h"
+#include "shapes.h"
 #include "tensors.h"
 
 namespace mnv2::test {
 
 constexpr cuda::Gpu small_gpu{2, 80, 160 << 10};  // few multiprocessors: a thread block takes several tiles
-
-constexpr ScalarType half_types[] = {ScalarType::float16, ScalarType::bfloat16};
 
 // The tensors' type and the packed weights' type.
 constexpr std::pair<ScalarType, ScalarType> type_pairs[] = {
@@ -29,24 +28,6 @@ constexpr std::pair<ScalarType, ScalarType> type_pairs[] = {
     {ScalarType::float16, ScalarType::float32},  {ScalarType::bfloat16, ScalarType::bfloat16},
     {ScalarType::bfloat16, ScalarType::float32},
 };
-
-template <class Params>
-Params layer_of(int64_t in_channels, int64_t out_channels)
-{
-    Params params{};
-    params.in_channels = in_channels;
-    params.out_channels = out_channels;
-    return params;
-}
-
-template <class Params>
-Params at_size(Params params, const std::array<int64_t, 3>& size)
-{
-    params.batch = size[0];
-    params.height = size[1];
-    params.width = size[2];
-    return params;
-}
 
 inline int64_t depth_of(const StemParams& params)
 {
@@ -105,7 +86,7 @@ inline Image separate_layers(const HeadPoolParams& params, const Convolution& la
     return y;
 }
 
-// The error that float32 arithmetic may have.
+// With the error that float32 arithmetic may have.
 inline Image bounded_layer(const StemParams& params, const Convolution& layer, const Image& x)
 {
     return stem(params, x, layer);
@@ -114,6 +95,25 @@ inline Image bounded_layer(const StemParams& params, const Convolution& layer, c
 inline Image bounded_layer(const HeadPoolParams& params, const Convolution& layer, const Image& x)
 {
     return head_pool(params, x, layer, {});
+}
+
+// Image n of a tensor as one by itself.
+inline Tensor only_image(const Tensor& x, int64_t n)
+{
+    const Image images = x.image();
+    Tensor one(x.dtype(), Layout::nhwc, 1, images.height, images.width, images.channels);
+    one.fill([&](int64_t, int64_t y, int64_t column, int64_t c) { return images(n, y, column, c).value; });
+    return one;
+}
+
+// Results of an image that are not a number: is_near(row, column) says where they should be.
+template <class Params, class Near>
+void check_nans(const Bytes& y, const Params& params, ScalarType type, const Near& is_near)
+{
+    for (int64_t i = 0; i < params.out_height() * params.out_width() * params.out_channels; ++i) {
+        const int64_t pixel = i / params.out_channels, row = pixel / params.out_width(), column = pixel % params.out_width();
+        CHECK_EQUAL(std::isnan(load_number(type, y.data(), i)), is_near(row, column));
+    }
 }
 
 inline void check_bounded(const Bytes& got, const Image& expected, ScalarType type)

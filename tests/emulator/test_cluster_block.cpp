@@ -19,69 +19,30 @@ cuda::Gpu with_multiprocessors(int32_t count)
 
 const cuda::Gpu many = with_multiprocessors(132), few = with_multiprocessors(8);
 
-struct Case {
-    InvertedResidualParams params;
-    ScalarType type;
-    Weights weights;
-    Image x;
-};
-
-Case random_case(const InvertedResidualParams& params, ScalarType type)
-{
-    Random random(static_cast<unsigned>(params.height * 31 + params.width));
-    Weights weights = random_weights(random, params, type);
-    Image x = random_image(random, params, type);
-    return {params, type, std::move(weights), std::move(x)};
-}
-
-void pack(const Case& block, const DeviceBuffer& packed)
-{
-    const DeviceConvolution expand(block.weights.expand), depthwise(block.weights.depthwise), project(block.weights.project);
-    CHECK(cuda::pack_tile_block(block.params, block.type, expand.view(), depthwise.view(), project.view(), packed.data(),
-                                nullptr));
-}
-
-Bytes run_packed(decltype(&cuda::tile_block) run, const Case& block, const DeviceBuffer& packed, const cuda::Gpu& gpu)
-{
-    const DeviceBuffer input(encode_image(block.x, block.type));
-    DeviceBuffer output(static_cast<size_t>(output_bytes(block.params, block.type)));
-    CHECK(run(block.params, block.type, input.data(), packed.data(), output.data(), gpu, nullptr));
-    return output.bytes();
-}
-
 // Returns tile_block's result, which the clusters have to give, too, under each schedule.
 template <class Schedules>
-Bytes same_bits_of(const Case& block, const cuda::Gpu& gpu, const Schedules& tried)
+Bytes same_bits_of(const BlockCase& block, const cuda::Gpu& gpu, const Schedules& tried)
 {
-    const DeviceBuffer packed(static_cast<size_t>(cuda::tile_block_bytes(block.params, block.type)));
-    pack(block, packed);
-    set_schedule(schedules[0]);
-    const Bytes expected = run_packed(cuda::tile_block, block, packed, gpu);
+    const Bytes expected = tile_kernel.run(block, gpu);
     if (!has_clusters()) {
-        CHECK(!cuda::cluster_block(block.params, block.type, nullptr, packed.data(), nullptr, gpu, nullptr));
+        CHECK(!cluster_block(block.params, block.type, nullptr, nullptr, nullptr, gpu, nullptr));
         return expected;
     }
     for (const uint64_t schedule : tried) {
         Scope scope("schedule ", schedule);
-        set_schedule(schedule);
-        CHECK(run_packed(cuda::cluster_block, block, packed, gpu) == expected);
+        CHECK(cluster_kernel.run(block, gpu, schedule) == expected);
     }
     return expected;
 }
 
-constexpr uint64_t one_schedule[] = {2};
-
 auto same_bits_on(const cuda::Gpu& gpu)
 {
-    return [&gpu](const InvertedResidualParams& params, ScalarType type, const Weights& weights, const Image& x) {
-        return same_bits_of({params, type, weights, x}, gpu, one_schedule);
-    };
+    return [&gpu](const BlockCase& block) { return same_bits_of(block, gpu, std::array<uint64_t, 1>{2}); };
 }
 
 TEST(late_stages_are_accurate_to_tile_blocks_bits)
 {
     for (const auto& [stage, size] : late_stages) {
-        Scope scope(stage.in_channels, " -> ", stage.out_channels);
         const bool is_whole = stage.in_channels == 160 && stage.out_channels == 160;
         check_accuracy(same_bits_on(many), stage, ScalarType::float16, {{1, is_whole ? size : 3, size}});  // else some rows
     }
@@ -90,7 +51,6 @@ TEST(late_stages_are_accurate_to_tile_blocks_bits)
 TEST(bfloat16_is_accurate_to_tile_blocks_bits)
 {
     for (InvertedResidualParams params : {late_stages[2].params, late_stages[3].params}) {
-        Scope scope(params.in_channels, " -> ", params.out_channels);
         params.expanded_channels = 272;  // nine chunks: one block has two of them
         check_accuracy(same_bits_on(many), params, ScalarType::bfloat16, {{1, 5, 14}});
     }
@@ -98,36 +58,25 @@ TEST(bfloat16_is_accurate_to_tile_blocks_bits)
 
 TEST(odd_sizes_and_widths_are_accurate_to_tile_blocks_bits)
 {
-    for (const InvertedResidualParams& params : {block_of(8, 8, 2, 48), block_of(24, 40, 2, 96), block_of(136, 136, 1, 64)}) {
-        for (const cuda::Gpu& gpu : {many, few}) {
-            Scope scope(params.in_channels, " -> ", params.out_channels, " s", params.stride, ", ", gpu.sm_count,
-                        " multiprocessors");
+    for (const InvertedResidualParams& params : {block_of(8, 8, 2, 48), block_of(24, 40, 2, 96), block_of(136, 136, 1, 64)})
+        for (const cuda::Gpu& gpu : {many, few})
             check_accuracy(same_bits_on(gpu), params, params.stride == 1 ? ScalarType::float16 : ScalarType::bfloat16,
                            {{3, 1, 1}, {2, 5, 7}, {1, 9, 13}});
-        }
-    }
 }
 
 // Several tiles a row, images that are one tile each, and tiles that end beyond the image.
 TEST(images_of_several_tiles_and_batches_are_accurate_to_tile_blocks_bits)
 {
     for (const InvertedResidualParams& params : {block_of(16, 24, 2, 48), block_of(24, 24, 1, 272)})
-        for (const cuda::Gpu& gpu : {many, few}) {
-            Scope scope(params.in_channels, " -> ", params.out_channels, ", ", gpu.sm_count, " multiprocessors");
+        for (const cuda::Gpu& gpu : {many, few})
             check_accuracy(same_bits_on(gpu), params, ScalarType::float16, {{1, 5, 35}, {3, 7, 5}});
-        }
 }
 
 TEST(options_are_honoured)
 {
-    for (InvertedResidualParams params : {late_stages[0].params, late_stages[3].params, late_stages[4].params}) {
-        Scope scope(params.in_channels, " -> ", params.out_channels);
-        params.has_residual = false;
-        params.activation = Activation::relu;
-        params.padding = {0, 0, 1, 1};
-        params.expanded_channels = 51;  // no multiple of a chunk, and fewer chunks than blocks
-        check_accuracy(same_bits_on(many), params, ScalarType::float16, {{2, 5, 7}, {1, 6, 11}, {2, 6, 3}});
-    }
+    for (const InvertedResidualParams& params : {late_stages[0].params, late_stages[3].params, late_stages[4].params})
+        check_accuracy(same_bits_on(many), with_other_options(params, 51),  // fewer chunks than blocks, the last one cut
+                       ScalarType::float16, {{2, 5, 7}, {1, 6, 11}, {2, 6, 3}});
 }
 
 // The one block of width 1.4 that fits only with fewer of its weights fetched ahead.
@@ -139,35 +88,19 @@ TEST(the_widest_network_s_last_block_is_accurate_to_tile_blocks_bits)
 TEST(every_schedule_gives_tile_blocks_bits)
 {
     for (InvertedResidualParams params : {late_stages[0].params, late_stages[3].params, late_stages[4].params}) {
-        Scope scope(params.in_channels, " -> ", params.out_channels);
-        params.batch = 1;
-        params.height = 3;
-        params.width = 7;
         params.expanded_channels = 272;
-        same_bits_of(random_case(params, ScalarType::float16), params.stride == 1 ? many : few, schedules);
+        same_bits_of({at_size(params, {1, 3, 7}), ScalarType::float16}, params.stride == 1 ? many : few, schedules);
     }
 }
 
-// Padding channels times infinity would be NaN.
 TEST(an_infinity_meets_no_padding)
 {
-    InvertedResidualParams params = block_of(8, 8, 1, 33);
-    params.batch = 1;
-    params.height = params.width = 5;
-    params.has_residual = false;
-    Case block = random_case(params, ScalarType::float16);
-    block.x(0, 2, 2, 1).value = INFINITY;
-    const Bytes y = same_bits_of(block, many, one_schedule);
-    for (int64_t i = 0; i < 5 * 5 * params.out_channels; ++i)
-        CHECK(std::isfinite(load_number(ScalarType::float16, y.data(), i)));
+    check_infinity(same_bits_on(many));
 }
 
 InvertedResidualParams at_batch(const Stage& stage, int64_t batch)
 {
-    InvertedResidualParams params = stage.params;
-    params.batch = batch;
-    params.height = params.width = stage.size;
-    return params;
+    return at_size(stage.params, {batch, stage.size, stage.size});
 }
 
 TEST(clusters_are_preferred_where_tiles_leave_most_multiprocessors_idle)
@@ -194,11 +127,11 @@ TEST(late_blocks_of_every_width_have_clusters)
     for (const int64_t percent : {35, 50, 75, 100, 130, 140}) {
         const auto channels = [&](int64_t of_width_1) { return (of_width_1 * percent / 100 + 4) / 8 * 8; };
         for (const auto& [stage, size] : late_stages)
-            for (const ScalarType type : {ScalarType::float16, ScalarType::bfloat16}) {
+            for (const ScalarType type : half_types) {
                 const int64_t in = channels(stage.in_channels), out = channels(stage.out_channels);
                 Scope scope(in, " -> ", out, " s", stage.stride);
                 const InvertedResidualParams params = at_batch({block_of(in, out, stage.stride, 6 * in), size}, 0);
-                CHECK_EQUAL(cuda::cluster_block(params, type, nullptr, nullptr, nullptr, many, nullptr), has_clusters());
+                CHECK_EQUAL(cluster_block(params, type, nullptr, nullptr, nullptr, many, nullptr), has_clusters());
             }
     }
 }
@@ -206,7 +139,7 @@ TEST(late_blocks_of_every_width_have_clusters)
 TEST(other_blocks_and_gpus_are_refused)
 {
     const auto refused = [](const InvertedResidualParams& params, ScalarType type, const cuda::Gpu& gpu) {
-        return !cuda::cluster_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
+        return !cluster_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
     };
     const InvertedResidualParams params = at_batch(late_stages[0], 1);
     CHECK(refused(params, ScalarType::float16, large_gpu));
@@ -219,7 +152,7 @@ TEST(other_blocks_and_gpus_are_refused)
 
 TEST(no_images_are_no_work)
 {
-    CHECK_EQUAL(cuda::cluster_block(at_batch(late_stages[0], 0), ScalarType::float16, nullptr, nullptr, nullptr, many, nullptr),
+    CHECK_EQUAL(cluster_block(at_batch(late_stages[0], 0), ScalarType::float16, nullptr, nullptr, nullptr, many, nullptr),
                 has_clusters());
 }
 
@@ -245,7 +178,7 @@ TEST(few_images_are_given_to_clusters)
 TEST(blocks_store_no_more_to_one_another_than_recorded)
 {
     constexpr uint64_t recorded = 491520;
-    const emu::Counts counts = block_counts(cuda::cluster_block, at_batch(late_stages[4], 1), ScalarType::float16, many);
+    const emu::Counts counts = block_counts(cluster_block, at_batch(late_stages[4], 1), ScalarType::float16, many);
     Scope scope(counts.cluster_written_bytes, " bytes");
     CHECK(counts.cluster_written_bytes <= recorded);
 }

@@ -9,11 +9,6 @@
 namespace mnv2::test {
 namespace {
 
-HeadPoolParams head_of(int64_t in_channels, int64_t out_channels)
-{
-    return layer_of<HeadPoolParams>(in_channels, out_channels);
-}
-
 // The kernels for large and for small batches are chosen by the number of multiprocessors.
 constexpr cuda::Gpu one_sm{1, 80, 160 << 10}, many_sms{1000, 80, 160 << 10}, little_memory{1, 80, 48 << 10};
 
@@ -63,17 +58,10 @@ TEST(every_number_of_pixels_will_do)
     }
 }
 
-// Whole pieces of depths are copied, others converted one by one.
-TEST(float32_inputs_are_copied)
-{
-    for (const cuda::Gpu* gpu : {&one_sm, &many_sms})
-        check_layer(run_on(*gpu), head_of(64, 40), ScalarType::float32, ScalarType::float32, head_sizes);
-}
-
 TEST(options_are_honoured)
 {
     for (const auto& [type, packed_type] : type_pairs)
-        for (const Activation activation : {Activation::none, Activation::relu, Activation::relu6}) {
+        for (const Activation activation : activations) {
             HeadPoolParams params = head_of(24, 40);
             params.activation = activation;
             check_layer(run_on(small_gpu), params, type, packed_type, {{1, 5, 8}, {2, 3, 4}});
@@ -148,11 +136,9 @@ TEST(an_image_has_the_same_bits_in_every_batch)
         Random random(5);
         const LayerCase layer(random, params, type, Layout::nhwc);
         const Bytes all = run_kernel(one_sm, params, packed_type, layer.layer, layer.x);
-        const Image images = layer.x.image();
         for (int64_t n = 0; n < params.batch; ++n) {
-            Tensor only(type, Layout::nhwc, 1, 7, 9, 40);
-            only.fill([&](int64_t, int64_t y, int64_t x, int64_t c) { return images(n, y, x, c).value; });
-            const Bytes one = run_kernel(many_sms, at_size(params, {1, 7, 9}), packed_type, layer.layer, only);
+            const Bytes one =
+                run_kernel(many_sms, at_size(params, {1, 7, 9}), packed_type, layer.layer, only_image(layer.x, n));
             CHECK(std::equal(one.begin(), one.end(), all.begin() + n * static_cast<std::ptrdiff_t>(one.size())));
         }
     }

@@ -82,31 +82,30 @@ template <class Launch>
 bool shows_fault(int64_t chunks, emu::Fault fault, const Launch& launch)
 {
     constexpr ScalarType type = ScalarType::float16;
-    InvertedResidualParams params = block_of(16, 16, 1, chunks * cuda::chunk_channels);
-    params.batch = 1;
-    params.height = 5;
-    params.width = 19;  // two tiles, so that one ends inside the image
-    Random random(1);
-    const Weights weights = random_weights(random, params, type);
-    const Image x = random_image(random, params, type);
-    const Image exact = separate_block(params, weights, x, std::nullopt);
-    const double allowed = 2.0 * largest_error(encode_image(separate_block(params, weights, x, type), type), exact, type);
-
-    const DeviceConvolution expand(weights.expand), depthwise(weights.depthwise), project(weights.project);
-    const DeviceBuffer packed(static_cast<size_t>(cuda::tile_packed_bytes(params))), input(encode_image(x, type));
-    cuda::pack_tiles<__half>(params, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr);
+    // Two tiles wide, so that one ends inside the image.
+    const BlockCase block(at_size(block_of(16, 16, 1, chunks * cuda::chunk_channels), {1, 5, 19}), type);
+    const InvertedResidualParams& params = block.params;
+    const Image exact = separate_block(params, block.weights, block.x, std::nullopt);
+    const Image layers = separate_block(params, block.weights, block.x, type);
+    const double allowed = 2.0 * largest_error(encode_image(layers, type), exact, type);
+    const auto pack = [&](const auto& expand, const auto& depthwise, const auto& project, void* packed) {
+        const cuda::BlockWeights weights(params, expand, depthwise, project);
+        cuda::pack_words(cuda::TileBlockWords<__half>(params, weights), cuda::tile_packed_bytes(params), packed, nullptr);
+    };
+    const auto launch_with_fault = [&](const void* x, const void* packed, void* y) {
+        emu::planted_fault = fault;
+        launch(params, x, packed, y);
+    };
     for (const uint64_t schedule : schedules) {
         set_schedule(schedule);
-        const DeviceBuffer output(encode_image(exact, type).size());
-        emu::planted_fault = fault;
+        bool is_wrong = true;
         try {
-            launch(params, input.data(), packed.data(), output.data());
-            emu::planted_fault = nullptr;
+            const Bytes y = run_on_device(block, cuda::tile_packed_bytes(params), pack, launch_with_fault);
+            is_wrong = largest_error(y, exact, type) > allowed;
         } catch (const emu::Error&) {
-            emu::planted_fault = nullptr;
-            return true;
         }
-        if (largest_error(output.bytes(), exact, type) > allowed) return true;
+        emu::planted_fault = nullptr;
+        if (is_wrong) return true;
     }
     return false;
 }

@@ -1,95 +1,41 @@
 // The kernels of csrc/cuda/register_block, on the host or, compiled by nvcc, on a GPU.
 #include "cuda/common/ptx.cuh"
-#include "cuda/launch.h"
 #include "emulator/block_cases.h"
+#include "emulator/block_kernels.h"
 
 namespace mnv2::test {
 namespace {
 
 constexpr cuda::Gpu gpu{2, 80, 160 << 10};  // few multiprocessors: a thread block takes several patches
 
-// The kernel's result under one schedule.
-Bytes run_kernel(const InvertedResidualParams& params, ScalarType type, const Weights& weights, const Image& x,
-                 uint64_t schedule)
-{
-    set_schedule(schedule);
-    const DeviceConvolution expand(weights.expand), depthwise(weights.depthwise), project(weights.project);
-    DeviceBuffer packed(static_cast<size_t>(cuda::register_block_bytes(params, type)));
-    CHECK(cuda::pack_register_block(params, type, expand.view(), depthwise.view(), project.view(), packed.data(), nullptr));
-    const DeviceBuffer input(encode_image(x, type));
-    const int64_t outputs = params.batch * params.out_height() * params.out_width() * params.out_channels;
-    DeviceBuffer output(static_cast<size_t>(outputs * scalar_bytes(type)));
-    CHECK(cuda::register_block(params, type, input.data(), packed.data(), output.data(), gpu, nullptr));
-    return output.bytes();
-}
-
-Bytes run_first(const InvertedResidualParams& params, ScalarType type, const Weights& weights, const Image& x)
-{
-    return run_kernel(params, type, weights, x, schedules[0]);
-}
-
 TEST(every_early_block_is_accurate)
 {
     for (const auto& [params, size] : early_stages)
-        for (const ScalarType type : {ScalarType::float16, ScalarType::bfloat16}) {
-            Scope scope(params.in_channels, " -> ", params.out_channels, " ", name_of(type));
-            check_accuracy(run_first, params, type, odd_sizes);
-        }
+        for (const ScalarType type : half_types) check_accuracy(register_kernel.on(gpu), params, type, odd_sizes);
 }
 
 TEST(every_early_block_is_accurate_at_its_own_size)
 {
-    for (const auto& [params, size] : early_stages) {
-        Scope scope(params.in_channels, " -> ", params.out_channels, " at ", size);
-        check_accuracy(run_first, params, ScalarType::float16, {{1, size, size}});
-    }
+    for (const auto& [params, size] : early_stages)
+        check_accuracy(register_kernel.on(gpu), params, ScalarType::float16, {{1, size, size}});
 }
 
 TEST(options_are_honoured)
 {
-    for (const auto& [stage, size] : early_stages) {
-        InvertedResidualParams params = stage;
-        Scope scope(params.in_channels, " -> ", params.out_channels);
-        params.has_residual = false;
-        params.activation = Activation::relu;
-        params.padding = {0, 0, 1, 1};
-        params.expanded_channels = 48;
-        check_accuracy(run_first, params, ScalarType::float16, {{2, 5, 7}, {1, 13, 11}, {1, 4, 4}, {2, 6, 3}});
-    }
+    for (const auto& [stage, size] : early_stages)
+        check_accuracy(register_kernel.on(gpu), with_other_options(stage, 48), ScalarType::float16,
+                       {{2, 5, 7}, {1, 13, 11}, {1, 4, 4}, {2, 6, 3}});
 }
 
 TEST(every_schedule_gives_the_same_bits)
 {
-    for (const auto& [stage, size] : early_stages) {
-        InvertedResidualParams params = stage;
-        Scope scope(params.in_channels, " -> ", params.out_channels);
-        params.batch = 2;
-        params.height = 12;
-        params.width = 10;
-        Random random(7);
-        const Weights weights = random_weights(random, params, ScalarType::float16);
-        const Image x = random_image(random, params, ScalarType::float16);
-        const Bytes first = run_kernel(params, ScalarType::float16, weights, x, schedules[0]);
-        for (const uint64_t schedule : schedules) CHECK(run_kernel(params, ScalarType::float16, weights, x, schedule) == first);
-    }
+    for (const auto& [stage, size] : early_stages)
+        check_schedules(register_kernel, BlockCase(at_size(stage, {2, 12, 10}), ScalarType::float16), {gpu});
 }
 
 TEST(a_nan_reaches_its_neighbours_and_nothing_else)
 {
-    InvertedResidualParams params = early_stages[1].params;
-    params.batch = 1;
-    params.height = params.width = 9;
-    params.has_residual = false;
-    Random random(3);
-    const Weights weights = random_weights(random, params, ScalarType::float16);
-    Image x = random_image(random, params, ScalarType::float16);
-    x(0, 4, 5, 3).value = NAN;
-    const Bytes y = run_kernel(params, ScalarType::float16, weights, x, schedules[0]);
-    for (int64_t i = 0; i < 9 * 9 * params.out_channels; ++i) {
-        const int64_t row = i / params.out_channels / 9, column = i / params.out_channels % 9;
-        const bool near = std::abs(row - 4) <= 1 && std::abs(column - 5) <= 1;
-        CHECK_EQUAL(std::isnan(load_number(ScalarType::float16, y.data(), i)), near);
-    }
+    check_nan(register_kernel.on(gpu), early_stages[1].params, ScalarType::float16);
 }
 
 #ifndef __CUDACC__
@@ -98,22 +44,18 @@ TEST(shared_memory_has_no_bank_conflicts_and_sectors_are_counted)
 {
     for (const auto& [stage, size] : early_stages) {
         Scope scope(stage.in_channels, " -> ", stage.out_channels);
-        InvertedResidualParams params = stage;
-        params.batch = 1;
-        params.height = params.width = 16;
-        const int64_t inputs = params.batch * params.height * params.width * params.in_channels;
-        const int64_t outputs = params.batch * params.out_height() * params.out_width() * params.out_channels;
-        const auto bytes_packed = static_cast<size_t>(cuda::register_block_bytes(params, ScalarType::float16));
-        const DeviceBuffer packed(bytes_packed), input(static_cast<size_t>(inputs) * 2),
-            output(static_cast<size_t>(outputs) * 2);
-        const emu::Counts counts = emu::counts_of([&] {
-            cuda::register_block(params, ScalarType::float16, input.data(), packed.data(), output.data(), gpu, nullptr);
-        });
+        const InvertedResidualParams params = at_size(stage, {1, 16, 16});
+        constexpr ScalarType type = ScalarType::float16;
+        const int64_t inputs = input_bytes(params, type), outputs = output_bytes(params, type);
+        const DeviceBuffer packed(static_cast<size_t>(cuda::register_block_bytes(params, type))),
+            input(static_cast<size_t>(inputs)), output(static_cast<size_t>(outputs));
+        const emu::Counts counts =
+            emu::counts_of([&] { register_block(params, type, input.data(), packed.data(), output.data(), gpu, nullptr); });
         CHECK_EQUAL(counts.wavefronts(), counts.ideal_wavefronts());
         // A pixel of 24 channels has 48 bytes, stored as 32 and 16: five sectors for two pixels instead of three.
         const auto written = static_cast<int64_t>(counts.global_written_bytes);
-        CHECK_EQUAL(params.out_channels == 24 ? written * 3 : written * 5, outputs * 2 * 5);
-        CHECK(static_cast<int64_t>(counts.global_read_bytes) >= inputs * 2);
+        CHECK_EQUAL(params.out_channels == 24 ? written * 3 : written * 5, outputs * 5);
+        CHECK(static_cast<int64_t>(counts.global_read_bytes) >= inputs);
     }
 }
 
@@ -121,21 +63,11 @@ TEST(shared_memory_has_no_bank_conflicts_and_sectors_are_counted)
 
 TEST(other_blocks_are_refused)
 {
-    const auto refused = [](const InvertedResidualParams& params, ScalarType type) {
-        return cuda::register_block_bytes(params, type) == 0 &&
-               !cuda::register_block(params, type, nullptr, nullptr, nullptr, gpu, nullptr);
-    };
-    InvertedResidualParams params = early_stages[1].params;
-    params.batch = params.height = params.width = 1;
-    CHECK(refused(params, ScalarType::float32));
-    CHECK(refused(block_of(64, 64, 1, 384), ScalarType::float16));
-    CHECK(refused(block_of(24, 24, 2, 144), ScalarType::float16));
-    InvertedResidualParams linear = params, activated = params, bare = params, cut = params;
+    check_refusals(register_kernel, early_stages[1].params, gpu);
+    InvertedResidualParams cut = at_size(early_stages[1].params, {1, 1, 1});
     cut.expanded_channels = 51;  // no whole steps
-    linear.activation = Activation::none;
-    activated.project_activation = Activation::relu6;
-    bare.has_expand = false;
-    for (const InvertedResidualParams& other : {linear, activated, bare, cut}) CHECK(refused(other, ScalarType::float16));
+    for (const InvertedResidualParams& other : {block_of(64, 64, 1, 384), block_of(24, 24, 2, 144), cut})
+        CHECK(register_kernel.refuses(other, ScalarType::float16, gpu));
 }
 
 }  // namespace

@@ -10,9 +10,7 @@ namespace {
 
 struct StemBlockParams {
     StemParams stem = layer_of<StemParams>(3, 32);
-    InvertedResidualParams block = block_of(32, 16, 1, 32);
-
-    StemBlockParams() { block.has_expand = false; }
+    InvertedResidualParams block = without_expand(32, 16, 1);
 };
 
 StemBlockParams with_size(StemBlockParams params, const std::array<int64_t, 3>& size)
@@ -20,11 +18,6 @@ StemBlockParams with_size(StemBlockParams params, const std::array<int64_t, 3>& 
     params.stem = at_size(params.stem, size);
     params.block = at_size(params.block, {size[0], params.stem.out_height(), params.stem.out_width()});
     return params;
-}
-
-int64_t outputs_of(const StemBlockParams& params)
-{
-    return params.block.batch * params.block.out_height() * params.block.out_width() * params.block.out_channels;
 }
 
 struct StemBlockCase {
@@ -64,7 +57,7 @@ Bytes run_kernel(const StemBlockParams& params, const StemBlockCase& from, uint6
     CHECK(cuda::pack_stem_block(params.stem, params.block, type, stem.view(), depthwise.view(), project.view(), packed.data(),
                                 nullptr));
     const DeviceBuffer input(from.x.bytes());
-    DeviceBuffer output(static_cast<size_t>(outputs_of(params) * scalar_bytes(type)));
+    DeviceBuffer output(static_cast<size_t>(output_bytes(params.block, type)));
     CHECK(cuda::stem_block(params.stem, params.block, from.x.view(input.data()), packed.data(), output.data(), gpu, nullptr));
     return output.bytes();
 }
@@ -160,9 +153,7 @@ TEST(an_image_has_the_same_bits_in_every_batch)
         Random random(5);
         StemBlockCase from(random, params, type, Layout::nhwc);
         const Bytes all = run_kernel(params, from);
-        const Image images = from.x.image();
-        from.x = Tensor(type, Layout::nhwc, 1, 60, 35, 3);
-        from.x.fill([&](int64_t, int64_t y, int64_t x, int64_t c) { return images(2, y, x, c).value; });
+        from.x = only_image(from.x, 2);
         const Bytes one = run_kernel(single, from);
         CHECK(std::equal(one.begin(), one.end(), all.end() - static_cast<std::ptrdiff_t>(one.size())));
     }
@@ -176,12 +167,8 @@ TEST(a_nan_reaches_its_neighbours_and_nothing_else)
         StemBlockCase from(random, params, type, Layout::nchw);
         from.x.set(0, 12, 15, 0, NAN);  // in the windows of row 6 and columns 7 and 8
         const Bytes y = run_kernel(params, from);
-        const int64_t width = params.block.out_width();
-        for (int64_t i = 0; i < outputs_of(params); ++i) {
-            const int64_t pixel = i / params.block.out_channels, row = pixel / width, column = pixel % width;
-            const bool near = std::abs(row - 6) <= 1 && column >= 6 && column <= 9;
-            CHECK_EQUAL(std::isnan(load_number(type, y.data(), i)), near);
-        }
+        check_nans(y, params.block, type,
+                   [](int64_t row, int64_t column) { return std::abs(row - 6) <= 1 && column >= 6 && column <= 9; });
     }
 }
 

@@ -1,7 +1,7 @@
 // The late stages of MobileNetV2 1.0, and what they cost tile_block.
 #pragma once
 
-#include "cuda/launch.h"
+#include "emulator/block_kernels.h"
 #include "emulator/blocks.h"
 #include "emulator/device.h"
 
@@ -16,26 +16,14 @@ const Stage late_stages[] = {{block_of(64, 64, 1, 384), 14},  {block_of(64, 96, 
 // A stage at its own size with as many images as a tile takes.
 inline InvertedResidualParams whole_tile(const Stage& stage)
 {
-    InvertedResidualParams params = stage.params;
-    params.height = params.width = stage.size;
-    params.batch = params.out_width() == 7 ? 2 : 1;
-    return params;
-}
-
-inline int64_t input_bytes(const InvertedResidualParams& params, ScalarType type)
-{
-    return params.batch * params.height * params.width * params.in_channels * scalar_bytes(type);
-}
-
-inline int64_t output_bytes(const InvertedResidualParams& params, ScalarType type)
-{
-    return params.batch * params.out_height() * params.out_width() * params.out_channels * scalar_bytes(type);
+    const int64_t images = stage.size / stage.params.stride == 7 ? 2 : 1;
+    return at_size(stage.params, {images, stage.size, stage.size});
 }
 
 #ifndef __CUDACC__
 
 // What a launch from tile_block's packed weights asks for, whatever the numbers.
-inline emu::Counts block_counts(decltype(&cuda::tile_block) run, const InvertedResidualParams& params, ScalarType type,
+inline emu::Counts block_counts(decltype(&tile_block) run, const InvertedResidualParams& params, ScalarType type,
                                 const cuda::Gpu& gpu)
 {
     const auto zeros = [](int64_t bytes) { return DeviceBuffer(std::vector<uint8_t>(static_cast<size_t>(bytes))); };
@@ -46,7 +34,7 @@ inline emu::Counts block_counts(decltype(&cuda::tile_block) run, const InvertedR
 
 inline emu::Counts tile_counts(const InvertedResidualParams& params, ScalarType type, const cuda::Gpu& gpu)
 {
-    return block_counts(cuda::tile_block, params, type, gpu);
+    return block_counts(tile_block, params, type, gpu);
 }
 
 #endif

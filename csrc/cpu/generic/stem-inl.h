@@ -71,32 +71,15 @@ constexpr int stem_max_mr(int vectors, bool is_long)
     return type_of<Stored> == ScalarType::float32 ? max_mr[vectors - 1] : 3 * register_count / (4 * vector_registers * vectors);
 }
 
-template <int MAX_MR>
-struct StemKernels {
-    StemTiles of_mr[MAX_MR + 1];
-};
-
-// Kernels for tiles as tall as this one and taller.
-template <StemTile TILE, int MAX_MR>
-constexpr void list_stem_kernels(StemKernels<MAX_MR>& kernels)
-{
-    constexpr StemTile taller{.stride = TILE.stride, .mr = TILE.mr + 1, .vectors = TILE.vectors, .is_long = TILE.is_long};
-    kernels.of_mr[TILE.mr] = stem_tiles<TILE>;
-    if constexpr (TILE.mr < MAX_MR) list_stem_kernels<taller>(kernels);
-}
-
 template <StemTile TALLEST>
-constexpr StemKernels<TALLEST.mr> stem_kernels = [] {
-    constexpr StemTile lowest{.stride = TALLEST.stride, .mr = 1, .vectors = TALLEST.vectors, .is_long = TALLEST.is_long};
-    StemKernels<TALLEST.mr> kernels{};
-    list_stem_kernels<lowest>(kernels);
-    return kernels;
-}();
+constexpr auto stem_kernels = kernels_by_height<StemTiles, TALLEST.mr>([]<int MR>() {
+    return stem_tiles<StemTile{.stride = TALLEST.stride, .mr = MR, .vectors = TALLEST.vectors, .is_long = TALLEST.is_long}>;
+});
 
 template <StemTile TALLEST>
 void stem_panel(const StemLayer& layer, int64_t columns, const float* panel, float* y, int64_t last_lanes)
 {
-    constexpr const StemKernels<TALLEST.mr>& kernels = stem_kernels<TALLEST>;
+    constexpr const auto& kernels = stem_kernels<TALLEST>;
     const int64_t tiles = divide_up(columns, TALLEST.mr);
     const int64_t mr = columns / tiles, higher = columns % tiles, done = higher * (mr + 1);
     if (higher) kernels.of_mr[mr + 1](layer, higher, 0, panel, y, last_lanes);

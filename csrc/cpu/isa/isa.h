@@ -1,30 +1,7 @@
-// The tables that isa_<isa>.cpp define, as far as they are compiled.
+// The tables that isa_<isa>.cpp define. MNV2_HAVE_<ISA> is 1 where the build compiles one, else 0 (CMakeLists.txt).
 #pragma once
 
 #include "cpu/kernels.h"
-
-// Set to 1 by the build where the file is compiled.
-#ifndef MNV2_HAVE_AVX2
-#define MNV2_HAVE_AVX2 0
-#endif
-#ifndef MNV2_HAVE_AVX512
-#define MNV2_HAVE_AVX512 0
-#endif
-#ifndef MNV2_HAVE_AVX512_BF16
-#define MNV2_HAVE_AVX512_BF16 0
-#endif
-#ifndef MNV2_HAVE_AMX_BF16
-#define MNV2_HAVE_AMX_BF16 0
-#endif
-#ifndef MNV2_HAVE_NEON
-#define MNV2_HAVE_NEON 0
-#endif
-#ifndef MNV2_HAVE_NEON_FP16
-#define MNV2_HAVE_NEON_FP16 0
-#endif
-#ifndef MNV2_HAVE_NEON_BF16
-#define MNV2_HAVE_NEON_BF16 0
-#endif
 
 namespace mnv2::cpu {
 

@@ -21,10 +21,7 @@ struct Vec {
     Register low, high;
 };
 
-MNV2_INLINE Vec load(const float* p)
-{
-    return {load_register(p), load_register(p + register_lanes)};
-}
+MNV2_INLINE Vec load(const float* p) { return {load_register(p), load_register(p + register_lanes)}; }
 MNV2_INLINE void store(float* p, Vec v)
 {
     store(p, v.low);
@@ -35,22 +32,10 @@ MNV2_INLINE void store_first(float* p, Vec v, int64_t count)
     store_first(p, v.low, count < register_lanes ? count : register_lanes);
     if (count > register_lanes) store_first(p + register_lanes, v.high, count - register_lanes);
 }
-MNV2_INLINE Vec splat(float x)
-{
-    return {splat_register(x), splat_register(x)};
-}
-MNV2_INLINE Vec add(Vec a, Vec b)
-{
-    return {add(a.low, b.low), add(a.high, b.high)};
-}
-MNV2_INLINE Vec mul(Vec a, Vec b)
-{
-    return {mul(a.low, b.low), mul(a.high, b.high)};
-}
-MNV2_INLINE Vec fma(Vec a, Vec b, Vec c)
-{
-    return {fma(a.low, b.low, c.low), fma(a.high, b.high, c.high)};
-}
+MNV2_INLINE Vec splat(float x) { return {splat_register(x), splat_register(x)}; }
+MNV2_INLINE Vec add(Vec a, Vec b) { return {add(a.low, b.low), add(a.high, b.high)}; }
+MNV2_INLINE Vec mul(Vec a, Vec b) { return {mul(a.low, b.low), mul(a.high, b.high)}; }
+MNV2_INLINE Vec fma(Vec a, Vec b, Vec c) { return {fma(a.low, b.low, c.low), fma(a.high, b.high, c.high)}; }
 MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
     return {clamp(x.low, low.low, high.low), clamp(x.high, low.high, high.high)};

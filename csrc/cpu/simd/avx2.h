@@ -24,14 +24,8 @@ constexpr bool fma_overwrites_addend = false;
 // Emerald Rapids takes 20 % less at 7 x 7 by it. Zen 4 would gain 3 %, but has AVX-512; Zen 3 lost up to 8 % by other forms.
 constexpr FetchAhead fetch_ahead = FetchAhead::on_intel;
 
-MNV2_INLINE Vec load(const float* p)
-{
-    return _mm256_loadu_ps(p);
-}
-MNV2_INLINE void store(float* p, Vec v)
-{
-    _mm256_storeu_ps(p, v);
-}
+MNV2_INLINE Vec load(const float* p) { return _mm256_loadu_ps(p); }
+MNV2_INLINE void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 // A masked store takes some 20 cycles on AMD's cores.
 MNV2_INLINE void store_first(float* p, Vec v, int64_t count)
 {
@@ -48,36 +42,18 @@ MNV2_INLINE void store_first(float* p, Vec v, int64_t count)
     }
     if (count & 1) _mm_store_ss(p, rest);
 }
-MNV2_INLINE Vec splat(float x)
-{
-    return _mm256_set1_ps(x);
-}
-MNV2_INLINE Vec add(Vec a, Vec b)
-{
-    return _mm256_add_ps(a, b);
-}
-MNV2_INLINE Vec mul(Vec a, Vec b)
-{
-    return _mm256_mul_ps(a, b);
-}
-MNV2_INLINE Vec fma(Vec a, Vec b, Vec c)
-{
-    return _mm256_fmadd_ps(a, b, c);
-}
-MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
-{
-    return _mm256_min_ps(high, _mm256_max_ps(low, x));
-}
+MNV2_INLINE Vec splat(float x) { return _mm256_set1_ps(x); }
+MNV2_INLINE Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+MNV2_INLINE Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+MNV2_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high) { return _mm256_min_ps(high, _mm256_max_ps(low, x)); }
 // acc += w * x[0]. By intrinsics GCC copies or spills accumulators in the larger tiles (71 % of peak instead of 99).
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
 {
     const Vec broadcast = _mm256_broadcast_ss(x);
     __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(w), "x"(broadcast));
 }
-MNV2_INLINE Vec widen(const Half* p)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
+MNV2_INLINE Vec widen(const Half* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 MNV2_INLINE Vec widen(const BFloat16* p)
 {
     const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

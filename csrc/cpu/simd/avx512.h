@@ -30,10 +30,7 @@ MNV2_INLINE Vec broadcast_one_of_two(const float* x)
     return _mm512_maskz_broadcastss_ps(even, _mm_load_ss(x));
 }
 // acc += w * x. By intrinsics GCC exchanges accumulators and operands, and spills.
-MNV2_INLINE void fma_into(Vec& acc, Vec w, Vec x)
-{
-    __asm__("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
-}
+MNV2_INLINE void fma_into(Vec& acc, Vec w, Vec x) { __asm__("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x)); }
 // The sums of each two neighbours of a, then of b.
 MNV2_INLINE Vec add_neighbours(Vec a, Vec b)
 {
@@ -41,10 +38,7 @@ MNV2_INLINE Vec add_neighbours(Vec a, Vec b)
     const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
     return add(_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b));
 }
-MNV2_INLINE void narrow(BFloat16* p, Vec v)
-{
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bfloat16(v));
-}
+MNV2_INLINE void narrow(BFloat16* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bfloat16(v)); }
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA

@@ -16,48 +16,24 @@ constexpr int register_lanes = 16;
 constexpr int register_count = 32;
 constexpr bool fma_overwrites_addend = false;
 
-MNV2_INLINE Register load_register(const float* p)
-{
-    return _mm512_loadu_ps(p);
-}
-MNV2_INLINE void store(float* p, Register v)
-{
-    _mm512_storeu_ps(p, v);
-}
+MNV2_INLINE Register load_register(const float* p) { return _mm512_loadu_ps(p); }
+MNV2_INLINE void store(float* p, Register v) { _mm512_storeu_ps(p, v); }
 MNV2_INLINE void store_first(float* p, Register v, int64_t count)
 {
     _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1u), v);
 }
-MNV2_INLINE Register splat_register(float x)
-{
-    return _mm512_set1_ps(x);
-}
-MNV2_INLINE Register add(Register a, Register b)
-{
-    return _mm512_add_ps(a, b);
-}
-MNV2_INLINE Register mul(Register a, Register b)
-{
-    return _mm512_mul_ps(a, b);
-}
-MNV2_INLINE Register fma(Register a, Register b, Register c)
-{
-    return _mm512_fmadd_ps(a, b, c);
-}
-MNV2_INLINE Register clamp(Register x, Register low, Register high)
-{
-    return _mm512_min_ps(high, _mm512_max_ps(low, x));
-}
+MNV2_INLINE Register splat_register(float x) { return _mm512_set1_ps(x); }
+MNV2_INLINE Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
+MNV2_INLINE Register mul(Register a, Register b) { return _mm512_mul_ps(a, b); }
+MNV2_INLINE Register fma(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
+MNV2_INLINE Register clamp(Register x, Register low, Register high) { return _mm512_min_ps(high, _mm512_max_ps(low, x)); }
 // acc += w * x[0]. Compilers turn the intrinsics into one vbroadcastss for several FMA: 1 to 6 % slower on Zen 4.
 MNV2_INLINE void fma_broadcast(Register& acc, Register w, const float* x)
 {
     __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*x));
 }
 
-MNV2_INLINE Register widen_register(const float* p)
-{
-    return load_register(p);
-}
+MNV2_INLINE Register widen_register(const float* p) { return load_register(p); }
 MNV2_INLINE Register widen_register(const Half* p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

@@ -8,14 +8,14 @@
 //   panel_vectors             vectors of output channels in a whole panel of weights
 //   Stored                    the type of blocked activations: float, Half or BFloat16
 //   max_mr                    pixels of the tallest tiles, one and two vectors wide
-//   unrolled_k                depths in a pass of a tile's innermost loop, no more than the instruction cache likes; divides
-//   lanes fma_overwrites_addend     whether a multiply-add takes a copy where its addend is needed again fetch_ahead whether
-//   tiles fetch the panel that comes next
+//   unrolled_k                depths in a pass of a tile's innermost loop; divides lanes
+//   fma_overwrites_addend     whether a multiply-add takes a copy where its addend is needed again
+//   fetch_ahead               whether tiles fetch the panel that comes next
 //
 //   load, store, splat        a vector from memory, to memory, of one number
 //   store_first               the first lanes only; writes nothing behind them
-//   add, mul, fma, clamp      a + b, a * b, a * b + c (in one rounding but in scalar.h), min(high, max(low, x)) where NaN stays
-//   NaN widen, narrow             a vector from and to memory of any type, rounded to the nearest, of two the even one
+//   add, mul, fma, clamp      a + b, a * b, a * b + c (in one rounding but in scalar.h), min(high, max(low, x)); NaN stays NaN
+//   widen, narrow             a vector from and to memory of any type, rounded to the nearest, of two the even one
 //   load_register             one register; splat_register, mul, fma, clamp and narrow make and take them, too
 //   fma_broadcast             accumulator += w * x[0]
 //   depths, fma_depth<K>      accumulator += w * x[K], where depths(x) may have loaded unrolled_k depths of a pixel

@@ -16,14 +16,8 @@ constexpr ScalarType type_of<Half> = ScalarType::float16;
 template <>
 constexpr ScalarType type_of<BFloat16> = ScalarType::bfloat16;
 
-MNV2_INLINE Vec widen(const float* p)
-{
-    return load(p);
-}
-MNV2_INLINE void narrow(float* p, const Vec& v)
-{
-    store(p, v);
-}
+MNV2_INLINE Vec widen(const float* p) { return load(p); }
+MNV2_INLINE void narrow(float* p, const Vec& v) { store(p, v); }
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA

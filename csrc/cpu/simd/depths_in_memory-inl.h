@@ -8,10 +8,7 @@ namespace {
 
 using Depths = const float*;
 
-MNV2_INLINE Depths depths(const float* x)
-{
-    return x;
-}
+MNV2_INLINE Depths depths(const float* x) { return x; }
 
 // acc += w * x[K]
 template <int K>

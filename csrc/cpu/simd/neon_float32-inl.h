@@ -22,14 +22,8 @@ constexpr int unrolled_k = 4;
 constexpr bool fma_overwrites_addend = true;
 constexpr FetchAhead fetch_ahead = FetchAhead::never;
 
-MNV2_INLINE Vec load(const float* p)
-{
-    return vld1q_f32(p);
-}
-MNV2_INLINE void store(float* p, Vec v)
-{
-    vst1q_f32(p, v);
-}
+MNV2_INLINE Vec load(const float* p) { return vld1q_f32(p); }
+MNV2_INLINE void store(float* p, Vec v) { vst1q_f32(p, v); }
 MNV2_INLINE void store_first(float* p, Vec v, int64_t count)
 {
     if (count & 4) return store(p, v);
@@ -41,33 +35,15 @@ MNV2_INLINE void store_first(float* p, Vec v, int64_t count)
     }
     if (count & 1) vst1_lane_f32(p, rest, 0);
 }
-MNV2_INLINE Vec splat(float x)
-{
-    return vdupq_n_f32(x);
-}
-MNV2_INLINE Vec add(Vec a, Vec b)
-{
-    return vaddq_f32(a, b);
-}
-MNV2_INLINE Vec mul(Vec a, Vec b)
-{
-    return vmulq_f32(a, b);
-}
-MNV2_INLINE Vec fma(Vec a, Vec b, Vec c)
-{
-    return vfmaq_f32(c, a, b);
-}
+MNV2_INLINE Vec splat(float x) { return vdupq_n_f32(x); }
+MNV2_INLINE Vec add(Vec a, Vec b) { return vaddq_f32(a, b); }
+MNV2_INLINE Vec mul(Vec a, Vec b) { return vmulq_f32(a, b); }
+MNV2_INLINE Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
 // Both instructions return NaN for NaN.
-MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
-{
-    return vminq_f32(vmaxq_f32(x, low), high);
-}
+MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high) { return vminq_f32(vmaxq_f32(x, low), high); }
 
 using Depths = Vec;
-MNV2_INLINE Depths depths(const float* x)
-{
-    return load(x);
-}
+MNV2_INLINE Depths depths(const float* x) { return load(x); }
 // acc += w * x[K]. By intrinsics GCC copies accumulators at the end of a loop: 10 % on Neoverse N1.
 template <int K>
 MNV2_INLINE void fma_depth(Vec& acc, Vec w, Depths x)
@@ -80,18 +56,9 @@ MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
     __asm__("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(acc) : "w"(w), "w"(*x));
 }
 
-MNV2_INLINE Vec widen(const Half* p)
-{
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)));
-}
-MNV2_INLINE Vec widen(const BFloat16* p)
-{
-    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16));
-}
-MNV2_INLINE void narrow(Half* p, Vec v)
-{
-    vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v)));
-}
+MNV2_INLINE Vec widen(const Half* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))); }
+MNV2_INLINE Vec widen(const BFloat16* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16)); }
+MNV2_INLINE void narrow(Half* p, Vec v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 MNV2_INLINE void narrow(BFloat16* p, Vec v)
 {
 #if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)

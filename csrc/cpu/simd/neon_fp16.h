@@ -28,10 +28,7 @@ struct Vec {
     float32x4_t low, high;
 };
 
-MNV2_INLINE Vec load(const float* p)
-{
-    return {vld1q_f32(p), vld1q_f32(p + 4)};
-}
+MNV2_INLINE Vec load(const float* p) { return {vld1q_f32(p), vld1q_f32(p + 4)}; }
 MNV2_INLINE void store(float* p, Vec v)
 {
     vst1q_f32(p, v.low);
@@ -43,22 +40,10 @@ MNV2_INLINE void store_first(float* p, Vec v, int64_t count)
     store(all, v);
     for (int64_t i = 0; i < count; ++i) p[i] = all[i];
 }
-MNV2_INLINE Vec splat(float x)
-{
-    return {vdupq_n_f32(x), vdupq_n_f32(x)};
-}
-MNV2_INLINE Vec add(Vec a, Vec b)
-{
-    return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)};
-}
-MNV2_INLINE Vec mul(Vec a, Vec b)
-{
-    return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)};
-}
-MNV2_INLINE Vec fma(Vec a, Vec b, Vec c)
-{
-    return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)};
-}
+MNV2_INLINE Vec splat(float x) { return {vdupq_n_f32(x), vdupq_n_f32(x)}; }
+MNV2_INLINE Vec add(Vec a, Vec b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
+MNV2_INLINE Vec mul(Vec a, Vec b) { return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
+MNV2_INLINE Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)}; }
 // Both instructions return NaN for NaN.
 MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 {
@@ -69,30 +54,12 @@ MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high)
 using Register = float32x4_t;
 constexpr int vector_registers = 2;
 
-MNV2_INLINE Register load_register(const float* p)
-{
-    return vld1q_f32(p);
-}
-MNV2_INLINE Register splat_register(float x)
-{
-    return vdupq_n_f32(x);
-}
-MNV2_INLINE Register mul(Register a, Register b)
-{
-    return vmulq_f32(a, b);
-}
-MNV2_INLINE Register fma(Register a, Register b, Register c)
-{
-    return vfmaq_f32(c, a, b);
-}
-MNV2_INLINE Register clamp(Register x, Register low, Register high)
-{
-    return vminq_f32(vmaxq_f32(x, low), high);
-}
-MNV2_INLINE void narrow(Half* p, Register v)
-{
-    vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v)));
-}
+MNV2_INLINE Register load_register(const float* p) { return vld1q_f32(p); }
+MNV2_INLINE Register splat_register(float x) { return vdupq_n_f32(x); }
+MNV2_INLINE Register mul(Register a, Register b) { return vmulq_f32(a, b); }
+MNV2_INLINE Register fma(Register a, Register b, Register c) { return vfmaq_f32(c, a, b); }
+MNV2_INLINE Register clamp(Register x, Register low, Register high) { return vminq_f32(vmaxq_f32(x, low), high); }
+MNV2_INLINE void narrow(Half* p, Register v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 
 // acc += w * x[0]
 MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
@@ -100,14 +67,8 @@ MNV2_INLINE void fma_broadcast(Vec& acc, Vec w, const float* x)
     __asm__("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(acc.low) : "w"(w.low), "w"(*x));
     __asm__("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(acc.high) : "w"(w.high), "w"(*x));
 }
-MNV2_INLINE Vec widen(float16x8_t v)
-{
-    return {vcvt_f32_f16(vget_low_f16(v)), vcvt_high_f32_f16(v)};
-}
-MNV2_INLINE Vec widen(const Half* p)
-{
-    return widen(vreinterpretq_f16_u16(vld1q_u16(&p->bits)));
-}
+MNV2_INLINE Vec widen(float16x8_t v) { return {vcvt_f32_f16(vget_low_f16(v)), vcvt_high_f32_f16(v)}; }
+MNV2_INLINE Vec widen(const Half* p) { return widen(vreinterpretq_f16_u16(vld1q_u16(&p->bits))); }
 MNV2_INLINE void narrow(Half* p, Vec v)
 {
     vst1q_u16(&p->bits, vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(v.low), v.high)));

@@ -9,14 +9,8 @@ namespace {
 using Register = Vec;
 constexpr int vector_registers = 1;
 
-MNV2_INLINE Register load_register(const float* p)
-{
-    return load(p);
-}
-MNV2_INLINE Register splat_register(float x)
-{
-    return splat(x);
-}
+MNV2_INLINE Register load_register(const float* p) { return load(p); }
+MNV2_INLINE Register splat_register(float x) { return splat(x); }
 
 }  // namespace
 }  // namespace mnv2::cpu::MNV2_ISA

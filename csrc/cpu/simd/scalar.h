@@ -75,10 +75,7 @@ MNV2_INLINE Vec clamp(const Vec& x, const Vec& low, const Vec& high)
     });
 }
 // acc += w * x[0]
-MNV2_INLINE void fma_broadcast(Vec& acc, const Vec& w, const float* x)
-{
-    acc = fma(w, splat(*x), acc);
-}
+MNV2_INLINE void fma_broadcast(Vec& acc, const Vec& w, const float* x) { acc = fma(w, splat(*x), acc); }
 constexpr int two_depth_max_mr[] = {3, 2};
 
 // x[0] and x[1], or x[0] and zero, in turn.
@@ -91,10 +88,7 @@ MNV2_INLINE Vec broadcast_one_of_two(const float* x)
     return generate([=](int i) { return i % 2 == 0 ? *x : 0.0f; });
 }
 // acc += w * x
-MNV2_INLINE void fma_into(Vec& acc, const Vec& w, const Vec& x)
-{
-    acc = fma(w, x, acc);
-}
+MNV2_INLINE void fma_into(Vec& acc, const Vec& w, const Vec& x) { acc = fma(w, x, acc); }
 // The sums of each two neighbours of a, then of b.
 MNV2_INLINE Vec add_neighbours(const Vec& a, const Vec& b)
 {

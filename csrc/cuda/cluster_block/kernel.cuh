@@ -14,8 +14,6 @@
 // chunks before the barrier.
 #pragma once
 
-#pragma once
-
 #include <cstdint>
 
 #include "cuda/cluster_block/config.h"
@@ -27,33 +25,23 @@
 
 namespace mnv2::cuda {
 
-// The expand and depthwise layers' weights of one chunk, in shared memory.
-class ShareWeights {
-public:
-    __device__ __forceinline__ ShareWeights(const TileArguments& p, uint8_t* shared, int chunk)
-        : depths_(p.depths), buffer_(shared + p.weights_at + chunk * (expand_bytes(depths_) + depthwise_bytes))
-    {
-    }
+constexpr int share_bytes(int depths)
+{
+    return expand_bytes(depths) + depthwise_bytes;
+}
 
-    __device__ __forceinline__ void copy(const uint8_t* packed) const
-    {
-        copy_to_shared(buffer_, packed, expand_bytes(depths_) + depthwise_bytes);
-    }
-
-    __device__ __forceinline__ const uint8_t* expand() const { return buffer_; }
-    __device__ __forceinline__ const uint8_t* expand_bias() const { return buffer_ + depths_ * chunk_pairs * fragment_bytes; }
-    __device__ __forceinline__ const uint8_t* depthwise() const { return buffer_ + expand_bytes(depths_); }
-
-private:
-    int depths_;
-    uint8_t* buffer_;
-};
+// The expand and depthwise layers' weights of one of a block's chunks.
+__device__ __forceinline__ ChunkWeights share_weights(const TileArguments& p, uint8_t* shared, int chunk)
+{
+    return {shared + p.weights_at + chunk * share_bytes(p.depths), p.depths};
+}
 
 __device__ __forceinline__ void fetch_share(const TileArguments& p, const Share& share, uint8_t* shared)
 {
     const int bytes = chunk_bytes(p.depths, p.pairs);
     for (int i = 0; i < share.chunks; ++i)
-        ShareWeights(p, shared, i).copy(packed_chunks(p, p.pairs) + static_cast<int64_t>(share.first + i) * bytes);
+        copy_to_shared(share_weights(p, shared, i).expand(),
+                       packed_chunks(p, p.pairs) + static_cast<int64_t>(share.first + i) * bytes, share_bytes(p.depths));
     ptx::cp_async_commit();
 }
 
@@ -137,7 +125,7 @@ __device__ __forceinline__ void expand_share(const TileArguments& p, const Lane&
     for (int i = lane.warp; i < share.chunks * p.units; i += Tile::most_warps) {
         const int chunk = i / p.units;
         const int live = p.expanded_channels - (share.first + chunk) * chunk_channels;
-        expand_unit<Tile>(p, lane, input, i % p.units, ShareWeights(p, shared, chunk), live, high,
+        expand_unit<Tile>(p, lane, input, i % p.units, share_weights(p, shared, chunk), live, high,
                           shared + chunk * p.expanded_bytes);
     }
 }
@@ -170,7 +158,7 @@ __device__ __forceinline__ void convolve_share(const ClusterArguments& p, const 
         const uint8_t* const expanded = shared + chunk * p.tile.expanded_bytes;
         uint32_t a[Tile::stack_tiles][4];
         convolve_patches<Tile>(p.tile, lane, expanded + window_at<Tile>(p.tile, lane, strip),
-                               ShareWeights(p.tile, shared, chunk).depthwise(), k, high, a);
+                               share_weights(p.tile, shared, chunk).depthwise(), k, high, a);
 #pragma unroll
         for (int m = 0; m < Tile::stack_tiles; ++m)
             store_to_projecting_blocks(p, lane, strip * strip_tiles + m, (share.first + chunk) * chunk_depths + k, a[m],

@@ -3,7 +3,7 @@
 
 #include "cuda/cluster_block/kernel.cuh"
 #include "cuda/cluster_block/plan.h"
-#include "cuda/launch.h"
+#include "cuda/common/arguments.h"
 
 namespace mnv2::cuda {
 
@@ -11,9 +11,7 @@ template <class Tile>
 void launch_cluster_plan(const ClusterPlan& plan, const void* x, const void* packed, void* y, Stream stream)
 {
     ClusterArguments arguments = plan.arguments;
-    arguments.tile.input = x;
-    arguments.tile.output = y;
-    arguments.tile.packed = static_cast<const uint8_t*>(packed);
+    set_tensors(x, packed, y, arguments.tile);
     if (plan.clusters == 0) return;
     launch_clusters(cluster_block_kernel<Tile>, static_cast<unsigned>(plan.clusters), cluster_blocks,
                     dim3(32 * Tile::most_warps), arguments.tile.shared_bytes, stream, arguments);

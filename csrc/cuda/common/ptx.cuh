@@ -18,7 +18,6 @@
 #include <cuda_runtime.h>
 
 #include <stdexcept>
-#include <utility>
 
 #define MNV2_DYNAMIC_SHARED(name) extern __shared__ __align__(128) uint8_t name[]
 
@@ -26,6 +25,13 @@ namespace mnv2::cuda::ptx {
 
 template <class T>
 constexpr bool is_half = std::is_same_v<T, __half>;
+
+// An instruction whose name has T's between `before` and `after`.
+#define MNV2_ASM_OF_T(before, after, ...)      \
+    if constexpr (is_half<T>)                  \
+        asm(before "f16" after : __VA_ARGS__); \
+    else                                       \
+        asm(before "bf16" after : __VA_ARGS__)
 
 // d = c + a b. d and c are apart, so that one c can start many products. Fragments: with g = lane / 4 and q = lane % 4, a
 // holds rows g, g + 8 at columns 2q, 2q + 1, then the same rows at columns 2q + 8, 2q + 9; b rows 2q, 2q + 1, then 2q + 8,
@@ -58,10 +64,7 @@ __device__ __forceinline__ void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2
 }
 
 // __syncthreads() for warps that may come from different places of the code.
-__device__ __forceinline__ void block_barrier()
-{
-    asm volatile("bar.sync 0;" ::: "memory");
-}
+__device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
 
 // Starts to copy 16 bytes from global to shared memory.
 __device__ __forceinline__ void cp_async16(void* shared, const void* global)
@@ -70,10 +73,7 @@ __device__ __forceinline__ void cp_async16(void* shared, const void* global)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
 }
 
-__device__ __forceinline__ void cp_async_commit()
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
+__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 template <int pending>
 __device__ __forceinline__ void cp_async_wait()
@@ -86,10 +86,7 @@ template <class T>
 __device__ __forceinline__ uint32_t pack2(float low, float high)
 {
     uint32_t packed;
-    if constexpr (is_half<T>)
-        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    else
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    MNV2_ASM_OF_T("cvt.rn.", "x2.f32 %0, %1, %2;", "=r"(packed) : "f"(high), "f"(low));
     return packed;
 }
 
@@ -98,10 +95,7 @@ template <class T>
 __device__ __forceinline__ uint32_t pack2_relu(float low, float high)
 {
     uint32_t packed;
-    if constexpr (is_half<T>)
-        asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    else
-        asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    MNV2_ASM_OF_T("cvt.rn.relu.", "x2.f32 %0, %1, %2;", "=r"(packed) : "f"(high), "f"(low));
     return packed;
 }
 
@@ -115,10 +109,7 @@ __device__ __forceinline__ float2 unpack2(uint32_t pair)
 }
 
 // a b + c, rounded once.
-__device__ __forceinline__ float multiply_add(float a, float b, float c)
-{
-    return fmaf(a, b, c);
-}
+__device__ __forceinline__ float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 
 // sum += a b
 __device__ __forceinline__ void add_product(float2& sum, float2 a, float2 b)
@@ -131,10 +122,7 @@ template <class T>
 __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c)
 {
     uint32_t d;
-    if constexpr (is_half<T>)
-        asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-    else
-        asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    MNV2_ASM_OF_T("fma.rn.", "x2 %0, %1, %2, %3;", "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
 }
 
@@ -143,10 +131,7 @@ template <class T>
 __device__ __forceinline__ uint32_t min2(uint32_t a, uint32_t b)
 {
     uint32_t d;
-    if constexpr (is_half<T>)
-        asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
-    else
-        asm("min.NaN.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    MNV2_ASM_OF_T("min.NaN.", "x2 %0, %1, %2;", "=r"(d) : "r"(a), "r"(b));
     return d;
 }
 
@@ -154,10 +139,7 @@ template <class T>
 __device__ __forceinline__ uint32_t max2(uint32_t a, uint32_t b)
 {
     uint32_t d;
-    if constexpr (is_half<T>)
-        asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
-    else
-        asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    MNV2_ASM_OF_T("max.NaN.", "x2 %0, %1, %2;", "=r"(d) : "r"(a), "r"(b));
     return d;
 }
 
@@ -170,15 +152,9 @@ __device__ __forceinline__ float clamp(float value, float low, float high)
 }
 
 // The value of the lane whose number differs in the bits of `mask`. All 32 lanes must call it together.
-__device__ __forceinline__ float shuffle_xor(float value, int mask)
-{
-    return __shfl_xor_sync(0xffffffffu, value, mask);
-}
+__device__ __forceinline__ float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 
-__device__ __forceinline__ uint32_t float_word(float value)
-{
-    return __float_as_uint(value);
-}
+__device__ __forceinline__ uint32_t float_word(float value) { return __float_as_uint(value); }
 
 // A load of constant memory that the compiler does not widen: a wider one would tie registers together that mma's
 // fragments want apart, at the price of moves in the inner loop (measured: 140 of 708 instructions).
@@ -222,10 +198,7 @@ __device__ __forceinline__ void store_global(void* to, V value)
 }
 
 // The compiler forgets how value came about, so that it keeps it instead of computing it again in a loop.
-__device__ __forceinline__ void keep_in_register(uint32_t& value)
-{
-    asm volatile("" : "+r"(value));
-}
+__device__ __forceinline__ void keep_in_register(uint32_t& value) { asm volatile("" : "+r"(value)); }
 
 // Thread block clusters exist from compute capability 9.0 on: code that calls these is compiled for nothing older.
 
@@ -238,21 +211,12 @@ __device__ __forceinline__ uint32_t cluster_rank()
 }
 
 // A barrier in two steps: after its wait a thread sees what the cluster's threads did before they arrived.
-__device__ __forceinline__ void cluster_arrive()
-{
-    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
-}
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
 
 // The same for a barrier that orders no memory: all blocks have come so far.
-__device__ __forceinline__ void cluster_arrive_relaxed()
-{
-    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
-}
+__device__ __forceinline__ void cluster_arrive_relaxed() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
 
-__device__ __forceinline__ void cluster_wait()
-{
-    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-}
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 
 // Stores to block `rank` of the cluster, at the place in its shared memory that `shared` has in this block's. Both blocks must
 // have started and not ended.
@@ -270,7 +234,8 @@ __device__ __forceinline__ void store_cluster(void* shared, uint32_t rank, uint4
 
 namespace mnv2::cuda {
 
-inline void check_launch(cudaError_t error)
+// Throws std::runtime_error with CUDA's message.
+inline void check_cuda(cudaError_t error)
 {
     if (error == cudaSuccess) return;
     cudaGetLastError();  // or the next launch would report it, too
@@ -279,31 +244,31 @@ inline void check_launch(cudaError_t error)
 
 // Allows a kernel more dynamic shared memory than every kernel gets: all that the GPU has, whatever the launch takes. The limit
 // belongs to the kernel, and a smaller one would fail launches of other threads and of the same graph.
-template <class... Parameters>
-void allow_shared_bytes(void (*kernel)(Parameters...), size_t bytes)
+template <class Arguments>
+void allow_shared_bytes(void (*kernel)(Arguments), size_t bytes)
 {
     constexpr size_t without_asking = 48 << 10;
     if (bytes <= without_asking) return;
     int device = 0, most = 0;
-    check_launch(cudaGetDevice(&device));
-    check_launch(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    check_launch(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
+    check_cuda(cudaGetDevice(&device));
+    check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
 }
 
-// Throws std::runtime_error with CUDA's message where the launch fails.
-template <class... Parameters, class... Arguments>
-void launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                   Arguments&&... arguments)
+// Throws where the launch fails.
+template <class Arguments>
+void launch_kernel(void (*kernel)(Arguments), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                   const Arguments& arguments)
 {
     allow_shared_bytes(kernel, shared_bytes);
-    kernel<<<grid, block, shared_bytes, stream>>>(std::forward<Arguments>(arguments)...);
-    check_launch(cudaGetLastError());
+    kernel<<<grid, block, shared_bytes, stream>>>(arguments);
+    check_cuda(cudaGetLastError());
 }
 
 // The same with clusters of cluster_blocks thread blocks, at most 8, which are neighbours in the grid.
-template <class... Parameters, class... Arguments>
-void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
-                     cudaStream_t stream, Arguments&&... arguments)
+template <class Arguments>
+void launch_clusters(void (*kernel)(Arguments), unsigned clusters, unsigned cluster_blocks, dim3 block, size_t shared_bytes,
+                     cudaStream_t stream, const Arguments& arguments)
 {
     allow_shared_bytes(kernel, shared_bytes);
     cudaLaunchAttribute cluster{};
@@ -316,7 +281,7 @@ void launch_clusters(void (*kernel)(Parameters...), unsigned clusters, unsigned 
     config.stream = stream;
     config.attrs = &cluster;
     config.numAttrs = 1;
-    check_launch(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
+    check_cuda(cudaLaunchKernelEx(&config, kernel, arguments));
 }
 
 }  // namespace mnv2::cuda

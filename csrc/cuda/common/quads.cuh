@@ -1,4 +1,4 @@
-// Four channels of a pixel at a time, in global memory as numbers of any type, in registers as floats.
+// Four channels of a pixel at a time, in global memory as numbers of any type, in registers as floats; and sums of them.
 #pragma once
 
 #include <cstdint>
@@ -75,6 +75,26 @@ __device__ __forceinline__ void store_channels(T* pixel, int channel, int channe
     if (channel + 1 < channels) store_number(pixel + channel + 1, values.y);
     if (channel + 2 < channels) store_number(pixel + channel + 2, values.z);
     if (channel + 3 < channels) store_number(pixel + channel + 3, values.w);
+}
+
+__device__ __forceinline__ float4 quad_of(const float* values) { return {values[0], values[1], values[2], values[3]}; }
+
+__device__ __forceinline__ void set_quad(float* values, const float4& quad)
+{
+    values[0] = quad.x, values[1] = quad.y, values[2] = quad.z, values[3] = quad.w;
+}
+
+// Adds the sums of a run to the totals and starts them anew.
+template <int rows, int columns>
+__device__ __forceinline__ void move_sums(float (&sums)[rows][columns], float (&totals)[rows][columns])
+{
+#pragma unroll
+    for (int i = 0; i < rows; ++i)
+#pragma unroll
+        for (int j = 0; j < columns; ++j) {
+            totals[i][j] += sums[i][j];
+            sums[i][j] = 0.0f;
+        }
 }
 
 }  // namespace mnv2::cuda

@@ -123,16 +123,21 @@ private:
     __device__ __forceinline__ uint32_t word(int i) const { return i < shift ? before : words[(i - shift) / 2]; }
 };
 
-// The inputs of a tile of rows x columns outputs, in shared memory.
-template <class Element, int convolution_stride, int tile_rows, int tile_columns>
+// A tile of outputs.
+struct StemTileShape {
+    int stride, rows, columns;
+};
+
+// The inputs of a tile, in shared memory.
+template <class Element, StemTileShape shape>
 struct StemTile {
     using T = Element;
-    static constexpr int stride = convolution_stride, rows = tile_rows, columns = tile_columns;
+    static constexpr int stride = shape.stride, rows = shape.rows, columns = shape.columns;
     static constexpr int in_rows = (rows - 1) * stride + 3, in_columns = (columns - 1) * stride + 3;
 
     // The pieces of a row begin up to six numbers before it.
-    static constexpr int plane_pieces = (in_columns + 6 + stem_piece - 1) / stem_piece;
-    static constexpr int pixel_pieces = (in_columns * stem_channels + 6 + stem_piece - 1) / stem_piece;
+    static constexpr int plane_pieces = divide_up(in_columns + 6, stem_piece);
+    static constexpr int pixel_pieces = divide_up(in_columns * stem_channels + 6, stem_piece);
 
     // Windows of stride 1 read one word beyond a row. Rows are 8 or 24 banks apart, so that three lanes of a group and eight
     // pixels of a row find the rows' last numbers in different banks.
@@ -309,12 +314,10 @@ struct StemFragments {
 
 // Word i of a group from channel first on; scales are multiplied into the weights, which are rounded once.
 template <class T>
-__device__ inline uint32_t stem_fragment_word(const ConvolutionWeights& layer, int64_t channels, int64_t first, int i)
+__device__ inline uint32_t stem_fragment_word(const LayerWeights& layer, int64_t first, int i)
 {
-    if (i < StemFragments::bias_words) {
-        const int64_t channel = first + BiasFragments<stem_column_tiles>::channel_of(i);
-        return ptx::float_word(channel < channels ? layer.bias_of(channel) : 0.0f);
-    }
+    if (i < StemFragments::bias_words)
+        return ptx::float_word(layer.bias(first + BiasFragments<stem_column_tiles>::channel_of(i)));
     i -= StemFragments::bias_words;
     const int fragment = i / StemFragments::fragment_words, lane = i % StemFragments::fragment_words / 2;
     const int step = fragment / stem_column_tiles, tile = fragment % stem_column_tiles;
@@ -323,8 +326,7 @@ __device__ inline uint32_t stem_fragment_word(const ConvolutionWeights& layer, i
     const auto weight = [&](int row, int depth) {
         if (row >= 3 || depth >= stem_row_depths) return 0.0f;
         const int from_channel = depth % stem_channels, from_column = depth / stem_channels;
-        return scaled_weight(layer, channels, stem_channels * kernel_taps, channel,
-                             from_channel * kernel_taps + row * kernel_size + from_column);
+        return layer.scaled(channel, from_channel * kernel_taps + row * kernel_size + from_column);
     };
     const int row = slot < 3 ? slot : quad, depth = slot < 3 ? 2 * quad : stem_row_depths - 1;
     return ptx::pack2<T>(weight(row, depth), weight(row, depth + 1));

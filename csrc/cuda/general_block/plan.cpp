@@ -4,7 +4,6 @@
 
 #include "cuda/general_block/cost.h"
 #include "cuda/general_block/cut.h"
-#include "cuda/launch.h"
 
 namespace mnv2::cuda {
 namespace {

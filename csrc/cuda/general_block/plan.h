@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "core/block.h"
+#include "core/packing.h"
 #include "cuda/general_block/config.h"
 #include "cuda/gpu.h"
 #include "cuda/stream.h"
@@ -27,6 +27,12 @@ struct GeneralPlan {
 
     bool fits() const { return cycles < std::numeric_limits<double>::infinity(); }
 };
+
+// Bytes of packed weights: as they are given, in float, for tensors of every type.
+int64_t general_block_bytes(const InvertedResidualParams& params, ScalarType packed_type);
+
+void pack_general_block(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
+                        const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
 
 // Whether the form has the right number of columns for the block's slices.
 bool has_columns(const GeneralShape& shape, const InvertedResidualParams& params);

@@ -1,10 +1,10 @@
-// What a thread block of general_block works on, and the product of its tiles.
+// What a thread block of general_block works on, and where a thread finds it in shared memory.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/common/ptx.cuh"
-#include "cuda/common/quads.cuh"
 #include "cuda/general_block/config.h"
 
 namespace mnv2::cuda {
@@ -31,54 +31,85 @@ __device__ inline GeneralTile tile_of(const GeneralBlockArguments& p, int64_t bl
     return tile;
 }
 
-__device__ __forceinline__ float activate(const Clamp& clamp, float value)
+// The chunks that are worked on at a time; each has a plane in shared memory.
+struct GeneralStep {
+    int chunk, planes;
+};
+
+// A thread's place in its block, and the block's work.
+template <class Block>
+struct GeneralThread {
+    const GeneralBlockArguments& p;
+    float* const shared;
+    const GeneralTile& tile;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    // Neighbours that differ in bit 0 load the same pixel, and in bit 1 the same weights: pairs of lanes that share 16
+    // bytes let shared memory serve half a warp at a time. Eight neighbours store to all banks: four pixels, each
+    // at two places 16 channels apart.
+    const int pixel_lane = lane / 2 % pixel_lanes, channel_lane = lane % 2 * 2 + lane / 16;
+    const int chunks = divide_up(p.expanded_channels, chunk_channels);
+
+    __device__ GeneralStep step_from(int chunk) const { return {chunk, Block::spread ? min(p.planes, chunks - chunk) : 1}; }
+    __device__ int channels_of(int chunk) const { return min(chunk_channels, p.expanded_channels - chunk * chunk_channels); }
+    __device__ int depth_of(int slab) const { return min(p.depth, round_up(p.in_channels, quad_channels) - slab * p.depth); }
+    __device__ int output_pixels() const { return tile.images * p.tile_height * p.tile_width; }
+
+    // Where the thread's quads of channels begin in a chunk. As a first channel and a rest ptxas spills registers (sm_80).
+    __device__ int channel_of(int quad) const { return (channel_lane * thread_quads + quad) * quad_channels; }
+
+    // Distance from one depth of the projection's weights to the next.
+    __device__ int columns() const { return Block::spread ? p.slice_channels : Block::columns; }
+
+    __device__ int64_t* sources() const { return reinterpret_cast<int64_t*>(shared + p.layout.sources); }
+    __device__ int* places() const { return reinterpret_cast<int*>(shared + p.layout.places); }
+    __device__ float* input_slab(int slab) const { return shared + p.layout.input + slab % 2 * p.layout.input_slab; }
+    __device__ float* expand_constants(int plane) const
+    {
+        return shared + p.layout.expand_constants + plane * constant_rows * chunk_channels;
+    }
+    __device__ float* expand_weights(int plane, int slab) const
+    {
+        return shared + p.layout.expand_weights + slab % 2 * p.layout.expand_slab + plane * p.depth * chunk_channels;
+    }
+    __device__ float* depthwise_weights(int plane) const
+    {
+        return shared + p.layout.depthwise + plane * depthwise_rows * chunk_channels;
+    }
+    __device__ float* project_weights(int plane) const
+    {
+        return shared + p.layout.project + plane * chunk_channels * columns();
+    }
+    __device__ float* expanded(int plane) const { return shared + p.layout.expanded + plane * p.layout.expanded_plane; }
+    __device__ float* depthwise_out(int plane) const
+    {
+        return shared + p.layout.depthwise_out + plane * p.layout.depthwise_out_plane;
+    }
+    __device__ float* partials(int plane) const { return shared + p.layout.partials + plane * p.layout.partial_plane; }
+    __device__ float* totals() const { return shared + p.layout.totals; }
+};
+
+__device__ __forceinline__ float4 activate(const Clamp& clamp, const float4& sums, const float4& scale, const float4& bias)
 {
-    return ptx::clamp(value, clamp.low, clamp.high);
+    const auto each = [&](float sum, float factor, float offset) {
+        return ptx::clamp(ptx::multiply_add(sum, factor, offset), clamp.low, clamp.high);
+    };
+    return {each(sums.x, scale.x, bias.x), each(sums.y, scale.y, bias.y), each(sums.z, scale.z, bias.z),
+            each(sums.w, scale.w, bias.w)};
 }
 
-// Calls visit with a null pointer to the type.
+__device__ __forceinline__ float4 add(const float4& a, const float4& b)
+{
+    return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+}
+
+// Calls visit<T>() with the tensors' type.
 template <class Visit>
-__device__ __forceinline__ void visit_type(ScalarType type, const Visit& visit)
+__device__ __forceinline__ void with_type(ScalarType type, const Visit& visit)
 {
     switch (type) {
-        case ScalarType::float32: return visit(static_cast<float*>(nullptr));
-        case ScalarType::float16: return visit(static_cast<__half*>(nullptr));
-        case ScalarType::bfloat16: return visit(static_cast<__nv_bfloat16*>(nullptr));
-    }
-}
-
-// sum += rows times weights. Rows are contiguous by depth. Depths of the weights are weight_stride apart, and the quads of a
-// thread are neighbours.
-template <int pixels>
-__device__ __forceinline__ void multiply(float (&sum)[pixels][thread_quads * quad_channels], const float* const (&rows)[pixels],
-                                         const float* weights, int weight_stride, int depth)
-{
-#pragma unroll 2
-    for (int k = 0; k < depth; k += quad_channels) {
-        float values[pixels][quad_channels];
-#pragma unroll
-        for (int i = 0; i < pixels; ++i) {
-            const float4 loaded = ptx::load_shared<float4>(rows[i] + k);
-            values[i][0] = loaded.x;
-            values[i][1] = loaded.y;
-            values[i][2] = loaded.z;
-            values[i][3] = loaded.w;
-        }
-#pragma unroll
-        for (int j = 0; j < quad_channels; ++j, weights += weight_stride) {
-#pragma unroll
-            for (int q = 0; q < thread_quads; ++q) {
-                const float4 w = ptx::load_shared<float4>(weights + q * quad_channels);
-#pragma unroll
-                for (int i = 0; i < pixels; ++i) {
-                    float* const to = sum[i] + q * quad_channels;
-                    to[0] = ptx::multiply_add(values[i][j], w.x, to[0]);
-                    to[1] = ptx::multiply_add(values[i][j], w.y, to[1]);
-                    to[2] = ptx::multiply_add(values[i][j], w.z, to[2]);
-                    to[3] = ptx::multiply_add(values[i][j], w.w, to[3]);
-                }
-            }
-        }
+        case ScalarType::float32: return visit.template operator()<float>();
+        case ScalarType::float16: return visit.template operator()<__half>();
+        case ScalarType::bfloat16: return visit.template operator()<__nv_bfloat16>();
     }
 }
 

@@ -33,11 +33,19 @@ constexpr int head_step_depth = 16;
 constexpr int head_fragment_words = 128;
 constexpr int head_step_words = head_row_tiles * head_fragment_words;
 
-// `sets` warps have the same channels of different images.
-template <class Element, int images_per_warp, int sets, int warp_count>
+// image_sets warps have the same channels of different images.
+struct HeadMmaShape {
+    int warp_images, image_sets, warps;
+};
+
+// For batches that fill the GPU: four images share the weights that come from L2. Small batches get as many blocks as possible.
+constexpr HeadMmaShape large_batch{.warp_images = 2, .image_sets = 2, .warps = 8};
+constexpr HeadMmaShape small_batch{.warp_images = 1, .image_sets = 1, .warps = 2};
+
+template <class Element, HeadMmaShape shape>
 struct HeadPoolMma {
     using T = Element;
-    static constexpr int warp_images = images_per_warp, image_sets = sets, warps = warp_count;
+    static constexpr int warp_images = shape.warp_images, image_sets = shape.image_sets, warps = shape.warps;
     static constexpr int images = warp_images * image_sets, threads = 32 * warps;
     static constexpr int groups = warps / image_sets;  // groups of channels at a time
 };
@@ -66,9 +74,10 @@ constexpr int head_run_chunks = sum_depth / head_scalar_depth;  // chunks that a
 static_assert(head_run_chunks * head_scalar_depth == sum_depth);
 constexpr int head_padded_channels = 128;
 
-template <int thread_channels>
+template <class Element, int channels_per_thread>
 struct HeadPoolScalar {
-    static constexpr int channels = 32 * thread_channels;
+    using X = Element;
+    static constexpr int thread_channels = channels_per_thread, channels = 32 * thread_channels;
     static constexpr int input_floats = head_scalar_rows * head_scalar_depth, weight_floats = head_scalar_depth * channels;
     static constexpr int buffer_floats = input_floats + weight_floats;
     static constexpr int bytes = 2 * buffer_floats * static_cast<int>(sizeof(float));

@@ -4,19 +4,15 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
+#include "cuda/common/forms.cuh"
 #include "cuda/common/sizes.h"
 #include "cuda/head_pool/pack.cuh"
 #include "cuda/launch.h"
 
 namespace mnv2::cuda {
 namespace {
-
-// For batches that fill the GPU: four images share the weights that come from L2. Small batches get as many blocks as possible.
-template <class T>
-using LargeBatch = HeadPoolMma<T, 2, 2, 8>;
-template <class T>
-using SmallBatch = HeadPoolMma<T, 1, 1, 2>;
 
 HeadPoolArguments arguments_of(const HeadPoolParams& params, const void* x, const void* packed, void* y)
 {
@@ -78,70 +74,59 @@ void run_mma(const HeadPoolParams& params, const void* x, const void* packed, vo
                   stream, arguments);
 }
 
-template <class X, int thread_channels>
-void run_scalar(const HeadPoolParams& params, const void* x, const void* packed, void* y, Stream stream)
+template <class Shape>
+void run_scalar(const HeadPoolParams& params, const void* x, const void* packed, void* y, const Gpu&, Stream stream)
 {
-    using Shape = HeadPoolScalar<thread_channels>;
     HeadPoolArguments arguments = arguments_of(params, x, packed, y);
     arguments.splits = static_cast<int>(divide_up(params.out_channels, Shape::channels));
     arguments.tasks = image_sets(params, head_scalar_images) * arguments.splits;
     if (arguments.tasks == 0) return;
-    launch_kernel(head_pool_scalar_kernel<X, thread_channels>, grid_of(arguments.tasks), dim3(head_scalar_threads),
-                  Shape::bytes, stream, arguments);
+    launch_kernel(head_pool_scalar_kernel<Shape>, grid_of(arguments.tasks), dim3(head_scalar_threads), Shape::bytes, stream,
+                  arguments);
 }
 
-// With four channels a thread reads less from shared memory for each product; with one channel there are four times as many
-// blocks.
+// The function that launches the kernel of a layer. Without tensor cores a thread with four channels reads less from shared
+// memory for each product; with one channel there are four times as many blocks.
 template <class X>
-void run_scalar(const HeadPoolParams& params, const void* x, const void* packed, void* y, const Gpu& gpu, Stream stream)
+auto launch_of(const HeadPoolParams& params, ScalarType packed_type, const Gpu& gpu)
 {
+    if constexpr (!std::is_same_v<X, float>)
+        if (as_fragments(params, packed_type)) {
+            using Large = HeadPoolMma<X, large_batch>;
+            const int64_t blocks = image_sets(params, Large::images) * group_count(params) / Large::groups;
+            return blocks < gpu.sm_count ? run_mma<HeadPoolMma<X, small_batch>> : run_mma<Large>;
+        }
     const int64_t blocks = image_sets(params, head_scalar_images) * divide_up(params.out_channels, head_padded_channels);
-    if (blocks < gpu.sm_count)
-        run_scalar<X, 1>(params, x, packed, y, stream);
-    else
-        run_scalar<X, 4>(params, x, packed, y, stream);
-}
-
-template <class T>
-void run_half(const HeadPoolParams& params, ScalarType packed_type, const void* x, const void* packed, void* y, const Gpu& gpu,
-              Stream stream)
-{
-    if (!as_fragments(params, packed_type)) return run_scalar<T>(params, x, packed, y, gpu, stream);
-    const int64_t blocks = image_sets(params, LargeBatch<T>::images) * group_count(params) / LargeBatch<T>::groups;
-    if (blocks < gpu.sm_count)
-        run_mma<SmallBatch<T>>(params, x, packed, y, gpu, stream);
-    else
-        run_mma<LargeBatch<T>>(params, x, packed, y, gpu, stream);
+    return blocks < gpu.sm_count ? run_scalar<HeadPoolScalar<X, 1>> : run_scalar<HeadPoolScalar<X, 4>>;
 }
 
 }  // namespace
 
 int64_t head_pool_bytes(const HeadPoolParams& params, ScalarType packed_type)
 {
-    return packed_words(params, packed_type) * static_cast<int64_t>(sizeof(uint32_t));
+    const int64_t words = as_fragments(params, packed_type)
+                              ? group_count(params) * (head_group_channels + step_count(params) * head_step_words)
+                              : (params.in_channels + 2) * round_up(params.out_channels, head_padded_channels);
+    return words * static_cast<int64_t>(sizeof(uint32_t));
 }
 
 void pack_head_pool(const HeadPoolParams& params, ScalarType packed_type, const ConvolutionWeights& weights, void* packed,
                     Stream stream)
 {
-    const int64_t words = packed_words(params, packed_type), in = params.in_channels, out = params.out_channels;
-    const int64_t groups = group_count(params), steps = divide_up(in, head_step_depth);
-    if (!as_fragments(params, packed_type))
-        pack_words(HeadScalarWords{in, out, round_up(out, head_padded_channels), weights}, words, packed, stream);
-    else if (packed_type == ScalarType::float16)
-        pack_words(HeadFragmentWords<__half>{in, out, groups, steps, weights}, words, packed, stream);
+    const LayerWeights layer{weights, params.out_channels, params.in_channels};
+    const int64_t bytes = head_pool_bytes(params, packed_type);
+    if (as_fragments(params, packed_type))
+        visit_half(packed_type, [&]<class T>() {
+            pack_words(HeadFragmentWords<T>{layer, group_count(params), step_count(params)}, bytes, packed, stream);
+        });
     else
-        pack_words(HeadFragmentWords<__nv_bfloat16>{in, out, groups, steps, weights}, words, packed, stream);
+        pack_words(HeadScalarWords{layer, round_up(params.out_channels, head_padded_channels)}, bytes, packed, stream);
 }
 
 void head_pool(const HeadPoolParams& params, ScalarType x_type, ScalarType packed_type, const void* x, const void* packed,
                void* y, const Gpu& gpu, Stream stream)
 {
-    switch (x_type) {
-        case ScalarType::float32: return run_scalar<float>(params, x, packed, y, gpu, stream);
-        case ScalarType::float16: return run_half<__half>(params, packed_type, x, packed, y, gpu, stream);
-        case ScalarType::bfloat16: return run_half<__nv_bfloat16>(params, packed_type, x, packed, y, gpu, stream);
-    }
+    visit_type(x_type, [&]<class X>() { launch_of<X>(params, packed_type, gpu)(params, x, packed, y, gpu, stream); });
 }
 
 }  // namespace mnv2::cuda

@@ -12,9 +12,6 @@
 #pragma once
 
 #include <cstdint>
-#pragma once
-
-#include <cstdint>
 
 #include "cuda/common/depthwise.cuh"
 #include "cuda/common/ptx.cuh"

@@ -1,10 +1,8 @@
 #include "cuda/register_block/plan.h"
 
-#include <algorithm>
-
 #include "core/sizes.h"
+#include "cuda/common/arguments.h"
 #include "cuda/common/sizes.h"
-#include "cuda/launch.h"
 
 namespace mnv2::cuda {
 namespace {
@@ -44,21 +42,14 @@ RegisterPlan plan_patches(const RegisterShape& shape, const InvertedResidualPara
 {
     RegisterPlan plan{shape};
     RegisterBlockArguments& a = plan.arguments;
+    set_block(params, a);
     a.steps = static_cast<int>(step_count(params));
-    a.height = static_cast<int>(params.height);
-    a.width = static_cast<int>(params.width);
-    a.out_height = static_cast<int>(params.out_height());
-    a.out_width = static_cast<int>(params.out_width());
-    a.padding_top = params.padding.top;
-    a.padding_left = params.padding.left;
     a.patch_rows = divide_up(a.out_height, shape.patch_height);
     a.patch_columns = divide_up(a.out_width, shape.patch_width);
     a.patches = params.batch * a.patch_rows * static_cast<int64_t>(a.patch_columns);
     a.high = clamp_of(params.activation).high;
-    a.residual = params.has_residual;
 
-    const int64_t full = static_cast<int64_t>(gpu.sm_count) * shape.blocks_per_sm;
-    plan.blocks = std::min(full, divide_up(a.patches, shape.warps * patches_per_warp));
+    plan.blocks = resident_blocks(gpu, shape.blocks_per_sm, divide_up(a.patches, shape.warps * patches_per_warp));
     plan.shared_bytes = a.steps * shape.step_bytes();
     return plan;
 }

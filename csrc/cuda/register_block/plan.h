@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/block.h"
+#include "core/packing.h"
 #include "cuda/gpu.h"
 #include "cuda/register_block/config.h"
 #include "cuda/stream.h"
@@ -19,6 +19,12 @@ struct RegisterPlan {
 
 // The form that serves a block with weights packed for this type, null where none does; it does not depend on the image.
 const RegisterShape* register_shape(const InvertedResidualParams& params, ScalarType type);
+
+// Bytes of packed weights, 0 where no form serves the block.
+int64_t register_block_bytes(const InvertedResidualParams& params, ScalarType type);
+
+void pack_register_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
+                         const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
 
 RegisterPlan plan_patches(const RegisterShape& shape, const InvertedResidualParams& params, const Gpu& gpu);
 

@@ -27,8 +27,9 @@ struct StemArguments {
 constexpr int stem_mma_rows = 16;
 constexpr int stem_mma_blocks_per_sm = 4;  // five would spill registers
 
-template <class T, int stride>
-using StemMmaTile = StemTile<T, stride, stem_mma_rows, stem_tile_columns>;
+template <class T, int convolution_stride>
+using StemMmaTile =
+    StemTile<T, StemTileShape{.stride = convolution_stride, .rows = stem_mma_rows, .columns = stem_tile_columns}>;
 
 constexpr int stem_chunk_channels = 4;  // input channels in shared memory
 constexpr int stem_chunk_taps = stem_chunk_channels * static_cast<int>(kernel_taps);
@@ -36,9 +37,12 @@ constexpr int stem_thread_channels = stem_group_channels / 2;
 constexpr int stem_run_chunks = 2;  // chunks that are added up in a row: 72 depths, where sum_depth are allowed
 constexpr int stem_scalar_blocks_per_sm = 3;
 
-template <int convolution_stride, bool is_long>
+// With many depths the sums of every few chunks are added to totals.
+template <class Element, int convolution_stride, bool many_depths>
 struct StemScalarTile {
+    using X = Element;
     static constexpr int stride = convolution_stride;
+    static constexpr bool is_long = many_depths;
     static constexpr int thread_rows = is_long ? 2 : 4;  // a second accumulator doubles the registers
     static constexpr int rows = stem_warps * thread_rows;
     static constexpr int in_rows = (rows - 1) * stride + 3, in_columns = (stem_tile_columns - 1) * stride + 3;

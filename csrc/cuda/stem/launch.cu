@@ -1,7 +1,8 @@
 #include "cuda/stem/kernel.cuh"
 
-#include <algorithm>
+#include <type_traits>
 
+#include "cuda/common/forms.cuh"
 #include "cuda/common/sizes.h"
 #include "cuda/launch.h"
 #include "cuda/stem/pack.cuh"
@@ -29,47 +30,29 @@ StemArguments arguments_of(const StemParams& params, const InputView& x, const v
     return arguments;
 }
 
-// The number of blocks, which run until all tiles are made.
-unsigned block_count(int64_t tiles, const Gpu& gpu, int64_t per_sm)
+template <class Tile, auto kernel, int blocks_per_sm>
+void run(const StemParams& params, const InputView& x, const void* packed, void* y, const Gpu& gpu, Stream stream)
 {
-    return static_cast<unsigned>(std::min(tiles, gpu.sm_count * per_sm));
-}
-
-template <class T, int stride>
-void run_mma(const StemParams& params, const InputView& x, const void* packed, void* y, const Gpu& gpu, Stream stream)
-{
-    const StemArguments arguments = arguments_of(params, x, packed, y, stem_mma_rows);
-    const unsigned blocks = block_count(arguments.tiles, gpu, stem_mma_blocks_per_sm);
-    if (blocks == 0) return;
-    launch_kernel(stem_mma_kernel<T, stride>, dim3(blocks), dim3(stem_threads), StemMmaTile<T, stride>::bytes, stream,
-                  arguments);
-}
-
-template <class X, int stride, bool is_long>
-void run_scalar(const StemParams& params, const InputView& x, const void* packed, void* y, const Gpu& gpu, Stream stream)
-{
-    using Tile = StemScalarTile<stride, is_long>;
     const StemArguments arguments = arguments_of(params, x, packed, y, Tile::rows);
-    const unsigned blocks = block_count(arguments.tiles, gpu, stem_scalar_blocks_per_sm);
-    if (blocks == 0) return;
-    launch_kernel(stem_scalar_kernel<X, stride, is_long>, dim3(blocks), dim3(stem_threads), Tile::bytes, stream, arguments);
+    const auto blocks = static_cast<unsigned>(resident_blocks(gpu, blocks_per_sm, arguments.tiles));
+    if (blocks > 0) launch_kernel(kernel, dim3(blocks), dim3(stem_threads), Tile::bytes, stream, arguments);
 }
 
-using RunStem = void (*)(const StemParams&, const InputView&, const void*, void*, const Gpu&, Stream);
+template <class Tile>
+constexpr auto run_mma = run<Tile, stem_mma_kernel<Tile>, stem_mma_blocks_per_sm>;
+template <class Tile>
+constexpr auto run_scalar = run<Tile, stem_scalar_kernel<Tile>, stem_scalar_blocks_per_sm>;
 
+// The function that launches the kernel of a layer.
 template <class X>
-RunStem scalar_of(const StemParams& params)
+auto launch_of(const StemParams& params, ScalarType packed_type)
 {
-    if (params.in_channels * kernel_taps >= long_depth)
-        return params.stride == 1 ? run_scalar<X, 1, true> : run_scalar<X, 2, true>;
-    return params.stride == 1 ? run_scalar<X, 1, false> : run_scalar<X, 2, false>;
-}
-
-template <class T>
-RunStem half_of(const StemParams& params, ScalarType packed_type)
-{
-    if (!as_fragments(params, packed_type)) return scalar_of<T>(params);
-    return params.stride == 1 ? run_mma<T, 1> : run_mma<T, 2>;
+    const bool is_long = params.in_channels * kernel_taps >= long_depth;
+    if constexpr (!std::is_same_v<X, float>)
+        if (as_fragments(params, packed_type))
+            return params.stride == 1 ? run_mma<StemMmaTile<X, 1>> : run_mma<StemMmaTile<X, 2>>;
+    if (params.stride == 1) return is_long ? run_scalar<StemScalarTile<X, 1, true>> : run_scalar<StemScalarTile<X, 1, false>>;
+    return is_long ? run_scalar<StemScalarTile<X, 2, true>> : run_scalar<StemScalarTile<X, 2, false>>;
 }
 
 }  // namespace
@@ -81,25 +64,18 @@ int64_t stem_bytes(const StemParams& params, ScalarType packed_type)
 
 void pack_stem(const StemParams& params, ScalarType packed_type, const ConvolutionWeights& weights, void* packed, Stream stream)
 {
-    const int64_t words = stem_bytes(params, packed_type) / static_cast<int64_t>(sizeof(uint32_t));
-    if (!as_fragments(params, packed_type))
-        pack_words(StemScalarWords{params.out_channels, params.in_channels * kernel_taps, weights}, words, packed, stream);
-    else if (packed_type == ScalarType::float16)
-        pack_words(StemFragmentWords<__half>{params.out_channels, weights}, words, packed, stream);
+    const LayerWeights layer{weights, params.out_channels, params.in_channels * kernel_taps};
+    const int64_t bytes = stem_bytes(params, packed_type);
+    if (as_fragments(params, packed_type))
+        visit_half(packed_type, [&]<class T>() { pack_words(StemFragmentWords<T>{layer}, bytes, packed, stream); });
     else
-        pack_words(StemFragmentWords<__nv_bfloat16>{params.out_channels, weights}, words, packed, stream);
+        pack_words(StemScalarWords{layer}, bytes, packed, stream);
 }
 
 void stem(const StemParams& params, ScalarType packed_type, const InputView& x, const void* packed, void* y, const Gpu& gpu,
           Stream stream)
 {
-    RunStem run = nullptr;
-    switch (x.dtype) {
-        case ScalarType::float32: run = scalar_of<float>(params); break;
-        case ScalarType::float16: run = half_of<__half>(params, packed_type); break;
-        case ScalarType::bfloat16: run = half_of<__nv_bfloat16>(params, packed_type); break;
-    }
-    run(params, x, packed, y, gpu, stream);
+    visit_type(x.dtype, [&]<class X>() { launch_of<X>(params, packed_type)(params, x, packed, y, gpu, stream); });
 }
 
 }  // namespace mnv2::cuda

@@ -28,29 +28,23 @@ inline int64_t group_words(const StemParams& params, ScalarType packed_type)
 
 template <class T>
 struct StemFragmentWords {
-    int64_t out_channels;
-    ConvolutionWeights layer;
+    LayerWeights layer;
 
     __device__ uint32_t operator()(int64_t i) const
     {
         const int64_t first = i / StemFragments::words * stem_group_channels;
-        return stem_fragment_word<T>(layer, out_channels, first, static_cast<int>(i % StemFragments::words));
+        return stem_fragment_word<T>(layer, first, static_cast<int>(i % StemFragments::words));
     }
 };
 
 struct StemScalarWords {
-    int64_t out_channels, depth;
-    ConvolutionWeights layer;
+    LayerWeights layer;
 
     __device__ uint32_t operator()(int64_t i) const
     {
-        const int64_t group_words = (depth + 2) * stem_group_channels;
+        const int64_t group_words = (layer.depth + 2) * stem_group_channels;
         const int64_t channel = i / group_words * stem_group_channels + i % stem_group_channels;
-        const int64_t line = i % group_words / stem_group_channels;
-        if (channel >= out_channels) return 0;
-        if (line == 0) return ptx::float_word(layer.scale_of(channel));
-        if (line == 1) return ptx::float_word(layer.bias_of(channel));
-        return ptx::float_word(layer.weight[channel * depth + line - 2]);
+        return ptx::float_word(layer.row(i % group_words / stem_group_channels, channel));
     }
 };
 

@@ -36,9 +36,8 @@ struct StemBlock {
     static constexpr int expanded_rows = rows + 2, expanded_columns = columns + 2,
                          expanded_pairs = expanded_rows / 2 * expanded_columns;
     static constexpr int plane_bytes = expanded_columns * pixel_pair_bytes, pair_bytes = lane_words * plane_bytes;
-    using Tile = StemTile<T, stride, expanded_rows, expanded_columns>;
-    static constexpr int expanded_at = (Tile::bytes + 127) / 128 * 128,
-                         shared_bytes = expanded_at + expanded_rows / 2 * pair_bytes;
+    using Tile = StemTile<T, StemTileShape{.stride = stem_stride, .rows = expanded_rows, .columns = expanded_columns}>;
+    static constexpr int expanded_at = round_up(Tile::bytes, 128), shared_bytes = expanded_at + expanded_rows / 2 * pair_bytes;
 
     static constexpr int depthwise_at = StemFragments::words;
     static constexpr int project_at = depthwise_at + DepthwiseWords::words;

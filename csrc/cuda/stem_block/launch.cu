@@ -1,8 +1,6 @@
 #include "cuda/stem_block/kernel.cuh"
 
-#include <algorithm>
-
-#include "cuda/common/sizes.h"
+#include "cuda/common/forms.cuh"
 #include "cuda/launch.h"
 #include "cuda/stem_block/pack.cuh"
 
@@ -20,15 +18,17 @@ bool serves(const StemParams& stem, const InvertedResidualParams& block, ScalarT
 
 constexpr int large_rows = 28, small_rows = 8;
 
-// Calls visit(Block) for what serves, with large tiles; false where nothing does.
+// Calls visit<Block>() for what serves, with large tiles; false where nothing does.
 template <class Visit>
 bool visit_block(const StemParams& stem, const InvertedResidualParams& block, ScalarType type, const Visit& visit)
 {
     if (!serves(stem, block, type)) return false;
-    if (type == ScalarType::float16)
-        stem.stride == 1 ? visit(StemBlock<__half, 1, large_rows>{}) : visit(StemBlock<__half, 2, large_rows>{});
-    else
-        stem.stride == 1 ? visit(StemBlock<__nv_bfloat16, 1, large_rows>{}) : visit(StemBlock<__nv_bfloat16, 2, large_rows>{});
+    visit_half(type, [&]<class T>() {
+        if (stem.stride == 1)
+            visit.template operator()<StemBlock<T, 1, large_rows>>();
+        else
+            visit.template operator()<StemBlock<T, 2, large_rows>>();
+    });
     return true;
 }
 
@@ -60,8 +60,7 @@ void run(const StemParams& stem, const InvertedResidualParams& block, const Inpu
     arguments.stem_high = clamp_of(stem.activation).high;
     arguments.high = clamp_of(block.activation).high;
 
-    const int64_t full = static_cast<int64_t>(gpu.sm_count) * Block::blocks_per_sm;
-    const auto blocks = static_cast<unsigned>(std::min(full, arguments.tiles));
+    const auto blocks = static_cast<unsigned>(resident_blocks(gpu, Block::blocks_per_sm, arguments.tiles));
     if (blocks == 0) return;
     launch_kernel(stem_block_kernel<Block>, dim3(blocks), dim3(Block::threads), Block::shared_bytes, stream, arguments);
 }
@@ -71,7 +70,7 @@ void run(const StemParams& stem, const InvertedResidualParams& block, const Inpu
 int64_t stem_block_bytes(const StemParams& stem, const InvertedResidualParams& block, ScalarType type)
 {
     int64_t words = 0;
-    visit_block(stem, block, type, [&](auto kernel) { words = decltype(kernel)::packed_words; });
+    visit_block(stem, block, type, [&]<class Block>() { words = Block::packed_words; });
     return words * static_cast<int64_t>(sizeof(uint32_t));
 }
 
@@ -79,17 +78,18 @@ bool pack_stem_block(const StemParams& stem, const InvertedResidualParams& block
                      const ConvolutionWeights& stem_weights, const ConvolutionWeights& depthwise,
                      const ConvolutionWeights& project, void* packed, Stream stream)
 {
-    return visit_block(stem, block, type, [&](auto kernel) {
-        using Block = decltype(kernel);
-        pack_words(StemBlockWords<Block>{stem_weights, depthwise, project}, Block::packed_words, packed, stream);
+    const LayerWeights first{stem_weights, stem_block_channels, stem_channels * kernel_taps};
+    const BlockWeights layers(block, {}, depthwise, project);
+    return visit_block(stem, block, type, [&]<class Block>() {
+        pack_words(StemBlockWords<Block>{first, layers.depthwise, layers.project}, stem_block_bytes(stem, block, type), packed,
+                   stream);
     });
 }
 
 bool stem_block(const StemParams& stem, const InvertedResidualParams& block, const InputView& x, const void* packed, void* y,
                 const Gpu& gpu, Stream stream)
 {
-    return visit_block(stem, block, x.dtype, [&](auto kernel) {
-        using Large = decltype(kernel);
+    return visit_block(stem, block, x.dtype, [&]<class Large>() {
         using Small = StemBlock<typename Large::T, Large::stride, small_rows>;
         if (stem.batch * tiles_of_image<Large>(block) < gpu.sm_count)
             run<Small>(stem, block, x, packed, y, gpu, stream);

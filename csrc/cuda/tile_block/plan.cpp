@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "cuda/launch.h"
+#include "cuda/common/arguments.h"
 #include "cuda/reasons.h"
 
 namespace mnv2::cuda {
@@ -138,21 +138,11 @@ int64_t tile_packed_bytes(const InvertedResidualParams& params)
 
 void set_shape(const InvertedResidualParams& params, TileArguments& a)
 {
-    a.batch = params.batch;
-    a.in_channels = static_cast<int>(params.in_channels);
-    a.expanded_channels = static_cast<int>(params.expanded_channels);
-    a.out_channels = static_cast<int>(params.out_channels);
+    set_block(params, a);
     a.depths = depths_of(params);
     a.pairs = pairs_of(params);
     a.chunks = chunks_of(params);
-    a.height = static_cast<int>(params.height);
-    a.width = static_cast<int>(params.width);
-    a.out_height = static_cast<int>(params.out_height());
-    a.out_width = static_cast<int>(params.out_width());
-    a.padding_top = params.padding.top;
-    a.padding_left = params.padding.left;
     a.high = clamp_of(params.activation).high;
-    a.residual = params.has_residual;
 }
 
 void set_tile(const TileShape& shape, const InvertedResidualParams& params, int strips, int images, TileArguments& a)

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/block.h"
+#include "core/packing.h"
 #include "cuda/gpu.h"
 #include "cuda/stream.h"
 #include "cuda/tile_block/config.h"
@@ -32,7 +32,13 @@ inline bool is_narrow(const InvertedResidualParams& params)
 // image.
 const char* why_not_tiles(const InvertedResidualParams& params, ScalarType type);
 
-// Bytes of packed weights, and of the project layer's bias, which they begin with.
+// Bytes of packed weights, 0 where no kernel serves the block.
+int64_t tile_block_bytes(const InvertedResidualParams& params, ScalarType type);
+
+void pack_tile_block(const InvertedResidualParams& params, ScalarType type, const ConvolutionWeights& expand,
+                     const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed, Stream stream);
+
+// The same for a block that is served, and the bytes of the project layer's bias, which they begin with.
 int64_t tile_packed_bytes(const InvertedResidualParams& params);
 int64_t tile_bias_bytes(const InvertedResidualParams& params);
 

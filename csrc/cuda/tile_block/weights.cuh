@@ -19,14 +19,29 @@ __device__ __forceinline__ const uint8_t* packed_chunks(const TileArguments& p, 
     return p.packed + pairs * 16 * sizeof(float);
 }
 
+// Weights in shared memory as a chunk's packed ones.
+class ChunkWeights {
+public:
+    __device__ __forceinline__ ChunkWeights(uint8_t* buffer, int depths) : depths_(depths), buffer_(buffer) {}
+
+    __device__ __forceinline__ uint8_t* expand() const { return buffer_; }
+    __device__ __forceinline__ const uint8_t* expand_bias() const { return buffer_ + depths_ * chunk_pairs * fragment_bytes; }
+    __device__ __forceinline__ const uint8_t* depthwise() const { return buffer_ + expand_bytes(depths_); }
+
+protected:
+    int depths_;
+    uint8_t* buffer_;
+};
+
 // A step's weights, in one of the buffers.
 template <class Tile>
-class StepWeights {
+class StepWeights : public ChunkWeights {
 public:
     __device__ __forceinline__ StepWeights(const TileArguments& p, uint8_t* shared, int step)
-        : depths_(depth_count<Tile>(p)),
-          pairs_(pair_count<Tile>(p)),
-          buffer_(shared + p.weights_at + step % Tile::weight_buffers * chunk_bytes(depths_, pairs_))
+        : ChunkWeights(
+              shared + p.weights_at + step % Tile::weight_buffers * chunk_bytes(depth_count<Tile>(p), pair_count<Tile>(p)),
+              depth_count<Tile>(p)),
+          pairs_(pair_count<Tile>(p))
     {
     }
 
@@ -44,14 +59,10 @@ public:
         ptx::cp_async_commit();
     }
 
-    __device__ __forceinline__ const uint8_t* expand() const { return buffer_; }
-    __device__ __forceinline__ const uint8_t* expand_bias() const { return buffer_ + depths_ * chunk_pairs * fragment_bytes; }
-    __device__ __forceinline__ const uint8_t* depthwise() const { return buffer_ + expand_bytes(depths_); }
     __device__ __forceinline__ const uint8_t* project() const { return depthwise() + depthwise_bytes; }
 
 private:
-    int depths_, pairs_;
-    uint8_t* buffer_;
+    int pairs_;
 };
 
 }  // namespace mnv2::cuda

@@ -21,9 +21,7 @@ NEEDED = ("jinja2", "matplotlib")
 def write_report(folder: Path, out: Path) -> None:
     """Writes a page of the results files in a folder.
 
-    Raises:
-        BenchError: matplotlib is missing, there are no results or one cannot be read, or the page cannot be
-            written.
+    Raises BenchError where matplotlib or results are missing, one cannot be read, or the page not be written.
     """
     if missing := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
         raise BenchError(f"mnv2 report needs {' and '.join(missing)}: {INSTALL}")

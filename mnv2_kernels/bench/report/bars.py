@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -32,27 +32,34 @@ def lying_height(bars: int) -> float:
 
 def lying(axes: Axes, groups: Sequence[str], series: Sequence[Series], form: str) -> None:
     """Groups from top to bottom, figures written as ``form`` says."""
-    thickness = FILLED / len(series)
-    for index, each in enumerate(series):
-        places = [place + (index + 0.5) * thickness - FILLED / 2 for place in range(len(groups))]
-        bars = axes.barh(places, _drawn(each), 0.86 * thickness, color=each.colour, label=each.label)
-        label(axes, bars, [_text(value, form) for value in each.values])
+    _draw(axes, axes.barh, groups, series, form)
     axes.set_yticks(range(len(groups)), groups)
     lay_down(axes)
 
 
 def standing(axes: Axes, groups: Sequence[str], series: Sequence[Series], form: str) -> None:
     """Groups from left to right."""
-    thickness = FILLED / len(series)
-    for index, each in enumerate(series):
-        places = [place + (index + 0.5) * thickness - FILLED / 2 for place in range(len(groups))]
-        bars = axes.bar(places, _drawn(each), 0.86 * thickness, color=each.colour, label=each.label)
-        label(axes, bars, [_text(value, form) for value in each.values])
+    _draw(axes, axes.bar, groups, series, form)
     axes.set_xticks(range(len(groups)), groups, color=INK)
     axes.tick_params(length=0)
     axes.margins(y=0.15)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
+
+
+def _draw(
+    axes: Axes,
+    draw_bars: Callable[..., BarContainer],
+    groups: Sequence[str],
+    series: Sequence[Series],
+    form: str,
+) -> None:
+    thickness = FILLED / len(series)
+    for index, each in enumerate(series):
+        places = [place + (index + 0.5) * thickness - FILLED / 2 for place in range(len(groups))]
+        lengths = [value or 0 for value in each.values]
+        bars = draw_bars(places, lengths, 0.86 * thickness, color=each.colour, label=each.label)
+        label(axes, bars, ["" if value is None else form.format(value) for value in each.values])
 
 
 def lay_down(axes: Axes) -> None:
@@ -66,11 +73,3 @@ def lay_down(axes: Axes) -> None:
 
 def label(axes: Axes, bars: BarContainer, texts: Sequence[str]) -> None:
     axes.bar_label(bars, texts, padding=3, color=MUTED, fontsize=8)
-
-
-def _drawn(series: Series) -> list[float]:
-    return [value or 0 for value in series.values]
-
-
-def _text(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, ScalarFormatter
@@ -26,11 +27,11 @@ def peers(dtype: str, panels: dict[str, list[PeerRow]]) -> Drawing:
     def paint(canvas: Canvas) -> None:
         height = lying_height(max(map(len, panels.values())))
         for axes, (title, rows) in zip(canvas.panels(len(panels), 2, height), panels.items(), strict=True):
-            rows = sorted(rows, key=lambda row: row.median_ms)
-            times = [row.median_ms for row in rows]
-            colours = [FUSED if row.peer in OURS else EAGER for row in rows]
-            bars = axes.barh([row.plain_title for row in rows], times, 0.74, color=colours)
-            for bar, row in zip(bars, rows, strict=True):
+            timed = [(row.median_ms, row) for row in rows if row.median_ms is not None]
+            times, ordered = zip(*sorted(timed, key=lambda each: each[0]), strict=True)
+            colours = [FUSED if row.peer in OURS else EAGER for row in ordered]
+            bars = axes.barh([row.plain_title for row in ordered], times, 0.74, color=colours)
+            for bar, row in zip(bars, ordered, strict=True):
                 bar.set_alpha(1 if row.accuracy == row.dtype else LESS_ACCURATE_ALPHA)
             label(axes, bars, [f"{time:.2f}" for time in times])
             lay_down(axes)
@@ -43,7 +44,7 @@ def traffic(rows: Sequence[TrafficRow]) -> Drawing:
     """Megabytes that the blocks of each stage fetch."""
     stages = by_stage(rows)
     series = [
-        Series(name, colour, [None if value is None else value / 1e6 for value in values])
+        Series(name, colour, _scaled(values, 1e6))
         for name, colour, values in (
             ("unfused, model", MODEL, [stage.unfused_model for stage in stages]),
             ("unfused", UNFUSED, [stage.unfused for stage in stages]),
@@ -64,9 +65,9 @@ def traffic(rows: Sequence[TrafficRow]) -> Drawing:
 def memory(stages: Sequence[MemoryRow]) -> Drawing:
     """The largest tensor of each resolution in kilobytes."""
     series = [
-        Series("the paper's V2", PAPER, [row.paper_bytes / 1e3 for row in stages]),
-        Series("fused", FUSED, [row.fused_tensor_bytes / 1e3 for row in stages]),
-        Series("torch eager", EAGER, [row.eager_tensor_bytes / 1e3 for row in stages]),
+        Series("the paper's V2", PAPER, _scaled((row.paper_bytes for row in stages), 1e3)),
+        Series("fused", FUSED, _scaled((row.fused_tensor_bytes for row in stages), 1e3)),
+        Series("torch eager", EAGER, _scaled((row.eager_tensor_bytes for row in stages), 1e3)),
     ]
 
     def paint(canvas: Canvas) -> None:
@@ -75,6 +76,10 @@ def memory(stages: Sequence[MemoryRow]) -> Drawing:
         canvas.legend(axes, len(series))
 
     return draw("memory", "Kilobytes of the largest tensor at each resolution", paint)
+
+
+def _scaled(values: Iterable[int | None], unit: float) -> list[float | None]:
+    return [None if value is None else value / unit for value in values]
 
 
 def splits(rows: Sequence[SplitRow]) -> Drawing:
@@ -144,7 +149,7 @@ def _roof(axes: Axes, rows: Sequence[RooflineRow]) -> None:
     axes.set_ylim(min(lowest, left * slope) / 1.3, 1.5 * peak)
     axes.grid()
     axes.plot([left, peak / slope, right], [left * slope, peak, peak], color=INK, linewidth=1.4)
-    style = {"textcoords": "offset points", "color": INK, "fontsize": 8.5}
+    style: dict[str, Any] = {"textcoords": "offset points", "color": INK, "fontsize": 8.5}
     axes.annotate(f"{peak:.0f} GFLOP/s", (right, peak), (-2, 4), ha="right", **style)
     axes.annotate(f"{slope:.0f} GB/s", (left, left * slope), (6, 0), va="center", **style)
 
@@ -161,8 +166,8 @@ def _name_stages(axes: Axes, rows: Sequence[RooflineRow]) -> None:
     for row in rows:
         if not any(is_left_of(other, row) for other in rows):
             place = row.unfused_intensity, row.unfused_gflops
-            style = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 8}
-            axes.annotate(f"{row.height}x{row.height}", place, (-6, 0), color=MUTED, **style)
+            style: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "center"}
+            axes.annotate(f"{row.height}x{row.height}", place, (-6, 0), color=MUTED, fontsize=8, **style)
 
 
 def headlines(rows: Sequence[HeadlineRow]) -> Drawing:

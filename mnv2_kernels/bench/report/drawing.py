@@ -7,46 +7,37 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Inches of 96 pixels, so that a point is the same on a wide page and on a telephone.
 WIDTHS = {"wide": 9.9, "narrow": 3.7}
 
-# The page's colours by role. Charts are drawn in the light ones and refer to them by name.
-LIGHT = {
-    "page": "#f6f7f9",
-    "card": "#ffffff",
-    "ink": "#1c2126",
-    "muted": "#5b6570",
-    "grid": "#dde2e7",
-    "fused": "#0a6fc2",
-    "unfused": "#b4530f",
-    "model": "#c9813f",
-    "eager": "#8a949e",
-    "floor": "#2f9e5b",
-    "paper": "#8a4fc9",
+# The page's light and dark colours by role. Charts are drawn in the light ones and refer to them by name.
+COLOURS = {
+    "page": ("#f6f7f9", "#101418"),
+    "card": ("#ffffff", "#191f25"),
+    "ink": ("#1c2126", "#e6eaee"),
+    "muted": ("#5b6570", "#a3adb8"),
+    "grid": ("#dde2e7", "#343c45"),
+    "fused": ("#0a6fc2", "#58a9f0"),
+    "unfused": ("#b4530f", "#ee9552"),
+    "model": ("#c9813f", "#a0713f"),
+    "eager": ("#8a949e", "#77828d"),
+    "floor": ("#2f9e5b", "#55c183"),
+    "paper": ("#8a4fc9", "#b98bee"),
 }
-DARK = {
-    "page": "#101418",
-    "card": "#191f25",
-    "ink": "#e6eaee",
-    "muted": "#a3adb8",
-    "grid": "#343c45",
-    "fused": "#58a9f0",
-    "unfused": "#ee9552",
-    "model": "#a0713f",
-    "eager": "#77828d",
-    "floor": "#55c183",
-    "paper": "#b98bee",
-}
+LIGHT = {role: light for role, (light, _) in COLOURS.items()}
+DARK = {role: dark for role, (_, dark) in COLOURS.items()}
 INK, MUTED, GRID = LIGHT["ink"], LIGHT["muted"], LIGHT["grid"]
 FUSED, UNFUSED, MODEL = LIGHT["fused"], LIGHT["unfused"], LIGHT["model"]
 EAGER, FLOOR, PAPER = LIGHT["eager"], LIGHT["floor"], LIGHT["paper"]
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: found, read aloud, in the page's font
     "svg.hashsalt": "mnv2",
     "font.size": 9,
@@ -95,7 +86,6 @@ class Canvas:
         columns = min(columns, count) if self.is_wide else 1
         rows = -(-count // columns)
         self.figure.set_figheight(rows * height)
-        self.figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
         every = self.figure.subplots(rows, columns, squeeze=False).flatten().tolist()
         for unused in every[count:]:
             unused.remove()
@@ -117,7 +107,8 @@ def draw(name: str, shows: str, paint: Callable[[Canvas], None]) -> Drawing:
 
 
 def _svg(name: str, shows: str, width: str, paint: Callable[[Canvas], None]) -> str:
-    figure = Figure(figsize=(WIDTHS[width], WIDTHS[width]), layout="constrained", facecolor="none")
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=(WIDTHS[width], WIDTHS[width]), layout=layout, facecolor="none")
     paint(Canvas(figure, is_wide=width == "wide"))
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -126,9 +117,9 @@ def _svg(name: str, shows: str, width: str, paint: Callable[[Canvas], None]) -> 
 
 def _for_page(svg: str, name: str, shows: str) -> str:
     """Without a size of its own, with ids that no other drawing has, in the page's colours."""
-    opening = re.search(r"<svg[^>]*>", svg)
-    size_less = re.sub(r' (?:width|height)="[^"]*"', "", opening[0])
-    svg = size_less.replace("<svg", f'<svg role="img" aria-label="{escape(shows)}"') + svg[opening.end() :]
+    _, opening, rest = re.split("(<svg[^>]*>)", svg, maxsplit=1)
+    size_less = re.sub(r' (?:width|height)="[^"]*"', "", opening)
+    svg = size_less.replace("<svg", f'<svg role="img" aria-label="{escape(shows)}"') + rest
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
     for role, colour in LIGHT.items():
         svg = svg.replace(colour, f"var(--{role})")

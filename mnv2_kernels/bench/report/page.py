@@ -73,11 +73,7 @@ class FilledSection:
 
 
 def make_page(folder: Path) -> str:
-    """The HTML of all results files in a folder.
-
-    Raises:
-        BenchError: there is no such folder, no results file in it, or one that cannot be read.
-    """
+    """The HTML of all results files in a folder. Raises BenchError where there are none that can be read."""
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; --results names the one with the results files")
     sections = [_fill(section, folder) for section in SECTIONS]

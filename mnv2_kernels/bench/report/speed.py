@@ -71,20 +71,16 @@ def _obstacles(rows: Sequence[PeerRow]) -> str:
 
 def _peer_tiles(rows: Sequence[PeerRow]) -> list[Tile]:
     """Of one setting: against torch, and against the fastest of the others that compute as exactly."""
-    comparable = {row.peer: row for row in rows if row.ratio is not None and row.accuracy == row.dtype}
-    eager = [row.ratio for peer, row in comparable.items() if peer in EAGER]
-    others = [row for peer, row in comparable.items() if peer not in (*OURS, *EAGER)]
+    exact = [(row.ratio, row) for row in rows if row.ratio is not None and row.accuracy == row.dtype]
+    eager = [ratio for ratio, row in exact if row.peer in EAGER]
+    others = [(ratio, row) for ratio, row in exact if row.peer not in (*OURS, *EAGER)]
     tiles = []
     if eager:
         tiles.append(Tile(f"{times(min(eager))}×", "as fast as torch eager in its better layout"))
     if others:
-        fastest = min(others, key=lambda row: row.ratio)
-        tiles.append(
-            Tile(
-                f"{times(fastest.ratio)}×",
-                f"as fast as the fastest {fastest.dtype} peer, {fastest.plain_title}",
-            )
-        )
+        ratio, fastest = min(others, key=lambda each: each[0])
+        text = f"as fast as the fastest {fastest.dtype} peer, {fastest.plain_title}"
+        tiles.append(Tile(f"{times(ratio)}×", text))
     return tiles
 
 
@@ -198,7 +194,7 @@ def scaling(rows: Sequence[ScalingRow]) -> Content:
                         str(row.threads),
                         str(row.batch),
                         f"{row.median_ms:.2f}",
-                        f"{(row.upper_quartile_ms - row.lower_quartile_ms) / row.median_ms:.0%}",
+                        str(row.spread),
                         f"{row.ps_per_mac:.1f}",
                         f"{row.ps_per_mac / base.ps_per_mac:.2f}",
                     ]

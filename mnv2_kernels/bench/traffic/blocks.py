@@ -153,8 +153,7 @@ def measure_traffic(
         l2_bytes: the second-level cache that plans are made for; by default this machine's, or half of the
             last-level cache where that is less: no plan is made for more than is simulated.
 
-    Raises:
-        TrafficError: there is no valgrind or no such cache, or a program failed in it.
+    Raises TrafficError where there is no valgrind or no such cache, or a program failed in it.
     """
     check_cache(cache_bytes)
     network = shapes.mobilenet_v2().blocks
@@ -206,7 +205,7 @@ def _count_blocks(
 
 
 def _count_eager(indices: Sequence[int], cache_bytes: int) -> dict[torch.memory_format, list[Count]]:
-    program = ["-m", "mnv2_kernels.bench.count_eager", str(cache_bytes), *map(str, indices)]
+    program = ["-m", "mnv2_kernels.bench.traffic.count_eager", str(cache_bytes), *map(str, indices)]
     counts, _ = count_misses([sys.executable, *program], cache_bytes, simulate_at_start=False)
     _expect(len(LAYOUTS) * len(indices), counts)
     return {layout: counts[index :: len(LAYOUTS)] for index, layout in enumerate(LAYOUTS)}

@@ -58,18 +58,10 @@ def check_cache(cache_bytes: int) -> None:
 def count_misses(
     command: Sequence[str], cache_bytes: int, simulate_at_start: bool = True
 ) -> tuple[list[Count], str]:
-    """Runs a program with one thread under callgrind.
+    """Runs a program with one thread under callgrind: a count for each pair of marks, and its stdout.
 
-    Args:
-        command: a program that calls the marks.
-        cache_bytes: the last-level cache.
-        simulate_at_start: False for a program that calls start_simulation; until then it runs faster.
-
-    Returns:
-        A count for each pair of marks, and the program's stdout.
-
-    Raises:
-        TrafficError: there is no valgrind or no such cache, or the program fails.
+    ``simulate_at_start`` is False for a program that calls start_simulation; until then it runs faster.
+    Raises TrafficError where there is no valgrind or no such last-level cache, or the program fails.
     """
     check_cache(cache_bytes)
     valgrind = shutil.which("valgrind")

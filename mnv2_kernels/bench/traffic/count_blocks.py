@@ -6,15 +6,16 @@ _NATIVE is the path of the extension module, loaded by itself, since the package
 takes minutes under valgrind. BLOCKS is a JSON list of ``_native.BlockRun``'s arguments.
 """
 
-import importlib.util
 import json
 import sys
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
 
 
 def main(native_path: str, cache_bytes: str, blocks: str) -> None:
-    spec = importlib.util.spec_from_file_location("_native", native_path)
-    native = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(native)
+    loader = ExtensionFileLoader("_native", native_path)
+    native = module_from_spec(ModuleSpec("_native", loader, origin=native_path))
+    loader.exec_module(native)
     plans = []
     for arguments in json.loads(blocks):
         run = native.BlockRun(**arguments)

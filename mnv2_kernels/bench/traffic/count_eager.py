@@ -1,6 +1,6 @@
 """Run under callgrind: counts blocks of torch's own layers one after another, NCHW and channels_last.
 
-    python -m mnv2_kernels.bench.count_eager CACHE_BYTES BLOCK...
+    python -m mnv2_kernels.bench.traffic.count_eager CACHE_BYTES BLOCK...
 
 A BLOCK is the number of one of MobileNetV2 1.0's, from 0.
 """

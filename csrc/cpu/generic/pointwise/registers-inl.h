@@ -23,20 +23,9 @@ void pointwise_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x
     }
 }
 
-// Kernels for tiles of MR pixels and of more.
-template <int MR, int VECTORS, bool IS_LONG>
-constexpr void list_pointwise_kernels(TileKernels<max_mr[VECTORS - 1]>& kernels)
-{
-    kernels.of_mr[MR] = pointwise_tiles<MR, VECTORS, IS_LONG>;
-    if constexpr (MR < max_mr[VECTORS - 1]) list_pointwise_kernels<MR + 1, VECTORS, IS_LONG>(kernels);
-}
-
 template <int VECTORS, bool IS_LONG>
-constexpr TileKernels<max_mr[VECTORS - 1]> pointwise_kernels = [] {
-    TileKernels<max_mr[VECTORS - 1]> kernels{};
-    list_pointwise_kernels<1, VECTORS, IS_LONG>(kernels);
-    return kernels;
-}();
+constexpr auto pointwise_kernels =
+    kernels_by_height<PointwiseTiles, max_mr[VECTORS - 1]>([]<int MR>() { return pointwise_tiles<MR, VECTORS, IS_LONG>; });
 
 // Only float32 sums have tiles of their own for long sums.
 template <int VECTORS>

@@ -41,6 +41,28 @@ constexpr int64_t vectors_of(int64_t channels)
     return divide_up(channels, lanes);
 }
 
+// Kernels by the height of their tiles; none of height 0.
+template <class Kernel, int MAX_MR>
+struct TileKernels {
+    Kernel of_mr[MAX_MR + 1];
+};
+
+template <int MR, class Kernel, int MAX_MR, class KernelOf>
+constexpr void list_kernels(TileKernels<Kernel, MAX_MR>& kernels, const KernelOf& kernel_of)
+{
+    kernels.of_mr[MR] = kernel_of.template operator()<MR>();
+    if constexpr (MR < MAX_MR) list_kernels<MR + 1>(kernels, kernel_of);
+}
+
+// Of every height up to the tallest: kernel_of<MR>() is the one for tiles of MR rows.
+template <class Kernel, int MAX_MR, class KernelOf>
+constexpr TileKernels<Kernel, MAX_MR> kernels_by_height(const KernelOf& kernel_of)
+{
+    TileKernels<Kernel, MAX_MR> kernels{};
+    list_kernels<1>(kernels, kernel_of);
+    return kernels;
+}
+
 template <int MR, int VECTORS>
 struct Accumulators {
     Vec at[MR][VECTORS];

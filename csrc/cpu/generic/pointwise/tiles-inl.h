@@ -108,12 +108,6 @@ private:
 using PointwiseTiles = void (*)(const PointwiseLayer&, int64_t, const Stored*, const float*, float*, int64_t, const Stored*,
                                 NextPanel&);
 
-// Tiles by their height; none of height 0.
-template <int MAX_MR>
-struct TileKernels {
-    PointwiseTiles of_mr[MAX_MR + 1];
-};
-
 // The tiles that serve a layer, up to the tallest.
 struct LayerKernels {
     const PointwiseTiles* of_mr;

@@ -93,20 +93,9 @@ void two_depth_tiles(const PointwiseLayer& layer, int64_t tiles, const Stored* x
     }
 }
 
-// Kernels for tiles of MR pixels and of more.
-template <int MR, int VECTORS, bool IS_LONG>
-constexpr void list_two_depth_kernels(TileKernels<two_depth_max_mr[VECTORS / 2]>& kernels)
-{
-    kernels.of_mr[MR] = two_depth_tiles<MR, VECTORS, IS_LONG>;
-    if constexpr (MR < two_depth_max_mr[VECTORS / 2]) list_two_depth_kernels<MR + 1, VECTORS, IS_LONG>(kernels);
-}
-
 template <int VECTORS, bool IS_LONG>
-constexpr TileKernels<two_depth_max_mr[VECTORS / 2]> two_depth_kernels = [] {
-    TileKernels<two_depth_max_mr[VECTORS / 2]> kernels{};
-    list_two_depth_kernels<1, VECTORS, IS_LONG>(kernels);
-    return kernels;
-}();
+constexpr auto two_depth_kernels = kernels_by_height<PointwiseTiles, two_depth_max_mr[VECTORS / 2]>(
+    []<int MR>() { return two_depth_tiles<MR, VECTORS, IS_LONG>; });
 
 template <int VECTORS>
 void two_depth_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* x, const float* panel, float* y,

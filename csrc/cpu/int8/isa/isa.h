@@ -1,18 +1,7 @@
-// The tables that int8/isa/isa_<isa>.cpp define, as far as they are compiled.
+// The tables that int8/isa/isa_<isa>.cpp define. MNV2_HAVE_<ISA> is 1 where the build compiles one, else 0 (CMakeLists.txt).
 #pragma once
 
 #include "cpu/int8/kernels.h"
-
-// Defined by the build where the file is compiled.
-#ifndef MNV2_HAVE_AVX2
-#define MNV2_HAVE_AVX2 0
-#endif
-#ifndef MNV2_HAVE_AVX512_VNNI
-#define MNV2_HAVE_AVX512_VNNI 0
-#endif
-#ifndef MNV2_HAVE_NEON_DOTPROD
-#define MNV2_HAVE_NEON_DOTPROD 0
-#endif
 
 namespace mnv2::cpu::int8 {
 
