@@ -181,7 +181,7 @@ MNV2_INLINE void all_groups(const Pixels& x, int64_t pixel, const uint8_t* panel
 }
 
 template <int MR, bool HAS_SHORTCUT>
-__attribute__((noinline)) void pointwise_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
+__attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
 {
     constexpr Tile tile{.mr = MR, .vectors = 2};
     for (int64_t row = 0; row < run.rows; ++row) {
@@ -216,7 +216,7 @@ MNV2_INLINE void cover(int64_t columns, const Tiles& tiles)
 void pointwise(const PointwiseRun& run)
 {
     cover(run.columns, [&]<int MR>(int64_t column, int64_t tiles) {
-        run.shortcut ? pointwise_tiles<MR, true>(run, column, tiles) : pointwise_tiles<MR, false>(run, column, tiles);
+        run.shortcut ? panel_tiles<MR, true>(run, column, tiles) : panel_tiles<MR, false>(run, column, tiles);
     });
 }
 

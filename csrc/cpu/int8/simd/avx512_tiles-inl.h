@@ -190,7 +190,7 @@ MNV2_INLINE const uint8_t* weights_of(const uint8_t* panel)
 
 // Tiles of consecutive pixels in each row from a column on.
 template <Tile TILE>
-__attribute__((noinline)) void pointwise_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
+__attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
 {
     constexpr int64_t bytes = TILE.mr * TILE.width();
     const float* const factors = factors_of<TILE>(run.panel);
@@ -232,7 +232,7 @@ template <int VECTORS, End END>
 void pointwise_panel(const PointwiseRun& run)
 {
     cover<max_mr(VECTORS)>(run.columns, [&]<int MR>(int64_t column, int64_t tiles) {
-        pointwise_tiles<Tile{.mr = MR, .vectors = VECTORS, .end = END}>(run, column, tiles);
+        panel_tiles<Tile{.mr = MR, .vectors = VECTORS, .end = END}>(run, column, tiles);
     });
 }
 

@@ -120,7 +120,7 @@ MNV2_INLINE void store_tile(const Sums<MR>& sums, const float* factors, int64_t 
 }
 
 template <int MR, bool HAS_SHORTCUT>
-void pointwise_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
+void panel_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
 {
     for (int64_t row = 0; row < run.rows; ++row)
         for (int64_t first = 0; first < run.width; first += group) {
@@ -155,7 +155,7 @@ MNV2_INLINE void cover(int64_t columns, const Tiles& tiles)
 void pointwise(const PointwiseRun& run)
 {
     cover(run.columns, [&]<int MR>(int64_t column, int64_t tiles) {
-        run.shortcut ? pointwise_tiles<MR, true>(run, column, tiles) : pointwise_tiles<MR, false>(run, column, tiles);
+        run.shortcut ? panel_tiles<MR, true>(run, column, tiles) : panel_tiles<MR, false>(run, column, tiles);
     });
 }
 
