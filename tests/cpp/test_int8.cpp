@@ -226,6 +226,14 @@ struct StridedImages {
     }
 };
 
+// The segments of three tasks, last one first.
+template <class Body>
+void for_each_segment(const Body& body)
+{
+    constexpr int64_t count = 3;
+    for (int64_t index = count; index-- > 0;) body(int8::Segment{index, count});
+}
+
 // --- one layer ---
 
 void check_block(const InvertedResidualParams& params, const ByteImage& x, const Int8Block& weights)
@@ -235,7 +243,21 @@ void check_block(const InvertedResidualParams& params, const ByteImage& x, const
         const GuardedBuffer packed(pack(params, weights, kernels.format), placement);
         const GuardedImage input(x, placement), y(params.out_channels, params.out_height() * params.out_width(), placement);
         const GuardedBuffer scratch = scratch_of(int8::block_scratch_bytes(params), placement);
-        int8::run_block(kernels, params, bytes_of(packed), input.image(), y.image(), bytes_of(scratch));
+        const GuardedBuffer depthwise_out = scratch_of(int8::depthwise_out_bytes(params), placement);
+        if (int8::is_by_rows(params)) {
+            for_each_segment([&](const int8::Segment& segment) {
+                int8::run_block_rows(kernels, params, bytes_of(packed), input.image(), y.image(), segment, bytes_of(scratch));
+            });
+        } else {
+            for_each_segment([&](const int8::Segment& segment) {
+                int8::run_expand_and_depthwise(kernels, params, bytes_of(packed), input.image(), bytes_of(depthwise_out),
+                                               segment, bytes_of(scratch));
+            });
+            for_each_segment([&](const int8::Segment& segment) {
+                int8::run_project(kernels, params, bytes_of(packed), bytes_of(depthwise_out), input.image(), y.image(),
+                                  segment);
+            });
+        }
         check_same(y.values(), expected.at);
     });
 }
@@ -259,7 +281,9 @@ void check_stem(const StemParams& params, Layout layout = Layout::nchw)
         const GuardedBuffer packed(pack(params, weights, kernels.format), placement), x(images.bytes, placement);
         const GuardedImage y(params.out_channels, params.out_height() * params.out_width(), placement);
         const GuardedBuffer scratch = scratch_of(int8::stem_scratch_bytes(params), placement);
-        int8::run_stem(kernels, params, bytes_of(packed), images.view(x), y.image(), bytes_of(scratch));
+        for_each_segment([&](const int8::Segment& segment) {
+            int8::run_stem(kernels, params, bytes_of(packed), images.view(x), y.image(), segment, bytes_of(scratch));
+        });
         check_same(y.values(), expected.at);
     });
 }
@@ -276,7 +300,9 @@ void check_head(const HeadPoolParams& params, float pool_factor = 1)
         const GuardedBuffer packed(pack(params, weights, kernels.format), placement);
         const GuardedImage input(x, placement), y(params.out_channels, 1, placement);
         const GuardedBuffer scratch = scratch_of(int8::head_scratch_bytes(params), placement);
-        int8::run_head_pool(kernels, params, bytes_of(packed), input.image(), y.image(), bytes_of(scratch));
+        for_each_segment([&](const int8::Segment& segment) {
+            int8::run_head_pool(kernels, params, bytes_of(packed), input.image(), y.image(), segment, bytes_of(scratch));
+        });
         check_same(y.values(), expected.at);
     });
 }
@@ -294,7 +320,9 @@ void check_linear(int64_t in_features, int64_t out_features)
         const GuardedImage input(x, placement);
         const GuardedBuffer y(expected.size() * sizeof(float), placement);
         const GuardedBuffer scratch = scratch_of(int8::linear_scratch_bytes(params), placement);
-        int8::run_linear(kernels, params, bytes_of(packed), input.image(), y.floats(), bytes_of(scratch));
+        for_each_segment([&](const int8::Segment& segment) {
+            int8::run_linear(kernels, params, bytes_of(packed), input.image(), y.floats(), segment, bytes_of(scratch));
+        });
         CHECK(std::equal(expected.begin(), expected.end(), y.floats()));
     });
 }
@@ -512,7 +540,7 @@ TEST(sums_above_24_bits)
             const GuardedBuffer packed(pack(params, weights, kernels.format), placement);
             const GuardedImage input(x, placement);
             std::vector<float> y(65), scratch(64);
-            int8::run_linear(kernels, params, bytes_of(packed), input.image(), y.data(),
+            int8::run_linear(kernels, params, bytes_of(packed), input.image(), y.data(), {},
                              reinterpret_cast<uint8_t*>(scratch.data()));
             CHECK(y == expected);
         });
@@ -608,6 +636,7 @@ TEST(chains_on_any_threads_give_the_bits_of_their_layers)
         const GuardedBuffer packed(chain.packed, placement);
         const GuardedBuffer x(images.bytes, placement), y(expected.size() * sizeof(float), placement);
         for (const Parallel& parallel : thread_counts()) {
+            std::fill_n(y.floats(), expected.size(), NAN);
             int8::run_chain(kernels, chain.layers, images.view(x), packed.data(), y.data(), parallel);
             CHECK(std::equal(expected.begin(), expected.end(), y.floats()));
         }

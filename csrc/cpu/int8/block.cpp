@@ -41,81 +41,98 @@ int64_t padded_row_bytes(const InvertedResidualParams& params)
     return (params.width + 2) * block_channels;
 }
 
-bool is_by_rows(const InvertedResidualParams& params)
-{
-    return (params.height + 2) * padded_row_bytes(params) > most_whole_bytes;
-}
-
-// What a block computes in.
+// What a task of a block computes in. depthwise_out: a row's where it goes by rows.
 struct BlockMemory {
     uint8_t *expanded, *depthwise_out, *zeros;
 
     BlockMemory(const InvertedResidualParams& params, bool by_rows, Scratch& scratch)
     {
-        const int64_t row = padded_row_bytes(params), rows = by_rows ? 1 : params.out_height();
+        const int64_t row = padded_row_bytes(params);
         expanded = scratch.take(by_rows ? ring_rows * row * block_count(params.expanded_channels) : params.height * row);
-        depthwise_out = scratch.take(blocked_bytes(params.expanded_channels, rows * params.out_width()));
+        depthwise_out = scratch.take(by_rows ? blocked_bytes(params.expanded_channels, params.out_width()) : 0);
         zeros = scratch.take(row);
     }
 };
 
-// A block on one image. A Source makes expanded rows: source(block, row, rows, y, pitch) writes rows of one block of channels.
+// The project of a block on output rows [row, row + rows), of which `held` are in depthwise_out from row first_held on.
+struct Project {
+    const Kernels& kernels;
+    const InvertedResidualParams& params;
+    const uint8_t* packed;
+    const BlockedImage& y;
+    const BlockedImage* shortcut;
+
+    void operator()(int64_t row, int64_t rows, const uint8_t* depthwise_out, int64_t first_held, int64_t held) const
+    {
+        const int64_t columns = params.out_width(), steps = steps_of(params.expanded_channels, kernels.format);
+        const Pixels x{depthwise_out, plane_bytes(held * columns), params.expanded_channels};
+        const uint8_t* const panels = packed + block_offsets(params, kernels.format).project;
+        for (int64_t block = 0; block < block_count(params.out_channels); ++block) {
+            const int64_t width = block_width(params.out_channels, block);
+            const int64_t at = block * y.plane + row * columns * width;
+            kernels.pointwise({x, (row - first_held) * columns, 1, rows * columns,
+                               panels + block * panel_bytes(steps, block_channels, kernels.format), width, y.data + at, 0,
+                               shortcut ? shortcut->data + at : nullptr});
+        }
+    }
+};
+
+// Expand and depthwise of one task. A Source makes expanded rows: source(block, row, rows, y, pitch) writes rows of one block
+// of channels.
 class BlockRun {
 public:
-    BlockRun(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed, const BlockMemory& memory,
-             const BlockedImage& y, const BlockedImage* shortcut)
+    BlockRun(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed, const BlockMemory& memory)
         : kernels_(kernels),
           params_(params),
           depthwise_(packed + block_offsets(params, kernels.format).depthwise),
-          project_(packed + block_offsets(params, kernels.format).project),
-          memory_(memory),
-          y_(y),
-          shortcut_(shortcut),
-          blocks_(block_count(params.expanded_channels))
+          memory_(memory)
     {
         std::memset(memory.zeros, 0, static_cast<size_t>(padded_row_bytes(params)));
     }
 
     // All channels of an output row at a time, from a ring of expanded rows.
     template <class Source>
-    void run_by_rows(Source& source) const
+    void run_by_rows(Source& source, const Range& rows, const Project& project) const
     {
-        const int64_t ring = ring_rows * padded_row_bytes(params_);
+        const int64_t blocks = block_count(params_.expanded_channels), ring = ring_rows * padded_row_bytes(params_);
         const auto row_of = [&](int64_t block, int64_t row) {
             return memory_.expanded + block * ring + row % ring_rows * (params_.width + 2) * expanded_width(block);
         };
-        for (int64_t block = 0; block < blocks_; ++block) clear_sides(row_of(block, 0), ring_rows, block);
-        int64_t made = 0;
-        for (int64_t out = 0; out < params_.out_height(); ++out) {
-            const int64_t first = out * params_.stride - params_.padding.top;
-            for (; made < std::min(first + kernel_size, params_.height); ++made)
-                for (int64_t block = 0; block < blocks_; ++block)
+        for (int64_t block = 0; block < blocks; ++block) clear_sides(row_of(block, 0), ring_rows, block);
+        int64_t made = std::max<int64_t>(first_row(rows.begin), 0);
+        for (int64_t out = rows.begin; out < rows.end; ++out) {
+            for (; made < std::min(first_row(out) + kernel_size, params_.height); ++made)
+                for (int64_t block = 0; block < blocks; ++block)
                     source(block, made, 1, row_of(block, made) + expanded_width(block), 0);
-            for (int64_t block = 0; block < blocks_; ++block)
-                depthwise(block, first, [&](int64_t row) { return row_of(block, row); }, depthwise_row(block, 0, 1));
-            project(out, 1);
+            for (int64_t block = 0; block < blocks; ++block)
+                depthwise(
+                    block, first_row(out), [&](int64_t row) { return row_of(block, row); },
+                    memory_.depthwise_out + block * plane_bytes(params_.out_width()));
+            project(out, 1, memory_.depthwise_out, out, 1);
         }
     }
 
-    // Expand and depthwise of 64 channels at a time over the whole image, then the project.
+    // 64 channels at a time over the whole image.
     template <class Source>
-    void run_by_channels(Source& source) const
+    void run_by_channels(Source& source, const Range& blocks, uint8_t* depthwise_out) const
     {
-        for (int64_t block = 0; block < blocks_; ++block) {
+        const int64_t plane = plane_bytes(params_.out_height() * params_.out_width());
+        for (int64_t block = blocks.begin; block < blocks.end; ++block) {
             const int64_t width = expanded_width(block), pitch = (params_.width + 2) * width;
             clear_sides(memory_.expanded, params_.height, block);
             source(block, 0, params_.height, memory_.expanded + width, pitch);
             for (int64_t out = 0; out < params_.out_height(); ++out)
                 depthwise(
-                    block, out * params_.stride - params_.padding.top,
-                    [&](int64_t row) { return memory_.expanded + row * pitch; },
-                    depthwise_row(block, out, params_.out_height()));
+                    block, first_row(out), [&](int64_t row) { return memory_.expanded + row * pitch; },
+                    depthwise_out + block * plane + out * params_.out_width() * width);
         }
-        project(0, params_.out_height());
     }
 
 private:
     int64_t expanded_width(int64_t block) const { return block_width(params_.expanded_channels, block); }
+
+    // Of an output row's window; -1 above the image.
+    int64_t first_row(int64_t out) const { return out * params_.stride - params_.padding.top; }
 
     void clear_sides(uint8_t* rows, int64_t count, int64_t block) const
     {
@@ -126,15 +143,8 @@ private:
         }
     }
 
-    // Where a row of depthwise results lies among `rows` of them.
-    uint8_t* depthwise_row(int64_t block, int64_t row, int64_t rows) const
-    {
-        const int64_t columns = params_.out_width();
-        return memory_.depthwise_out + block * plane_bytes(rows * columns) + row * columns * expanded_width(block);
-    }
-
     template <class RowOf>
-    void depthwise(int64_t block, int64_t first_row, const RowOf& row_of, uint8_t* y) const
+    void depthwise(int64_t block, int64_t first, const RowOf& row_of, uint8_t* y) const
     {
         const int64_t width = expanded_width(block);
         DepthwiseRun run{{},
@@ -144,33 +154,17 @@ private:
                          params_.stride,
                          y};
         for (int64_t ky = 0; ky < kernel_size; ++ky) {
-            const int64_t row = first_row + ky;
+            const int64_t row = first + ky;
             const bool is_inside = row >= 0 && row < params_.height;
             run.rows[ky] = (is_inside ? row_of(row) : memory_.zeros) + (1 - params_.padding.left) * width;
         }
         kernels_.depthwise(run);
     }
 
-    // Output rows from `row` on, whose depthwise results are all that memory holds.
-    void project(int64_t row, int64_t rows) const
-    {
-        const int64_t pixels = rows * params_.out_width(), steps = steps_of(params_.expanded_channels, kernels_.format);
-        const Pixels x{memory_.depthwise_out, plane_bytes(pixels), params_.expanded_channels};
-        for (int64_t block = 0; block < block_count(params_.out_channels); ++block) {
-            const int64_t width = block_width(params_.out_channels, block);
-            const int64_t at = block * y_.plane + row * params_.out_width() * width;
-            kernels_.pointwise({x, 0, 1, pixels, project_ + block * panel_bytes(steps, block_channels, kernels_.format), width,
-                                y_.data + at, 0, shortcut_ ? shortcut_->data + at : nullptr});
-        }
-    }
-
     const Kernels& kernels_;
     const InvertedResidualParams& params_;
-    const uint8_t *depthwise_, *project_;
+    const uint8_t* depthwise_;
     const BlockMemory& memory_;
-    const BlockedImage& y_;
-    const BlockedImage* shortcut_;
-    int64_t blocks_;
 };
 
 // Expanded rows by a pointwise layer.
@@ -208,7 +202,17 @@ struct Copy {
     }
 };
 
-// A stem's rows; called with rows in order. Keeps the rows of pixels that a window reads.
+// Calls run(source) for a block's own source of expanded rows.
+template <class Run>
+void with_source(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed, const BlockedImage& x,
+                 const Run& run)
+{
+    const Expand expand{kernels, params, packed, x};
+    const Copy copy{params, x};
+    params.has_expand ? run(expand) : run(copy);
+}
+
+// A stem's rows; called with consecutive rows, from any on. Keeps the rows of pixels that a window reads.
 class StemRows {
 public:
     StemRows(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ByteView& x, Scratch& scratch)
@@ -236,6 +240,7 @@ public:
     void operator()(int64_t block, int64_t row, int64_t, uint8_t* y, int64_t)
     {
         const int64_t first = row * params_.stride - params_.padding.top;
+        if (loaded_ < 0) loaded_ = std::max<int64_t>(first, 0);
         for (; loaded_ < std::min(first + kernel_size, params_.height); ++loaded_) load(loaded_);
         const int64_t steps = stem_steps(params_.in_channels, kernels_.format);
         const int64_t panel = panel_bytes(steps, block_channels, kernels_.format);
@@ -275,18 +280,28 @@ private:
     ByteView x_;
     int64_t pixel_bytes_, row_bytes_;
     uint8_t *outside_, *ring_;
-    int64_t loaded_ = 0;
+    int64_t loaded_ = -1;  // rows in front of this one are loaded; none yet
 };
 
 const Kernels no_kernels{};
 
 }  // namespace
 
+bool is_by_rows(const InvertedResidualParams& params)
+{
+    return (params.height + 2) * padded_row_bytes(params) > most_whole_bytes;
+}
+
 int64_t block_scratch_bytes(const InvertedResidualParams& params)
 {
     Scratch scratch;
     BlockMemory(params, is_by_rows(params), scratch);
     return scratch.used();
+}
+
+int64_t depthwise_out_bytes(const InvertedResidualParams& params)
+{
+    return is_by_rows(params) ? 0 : blocked_bytes(params.expanded_channels, params.out_height() * params.out_width());
 }
 
 int64_t stem_scratch_bytes(const StemParams& params)
@@ -314,52 +329,70 @@ int64_t linear_scratch_bytes(const LinearParams&)
     return block_channels * float_bytes;
 }
 
-void run_block(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed, const BlockedImage& x,
-               const BlockedImage& y, uint8_t* memory)
+void run_block_rows(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed, const BlockedImage& x,
+                    const BlockedImage& y, const Segment& segment, uint8_t* memory)
 {
     Scratch scratch(memory);
-    const bool by_rows = is_by_rows(params);
-    const BlockMemory block_memory(params, by_rows, scratch);
-    const BlockRun run(kernels, params, packed, block_memory, y, params.has_residual ? &x : nullptr);
-    const auto run_with = [&](auto source) { by_rows ? run.run_by_rows(source) : run.run_by_channels(source); };
-    if (params.has_expand)
-        run_with(Expand{kernels, params, packed, x});
-    else
-        run_with(Copy{params, x});
+    const BlockMemory block_memory(params, true, scratch);
+    const BlockRun run(kernels, params, packed, block_memory);
+    const Project project{kernels, params, packed, y, params.has_residual ? &x : nullptr};
+    with_source(kernels, params, packed, x,
+                [&](const auto& source) { run.run_by_rows(source, segment.of(params.out_height()), project); });
+}
+
+void run_expand_and_depthwise(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed,
+                              const BlockedImage& x, uint8_t* depthwise_out, const Segment& segment, uint8_t* memory)
+{
+    Scratch scratch(memory);
+    const BlockMemory block_memory(params, false, scratch);
+    const BlockRun run(kernels, params, packed, block_memory);
+    const Range blocks = segment.of(block_count(params.expanded_channels));
+    with_source(kernels, params, packed, x, [&](const auto& source) { run.run_by_channels(source, blocks, depthwise_out); });
+}
+
+void run_project(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed,
+                 const uint8_t* depthwise_out, const BlockedImage& x, const BlockedImage& y, const Segment& segment)
+{
+    const Range rows = segment.of(params.out_height());
+    const Project project{kernels, params, packed, y, params.has_residual ? &x : nullptr};
+    if (rows.count() > 0) project(rows.begin, rows.count(), depthwise_out, 0, params.out_height());
 }
 
 void run_stem(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ByteView& x, const BlockedImage& y,
-              uint8_t* memory)
+              const Segment& segment, uint8_t* memory)
 {
     Scratch scratch(memory);
-    StemRows rows(kernels, params, packed, x, scratch);
-    rows.surround();
-    for (int64_t row = 0; row < params.out_height(); ++row)
+    StemRows make_row(kernels, params, packed, x, scratch);
+    make_row.surround();
+    const Range rows = segment.of(params.out_height());
+    for (int64_t row = rows.begin; row < rows.end; ++row)
         for (int64_t block = 0; block < block_count(params.out_channels); ++block) {
             const int64_t pitch = params.out_width() * block_width(params.out_channels, block);
-            rows(block, row, 1, y.data + block * y.plane + row * pitch, pitch);
+            make_row(block, row, 1, y.data + block * y.plane + row * pitch, pitch);
         }
 }
 
 void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const InvertedResidualParams& block,
                         const uint8_t* packed_stem, const uint8_t* packed_block, const ByteView& x, const BlockedImage& y,
-                        uint8_t* memory)
+                        const Segment& segment, uint8_t* memory)
 {
     Scratch scratch(memory);
-    StemRows rows(kernels, stem, packed_stem, x, scratch);
-    rows.surround();
+    StemRows make_row(kernels, stem, packed_stem, x, scratch);
+    make_row.surround();
     const BlockMemory block_memory(block, true, scratch);
-    BlockRun(kernels, block, packed_block, block_memory, y, nullptr).run_by_rows(rows);
+    const Project project{kernels, block, packed_block, y, nullptr};
+    BlockRun(kernels, block, packed_block, block_memory).run_by_rows(make_row, segment.of(block.out_height()), project);
 }
 
 void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const uint8_t* packed, const BlockedImage& x,
-                   const BlockedImage& y, uint8_t* scratch)
+                   const BlockedImage& y, const Segment& segment, uint8_t* scratch)
 {
     const int64_t pixels = params.height * params.width, steps = steps_of(params.in_channels, kernels.format);
     float pool;
     std::memcpy(&pool, packed, sizeof pool);
     const float factor = pool / static_cast<float>(pixels);
-    for (int64_t block = 0; block < block_count(params.out_channels); ++block) {
+    const Range blocks = segment.of(block_count(params.out_channels));
+    for (int64_t block = blocks.begin; block < blocks.end; ++block) {
         const int64_t width = block_width(params.out_channels, block);
         const uint8_t* const panel = packed + head_panels + block * panel_bytes(steps, block_channels, kernels.format);
         kernels.pointwise({{x.data, x.plane, params.in_channels}, 0, 1, pixels, panel, width, scratch, 0, nullptr});
@@ -368,16 +401,15 @@ void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const u
 }
 
 void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_t* packed, const BlockedImage& x, float* y,
-                uint8_t* scratch)
+                const Segment& segment, uint8_t* scratch)
 {
     const int64_t steps = steps_of(params.in_features, kernels.format);
     auto* const results = reinterpret_cast<float*>(scratch);
-    for (int64_t block = 0; block < block_count(params.out_features); ++block) {
+    const Range blocks = segment.of(block_count(params.out_features));
+    for (int64_t block = blocks.begin; block < blocks.end; ++block) {
         const int64_t channel = block * block_channels, width = block_width(params.out_features, block);
-        kernels.linear({{x.data, x.plane, params.in_features},
-                        packed + block * panel_bytes(steps, block_channels, kernels.format),
-                        width,
-                        results});
+        const uint8_t* const panel = packed + block * panel_bytes(steps, block_channels, kernels.format);
+        kernels.linear({{x.data, x.plane, params.in_features}, panel, width, results});
         const int64_t count = std::min(width, params.out_features - channel);
         std::memcpy(y + channel, results, static_cast<size_t>(count * float_bytes));
     }

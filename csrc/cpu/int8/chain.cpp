@@ -61,26 +61,43 @@ public:
         for (size_t index = 0; index < layers.size(); ++index) {
             area_bytes_ = std::max(area_bytes_, result_of(layers[index]).bytes());
             scratch_bytes_ = std::max(scratch_bytes_, layer_scratch_bytes(index));
+            if (const auto* block = find<InvertedResidualParams>(layers[index]))
+                depthwise_out_bytes_ = std::max(depthwise_out_bytes_, depthwise_out_bytes(*block));
         }
     }
 
-    int64_t memory_bytes() const { return 2 * area_bytes_ + scratch_bytes_; }
+    // What holds an image's activations between layers, and what a task computes in.
+    int64_t memory_bytes() const { return 2 * area_bytes_ + depthwise_out_bytes_; }
+    int64_t scratch_bytes() const { return scratch_bytes_; }
 
-    // One image, in memory_bytes().
-    void run(int64_t image, uint8_t* memory) const
+    // One image, in memory_bytes(). execute(step) calls step(segment, scratch) for all segments of one number of them.
+    template <class Execute>
+    void run(int64_t image, uint8_t* memory, const Execute& execute) const
     {
         uint8_t* const areas[] = {memory, memory + area_bytes_};
-        uint8_t* const scratch = memory + 2 * area_bytes_;
+        uint8_t* const depthwise_out = memory + 2 * area_bytes_;
         const ByteView view{x_.data + image * x_.stride_n, x_.stride_n, x_.stride_c, x_.stride_h, x_.stride_w};
         uint8_t* const y = y_ + image * y_stride_;
 
         BlockedImage x{areas[1], plane_bytes(input_.pixels())};
         if (!find<StemParams>(layers_.front())) load_image(view, input_.channels, input_.height, input_.width, x);
         for (size_t index = 0, turn = 0; index < layers_.size(); ++index, ++turn) {
-            if (find<LinearParams>(layers_[index])) return run_linear_on(layers_[index], x, y, scratch);
+            const NetworkLayer& layer = layers_[index];
+            const uint8_t* const packed = packed_of(layer);
+            if (const auto* linear = find<LinearParams>(layer))
+                return execute([&](const Segment& segment, uint8_t* scratch) {
+                    run_linear(kernels_, *linear, packed, x, reinterpret_cast<float*>(y), segment, scratch);
+                });
             const size_t last = is_stem_with_block(index) ? index + 1 : index;
             const BlockedImage next{areas[turn % 2], plane_bytes(result_of(layers_[last]).pixels())};
-            run_layer(index, view, x, next, scratch);
+            if (const auto* stem = find<StemParams>(layer))
+                run_stem_at(*stem, index, view, next, execute);
+            else if (const auto* head = find<HeadPoolParams>(layer))
+                execute([&](const Segment& segment, uint8_t* scratch) {
+                    run_head_pool(kernels_, *head, packed, x, next, segment, scratch);
+                });
+            else
+                run_block_on(*find<InvertedResidualParams>(layer), packed, x, next, depthwise_out, execute);
             x = next;
             index = last;
         }
@@ -109,22 +126,35 @@ private:
         return linear_scratch_bytes(*find<LinearParams>(layer));
     }
 
-    // A stem, alone or with the block behind it, reads the image; the others what the layer before left.
-    void run_layer(size_t index, const ByteView& image, const BlockedImage& x, const BlockedImage& y, uint8_t* scratch) const
+    // Alone or with the block behind it.
+    template <class Execute>
+    void run_stem_at(const StemParams& stem, size_t index, const ByteView& image, const BlockedImage& y,
+                     const Execute& execute) const
     {
-        const NetworkLayer& layer = layers_[index];
-        const uint8_t* const packed = packed_of(layer);
-        if (const auto* block = find<InvertedResidualParams>(layer)) return run_block(kernels_, *block, packed, x, y, scratch);
-        if (const auto* head = find<HeadPoolParams>(layer)) return run_head_pool(kernels_, *head, packed, x, y, scratch);
-        const auto& stem = *find<StemParams>(layer);
-        if (!is_stem_with_block(index)) return run_stem(kernels_, stem, packed, image, y, scratch);
+        const uint8_t* const packed = packed_of(layers_[index]);
+        if (!is_stem_with_block(index))
+            return execute([&](const Segment& segment, uint8_t* scratch) {
+                run_stem(kernels_, stem, packed, image, y, segment, scratch);
+            });
         const NetworkLayer& next = layers_[index + 1];
-        run_stem_and_block(kernels_, stem, *find<InvertedResidualParams>(next), packed, packed_of(next), image, y, scratch);
+        const auto& block = *find<InvertedResidualParams>(next);
+        execute([&](const Segment& segment, uint8_t* scratch) {
+            run_stem_and_block(kernels_, stem, block, packed, packed_of(next), image, y, segment, scratch);
+        });
     }
 
-    void run_linear_on(const NetworkLayer& layer, const BlockedImage& x, uint8_t* y, uint8_t* scratch) const
+    template <class Execute>
+    void run_block_on(const InvertedResidualParams& block, const uint8_t* packed, const BlockedImage& x, const BlockedImage& y,
+                      uint8_t* depthwise_out, const Execute& execute) const
     {
-        run_linear(kernels_, *find<LinearParams>(layer), packed_of(layer), x, reinterpret_cast<float*>(y), scratch);
+        if (is_by_rows(block))
+            return execute([&](const Segment& segment, uint8_t* scratch) {
+                run_block_rows(kernels_, block, packed, x, y, segment, scratch);
+            });
+        execute([&](const Segment& segment, uint8_t* scratch) {
+            run_expand_and_depthwise(kernels_, block, packed, x, depthwise_out, segment, scratch);
+        });
+        execute([&](const Segment& segment, uint8_t*) { run_project(kernels_, block, packed, depthwise_out, x, y, segment); });
     }
 
     const Kernels& kernels_;
@@ -134,29 +164,68 @@ private:
     uint8_t* y_;
     ImageShape input_, result_;
     bool is_float_;
-    int64_t y_stride_, area_bytes_, scratch_bytes_ = 0;
+    int64_t y_stride_, area_bytes_, scratch_bytes_ = 0, depthwise_out_bytes_ = 0;
 };
+
+uint8_t* scratch_of(Scratch use, int64_t bytes)
+{
+    return reinterpret_cast<uint8_t*>(thread_scratch(use, bytes));
+}
+
+// Runs body(begin, end) over [0, tasks) on the threads; a body returns false where there is no memory.
+template <class Body>
+void on_threads(const Parallel& parallel, int64_t tasks, const Body& body)
+{
+    struct Context {
+        const Body& body;
+        std::atomic<bool> out_of_memory;
+    } context{body, false};
+    const auto run_range = [](void* opaque, int64_t begin, int64_t end) {
+        auto& shared = *static_cast<Context*>(opaque);
+        if (!shared.body(begin, end)) shared.out_of_memory = true;
+    };
+    parallel.run(tasks, run_range, &context);
+    if (context.out_of_memory) throw std::bad_alloc();
+}
+
+// Images [0, count), each by one thread.
+void run_whole_images(const ChainRun& run, int64_t count, const Parallel& parallel)
+{
+    on_threads(parallel, count, [&](int64_t begin, int64_t end) {
+        uint8_t* const memory = scratch_of(Scratch::images, run.memory_bytes());
+        uint8_t* const scratch = scratch_of(Scratch::task, run.scratch_bytes());
+        if (!memory || !scratch) return false;
+        for (int64_t image = begin; image < end; ++image)
+            run.run(image, memory, [&](const auto& step) { step(Segment{}, scratch); });
+        return true;
+    });
+}
+
+// One image by all threads.
+void run_shared_image(const ChainRun& run, int64_t image, const Parallel& parallel)
+{
+    uint8_t* const memory = scratch_of(Scratch::images, run.memory_bytes());
+    if (!memory) throw std::bad_alloc();
+    run.run(image, memory, [&](const auto& step) {
+        on_threads(parallel, parallel.threads, [&](int64_t begin, int64_t end) {
+            uint8_t* const scratch = scratch_of(Scratch::task, run.scratch_bytes());
+            if (!scratch) return false;
+            for (int64_t index = begin; index < end; ++index) step(Segment{index, parallel.threads}, scratch);
+            return true;
+        });
+    });
+}
 
 }  // namespace
 
 void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y,
                const Parallel& parallel)
 {
-    struct Context {
-        ChainRun run;
-        std::atomic<bool> out_of_memory;
-    } context{ChainRun(kernels, layers, x, packed, y), false};
-    const auto run_range = [](void* opaque, int64_t begin, int64_t end) {
-        auto& shared = *static_cast<Context*>(opaque);
-        float* const memory = thread_scratch(Scratch::images, shared.run.memory_bytes());
-        if (!memory) {
-            shared.out_of_memory = true;
-            return;
-        }
-        for (int64_t image = begin; image < end; ++image) shared.run.run(image, reinterpret_cast<uint8_t*>(memory));
-    };
-    parallel.run(std::visit([](const auto& params) { return params.batch; }, layers.front().params), run_range, &context);
-    if (context.out_of_memory) throw std::bad_alloc();
+    const ChainRun run(kernels, layers, x, packed, y);
+    const int64_t batch = std::visit([](const auto& params) { return params.batch; }, layers.front().params);
+    const int64_t whole = batch / parallel.threads * parallel.threads;
+    run_whole_images(run, whole, parallel);
+    for (int64_t image = whole; image < batch; ++image) run_shared_image(run, image, parallel);
 }
 
 }  // namespace mnv2::cpu::int8

@@ -11,8 +11,9 @@
 namespace mnv2::cpu::int8 {
 
 // layers: a chain with its images' sizes (set_image). packed: at each layer's packed_at what pack_block and the others wrote
-// for these kernels. y: bytes (N, H, W, C) or (N, C), contiguous; behind a linear layer float32 (N, C). Threads take images, so
-// the bits depend on neither batch nor threads. Throws std::bad_alloc where there is no scratch memory.
+// for these kernels. y: bytes (N, H, W, C) or (N, C), contiguous; behind a linear layer float32 (N, C). Threads take
+// images whole, as far as they divide them; all share each of the others. The bits depend on neither batch nor threads. Throws
+// std::bad_alloc where there is no scratch memory.
 void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y,
                const Parallel& parallel);
 
