@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "block_cases.h"
+#include "cases.h"
 #include "check.h"
 #include "core/layer_chain.h"
 #include "cpu/int8/block.h"
@@ -264,6 +265,7 @@ void check_block(const InvertedResidualParams& params, const ByteImage& x, const
 
 void check_block(const InvertedResidualParams& params)
 {
+    if (!is_sampled()) return;
     const Scope scope(describe(params));
     Random random = seeded(describe(params));
     const Int8Block weights = random_weights(random, params);
@@ -272,6 +274,7 @@ void check_block(const InvertedResidualParams& params)
 
 void check_stem(const StemParams& params, Layout layout = Layout::nchw)
 {
+    if (!is_sampled()) return;
     const Scope scope(describe(params), ", layout ", static_cast<int>(layout));
     Random random = seeded(describe(params));
     const Int8Stem weights = random_weights(random, params);
@@ -290,6 +293,7 @@ void check_stem(const StemParams& params, Layout layout = Layout::nchw)
 
 void check_head(const HeadPoolParams& params, float pool_factor = 1)
 {
+    if (!is_sampled()) return;
     const Scope scope(describe(params));
     Random random = seeded(describe(params));
     Int8Head weights = random_weights(random, params);
@@ -309,6 +313,7 @@ void check_head(const HeadPoolParams& params, float pool_factor = 1)
 
 void check_linear(int64_t in_features, int64_t out_features)
 {
+    if (!is_sampled()) return;
     const Scope scope("linear ", in_features, " -> ", out_features);
     Random random = seeded(join("linear", in_features, out_features));
     const LinearParams params{1, in_features, out_features};
@@ -375,8 +380,9 @@ std::vector<InvertedResidualParams> network_blocks(Size size)
 
 TEST(every_block_of_the_network)
 {
-    for (const InvertedResidualParams& params : network_blocks({8, 9})) check_block(params);
-    CHECK_EQUAL(network_blocks({8, 9}).size(), size_t{17});
+    const std::vector<InvertedResidualParams> blocks = network_blocks({8, 9});
+    for (const InvertedResidualParams& params : blocks) check_block(params);
+    CHECK_EQUAL(blocks.size(), size_t{17});
 }
 
 // Large enough for a ring of rows.
