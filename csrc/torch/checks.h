@@ -27,8 +27,8 @@ using Layers = std::vector<NetworkLayer>;
 // Small enough that a row of an image times its channels and an element's bytes does not overflow 64 bits.
 constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
 
-// The most pixels of an image that a whole network takes, or an int8 layer: times any number of channels, and the images that a thousand threads
-// have under way, it does not overflow 64 bits.
+// The most pixels of an image that a whole network takes, or an int8 layer: times any number of channels, and the images that a
+// thousand threads have under way, it does not overflow 64 bits.
 constexpr int64_t max_pixels = int64_t{1} << 32;
 
 inline void refuse_if(const char* op, const std::optional<LayerError>& error)
