@@ -11,8 +11,9 @@ except ImportError:
     raise
 from .nn.inverted_residual import FusedInvertedResidual
 from .nn.mobilenet_v2 import FusedMobileNetV2
+from .quantization.quantize import quantize
 from .shapes import BlockShape
 
 __version__: str = build_info()["version"]
 
-__all__ = ["BlockShape", "FusedInvertedResidual", "FusedMobileNetV2", "__version__"]
+__all__ = ["BlockShape", "FusedInvertedResidual", "FusedMobileNetV2", "__version__", "quantize"]
