@@ -31,8 +31,10 @@ from mnv2_kernels.shapes import same_padding_2d
 from mnv2_kernels.weights.photos import load_photos
 from mnv2_kernels.weights.sources import has_data, load_network
 
-few_images = pytest.mark.filterwarnings("ignore:quantize. .* calibration images are few")
 FEW_WARNING = "calibration images are few"
+SIZE = (33, 26)
+
+pytestmark = pytest.mark.filterwarnings(f"ignore:quantize. .* {FEW_WARNING}")
 
 
 # --- the arithmetic, once more: Python's whole numbers and fractions, one output at a time ---
@@ -123,7 +125,7 @@ def test_fma_rounds_once(a: float, b: float, c: float) -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_fma_takes_no_false_tie(sign: int) -> None:
-    """Float64 rounds this sum to the middle between two float32 numbers, and float32 that to the wrong one."""
+    """Float64 rounds this sum to the middle of two float32 numbers, and float32 that to the wrong one."""
     tiny = 2.0**-23
     a, b, c = sign * (1 + tiny) / 2**12, (1 - tiny) / 2**12, sign * (1 + tiny)
     correct = exact_fma(a, b, c)
@@ -240,8 +242,8 @@ def test_scales_and_zero_points_fold_into_multiplier_and_bias(depthwise: bool, s
     """The result in steps of the output is that of the real numbers which the bytes stand for."""
     channels = 6
     low = torch.tensor([-1.0, 0.0, -3.0, -2.0, 0.0, -0.5])
-    source = Grid.of_range(low, torch.tensor([1.0, 2.0, 0.0, 5.0, 0.0, 0.1]))
-    target = Grid.of_range(low * 30, torch.full((channels,), 25.0))
+    source = Grid.of_range(low, torch.tensor([1.0, 2.0, 0.0, 5.0, 0.7, 0.1]))
+    target = Grid.of_range(torch.arange(-65.0, -59), torch.arange(55.0, 61))
     weight = torch.randn(channels, 1 if depthwise else channels, 1, 1).double()
     weight[2] = 0
     bias = torch.randn(channels).double()
@@ -258,7 +260,7 @@ def test_scales_and_zero_points_fold_into_multiplier_and_bias(depthwise: bool, s
     inside = ~target.clipped(wanted)
     step = target.scale.view(-1, 1, 1).double()
     assert ((result - wanted).abs() <= 0.501 * step)[inside].all()
-    assert inside.double().mean() > 0.9
+    assert inside.double().mean() > 0.8
     assert (real - weight).abs().max() <= (rounded.scale / source.scale.double().min()).max() / 2
 
 
@@ -295,7 +297,7 @@ def test_correction_finds_gain_and_mean() -> None:
 # --- networks ---
 
 
-def photographs(count: int, size: tuple[int, int] = (48, 48), channels: int = 3, seed: int = 0) -> Tensor:
+def photographs(count: int, size: tuple[int, int] = SIZE, channels: int = 3, seed: int = 0) -> Tensor:
     """Bytes as smooth as photographs."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, channels, 7, 7, generator=generator)
@@ -329,12 +331,12 @@ NETWORKS: dict[str, Callable[[], FusedMobileNetV2]] = {
 }
 
 
-def quantised(model: FusedMobileNetV2, count: int = 64, **options: Any) -> QuantizedMobileNetV2:
+def quantised(model: FusedMobileNetV2, count: int = 16, **options: Any) -> QuantizedMobileNetV2:
     channels = model.features[0][0].in_channels
     if channels == 1:
         options = {"mean": 0.5, "deviation": 0.5, **options}
-    images = photographs(count, (49, 38), channels)
-    return quantize(model, images.split(24), progress=False, **options)
+    images = photographs(count, channels=channels)
+    return quantize(model, images.split(6), progress=False, **options)
 
 
 @pytest.mark.parametrize("recipe", ["default", "per_channel"])
@@ -342,7 +344,7 @@ def quantised(model: FusedMobileNetV2, count: int = 64, **options: Any) -> Quant
 def test_networks_stay_what_they_were(name: str, recipe: str) -> None:
     model = NETWORKS[name]()
     result = quantised(model, recipe=recipe)
-    images = photographs(16, (49, 38), result.features[0].layer.in_channels, seed=1)
+    images = photographs(16, channels=result.features[0].layer.in_channels, seed=1)
     want = in_float(model.float(), result, images)
     got = result(images)
     assert got.dtype == torch.float32
@@ -355,7 +357,7 @@ def test_networks_stay_what_they_were(name: str, recipe: str) -> None:
 
 def test_calibration_images_may_be_floats() -> None:
     model = small(padding="same")
-    images = photographs(64)
+    images = photographs(16)
     a, b = (quantize(model, [x], progress=False) for x in (images, images / 127.5 - 1))
     assert all(
         torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
@@ -365,16 +367,21 @@ def test_calibration_images_may_be_floats() -> None:
 
 
 def test_the_correction_serves() -> None:
-    """Without it this network, too, loses some dB."""
+    """Weights that round to 0 and yet add up, as those of trained depthwise convolutions err."""
     model = small()
+    with torch.no_grad():
+        for block in [*model.features][1:-1]:
+            project, norm = block.conv[-2].weight, block.conv[-3][1]
+            norm.weight[0] = norm.bias[0] = 0  # what the largest weights multiply
+            project[:, 1:] = 0.45 / 127 * project[:, :1].abs()
+    images = photographs(16, seed=1)
+    better = quantised(model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnv2_kernels.quantization.calibration.corrected", lambda weights, *_: weights)
         plain = quantised(model)
-    images = photographs(16, (49, 38), seed=1)
-    better = quantised(model)
-    assert sqnr(better(images), in_float(model, better, images)) > 3 + sqnr(
-        plain(images), in_float(model, plain, images)
-    )
+    rows = [quantization_report(model, each, [images]) for each in (better, plain)]
+    for with_it, without in list(zip(*rows, strict=True))[1:-2]:
+        assert with_it.sqnr > without.sqnr + 6, with_it.name
 
 
 def test_dead_and_constant_channels() -> None:
@@ -390,14 +397,14 @@ def test_dead_and_constant_channels() -> None:
             norm.bias[1] = -2.0  # a negative constant, but for the shortcut
     for recipe in ("default", "per_channel"):
         result = quantised(model, recipe=recipe)
-        images = photographs(16, (49, 38), seed=1)
+        images = photographs(16, seed=1)
         assert sqnr(result(images), in_float(model, result, images)) > 25
 
 
 def test_layers_in_float() -> None:
     model = small()
     names = [*float_layers(model)]
-    images = photographs(8, (49, 38), seed=1)
+    images = photographs(8, seed=1)
     want = in_float(model, quantised(model, keep_float=names), images)
     everything = quantised(model, keep_float=names)
     torch.testing.assert_close(everything(everything.image_grid.real(images)), want, atol=1e-4, rtol=1e-4)
@@ -466,7 +473,7 @@ def test_what_is_no_photograph_is_refused(batches: list[Tensor], message: str) -
 
 
 def test_what_cannot_be_quantised_is_refused() -> None:
-    images = [photographs(64)]
+    images = [photographs(16)]
     silent = small()
     silent.features[2].conv[0][2] = nn.Identity()
     silent.features[2].conv[1][2] = nn.Identity()
@@ -490,7 +497,7 @@ def test_what_cannot_be_quantised_is_refused() -> None:
 
 def test_report_tells_where_noise_starts() -> None:
     model = small()
-    images = photographs(16, (49, 38), seed=1)
+    images = photographs(16, seed=1)
     result = quantised(model, keep_float=["features.3"])
     rows = quantization_report(model, result, images.split(8))
     assert [row.name for row in rows] == [*float_layers(model)]
@@ -505,14 +512,13 @@ def test_report_tells_where_noise_starts() -> None:
 
 
 def test_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    quantize(small(), [photographs(64, (32, 32))])
+    quantize(small(), [photographs(16)])
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "ranges" in captured.err
     assert "layers" in captured.err
 
 
-@few_images
 @pytest.mark.skipif(
     not has_data(), reason=f"MNV2_DATA: no folder of trained networks: {os.environ.get('MNV2_DATA')}"
 )
