@@ -178,8 +178,8 @@ def main(
             table.add_row(weights, name, *cells)
     show(table)
     print(
-        f"{views} views of {len(files)} photographs, calibrated on {calibration} of the other half. Recorded: "
-        "293 photographs, 300. bfloat16 is torch eager."
+        f"{views} views of {len(files)} photographs, calibrated on {calibration} of the other half. "
+        "Recorded: 293 photographs, 300. bfloat16 is torch eager."
     )
 
 

@@ -5,27 +5,31 @@ from __future__ import annotations
 import copy
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import int8_accuracy
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from models import small
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mnv2_kernels import FusedMobileNetV2, quantize
+from mnv2_kernels import FusedMobileNetV2, QuantizedMobileNetV2, quantization_report, quantize
 from mnv2_kernels.quantization import reference_int8
-from mnv2_kernels.quantization.calibration import corrected
-from mnv2_kernels.quantization.network import QuantizedMobileNetV2
+from mnv2_kernels.quantization.calibration import Passing, _fill_convolutions, corrected
+from mnv2_kernels.quantization.network import QuantizedLayer
 from mnv2_kernels.quantization.quantize import float_layers
 from mnv2_kernels.quantization.reference_int8 import Convolution
-from mnv2_kernels.quantization.report import decibels, quantization_report
+from mnv2_kernels.quantization.report import decibels
 from mnv2_kernels.quantization.rounding import LONGEST_SUM, Grid, RoundedWeights
 from mnv2_kernels.shapes import same_padding_2d
 from mnv2_kernels.weights.photos import load_photos
@@ -142,6 +146,17 @@ def test_results_in_the_middle_go_to_the_even_number() -> None:
     assert wanted[-1] == 255
 
 
+def test_the_last_rounding_is_the_only_one() -> None:
+    """Products that float32 would round to 128.5, from which the even number is another."""
+    factor = torch.nextafter(torch.tensor([128.5 / 3]), torch.tensor([math.inf]))
+    bias = torch.tensor([-128.0])
+    three, nothing = (torch.full((1, 1, 1, 1), each, dtype=torch.int32) for each in (3, 0))
+    conv = Convolution(torch.zeros(1, 1, 1, 1, dtype=torch.int8), factor, bias)
+    assert byte(0, 1.0, -128.0, (3, factor.item())) == 1 != (3 * factor + bias).round()
+    assert reference_int8.requantise(three, conv).item() == 1
+    assert reference_int8.requantise(nothing, conv, three.byte(), factor).item() == 1
+
+
 def test_sums_that_float32_does_not_hold_go_to_the_nearest_even() -> None:
     conv = Convolution(
         torch.zeros(1, 1, 1, 1, dtype=torch.int8), torch.tensor([1.0]), torch.tensor([-(2.0**24)])
@@ -213,6 +228,17 @@ def test_head_and_linear(height: int, width: int) -> None:
         for features in pooled
     ]
     assert reference_int8.linear(result, linear).tolist() == wanted
+
+
+def test_the_pool_divides_before_it_multiplies() -> None:
+    """Averages in the middle of two bytes, whose factor float32 does not hold."""
+    pixels = 14
+    sums = torch.arange(pixels // 2, 255 * pixels, pixels)
+    x = (sums // pixels).byte().repeat(pixels, 1).T.clone()
+    x[:, : pixels // 2] += 1
+    result = reference_int8.average(x.view(1, len(sums), 2, 7), torch.ones(1))
+    wanted = [byte(int(each), to_float32(Fraction(1, pixels)), 0.0) for each in sums]
+    assert result[0].tolist() == wanted != (sums / pixels).round().tolist()
 
 
 def test_the_longest_sums_fit() -> None:
@@ -294,6 +320,22 @@ def test_correction_finds_gain_and_mean() -> None:
         torch.testing.assert_close(got[:, :3], y[:, :3].double(), atol=1e-5, rtol=0)
 
 
+def test_a_project_makes_up_for_the_shortcut() -> None:
+    own = float_layers(small())["features.3"]
+    channels, expanded = own.layer.out_channels, own.layer.expanded_channels
+    assert own.layer.residual
+    exact = torch.randn(8, channels, 9, 9)
+    source, target = (
+        Grid.of_range(torch.full((channels,), -r), torch.full((channels,), r)) for r in (4.0, 9.0)
+    )
+    targets = {"expand": Grid.of_relu6(expanded), "depthwise": Grid.of_relu6(expanded), "project": target}
+    images = Passing([exact], [source.bytes_of(exact + 0.5)])
+    with torch.no_grad():
+        result = _fill_convolutions(QuantizedLayer(own.layer), own, source, targets, images)
+    error = target.real(result.quantised[0]) - result.exact[0]
+    assert error.mean((0, 2, 3)).abs().max() < 0.02
+
+
 # --- networks ---
 
 
@@ -316,9 +358,12 @@ def sqnr(got: Tensor, want: Tensor) -> float:
 
 
 def with_relu(model: FusedMobileNetV2) -> FusedMobileNetV2:
+    """With activations far above 6."""
     for module in model.modules():
         if isinstance(module, nn.Sequential) and len(module) == 3 and isinstance(module[2], nn.ReLU6):
             module[2] = nn.ReLU()
+            with torch.no_grad():
+                module[1].weight *= 6
     return model
 
 
@@ -531,3 +576,35 @@ def test_a_trained_network_keeps_its_logits() -> None:
         want, got = network.model(images), result(images)
     assert sqnr(got, want) > 18
     assert torch.equal(got.argmax(1), want.argmax(1))
+
+
+def test_whoever_does_not_quantise_does_not_wait_for_it() -> None:
+    code = "import sys, mnv2_kernels; sys.exit('mnv2_kernels.quantization' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- benchmarks/int8_accuracy.py ---
+
+
+def test_scores() -> None:
+    want = torch.tensor([[0.0, 1.0, 5.0], [2.0, 0.0, -2.0]])
+    assert int8_accuracy.score(want + 7, want) == pytest.approx((math.inf, 0.0, 100.0))
+    ratio, divergence, kept = int8_accuracy.score(want * 1.1, want)
+    assert ratio == pytest.approx(20)
+    assert divergence > 0
+    assert kept == 100
+    assert int8_accuracy.score(want.flip(1), want)[2] == 0
+
+
+def test_each_half_is_evaluated_by_the_other(tmp_path: Path) -> None:
+    files = [tmp_path / f"{level}.png" for level in (60, 120, 180, 240)]
+    for file in files:
+        Image.new("L", (40, 30), int(file.stem)).save(file)
+    found = int8_accuracy.photographs(tmp_path)
+    assert {*found} >= {*files}
+    for half, calibrated in zip(int8_accuracy.halves(files, 16, 6, 4), ((120, 240), (60, 180)), strict=True):
+        assert half.calibration.shape == (6, 3, 16, 16)
+        assert half.evaluation.shape == (2, 3, 16, 16)
+        assert half.calibration.dtype == torch.uint8
+        low, high = int8_accuracy.ENHANCED
+        assert calibrated[0] * low - 1 <= half.calibration.amin() <= calibrated[0] * high + 1

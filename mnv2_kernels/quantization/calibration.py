@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .network import CLASSIFIER, HEAD, FloatLayer, QuantizedLayer, QuantizedMobileNetV2
+from .network import CLASSIFIER, HEAD, AnyLayer, FloatLayer, QuantizedLayer, QuantizedMobileNetV2
 from .ranges import POOLED, Key
 from .reference_int8 import NO_PADDING, accumulate, average, requantise
 from .rounding import Grid, RoundedWeights
 
 BATCH = 8  # images that a layer takes at a time
-CORRECTED_IMAGES = 128  # more change nothing that can be measured
+CORRECTED_IMAGES = 128  # all are in memory at once
 
 LEAST_GAIN, MOST_GAIN = 0.5, 1.5
 # A variance below this share of the mean square is the float64 sums' rounding.
@@ -46,7 +46,7 @@ def calibrate(
     for name, layer in track([*network.named_layers()]):
         own, kind = floats[name], layer.layer.kind
         if kind != CLASSIFIER:
-            layer.grid = grids[name, {"block": "project", HEAD: POOLED}.get(kind, "conv")]
+            layer.set_grid(grids[name, {"block": "project", HEAD: POOLED}.get(kind, "conv")])
         passing = passing._replace(quantised=[layer.convert(x, source) for x in passing.quantised])
         targets = {conv: grids.get((name, conv), LOGITS) for conv, _ in own.convolutions()}
         try:
@@ -58,7 +58,7 @@ def calibrate(
 
 
 def _fill(
-    layer: FloatLayer | QuantizedLayer,
+    layer: AnyLayer,
     own: FloatLayer,
     source: Grid,
     targets: dict[str, Grid],
@@ -70,8 +70,9 @@ def _fill(
             layer.get_submodule(name).load_state_dict(conv.state_dict())
         return Passing([own(x) for x in images.exact], [layer(x) for x in images.quantised])
     if layer.layer.kind == CLASSIFIER:
-        weights = RoundedWeights.nearest(own.conv.weight, own.conv.bias, source)
-        layer.set_convolution("conv", weights.onto(LOGITS)[0])
+        for name, linear in own.convolutions():
+            weights = RoundedWeights.nearest(linear.weight, linear.bias, source)
+            layer.convolution(name).fill(weights.onto(LOGITS)[0])
         return images
     if layer.layer.kind == "stem":
         layer.pad = source.pad
@@ -93,8 +94,8 @@ def _fill_convolutions(
         weights = RoundedWeights.nearest(conv.weight, conv.bias, grid, conv.depthwise)
         window: dict[str, Any] = {"stride": 1, "padding": NO_PADDING}
         if conv.slides:
-            size = passing.exact[0].shape[2:]
-            window = {"stride": layer.layer.stride, "padding": layer.layer.padding_for(*size)}
+            height, width = passing.exact[0].shape[2:]
+            window = {"stride": layer.layer.stride, "padding": layer.layer.padding_for(height, width)}
             window |= {"depthwise": conv.depthwise, "pad": None if conv.depthwise else layer.pad}
         sums = [accumulate(x, weights.weight, **window) for x in passing.quantised]
         exact = [conv(x) for x in passing.exact]
@@ -105,7 +106,7 @@ def _fill_convolutions(
             wanted = [y + each for y, each in zip(exact, differences, strict=True)]
         weights = corrected(weights, sums, wanted)
         convolution, shortcut = weights.onto(targets[name], source if adds else None)
-        layer.set_convolution(name, convolution)
+        layer.convolution(name).fill(convolution)
         if shortcut is not None:
             layer.shortcut = shortcut
         passing = Passing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,13 +31,16 @@ def convolution_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
     inp, out, expanded = layer.in_channels, layer.out_channels, layer.expanded_channels
     window = (KERNEL_SIZE, KERNEL_SIZE)
     if layer.kind == "block":
-        shapes = {"expand": (expanded, inp, 1, 1)} if layer.expand else {}
+        shapes: dict[str, tuple[int, ...]] = {"expand": (expanded, inp, 1, 1)} if layer.expand else {}
         return shapes | {"depthwise": (expanded, 1, *window), "project": (out, expanded, 1, 1)}
     return {"conv": {"stem": (out, inp, *window), HEAD: (out, inp, 1, 1), CLASSIFIER: (out, inp)}[layer.kind]}
 
 
 class FloatConvolution(nn.Module):
     """A convolution with BatchNorm folded into it, or a linear layer; its activation is not part of it."""
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, layer: Layer, name: str) -> None:
         super().__init__()
@@ -57,7 +60,8 @@ class FloatConvolution(nn.Module):
             return F.linear(x, self.weight, self.bias)
         if not self.slides:
             return F.conv2d(x, self.weight, self.bias)
-        top, left, bottom, right = self.layer.padding_for(*x.shape[2:])
+        height, width = x.shape[2:]
+        top, left, bottom, right = self.layer.padding_for(height, width)
         x = F.pad(x, (left, right, top, bottom))
         groups = len(self.weight) if self.depthwise else 1
         return F.conv2d(x, self.weight, self.bias, self.layer.stride, groups=groups)
@@ -66,7 +70,9 @@ class FloatConvolution(nn.Module):
 class _AnyLayer(nn.Module):
     """Base of the two kinds of layers: the grid of the result, which a linear layer has not."""
 
-    is_float: bool
+    is_float: ClassVar[bool]
+    scale: Tensor
+    zero_point: Tensor
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -79,8 +85,7 @@ class _AnyLayer(nn.Module):
     def grid(self) -> Grid:
         return Grid(self.scale, self.zero_point.float())
 
-    @grid.setter
-    def grid(self, grid: Grid) -> None:
+    def set_grid(self, grid: Grid) -> None:
         self.scale, self.zero_point = grid.scale, grid.zero_point.to(torch.uint8)
 
     def convert(self, x: Tensor, grid: Grid) -> Tensor:
@@ -104,7 +109,8 @@ class FloatLayer(_AnyLayer):
             self.add_module(name, FloatConvolution(layer, name))
 
     def convolutions(self) -> Iterator[tuple[str, FloatConvolution]]:
-        yield from self.named_children()
+        for name, conv in self.named_children():
+            yield name, cast(FloatConvolution, conv)
 
     def forward(self, x: Tensor, visit: Callable[[str, Tensor], Any] | None = None) -> Tensor:
         """Float32 in and out; ``visit`` sees the result of every convolution after its activation."""
@@ -122,19 +128,39 @@ class FloatLayer(_AnyLayer):
         return y if self.layer.kind == CLASSIFIER else ACTIVATIONS[self.layer.activation](y)
 
 
+class QuantizedConvolution(nn.Module):
+    """The int8 weights of a convolution or linear layer, and what its sums are scaled with."""
+
+    weight: Tensor
+    multiplier: Tensor
+    bias: Tensor
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(shape, dtype=torch.int8))
+        self.register_buffer("multiplier", torch.zeros(shape[0]))
+        self.register_buffer("bias", torch.zeros(shape[0]))
+
+    @property
+    def tensors(self) -> Convolution:
+        return Convolution(self.weight, self.multiplier, self.bias)
+
+    def fill(self, tensors: Convolution) -> None:
+        self.weight, self.multiplier, self.bias = tensors
+
+
 class QuantizedLayer(_AnyLayer):
     """A layer in int8, by ``reference_int8``: slow, and exactly what kernels have to compute."""
 
     is_float = False
+    pad: Tensor
+    pool: Tensor
+    shortcut: Tensor
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer)
         for name, shape in convolution_shapes(layer).items():
-            conv = nn.Module()
-            conv.register_buffer("weight", torch.zeros(shape, dtype=torch.int8))
-            conv.register_buffer("multiplier", torch.zeros(shape[0]))
-            conv.register_buffer("bias", torch.zeros(shape[0]))
-            self.add_module(name, conv)
+            self.add_module(name, QuantizedConvolution(shape))
         if layer.kind == "stem":
             self.register_buffer("pad", torch.zeros(layer.in_channels, dtype=torch.uint8))
         if layer.kind == HEAD:
@@ -142,28 +168,34 @@ class QuantizedLayer(_AnyLayer):
         if layer.residual:
             self.register_buffer("shortcut", torch.ones(layer.out_channels))
 
-    def convolution(self, name: str) -> Convolution:
-        conv = self.get_submodule(name)
-        return Convolution(conv.weight, conv.multiplier, conv.bias)
-
-    def set_convolution(self, name: str, convolution: Convolution) -> None:
-        conv = self.get_submodule(name)
-        conv.weight, conv.multiplier, conv.bias = convolution
+    def convolution(self, name: str) -> QuantizedConvolution:
+        return cast(QuantizedConvolution, self.get_submodule(name))
 
     def forward(self, x: Tensor) -> Tensor:
         """uint8 to uint8, of a linear layer to float32."""
-        layer, convolutions = self.layer, [self.convolution(name) for name in convolution_shapes(self.layer)]
+        layer = self.layer
+        convolutions = [self.convolution(name).tensors for name in convolution_shapes(layer)]
         if layer.kind == CLASSIFIER:
-            return reference_int8.linear(x, *convolutions)
+            return reference_int8.linear(x, convolutions[0])
         if layer.kind == HEAD:
-            return reference_int8.head_pool(x, *convolutions, self.pool)
-        window = {"stride": layer.stride, "padding": layer.padding_for(*x.shape[2:])}
+            return reference_int8.head_pool(x, convolutions[0], self.pool)
+        height, width = x.shape[2:]
+        padding = layer.padding_for(height, width)
         if layer.kind == "stem":
-            return reference_int8.stem(x, *convolutions, self.pad, **window)
+            return reference_int8.stem(x, convolutions[0], self.pad, stride=layer.stride, padding=padding)
         *expand, depthwise, project = convolutions
-        first = expand[0] if expand else None
-        shortcut = self.shortcut if layer.residual else None
-        return reference_int8.fused_block(x, first, depthwise, project, shortcut, **window)
+        return reference_int8.fused_block(
+            x,
+            expand[0] if expand else None,
+            depthwise,
+            project,
+            self.shortcut if layer.residual else None,
+            stride=layer.stride,
+            padding=padding,
+        )
+
+
+AnyLayer = FloatLayer | QuantizedLayer
 
 
 class QuantizedMobileNetV2(nn.Module):
@@ -184,6 +216,9 @@ class QuantizedMobileNetV2(nn.Module):
     Raises ValueError for other layers, and for names that are none.
     """
 
+    image_scale: Tensor
+    image_zero_point: Tensor
+
     def __init__(self, layers: Sequence[Layer], in_float: Sequence[str] = ()) -> None:
         super().__init__()
         if [layer.kind for layer in layers[-2:]] != [HEAD, CLASSIFIER] or not is_chain(layers):
@@ -191,7 +226,9 @@ class QuantizedMobileNetV2(nn.Module):
         names = layer_names(layers)
         if unknown := {*in_float} - {*names}:
             raise ValueError(f"expected names of layers to keep in float, {names}, got {min(unknown)!r}")
-        units = [(FloatLayer if name in in_float else QuantizedLayer)(layer) for name, layer in names.items()]
+        units: list[AnyLayer] = [
+            FloatLayer(layer) if name in in_float else QuantizedLayer(layer) for name, layer in names.items()
+        ]
         self.features = nn.Sequential(*units[:-1])
         self.classifier = units[-1]
         text = join_layers(layers).encode()
@@ -228,14 +265,13 @@ class QuantizedMobileNetV2(nn.Module):
     def image_grid(self) -> Grid:
         return Grid(self.image_scale, self.image_zero_point)
 
-    @image_grid.setter
-    def image_grid(self, grid: Grid) -> None:
+    def set_image_grid(self, grid: Grid) -> None:
         self.image_scale, self.image_zero_point = grid.scale, grid.zero_point
 
-    def named_layers(self) -> Iterator[tuple[str, FloatLayer | QuantizedLayer]]:
+    def named_layers(self) -> Iterator[tuple[str, AnyLayer]]:
         """``features.0`` and so on, and ``classifier``, in the order in which they run."""
         for index, layer in enumerate(self.features):
-            yield f"features.{index}", layer
+            yield f"features.{index}", cast(AnyLayer, layer)
         yield "classifier", self.classifier
 
     def forward(self, x: Tensor) -> Tensor:
@@ -247,7 +283,7 @@ class QuantizedMobileNetV2(nn.Module):
             x = layer(layer.convert(x, grid))
         return x
 
-    def with_input_grids(self) -> Iterator[tuple[FloatLayer | QuantizedLayer, Grid]]:
+    def with_input_grids(self) -> Iterator[tuple[AnyLayer, Grid]]:
         """Each layer with the grid of what it reads."""
         _, layers = zip(*self.named_layers(), strict=True)
         yield layers[0], self.image_grid

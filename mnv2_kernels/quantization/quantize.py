@@ -8,11 +8,13 @@ from functools import partial
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..fusion.fused_layer import Fusion
 from ..fusion.own_code import NotFusable, own_code_obstacle
 from ..layer import SAME
 from ..nn.mobilenet_v2 import FusedMobileNetV2
+from ..nn.units import FusedUnit
 from .calibration import BATCH, calibrate
 from .network import CLASSIFIER, FloatLayer, QuantizedMobileNetV2
 from .ranges import grids_of, observe
@@ -70,7 +72,7 @@ def quantize(
         raise ValueError(f"recipe: expected one of {', '.join(get_args(Recipe))}, got {recipe!r}")
     layers = float_layers(model)
     network = QuantizedMobileNetV2([layer.layer for layer in layers.values()], keep_float)
-    network.image_grid = _image_grid(network, mean, deviation)
+    network.set_image_grid(_image_grid(network, mean, deviation))
     images = _read_images(batches, network.image_grid)
     with Progress(console=Console(stderr=True), disable=not progress) as bar:
         batches = bar.track(images.split(BATCH), description="ranges")
@@ -93,8 +95,8 @@ def float_layers(model: FusedMobileNetV2) -> dict[str, FloatLayer]:
     layers = {}
     for name, unit in (units | {"classifier": model.classifier}).items():
         try:
-            fusion = unit.fusion()
-        except (AttributeError, NotFusable) as error:
+            fusion = _fusion(unit)
+        except NotFusable as error:
             obstacles.setdefault(name, str(error))
             continue
         if fusion.layer.kind != CLASSIFIER and fusion.layer.activation == "none":
@@ -108,16 +110,22 @@ def float_layers(model: FusedMobileNetV2) -> dict[str, FloatLayer]:
     return layers
 
 
+def _fusion(unit: nn.Module) -> Fusion:
+    if not isinstance(unit, FusedUnit):
+        raise NotFusable(f"{type(unit).__name__} has no kernel")
+    return unit.fusion()
+
+
 def _folded(layer: FloatLayer, weights: Sequence[Tensor | None]) -> FloatLayer:
     """The layer with these tensors, which are as mnv2::pack takes them."""
     given = [None if each is None else each.detach().double().cpu() for each in weights]
     if layer.layer.kind == CLASSIFIER:
-        given = [given[0], None, given[1]]
-    present = [given[at : at + 3] for at in range(0, len(given), 3) if given[at] is not None]
+        given.insert(1, None)  # it has no scale
+    threes = (given[at : at + 3] for at in range(0, len(given), 3))
+    present = [(weight, scale, bias) for weight, scale, bias in threes if weight is not None]
     for (_, conv), (weight, scale, bias) in zip(layer.convolutions(), present, strict=True):
-        if scale is not None:
-            weight = weight * scale.view(-1, 1, 1, 1)
-        conv.weight = weight.float()
+        folded = weight if scale is None else weight * scale.view(-1, 1, 1, 1)
+        conv.weight = folded.float()
         conv.bias = torch.zeros(len(weight)) if bias is None else bias.float()
         if not (conv.weight.isfinite().all() and conv.bias.isfinite().all()):
             raise ValueError("quantize: expected finite weights")

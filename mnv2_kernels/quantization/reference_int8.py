@@ -136,7 +136,7 @@ def requantise(
 ) -> Tensor:
     """int32 sums (N, out, H, W) to uint8; ``residual`` is the block's input where it has a ``shortcut``."""
     y = fma(sums.float(), _by_channel(conv.multiplier), _by_channel(conv.bias))
-    if shortcut is not None:
+    if residual is not None and shortcut is not None:
         y = fma(residual.float(), _by_channel(shortcut), y)
     return _to_uint8(y)
 

@@ -48,14 +48,11 @@ class Grid:
 
         Raises ValueError where there are neither one nor ``channels`` of them, or a deviation is not above 0.
         """
-        mean, deviation = (torch.as_tensor(each, dtype=torch.float64) for each in (mean, deviation))
-        for name, values in (("mean", mean), ("deviation", deviation)):
-            if values.shape not in ((), (1,), (channels,)):
-                raise ValueError(f"{name}: expected one number or {channels}, got {tuple(values.shape)}")
-        if not (deviation > 0).all():
-            raise ValueError(f"deviation: expected numbers above 0, got {deviation.tolist()}")
-        scale, zero_point = (HIGHEST * deviation).reciprocal(), HIGHEST * mean
-        return cls(*(each.expand(channels).float().contiguous() for each in (scale, zero_point)))
+        zero_point = HIGHEST * _of_channels("mean", mean, channels)
+        steps = HIGHEST * _of_channels("deviation", deviation, channels)
+        if not (steps > 0).all():
+            raise ValueError(f"deviation: expected numbers above 0, got {deviation}")
+        return cls(steps.reciprocal().float(), zero_point.float())
 
     @property
     def pad(self) -> Tensor:
@@ -75,6 +72,13 @@ class Grid:
         trailing = [1] * (x.dim() - 2)
         level = x / self.scale.view(-1, *trailing) + self.zero_point.view(-1, *trailing)
         return (level < -0.5) | (level > HIGHEST + 0.5)
+
+
+def _of_channels(name: str, numbers: Numbers, channels: int) -> Tensor:
+    values = torch.as_tensor(numbers, dtype=torch.float64).reshape(-1)
+    if len(values) not in (1, channels):
+        raise ValueError(f"{name}: expected one number or {channels}, got {numbers}")
+    return values.expand(channels)
 
 
 @dataclass(frozen=True)
