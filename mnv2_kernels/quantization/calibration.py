@@ -109,11 +109,11 @@ def _fill_convolutions(
         layer.convolution(name).fill(convolution)
         if shortcut is not None:
             layer.shortcut = shortcut
-        passing = Passing(
-            [own.activate(name, y, x) for y, x in zip(exact, images.exact, strict=True)],
-            [requantise(a, convolution, q, shortcut) for a, q in zip(sums, images.quantised, strict=True)],
-        )
-        grid = targets[name]
+        passing, grid = Passing([], []), targets[name]
+        for x, q in zip(*images, strict=True):
+            # Taken out of their lists, which otherwise hold a gigabyte for longer than is needed.
+            passing.exact.append(own.activate(name, exact.pop(0), x))
+            passing.quantised.append(requantise(sums.pop(0), convolution, q, shortcut))
     return passing
 
 

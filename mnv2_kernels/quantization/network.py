@@ -99,7 +99,7 @@ class _AnyLayer(nn.Module):
 
 
 class FloatLayer(_AnyLayer):
-    """A layer in float32, by torch's functions; ``convolutions`` are by the names of convolution_shapes."""
+    """A layer in float32, by torch's functions."""
 
     is_float = True
 
@@ -109,6 +109,7 @@ class FloatLayer(_AnyLayer):
             self.add_module(name, FloatConvolution(layer, name))
 
     def convolutions(self) -> Iterator[tuple[str, FloatConvolution]]:
+        """By the names of ``convolution_shapes``."""
         for name, conv in self.named_children():
             yield name, cast(FloatConvolution, conv)
 
@@ -225,7 +226,7 @@ class QuantizedMobileNetV2(nn.Module):
             raise ValueError(f"layers: expected a stem, blocks, a head and a linear layer, got {layers}")
         names = layer_names(layers)
         if unknown := {*in_float} - {*names}:
-            raise ValueError(f"expected names of layers to keep in float, {names}, got {min(unknown)!r}")
+            raise ValueError(f"expected names of layers to keep in float, {[*names]}, got {min(unknown)!r}")
         units: list[AnyLayer] = [
             FloatLayer(layer) if name in in_float else QuantizedLayer(layer) for name, layer in names.items()
         ]
