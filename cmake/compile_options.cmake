@@ -26,7 +26,7 @@ endif()
 
 # Compiles one source with one instruction set's flags: a flag for the whole library would let the compiler use it in code
 # that runs before dispatch has looked at the processor.
-function(mnv2_add_isa isa source)
+function(mnv2_add_kernels isa source)
     if(mnv2_cpu_flags AND NOT isa STREQUAL "scalar" AND NOT mnv2_cpu_flags MATCHES " ${isa}")
         message(STATUS "Skipping ${isa}, which this processor does not have")
         return()
@@ -38,5 +38,13 @@ function(mnv2_add_isa isa source)
     endif()
     target_sources(mnv2_core PRIVATE "${source}")
     set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${flags}")
-    set(mnv2_isas ${mnv2_isas} ${isa} PARENT_SCOPE)
+    set(mnv2_kernel_isas ${mnv2_kernel_isas} ${isa} PARENT_SCOPE)
 endfunction()
+
+# The same for an instruction set that computes with floats. A macro: it changes its caller's list.
+macro(mnv2_add_isa isa source)
+    mnv2_add_kernels(${isa} ${source} ${ARGN})
+    if("${isa}" IN_LIST mnv2_kernel_isas)
+        list(APPEND mnv2_isas ${isa})
+    endif()
+endmacro()

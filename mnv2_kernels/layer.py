@@ -26,7 +26,7 @@ from .shapes import (
 LayerKind = Literal["stem", "block", "head_pool", "linear"]
 KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 # Tensors that mnv2::pack takes for a layer: weight, scale and bias of each convolution; a linear layer has
-# no scale.
+# no scale. Those of int8 arithmetic: csrc/torch/int8_ops.h.
 TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
 
 # The operators of one layer, each with the function of reference.py that computes the same.
@@ -47,6 +47,7 @@ class Layer:
 
     ``expanded_channels`` is 0 but in blocks; without ``expand`` it equals ``in_channels``. ``padding`` is
     (top, left, bottom, right), each 0 or 1, or "same": TensorFlow's SAME, which depends on the image.
+    ``arithmetic`` is "float" (of the tensors' dtype) or "int8".
     """
 
     kind: LayerKind
@@ -59,6 +60,7 @@ class Layer:
     project_activation: str = "none"
     expand: bool = True
     residual: bool = False
+    arithmetic: str = "float"
 
     def __str__(self) -> str:
         return " ".join([self.kind, *(f"{name}={_text(value)}" for name, value in self._options())])
@@ -157,7 +159,8 @@ def _may_follow(before: Layer, layer: Layer) -> bool:
         "head_pool": ("stem", "block"),
         "linear": ("head_pool",),
     }
-    return before.kind in behind[layer.kind] and before.out_channels == layer.in_channels
+    fits = before.out_channels == layer.in_channels and before.arithmetic == layer.arithmetic
+    return before.kind in behind[layer.kind] and fits
 
 
 def join_layers(layers: Iterable[Layer]) -> str:

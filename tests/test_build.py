@@ -30,7 +30,9 @@ ISA_FLAGS = {
     "isa_avx2.cpp": AVX2,
     "isa_avx512.cpp": AVX512,
     "isa_avx512_bf16.cpp": AVX512 | {"-mavx512bf16"},
+    "isa_avx512_vnni.cpp": AVX512 | {"-mavx512vnni"},
     "isa_amx_bf16.cpp": AVX512 | {"-mavx512bf16", "-mamx-tile", "-mamx-bf16"},
+    "isa_neon_dotprod.cpp": {"-march=armv8.2-a+dotprod"},
     "isa_neon_fp16.cpp": {"-march=armv8.2-a+fp16"},
     "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }

@@ -42,6 +42,9 @@ def layers(draw: st.DrawFn) -> Layer:
         keeps_size = options["stride"] == 1 and options["padding"] in (SAME, SYMMETRIC_PADDING)
         options["residual"] = keeps_size and draw(st.booleans())
         out = inp if options["residual"] else out
+    # An int8 stem takes fewer channels.
+    if kind != "stem" or inp <= 64:
+        options["arithmetic"] = draw(st.sampled_from(("float", "int8")))
     return Layer(kind, inp, out, **options)
 
 

@@ -10,6 +10,7 @@ namespace mnv2 {
 namespace {
 
 constexpr LayerKind kinds[] = {LayerKind::stem, LayerKind::block, LayerKind::head_pool, LayerKind::linear};
+constexpr int64_t max_int8_image_channels = 64;  // whose bytes around an image stand in one line of packed weights
 constexpr std::string_view separator = "; ", same = "same";
 
 std::string quoted(std::string_view text)
@@ -44,6 +45,9 @@ std::optional<LayerError> find_channel_error(const Layer& layer)
         return layer_error(argument, "1 to " + std::to_string(max_channels) + " channels", std::to_string(channels));
     };
     if (auto error = check("in_channels", layer.in_channels)) return error;
+    if (layer.kind == LayerKind::stem && layer.arithmetic == Arithmetic::int8 && layer.in_channels > max_int8_image_channels)
+        return layer_error("in_channels", "1 to " + std::to_string(max_int8_image_channels) + " channels of an int8 stem",
+                           std::to_string(layer.in_channels));
     if (layer.kind == LayerKind::block)
         if (auto error = check("expanded_channels", layer.expanded_channels)) return error;
     return check("out_channels", layer.out_channels);
@@ -134,6 +138,7 @@ private:
         if (name == "project_activation" && block) return set_activation(value, layer.project_activation, "project_activation");
         if (name == "expand" && block) return set_flag(name, value, layer.has_expand);
         if (name == "residual" && block) return set_flag(name, value, layer.has_residual);
+        if (name == "arithmetic") return set_arithmetic(value, layer.arithmetic);
         return layer_error("", std::string("an option of a ") + layer_kind_name(layer.kind), quoted(name));
     }
 
@@ -156,6 +161,16 @@ private:
         if (text != "0" && text != "1") return layer_error(std::string(name), "0 or 1", quoted(text));
         flag = text == "1";
         return std::nullopt;
+    }
+
+    static std::optional<LayerError> set_arithmetic(std::string_view text, Arithmetic& arithmetic)
+    {
+        for (const Arithmetic each : {Arithmetic::floats, Arithmetic::int8}) {
+            if (text != arithmetic_name(each)) continue;
+            arithmetic = each;
+            return std::nullopt;
+        }
+        return layer_error("arithmetic", "\"float\" or \"int8\"", quoted(text));
     }
 
     static std::optional<LayerError> set_padding_text(std::string_view text, Layer& layer)
@@ -242,6 +257,7 @@ std::string text_of(const Layer& layer)
         write(text, "project_activation", activation_name(layer.project_activation));
     if (!layer.has_expand) write(text, "expand", "0");
     if (layer.has_residual) write(text, "residual", "1");
+    if (layer.arithmetic != missing.arithmetic) write(text, "arithmetic", arithmetic_name(layer.arithmetic));
     return text;
 }
 

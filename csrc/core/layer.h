@@ -21,6 +21,17 @@ constexpr const char* layer_kind_name(LayerKind kind)
     return names[static_cast<int32_t>(kind)];
 }
 
+// What a layer computes with: floats of its tensors' dtype, or bytes (cpu/int8/format.h has the formulas).
+enum class Arithmetic : int32_t { floats, int8 };
+
+constexpr const char* arithmetic_name(Arithmetic arithmetic)
+{
+    return arithmetic == Arithmetic::int8 ? "int8" : "float";
+}
+
+// In the text of a layer of bytes, and of no other.
+constexpr const char* int8_option = "arithmetic=int8";
+
 constexpr const char* expected_kinds = "a stem, block, head_pool or linear";
 
 // Fields that a kind does not have keep their defaults. expanded_channels is 0 but in blocks; without an expand it equals
@@ -35,6 +46,7 @@ struct Layer {
     Activation project_activation = Activation::none;
     bool has_expand = true;
     bool has_residual = false;
+    Arithmetic arithmetic = Arithmetic::floats;
 
     bool operator==(const Layer&) const = default;
 };

@@ -93,7 +93,7 @@ static_assert(std::variant_size_v<LayerParams> == std::size(kinds));
 
 NetworkLayer to_network_layer(const Layer& layer)
 {
-    return {any_params_of(layer), layer.is_same_padded};
+    return {any_params_of(layer), layer.is_same_padded, layer.arithmetic};
 }
 
 Layer to_layer(const NetworkLayer& from)
@@ -101,6 +101,7 @@ Layer to_layer(const NetworkLayer& from)
     Layer layer = std::visit([](const auto& params) { return layer_of(params); }, from.params);
     layer.kind = kinds[from.params.index()];
     layer.is_same_padded = from.same_padding;
+    layer.arithmetic = from.arithmetic;
     if (layer.is_same_padded) layer.padding = {};
     return layer;
 }
@@ -124,6 +125,9 @@ std::optional<ChainMismatch> chain_mismatch(const std::vector<NetworkLayer>& lay
         if (!may_follow(before, layer))
             return ChainMismatch{index, std::string("expected ") + expected_layers + ", got " +
                                             kind_names[layer.params.index()] + " behind " + kind_names[before.params.index()]};
+        if (layer.arithmetic != before.arithmetic)
+            return ChainMismatch{index, std::string("expected arithmetic=") + arithmetic_name(before.arithmetic) +
+                                            " as in front of it, got " + arithmetic_name(layer.arithmetic)};
         const int64_t channels = channels_of(layer.params).in, brought = channels_of(before.params).out;
         if (channels != brought)
             return ChainMismatch{index,

@@ -20,6 +20,7 @@ using LayerParams = std::variant<StemParams, InvertedResidualParams, HeadPoolPar
 struct NetworkLayer {
     LayerParams params;  // without an image's size until set_image
     bool same_padding;
+    Arithmetic arithmetic = Arithmetic::floats;
     int64_t packed_at = 0;  // where the layer's packed bytes begin in the network's
 };
 

@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -12,6 +14,8 @@
 #include "build_info.h"
 #include "core/network.h"
 #include "core/packing.h"
+#include "cpu/int8/isa/dispatch.h"
+#include "cpu/int8/packed_chain.h"
 #include "cpu/isa/dispatch.h"
 #include "cpu/measure/peak.h"
 #include "cpu/plan.h"
@@ -41,11 +45,20 @@ const mnv2::cpu::Kernels& kernels_of(const std::string& weights)
     return mnv2::cpu::select_kernels(*type);
 }
 
-int64_t packed_bytes(const std::string& layers, const std::string& weights)
+int64_t packed_int8_bytes(const std::vector<mnv2::Layer>& layers)
 {
+    std::vector<mnv2::NetworkLayer> placed;
+    std::transform(layers.begin(), layers.end(), std::back_inserter(placed), mnv2::to_network_layer);
+    return mnv2::cpu::int8::place_layers(placed, mnv2::cpu::int8::select_kernels().format);
+}
+
+int64_t packed_bytes(const std::string& text, const std::string& weights)
+{
+    const std::vector<mnv2::Layer> layers = read_layers(text);
+    if (!layers.empty() && layers.front().arithmetic == mnv2::Arithmetic::int8) return packed_int8_bytes(layers);
     const mnv2::PackLayout& layout = kernels_of(weights).layout;
     std::vector<mnv2::PackedLayer> parts;
-    for (const mnv2::Layer& layer : read_layers(layers)) {
+    for (const mnv2::Layer& layer : layers) {
         const auto bytes = [&](const auto& params) { return mnv2::packed_bytes(params, layout); };
         parts.push_back({nullptr, std::visit(bytes, mnv2::to_network_layer(layer).params), false});
     }
@@ -117,12 +130,22 @@ py::list network_plans(uintptr_t address, int64_t bytes, int64_t batch, int64_t 
     return plans;
 }
 
-py::list isas()
+py::list described(const std::vector<mnv2::cpu::IsaState>& isas)
 {
     py::list states;
-    for (const mnv2::cpu::IsaState& isa : mnv2::cpu::isa_states())
+    for (const mnv2::cpu::IsaState& isa : isas)
         states.append(py::dict("name"_a = isa.name, "compiled"_a = isa.compiled, "supported"_a = isa.supported));
     return states;
+}
+
+py::list isas()
+{
+    return described(mnv2::cpu::isa_states());
+}
+
+py::list int8_isas()
+{
+    return described(mnv2::cpu::int8::isa_states());
 }
 
 py::dict build_info()
@@ -150,6 +173,10 @@ PYBIND11_MODULE(_native, module)
     module.def("packed_bytes", &packed_bytes, "layers"_a, "weights"_a = "float32",
                "Bytes that mnv2::pack returns for layers (their text, see layer.py), for weights of that dtype and the "
                "instruction set selected for them.");
+    module.def(
+        "selected_int8_isa", [] { return mnv2::cpu::int8::select_kernels().format.name; },
+        "Name of the instruction set that packing of int8 layers uses now; RuntimeError as for selected_isa.");
+    module.def("int8_isas", &int8_isas, "The same as isas, of those that int8 layers know.");
     module.def("activation_names", &activation_names, "What an activation may be.");
     module.def(
         "canonical_layers", [](const std::string& layers) { return mnv2::text_of(read_layers(layers)); }, "layers"_a,

@@ -31,7 +31,7 @@ int64_t check_pack_for(const char* op, const OptionalTensors& weights, const std
 {
     const bool is_linear = text.starts_with("linear");
     const InputView view = is_linear ? check_vectors({op, "x"}, x) : check_input({op, "x"}, x);
-    Layers layers = read_chain(op, text);
+    Layers layers = read_float_chain(op, text);
     check_weights(layer_arguments(op, layers, weights), view.dtype, device_of(x));
     complete_by({op, "x"}, x, layers);
     return position_of(view.dtype);
@@ -43,7 +43,7 @@ int64_t check_pack(const OptionalTensors& weights, const std::string& text, cons
 {
     const char* op = name.c_str();
     const OptionalTensors given = without_undefined(weights);
-    return x ? check_pack_for(op, given, text, *x) : check_pack_alone(op, given, read_chain(op, text));
+    return x ? check_pack_for(op, given, text, *x) : check_pack_alone(op, given, read_float_chain(op, text));
 }
 
 // Planning is left to the kernels that are not written in C++.

@@ -27,8 +27,8 @@ using Layers = std::vector<NetworkLayer>;
 // Small enough that a row of an image times its channels and an element's bytes does not overflow 64 bits.
 constexpr int64_t max_size = std::numeric_limits<int32_t>::max();
 
-// The most pixels of an image that a whole network takes: times any number of channels, and the images that a thousand threads
-// have under way, it does not overflow 64 bits.
+// The most pixels of an image that a whole network takes, or an int8 layer: times any number of channels, and the images that a
+// thousand threads have under way, it does not overflow 64 bits.
 constexpr int64_t max_pixels = int64_t{1} << 32;
 
 inline void refuse_if(const char* op, const std::optional<LayerError>& error)
@@ -47,6 +47,19 @@ inline Layers read_chain(const char* op, const std::string& text)
         const std::string name = mismatch->layer ? "layers[" + std::to_string(*mismatch->layer) + "]" : "layers";
         refuse({op, name}, mismatch->text);
     }
+    return layers;
+}
+
+[[noreturn]] inline void refuse_int8(const char* op)
+{
+    refuse({op, "layers"}, "arithmetic=float (bytes have kernels on CPUs, by pack and run)", arithmetic_name(Arithmetic::int8));
+}
+
+// For kernels of floats alone.
+inline Layers read_float_chain(const char* op, const std::string& text)
+{
+    Layers layers = read_chain(op, text);
+    if (layers.front().arithmetic == Arithmetic::int8) refuse_int8(op);
     return layers;
 }
 
@@ -109,15 +122,20 @@ inline InputView view_of(const Tensor& x, ScalarType type)
     return {x.const_data_ptr(), type, strides[0], strides[1], is_image ? strides[2] : 0, is_image ? strides[3] : 0};
 }
 
-// x of any operator: (N, C, H, W), strided in any way.
-inline InputView check_input(const Argument& argument, const Tensor& x)
+inline void check_image_shape(const Argument& argument, const Tensor& x)
 {
-    const ScalarType type = check_scalar_type(argument, x);
     check_dim(argument, x, 4);
     check_channels(argument, x.size(1));
     for (const int64_t size : x.sizes()) {
         if (size > max_size) refuse(argument, "sizes of at most " + std::to_string(max_size), shape_text(x));
     }
+}
+
+// x of any operator: (N, C, H, W), strided in any way.
+inline InputView check_input(const Argument& argument, const Tensor& x)
+{
+    const ScalarType type = check_scalar_type(argument, x);
+    check_image_shape(argument, x);
     return view_of(x, type);
 }
 
@@ -171,13 +189,18 @@ inline void check_input_channels(const Argument& argument, const Tensor& x, int6
     if (x.size(1) != channels) refuse(argument, "shape (N, " + std::to_string(channels) + ", H, W)", shape_text(x));
 }
 
+inline void check_vectors_shape(const Argument& argument, const Tensor& x)
+{
+    check_dim(argument, x, 2);
+    check_channels(argument, x.size(1));
+    if (x.size(0) > max_size) refuse(argument, "a batch of at most " + std::to_string(max_size), shape_text(x));
+}
+
 // x of a linear layer: (N, in_features).
 inline InputView check_vectors(const Argument& argument, const Tensor& x)
 {
     const ScalarType type = check_scalar_type(argument, x);
-    check_dim(argument, x, 2);
-    check_channels(argument, x.size(1));
-    if (x.size(0) > max_size) refuse(argument, "a batch of at most " + std::to_string(max_size), shape_text(x));
+    check_vectors_shape(argument, x);
     return view_of(x, type);
 }
 
@@ -196,10 +219,17 @@ void check_output(const Argument& argument, const Params& params, const Tensor& 
 }
 
 // x of a layer or a chain: vectors for a linear layer, else images.
-inline InputView check_x(const Argument& argument, const Layers& layers, const Tensor& x)
+inline void check_x_shape(const Argument& argument, const Layers& layers, const Tensor& x)
 {
     const bool takes_vectors = std::holds_alternative<LinearParams>(layers.front().params);
-    return takes_vectors ? check_vectors(argument, x) : check_input(argument, x);
+    takes_vectors ? check_vectors_shape(argument, x) : check_image_shape(argument, x);
+}
+
+inline InputView check_x(const Argument& argument, const Layers& layers, const Tensor& x)
+{
+    const ScalarType type = check_scalar_type(argument, x);
+    check_x_shape(argument, layers, x);
+    return view_of(x, type);
 }
 
 // Completes layers by x, which fills the window of each.
@@ -213,7 +243,8 @@ inline void complete_by(const Argument& argument, const Tensor& x, Layers& layer
     }
     check_input_channels(argument, x, channels);
     const int64_t height = x.size(2), width = x.size(3);
-    if (layers.size() > 1 && height * width > max_pixels)
+    const bool is_held_whole = layers.size() > 1 || layers.front().arithmetic == Arithmetic::int8;
+    if (is_held_whole && height * width > max_pixels)
         refuse(argument, "at most " + std::to_string(max_pixels) + " pixels an image", "shape " + shape_text(x));
     const bool fills = mnv2::set_image(layers, x.size(0), height, width) && height > 0 && width > 0;
     if (layers.size() == 1) return std::visit([&](const auto& params) { check_output(argument, params, x); }, layers[0].params);

@@ -12,26 +12,19 @@
 
 #include "core/network.h"
 #include "core/packing.h"
-#include "core/parallel.h"
 #include "cpu/isa/dispatch.h"
 #include "cpu/run/huge_pages.h"
 #include "cpu/run/network.h"
 #include "torch/allocate.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
+#include "torch/int8_ops.h"
 #include "torch/operators.h"
+#include "torch/threads.h"
 #include "torch/weights.h"
 
 namespace mnv2::ops {
 namespace {
-
-// Torch's own threads. Inside a parallel region of torch, parallel_for runs the body at once on the calling thread.
-Parallel torch_threads()
-{
-    return {torch::stable::get_num_threads(), [](int64_t tasks, ParallelBody body, void* context) {
-                torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { body(context, begin, end); });
-            }};
-}
 
 // The kernels allocate scratch memory, which grows with an image's width.
 template <typename Launch>
@@ -183,6 +176,15 @@ struct CpuBackend {
     static Tensor run(const char* op, const Prepared<CpuPlan>& call, const Tensor& x, const Tensor& packed)
     {
         return run_layers(op, call, x, packed, nullptr);
+    }
+
+    static Tensor pack_int8(const char* op, const Layers& layers, const OptionalTensors& weights)
+    {
+        return ops::pack_int8(op, layers, weights);
+    }
+    static Tensor run_int8(const char* op, const std::string& text, const Tensor& x, const Tensor& packed)
+    {
+        return ops::run_int8(op, text, x, packed);
     }
 };
 

@@ -24,7 +24,8 @@ inline int64_t check_outputs(const Argument& argument, const Tensor& weight)
 }
 
 // Backend has pack(op, layers, arguments, x) for checked arguments, x being the dtype of the tensor that the weights will
-// serve, none where only weights are packed; a Plan as prepared.h wants it; and run(op, call, x, packed) for a Prepared<Plan>.
+// serve, none where only weights are packed; a Plan as prepared.h wants it; run(op, call, x, packed) for a Prepared<Plan>; and
+// pack_int8(op, layers, weights) and run_int8(op, text, x, packed) for layers of bytes, unchecked.
 template <class Backend>
 struct Operators {
     static Tensor pack(const OptionalTensors& weights, const std::string& text)
@@ -32,6 +33,7 @@ struct Operators {
         constexpr const char* op = "pack";
         const Layers layers = read_chain(op, text);
         const OptionalTensors given = without_undefined(weights);
+        if (layers.front().arithmetic == Arithmetic::int8) return Backend::pack_int8(op, layers, given);
         const std::vector<LayerArguments> arguments = layer_arguments(op, layers, given);
         check_weights(arguments, std::nullopt, Backend::device(first_weight(op, given)));
         return Backend::pack(op, layers, arguments, std::nullopt);
@@ -39,7 +41,9 @@ struct Operators {
 
     static Tensor run(const Tensor& x, const Tensor& packed, const std::string& text)
     {
-        return run_packed("run", x, packed, text);
+        constexpr const char* op = "run";
+        if (text.find(int8_option) != std::string::npos) return Backend::run_int8(op, text, x, packed);
+        return run_packed(op, x, packed, text);
     }
 
     static Tensor fused_block(const Tensor& x, const OptionalTensor& expand_weight, const OptionalTensor& expand_scale,

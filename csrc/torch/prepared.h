@@ -28,7 +28,7 @@ struct Prepared {
 template <class Plan>
 Prepared<Plan> prepare(const char* op, const std::string& text, const Tensor& x, const Tensor& packed)
 {
-    Layers layers = read_chain(op, text);
+    Layers layers = read_float_chain(op, text);
     const ScalarType type = check_x({op, "x"}, layers, x).dtype;
     complete_by({op, "x"}, x, layers);
     const auto sizes = x.sizes();

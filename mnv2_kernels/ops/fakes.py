@@ -15,17 +15,25 @@ from ..shapes import output_size, same_output_size
 from . import gpu
 from .batching import Argument
 
+INT8 = "int8"  # an arithmetic
+FLOAT_EXPECTED = "arithmetic=float (bytes have kernels on CPUs, by pack and run)"
+
 
 def _check(op: str, argument: str, holds: bool, expected: str, got: Callable[[], object]) -> None:
     torch._check(holds, lambda: f"mnv2::{op}: {argument}: expected {expected}, got {got()}")
 
 
-def _check_input(op: str, x: Tensor, *shape: int | str) -> None:
+def _check_input(op: str, x: Tensor, arithmetic: str, *shape: int | str) -> None:
     """Refuses what the kernels would: a graph may be recorded far from where it runs.
 
     ``shape`` names the sizes that may be any.
     """
-    _check(op, "x", x.dtype in DTYPES, "dtype float32, float16 or bfloat16", lambda: dtype_name(x.dtype))
+    if arithmetic == INT8:
+        expected = "dtype uint8 (of layers with arithmetic=int8)"
+        _check(op, "x", x.dtype == torch.uint8, expected, lambda: dtype_name(x.dtype))
+    else:
+        expected = "dtype float32, float16 or bfloat16"
+        _check(op, "x", x.dtype in DTYPES, expected, lambda: dtype_name(x.dtype))
     _check(op, "x", x.dim() == len(shape), f"{len(shape)} dimensions", lambda: f"shape {tuple(x.shape)}")
     fits = all(size == wanted for size, wanted in zip(x.shape, shape, strict=True) if type(wanted) is not str)
     _check(op, "x", fits, f"shape ({', '.join(map(str, shape))})", lambda: tuple(x.shape))
@@ -89,11 +97,15 @@ def _chain(op: str, text: str) -> tuple[Layer, ...]:
 
 
 def _pack_fake(weights: Sequence[Tensor | None], *, layers: str) -> Tensor:
-    _chain("pack", layers)
+    chain = _chain("pack", layers)
     first = next(weight for weight in weights if weight is not None)
-    device, dtype = first.device.type, weights_dtype(weights)
-    # The packed size is no formula but the C++ library's answer.
+    device = first.device.type
     on_gpu = device in gpu.DEVICES
+    # The packed size is no formula but the C++ library's answer.
+    if chain[0].arithmetic == INT8:
+        _check("pack", "layers", not on_gpu, FLOAT_EXPECTED, lambda: INT8)
+        return first.new_empty(_native.packed_bytes(layers), dtype=torch.uint8)
+    dtype = weights_dtype(weights)
     size = gpu.packed_bytes(device, layers, dtype) if on_gpu else _native.packed_bytes(layers, dtype)
     return first.new_empty(size, dtype=torch.uint8)
 
@@ -103,16 +115,18 @@ def _run_fake(x: Tensor, packed: Tensor, *, layers: str) -> Tensor:
 
 
 def _result(op: str, x: Tensor, chain: Sequence[Layer]) -> Tensor:
-    in_channels, out_channels = chain[0].in_channels, chain[-1].out_channels
+    in_channels, out_channels, arithmetic = chain[0].in_channels, chain[-1].out_channels, chain[0].arithmetic
+    is_logits = arithmetic == INT8 and chain[-1].kind == "linear"
+    dtype = torch.float32 if is_logits else x.dtype
     if chain[0].kind == "linear":
-        _check_input(op, x, "N", in_channels)
-        return x.new_empty((x.shape[0], out_channels))
-    _check_input(op, x, "N", in_channels, "H", "W")
+        _check_input(op, x, arithmetic, "N", in_channels)
+        return x.new_empty((x.shape[0], out_channels), dtype=dtype)
+    _check_input(op, x, arithmetic, "N", in_channels, "H", "W")
     _check_pixels(op, x)
     height, width = x.shape[2:]
     for layer in chain:
         if layer.kind not in ("stem", "block"):
-            return x.new_empty((x.shape[0], out_channels))
+            return x.new_empty((x.shape[0], out_channels), dtype=dtype)
         if layer.padding == SAME:  # by its own formula: torch.export cannot see that a window always fits
             height, width = same_output_size(height, layer.stride), same_output_size(width, layer.stride)
         else:

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/isa.h"
+#include "cpu/int8/isa/dispatch.h"
 #include "cpu/isa/features.h"
 #include "cpu/isa/isa.h"
 
@@ -72,6 +73,7 @@ const Kernels& forced_kernels(const std::string& name, ScalarType weights)
         throw std::runtime_error("MNV2_FORCE_ISA: this " + std::string(owner) + " does not support '" + name +
                                  "'; expected one of: " + choices());
     }
+    if (int8::is_isa(name)) return first_to_serve(candidates, weights);
     throw std::runtime_error("MNV2_FORCE_ISA: unknown instruction set '" + name + "'; expected one of: " + choices());
 }
 

@@ -42,6 +42,11 @@ bool supports_avx512()
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+bool supports_avx512_vnni()
+{
+    return supports_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
 // CPUID is slow on a virtual machine, which has to ask its host: once is enough.
 bool supports_avx512_bf16()
 {
@@ -81,6 +86,11 @@ bool is_amd()
 bool supports_neon()
 {
     return getauxval(AT_HWCAP) & HWCAP_ASIMD;
+}
+
+bool supports_neon_dotprod()
+{
+    return supports_neon() && getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
 }
 
 bool supports_neon_fp16()

@@ -7,6 +7,7 @@ namespace mnv2::cpu {
 
 bool supports_avx2();
 bool supports_avx512();
+bool supports_avx512_vnni();
 bool supports_avx512_bf16();
 bool supports_amx();  // with AVX-512's own bfloat16 instructions, which no processor with AMX lacks
 
@@ -19,6 +20,7 @@ bool is_amd();
 #elif defined(__aarch64__)
 
 bool supports_neon();
+bool supports_neon_dotprod();
 bool supports_neon_fp16();
 bool supports_neon_bf16();
 

@@ -187,7 +187,7 @@ Tensor CudaBackend::run(const char* op, const Prepared<CudaPlan>& call, const Te
 int64_t cuda_packed_bytes(const std::string& layers, const std::string& dtype)
 {
     constexpr const char* op = "cuda_packed_bytes";
-    return format_of(read_chain(op, layers), check_dtype(op, dtype)).bytes;
+    return format_of(read_float_chain(op, layers), check_dtype(op, dtype)).bytes;
 }
 
 }  // namespace mnv2::ops

@@ -19,6 +19,8 @@ struct CudaBackend {
     static Tensor pack(const char* op, const Layers& layers, const std::vector<LayerArguments>& arguments,
                        std::optional<ScalarType> x);
     static Tensor run(const char* op, const Prepared<CudaPlan>& call, const Tensor& x, const Tensor& packed);
+    [[noreturn]] static Tensor pack_int8(const char* op, const Layers&, const OptionalTensors&) { refuse_int8(op); }
+    [[noreturn]] static Tensor run_int8(const char* op, const std::string&, const Tensor&, const Tensor&) { refuse_int8(op); }
 };
 
 // Bytes of packed weights, for the fake of pack. dtype: what all weights have in common.

@@ -1,0 +1,19 @@
+// The entry point of int8 on a CPU: a chain of layers on a batch of images.
+#pragma once
+
+#include <vector>
+
+#include "core/layer_chain.h"
+#include "core/parallel.h"
+#include "cpu/int8/block.h"
+#include "cpu/int8/kernels.h"
+
+namespace mnv2::cpu::int8 {
+
+// layers: a chain with its images' sizes (set_image). packed: at each layer's packed_at what pack_block and the others wrote
+// for these kernels. y: bytes (N, H, W, C) or (N, C), contiguous; behind a linear layer float32 (N, C). Threads take images, so
+// the bits depend on neither batch nor threads. Throws std::bad_alloc where there is no scratch memory.
+void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y,
+               const Parallel& parallel);
+
+}  // namespace mnv2::cpu::int8

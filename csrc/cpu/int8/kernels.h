@@ -1,0 +1,81 @@
+// What each instruction set provides for int8: one table of microkernels. Loop orders and memory are block.cpp's and
+// chain.cpp's.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/int8/format.h"
+
+namespace mnv2::cpu::int8 {
+
+// Consecutive pixels of blocked activations: pixel p of a block stands at data + block * plane + p * the block's width.
+struct Pixels {
+    const uint8_t* data;
+    int64_t plane;     // bytes from a block of channels to the next
+    int64_t channels;  // of all blocks
+};
+
+// A panel of a pointwise layer over rows of pixels, which follow one another in x from pixel `first` on.
+struct PointwiseRun {
+    Pixels x;
+    int64_t first, rows, columns;
+    const uint8_t* panel;
+    int64_t width;            // the panel's
+    uint8_t* y;               // the block's first result
+    int64_t y_pitch;          // bytes from a row of results to the next
+    const uint8_t* shortcut;  // null, or values that lie as y does
+};
+
+// A panel of a linear layer on one vector; y: one float a lane.
+struct LinearRun {
+    Pixels x;
+    const uint8_t* panel;
+    int64_t width;
+    float* y;
+};
+
+// A row of a depthwise block's results. rows: where the first result's window starts in each of its input rows.
+struct DepthwiseRun {
+    const uint8_t* rows[kernel_size];
+    const uint8_t* packed;
+    int64_t width, columns;
+    int32_t stride;
+    uint8_t* y;
+};
+
+// A row of one panel of a stem. rows: where the first result's window starts in each row of pixels.
+struct StemRun {
+    const uint8_t* rows[kernel_size];
+    int64_t words;  // a pixel's
+    const uint8_t* panel;
+    int64_t width, columns;
+    int32_t stride;
+    uint8_t* y;
+};
+
+// One row of an image of any strides, in bytes.
+struct ImageRow {
+    const uint8_t* data;
+    int64_t stride_c, stride_w;
+    int64_t channels, columns;
+};
+
+// A block of the head's results: for each channel clamp(rint(float32(sum of its pixels) * factor), 0, 255).
+struct PoolRun {
+    const uint8_t* x;
+    int64_t pixels, width;
+    float factor;
+    uint8_t* y;
+};
+
+struct Kernels {
+    Format format;
+    void (*pointwise)(const PointwiseRun&);
+    void (*linear)(const LinearRun&);
+    void (*depthwise)(const DepthwiseRun&);
+    void (*stem)(const StemRun&);
+    void (*load_row)(const ImageRow&, uint8_t* pixels);  // pixels of whole words, their last bytes zero
+    void (*pool)(const PoolRun&);
+};
+
+}  // namespace mnv2::cpu::int8
