@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mnv2_kernels import FusedMobileNetV2, QuantizedMobileNetV2, quantization_report, quantize
+from mnv2_kernels import FusedMobileNetV2, QuantizedMobileNetV2, _native, quantization_report, quantize
+from mnv2_kernels.processor import FORCE_ISA_VARIABLE
 from mnv2_kernels.quantization import reference_int8
 from mnv2_kernels.quantization.calibration import Passing, _fill_convolutions, corrected
 from mnv2_kernels.quantization.network import QuantizedLayer
@@ -398,6 +400,60 @@ def test_networks_stay_what_they_were(name: str, recipe: str) -> None:
     assert torch.equal(got, result(result.image_grid.real(images)))
     zero_points = [layer.zero_point for layer in result.features]
     assert all((each == each[0]).all() for each in zero_points) == (recipe == "default")
+
+
+@pytest.mark.parametrize("isa", [each["name"] for each in _native.int8_isas() if each["supported"]])
+@pytest.mark.parametrize("keep_float", [[], ["features.0", "features.2"], ["classifier"]], ids=len)
+@pytest.mark.parametrize("name", ["torch", "same", "relu"])
+def test_kernels_compute_the_reference(
+    name: str, keep_float: list[str], isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FORCE_ISA_VARIABLE, isa)
+    assert _native.selected_int8_isa() == isa
+    result = quantised(NETWORKS[name](), keep_float=keep_float)
+    images = photographs(5, seed=1)
+    want = result.reference(images)
+    for network in (result, result.deploy(), copy.deepcopy(result.deploy())):
+        assert torch.equal(network(images), want)
+    assert torch.equal(torch.export.export(result, (images,)).module()(images), want)
+
+
+def test_kernels_follow_their_weights() -> None:
+    result = quantised(small())
+    images = photographs(2, seed=1)
+    outputs = [result(images)]
+    deployed = result.deploy()
+    with torch.no_grad():
+        result.features[1].get_submodule("project").weight.neg_()
+        outputs.append(result(images))
+        result.features[1].zero_point += 1  # of nothing that int8 layers read
+        result.classifier.get_submodule("conv").bias = torch.ones_like(result.classifier.conv.bias)
+        outputs.append(result(images))
+        result.load_state_dict(quantised(small(), recipe="per_channel").state_dict())
+        outputs.append(result(images))
+    assert torch.equal(outputs[-1], result.reference(images))
+    assert not any(torch.equal(a, b) for a, b in pairwise(outputs))
+    assert torch.equal(deployed(images), outputs[0])
+
+
+def test_a_layer_with_hooks_is_called() -> None:
+    result = quantised(small())
+    images, seen = photographs(2, seed=1), []
+    want = result(images)
+    hook = result.features[2].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    assert torch.equal(result(images), want)
+    assert len(seen) == 1
+    with pytest.raises(RuntimeError, match="without hooks"):
+        result.deploy()
+    hook.remove()
+    assert torch.equal(result(images), want)
+    assert len(seen) == 1
+
+
+def test_other_devices_are_refused() -> None:
+    result = quantised(small()).to("meta")
+    with pytest.raises(RuntimeError, match="mnv2::"):
+        result(photographs(1))
 
 
 def test_calibration_images_may_be_floats() -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, ClassVar, cast
+from dataclasses import replace
+from itertools import groupby, pairwise
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..fusion.inference import check_is_tensor, is_traced
+from ..fusion.own_code import own_code_obstacle
 from ..layer import Layer, is_chain, join_layers, parse_layers
+from ..nn.deployed import DeployedMobileNetV2
+from ..packing.cache import PackedCache
+from ..packing.packed_layers import PackedLayers, outside_inference_mode
 from ..shapes import KERNEL_SIZE
 from . import reference_int8
 from .reference_int8 import Convolution
@@ -67,6 +74,12 @@ class FloatConvolution(nn.Module):
         return F.conv2d(x, self.weight, self.bias, self.layer.stride, groups=groups)
 
 
+def _converted(x: Tensor, grid: Grid, to_float: bool) -> Tensor:
+    if to_float == x.is_floating_point():
+        return x
+    return grid.real(x) if to_float else grid.bytes_of(x)
+
+
 class _AnyLayer(nn.Module):
     """Base of the two kinds of layers: the grid of the result, which a linear layer has not."""
 
@@ -90,9 +103,7 @@ class _AnyLayer(nn.Module):
 
     def convert(self, x: Tensor, grid: Grid) -> Tensor:
         """x as this layer reads it: bytes on ``grid``, or float32."""
-        if self.is_float == x.is_floating_point():
-            return x
-        return grid.real(x) if self.is_float else grid.bytes_of(x)
+        return _converted(x, grid, self.is_float)
 
     def extra_repr(self) -> str:
         return str(self.layer)
@@ -151,7 +162,7 @@ class QuantizedConvolution(nn.Module):
 
 
 class QuantizedLayer(_AnyLayer):
-    """A layer in int8, by ``reference_int8``: slow, and exactly what kernels have to compute."""
+    """A layer in int8, by the kernels of this machine."""
 
     is_float = False
     pad: Tensor
@@ -160,6 +171,7 @@ class QuantizedLayer(_AnyLayer):
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer)
+        self._cache = PackedCache(_pack_layer)
         for name, shape in convolution_shapes(layer).items():
             self.add_module(name, QuantizedConvolution(shape))
         if layer.kind == "stem":
@@ -172,8 +184,20 @@ class QuantizedLayer(_AnyLayer):
     def convolution(self, name: str) -> QuantizedConvolution:
         return cast(QuantizedConvolution, self.get_submodule(name))
 
+    def packed_tensors(self) -> list[Tensor | None]:
+        """As mnv2::pack takes them."""
+        tensors: list[Tensor | None] = [] if self.layer.expand else [None, None, None]
+        for name in convolution_shapes(self.layer):
+            tensors += self.convolution(name).tensors
+        last = {"stem": "pad", "block": "shortcut", HEAD: "pool"}.get(self.layer.kind)
+        return tensors if last is None else [*tensors, getattr(self, last, None)]
+
     def forward(self, x: Tensor) -> Tensor:
         """uint8 to uint8, of a linear layer to float32."""
+        return _pack_and_run([self], x) if is_traced() else self._cache.lookup(self)(x)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """The same by ``reference_int8``, in plain torch."""
         layer = self.layer
         convolutions = [self.convolution(name).tensors for name in convolution_shapes(layer)]
         if layer.kind == CLASSIFIER:
@@ -196,15 +220,36 @@ class QuantizedLayer(_AnyLayer):
         )
 
 
+def _pack_layer(layer: QuantizedLayer) -> PackedLayers:
+    return _packed([layer])
+
+
+def _packed(layers: Sequence[QuantizedLayer]) -> PackedLayers:
+    """One operator for layers that follow each other."""
+    described = [replace(layer.layer, arithmetic="int8") for layer in layers]
+    tensors = [tensor for layer in layers for tensor in layer.packed_tensors()]
+    with outside_inference_mode():
+        packed = torch.ops.mnv2.pack.default(tensors, layers=join_layers(described))
+    return PackedLayers(described, packed)
+
+
+def _pack_and_run(layers: Sequence[QuantizedLayer], x: Tensor) -> Tensor:
+    """For a trace, in which nothing may outlive the call."""
+    text = join_layers(replace(layer.layer, arithmetic="int8") for layer in layers)
+    tensors = [tensor for layer in layers for tensor in layer.packed_tensors()]
+    packed = torch.ops.mnv2.pack.default(tensors, layers=text)
+    return torch.ops.mnv2.run.default(x, packed, layers=text)
+
+
 AnyLayer = FloatLayer | QuantizedLayer
 
 
 class QuantizedMobileNetV2(nn.Module):
     """What ``quantize`` returns: a MobileNetV2 with int8 weights and activations.
 
-    There are no int8 kernels yet. A call runs ``reference_int8``, the specification in plain torch: many
-    times slower than the float network. It tells what int8 does to a network's results, and kernels will give
-    the same bits. Weights take a quarter of float32's memory.
+    A call on the CPU runs int8 kernels, equal to ``reference_int8`` to the bit on any processor, one operator
+    for int8 layers that follow each other. Other devices have no such kernels: a RuntimeError. Weights take
+    a quarter of float32's memory.
 
     Its ``state_dict()`` holds the int8 weights, multipliers and biases, scales and zero points, and a text of
     the layers as bytes. It belongs to no machine: save it with safetensors, and ``from_state_dict`` makes the
@@ -235,6 +280,7 @@ class QuantizedMobileNetV2(nn.Module):
         text = join_layers(layers).encode()
         self.register_buffer(STATE_LAYERS, torch.frombuffer(bytearray(text), dtype=torch.uint8))
         channels = layers[0].in_channels
+        self._cache = PackedCache(_pack_network)
         self.register_buffer("image_scale", torch.ones(channels))
         self.register_buffer("image_zero_point", torch.zeros(channels))
         self.eval()
@@ -280,9 +326,30 @@ class QuantizedMobileNetV2(nn.Module):
 
         Images are bytes (uint8), or floats as the float network takes them, which become bytes first.
         """
+        check_is_tensor(x, "(N, C, H, W)")
+        steps = None if is_traced() else self._cache.lookup(self)
+        return _run_steps(self._single_steps() if steps is None else steps, x)
+
+    def deploy(self) -> DeployedMobileNetV2:
+        """A lean copy for inference on this machine, of packed weights: it does not look for changes of them.
+
+        Raises RuntimeError where a layer has hooks or other code of its own.
+        """
+        steps = _pack_network(self)
+        if steps is None:
+            raise RuntimeError("deploy: expected layers without hooks and code of their own")
+        return DeployedMobileNetV2(_Steps(steps), None)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """The same by ``reference_int8``: the specification in plain torch, many times slower."""
         for layer, grid in self.with_input_grids():
-            x = layer(layer.convert(x, grid))
+            x = layer.convert(x, grid)
+            x = layer.reference(x) if isinstance(layer, QuantizedLayer) else layer(x)
         return x
+
+    def _single_steps(self) -> list[_Step]:
+        """Each layer by itself: what records calls sees them, and hooks run."""
+        return [_Step(grid, layer.is_float, layer) for layer, grid in self.with_input_grids()]
 
     def with_input_grids(self) -> Iterator[tuple[AnyLayer, Grid]]:
         """Each layer with the grid of what it reads."""
@@ -296,6 +363,47 @@ class QuantizedMobileNetV2(nn.Module):
         if fn(self.image_scale).dtype != torch.float32:
             raise TypeError("a quantised network has no other dtype than its own")
         return super()._apply(fn, recurse)
+
+
+class _Step(NamedTuple):
+    """A layer in float, or a chain of int8 layers; ``grid`` is that of what it reads."""
+
+    grid: Grid
+    to_float: bool
+    run: nn.Module
+
+
+def _run_steps(steps: Sequence[_Step], x: Tensor) -> Tensor:
+    for grid, to_float, run in steps:
+        x = run(_converted(x, grid, to_float))
+    return x
+
+
+class _Steps(nn.Module):
+    """The steps by themselves, without the network that they were made of."""
+
+    def __init__(self, steps: Sequence[_Step]) -> None:
+        super().__init__()
+        self.steps = copy.deepcopy(steps)
+        self.held = nn.ModuleList(step.run for step in self.steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _run_steps(self.steps, x)
+
+
+def _pack_network(network: QuantizedMobileNetV2) -> list[_Step] | None:
+    """None where a layer has to be called by itself: hooks, or other code of its own."""
+    layers = [*network.with_input_grids()]
+    if any(own_code_obstacle(layer, type(layer)) for layer, _ in layers):
+        return None
+    steps = []
+    for is_float, group in groupby(layers, key=lambda pair: pair[0].is_float):
+        chain, grids = zip(*group, strict=True)
+        if is_float:
+            steps += [_Step(grid, True, layer) for layer, grid in zip(chain, grids, strict=True)]
+        else:
+            steps.append(_Step(grids[0], False, _packed(chain)))
+    return steps
 
 
 def layer_names(layers: Sequence[Layer]) -> dict[str, Layer]:

@@ -46,8 +46,8 @@ def quantize(
 ) -> QuantizedMobileNetV2:
     """The network with int8 weights and activations, from some hundred photographs, without training.
 
-    ``docs/quantization.md`` has the recipe and what it gives. There are no int8 kernels yet: the result runs
-    slowly (``QuantizedMobileNetV2``). A calibration takes minutes, and 3 GB with images of 224 x 224.
+    ``docs/quantization.md`` has the recipe and what it gives. A calibration takes minutes, and 3 GB
+    with images of 224 x 224.
 
     Args:
         model: in eval mode, of ReLU6 or ReLU; it stays as it is.
