@@ -25,8 +25,8 @@ if(MNV2_SANITIZE AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
 endif()
 
 # Compiles one source with one instruction set's flags: a flag for the whole library would let the compiler use it in code
-# that runs before dispatch has looked at the processor. isas: a list that takes its name.
-function(mnv2_add_kernels isas isa source)
+# that runs before dispatch has looked at the processor.
+function(mnv2_add_kernels isa source)
     if(mnv2_cpu_flags AND NOT isa STREQUAL "scalar" AND NOT mnv2_cpu_flags MATCHES " ${isa}")
         message(STATUS "Skipping ${isa}, which this processor does not have")
         return()
@@ -38,13 +38,13 @@ function(mnv2_add_kernels isas isa source)
     endif()
     target_sources(mnv2_core PRIVATE "${source}")
     set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${flags}")
-    set(${isas} ${${isas}} ${isa} PARENT_SCOPE)
+    set(mnv2_kernel_isas ${mnv2_kernel_isas} ${isa} PARENT_SCOPE)
 endfunction()
 
-# Of kernels for floats, and for bytes.
+# The same for an instruction set that computes with floats. A macro: it changes its caller's list.
 macro(mnv2_add_isa isa source)
-    mnv2_add_kernels(mnv2_isas ${isa} ${source} ${ARGN})
-endmacro()
-macro(mnv2_add_int8_isa isa source)
-    mnv2_add_kernels(mnv2_int8_isas ${isa} ${source} ${ARGN})
+    mnv2_add_kernels(${isa} ${source} ${ARGN})
+    if("${isa}" IN_LIST mnv2_kernel_isas)
+        list(APPEND mnv2_isas ${isa})
+    endif()
 endmacro()

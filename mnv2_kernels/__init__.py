@@ -1,5 +1,8 @@
 """MobileNetV2's inverted residual as one kernel: ``torch.ops.mnv2`` and a drop-in ``FusedMobileNetV2``."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .machine import wrong_machine
 
 try:
@@ -13,6 +16,32 @@ from .nn.inverted_residual import FusedInvertedResidual
 from .nn.mobilenet_v2 import FusedMobileNetV2
 from .shapes import BlockShape
 
+if TYPE_CHECKING:
+    from .quantization.network import QuantizedMobileNetV2 as QuantizedMobileNetV2
+    from .quantization.quantize import quantize as quantize
+    from .quantization.report import quantization_report as quantization_report
+
 __version__: str = build_info()["version"]
 
-__all__ = ["BlockShape", "FusedInvertedResidual", "FusedMobileNetV2", "__version__"]
+__all__ = [
+    "BlockShape",
+    "FusedInvertedResidual",
+    "FusedMobileNetV2",
+    "QuantizedMobileNetV2",
+    "__version__",
+    "quantization_report",
+    "quantize",
+]
+
+# Imported when they are asked for: those who do not quantise need not wait for them.
+_LATER = {
+    "QuantizedMobileNetV2": ".quantization.network",
+    "quantization_report": ".quantization.report",
+    "quantize": ".quantization.quantize",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

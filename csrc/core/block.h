@@ -59,6 +59,12 @@ constexpr Clamp clamp_of(Activation activation)
     return activation_table[static_cast<size_t>(activation)].clamp;
 }
 
+// As GPUs do while they convert to 16 bits: kernels that rely on it bring the upper bound alone.
+constexpr bool cuts_at_zero(Activation activation)
+{
+    return clamp_of(activation).low == 0.0f;
+}
+
 constexpr std::optional<Activation> activation_numbered(int32_t number)
 {
     if (number < 0 || number >= static_cast<int32_t>(std::size(activation_table))) return std::nullopt;

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..fusion.functions import LayerFunction
 from ..fusion.inference import run_with_backward
 from .packed_layers import PackedLayers
-from .snapshot import Snapshot, can_watch, floating_tensors
+from .snapshot import Snapshot, can_watch, watched_tensors
 
 
 class Packed(NamedTuple):
@@ -26,8 +26,8 @@ class Packed(NamedTuple):
         return run_with_backward(self.operator.forward, self.layers.function, x, self.layers.tensors)
 
 
-# Packs a module's weights for the operator that computes it; None where there is none.
-Packer = Callable[[Any], Packed | None]
+# Packs a module's weights, as ``Packed`` or otherwise, for what computes it; None where nothing does.
+Packer = Callable[[Any], Any]
 
 
 class _Entry(NamedTuple):
@@ -40,13 +40,13 @@ class _Entry(NamedTuple):
     module: weakref.ref[nn.Module]
     snapshot: Snapshot
     attributes: tuple[Any, ...]
-    packed: Packed | None
+    packed: Any
     backward_hooks: tuple[Mapping[int, Any], ...]
 
     def serves(self, module: nn.Module, attributes: tuple[Any, ...]) -> bool:
         return self.module() is module and self.attributes == attributes and self.snapshot.holds()
 
-    def usable(self) -> Packed | None:
+    def usable(self) -> Any:
         """What it packed, where somebody may not wait for a backward through the modules inside."""
         watched = torch.is_grad_enabled() and any(self.backward_hooks)
         return None if watched else self.packed
@@ -59,13 +59,13 @@ class PackedCache:
         self._packer = packer
         self._entry: _Entry | None = None
 
-    def lookup(self, module: nn.Module, *attributes: Any) -> Packed | None:
+    def lookup(self, module: nn.Module, *attributes: Any) -> Any:
         """``attributes``: what decides the result beside the modules and tensors inside ``module``."""
         entry = self._entry
         if entry is not None and entry.serves(module, attributes):
             return entry.usable()
         self._entry = None
-        if not all(map(can_watch, floating_tensors(module.modules()))):
+        if not all(map(can_watch, watched_tensors(module.modules()))):
             return None
         # Before packing: what changes meanwhile is noticed next time.
         snapshot = Snapshot(module)

@@ -82,7 +82,7 @@ class Snapshot:
         self._inner = tuple(modules[1:])
         self._classes = tuple(map(type, self._inner))
         self._forwards = _forwards(self._classes)
-        self.tensors = tuple(floating_tensors(modules))
+        self.tensors = tuple(watched_tensors(modules))
         # While it is held, memory that a tensor has left cannot come back under the same address.
         self._memory = tuple(tensor.detach() for tensor in self.tensors)
         self._state = _state(modules, self.tensors)
@@ -102,12 +102,17 @@ def _forwards(classes: Iterable[type[nn.Module]]) -> tuple[tuple[type[nn.Module]
     return tuple((each, each.forward) for each in set(classes))
 
 
-def floating_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:
+def watched_tensors(modules: Iterable[nn.Module]) -> Iterable[Tensor]:
     for module in modules:
         for tensors in (module._parameters, module._buffers):
             yield from (
-                tensor for tensor in tensors.values() if tensor is not None and tensor.is_floating_point()
+                tensor for tensor in tensors.values() if tensor is not None and _may_be_packed(tensor)
             )
+
+
+def _may_be_packed(tensor: Tensor) -> bool:
+    """Whether it is a weight, of floats or bytes; BatchNorm's count of batches is neither."""
+    return tensor.is_floating_point() or tensor.dtype in (torch.int8, torch.uint8)
 
 
 def can_watch(tensor: Tensor) -> bool:

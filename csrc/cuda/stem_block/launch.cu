@@ -12,7 +12,7 @@ bool serves(const StemParams& stem, const InvertedResidualParams& block, ScalarT
 {
     return type != ScalarType::float32 && stem.in_channels == stem_channels && stem.out_channels == stem_block_channels &&
            stem.activation == Activation::relu6 && !block.has_expand && block.in_channels == stem_block_channels &&
-           block.out_channels == stem_block_out_channels && block.stride == 1 && block.activation != Activation::none &&
+           block.out_channels == stem_block_out_channels && block.stride == 1 && cuts_at_zero(block.activation) &&
            block.project_activation == Activation::none && !block.has_residual;
 }
 

@@ -114,7 +114,7 @@ const char* why_not_tiles(const InvertedResidualParams& params, ScalarType type)
 {
     if (type == ScalarType::float32) return reasons::float32_weights;
     if (!params.has_expand) return reasons::no_expand;
-    if (params.activation == Activation::none || params.project_activation != Activation::none) return reasons::activations;
+    if (!cuts_at_zero(params.activation) || params.project_activation != Activation::none) return reasons::activations;
     if (params.in_channels % 8 != 0 || params.out_channels % 8 != 0) return reasons::channels;
     if (params.in_channels > max_served_channels || params.out_channels > max_served_channels || !has_tile(params))
         return reasons::too_wide;

@@ -1,4 +1,4 @@
-// The tables that int8/isa/isa_<isa>.cpp define. MNV2_HAVE_<ISA> is 1 where the build compiles one, else 0 (CMakeLists.txt).
+// The tables that int8/isa/isa_<isa>.cpp define. MNV2_HAVE_<ISA> is 1 where the build compiles one, else 0.
 #pragma once
 
 #include "cpu/int8/kernels.h"

@@ -1,0 +1,412 @@
+"""A MobileNetV2 in int8, and its layers: quantised, or kept in float."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby, pairwise
+from typing import Any, ClassVar, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..fusion.inference import check_is_tensor, is_traced
+from ..fusion.own_code import own_code_obstacle
+from ..layer import Layer, is_chain, join_layers, parse_layers
+from ..nn.deployed import DeployedMobileNetV2
+from ..packing.cache import PackedCache
+from ..packing.packed_layers import PackedLayers, outside_inference_mode
+from ..shapes import KERNEL_SIZE
+from . import reference_int8
+from .reference_int8 import Convolution
+from .rounding import RELU6, Grid
+
+HEAD, CLASSIFIER = "head_pool", "linear"
+STATE_LAYERS = "layers"
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": lambda x: x.clamp(min=0),
+    "relu6": lambda x: x.clamp(0, RELU6),
+}
+
+
+def convolution_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """The weight shapes of a layer's convolutions, by name, first to last."""
+    inp, out, expanded = layer.in_channels, layer.out_channels, layer.expanded_channels
+    window = (KERNEL_SIZE, KERNEL_SIZE)
+    if layer.kind == "block":
+        shapes: dict[str, tuple[int, ...]] = {"expand": (expanded, inp, 1, 1)} if layer.expand else {}
+        return shapes | {"depthwise": (expanded, 1, *window), "project": (out, expanded, 1, 1)}
+    return {"conv": {"stem": (out, inp, *window), HEAD: (out, inp, 1, 1), CLASSIFIER: (out, inp)}[layer.kind]}
+
+
+class FloatConvolution(nn.Module):
+    """A convolution with BatchNorm folded into it, or a linear layer; its activation is not part of it."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: Layer, name: str) -> None:
+        super().__init__()
+        self.layer, self.depthwise = layer, name == "depthwise"
+        shape = convolution_shapes(layer)[name]
+        self.register_buffer("weight", torch.zeros(shape))
+        self.register_buffer("bias", torch.zeros(shape[0]))
+
+    @property
+    def slides(self) -> bool:
+        """Whether it has a window, with the layer's stride and padding."""
+        return self.weight.shape[-1] == KERNEL_SIZE and self.weight.dim() == 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 (N, C, H, W), or (N, in_features) if linear."""
+        if self.weight.dim() == 2:
+            return F.linear(x, self.weight, self.bias)
+        if not self.slides:
+            return F.conv2d(x, self.weight, self.bias)
+        height, width = x.shape[2:]
+        top, left, bottom, right = self.layer.padding_for(height, width)
+        x = F.pad(x, (left, right, top, bottom))
+        groups = len(self.weight) if self.depthwise else 1
+        return F.conv2d(x, self.weight, self.bias, self.layer.stride, groups=groups)
+
+
+def _converted(x: Tensor, grid: Grid, to_float: bool) -> Tensor:
+    if to_float == x.is_floating_point():
+        return x
+    return grid.real(x) if to_float else grid.bytes_of(x)
+
+
+class _AnyLayer(nn.Module):
+    """Base of the two kinds of layers: the grid of the result, which a linear layer has not."""
+
+    is_float: ClassVar[bool]
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+        if layer.kind != CLASSIFIER:
+            self.register_buffer("scale", torch.ones(layer.out_channels))
+            self.register_buffer("zero_point", torch.zeros(layer.out_channels, dtype=torch.uint8))
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.scale, self.zero_point.float())
+
+    def set_grid(self, grid: Grid) -> None:
+        self.scale, self.zero_point = grid.scale, grid.zero_point.to(torch.uint8)
+
+    def convert(self, x: Tensor, grid: Grid) -> Tensor:
+        """x as this layer reads it: bytes on ``grid``, or float32."""
+        return _converted(x, grid, self.is_float)
+
+    def extra_repr(self) -> str:
+        return str(self.layer)
+
+
+class FloatLayer(_AnyLayer):
+    """A layer in float32, by torch's functions."""
+
+    is_float = True
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer)
+        for name in convolution_shapes(layer):
+            self.add_module(name, FloatConvolution(layer, name))
+
+    def convolutions(self) -> Iterator[tuple[str, FloatConvolution]]:
+        """By the names of ``convolution_shapes``."""
+        for name, conv in self.named_children():
+            yield name, cast(FloatConvolution, conv)
+
+    def forward(self, x: Tensor, visit: Callable[[str, Tensor], Any] | None = None) -> Tensor:
+        """Float32 in and out; ``visit`` sees the result of every convolution after its activation."""
+        y = x
+        for name, conv in self.convolutions():
+            y = self.activate(name, conv(y), x)
+            if visit is not None:
+                visit(name, y)
+        return y.mean((2, 3)) if self.layer.kind == HEAD else y
+
+    def activate(self, name: str, y: Tensor, x: Tensor) -> Tensor:
+        """What follows a convolution: its activation, or the shortcut from the layer's input x."""
+        if name == "project":
+            return x + y if self.layer.residual else y
+        return y if self.layer.kind == CLASSIFIER else ACTIVATIONS[self.layer.activation](y)
+
+
+class QuantizedConvolution(nn.Module):
+    """The int8 weights of a convolution or linear layer, and what its sums are scaled with."""
+
+    weight: Tensor
+    multiplier: Tensor
+    bias: Tensor
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(shape, dtype=torch.int8))
+        self.register_buffer("multiplier", torch.zeros(shape[0]))
+        self.register_buffer("bias", torch.zeros(shape[0]))
+
+    @property
+    def tensors(self) -> Convolution:
+        return Convolution(self.weight, self.multiplier, self.bias)
+
+    def fill(self, tensors: Convolution) -> None:
+        self.weight, self.multiplier, self.bias = tensors
+
+
+class QuantizedLayer(_AnyLayer):
+    """A layer in int8, by the kernels of this machine."""
+
+    is_float = False
+    pad: Tensor
+    pool: Tensor
+    shortcut: Tensor
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer)
+        self._cache = PackedCache(_pack_layer)
+        for name, shape in convolution_shapes(layer).items():
+            self.add_module(name, QuantizedConvolution(shape))
+        if layer.kind == "stem":
+            self.register_buffer("pad", torch.zeros(layer.in_channels, dtype=torch.uint8))
+        if layer.kind == HEAD:
+            self.register_buffer("pool", torch.ones(1))
+        if layer.residual:
+            self.register_buffer("shortcut", torch.ones(layer.out_channels))
+
+    def convolution(self, name: str) -> QuantizedConvolution:
+        return cast(QuantizedConvolution, self.get_submodule(name))
+
+    def packed_tensors(self) -> list[Tensor | None]:
+        """As mnv2::pack takes them."""
+        tensors: list[Tensor | None] = [] if self.layer.expand else [None, None, None]
+        for name in convolution_shapes(self.layer):
+            tensors += self.convolution(name).tensors
+        last = {"stem": "pad", "block": "shortcut", HEAD: "pool"}.get(self.layer.kind)
+        return tensors if last is None else [*tensors, getattr(self, last, None)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """uint8 to uint8, of a linear layer to float32."""
+        return _pack_and_run([self], x) if is_traced() else self._cache.lookup(self)(x)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """The same by ``reference_int8``, in plain torch."""
+        layer = self.layer
+        convolutions = [self.convolution(name).tensors for name in convolution_shapes(layer)]
+        if layer.kind == CLASSIFIER:
+            return reference_int8.linear(x, convolutions[0])
+        if layer.kind == HEAD:
+            return reference_int8.head_pool(x, convolutions[0], self.pool)
+        height, width = x.shape[2:]
+        padding = layer.padding_for(height, width)
+        if layer.kind == "stem":
+            return reference_int8.stem(x, convolutions[0], self.pad, stride=layer.stride, padding=padding)
+        *expand, depthwise, project = convolutions
+        return reference_int8.fused_block(
+            x,
+            expand[0] if expand else None,
+            depthwise,
+            project,
+            self.shortcut if layer.residual else None,
+            stride=layer.stride,
+            padding=padding,
+        )
+
+
+def _pack_layer(layer: QuantizedLayer) -> PackedLayers:
+    return _packed([layer])
+
+
+def _packed(layers: Sequence[QuantizedLayer]) -> PackedLayers:
+    """One operator for layers that follow each other."""
+    described = [replace(layer.layer, arithmetic="int8") for layer in layers]
+    tensors = [tensor for layer in layers for tensor in layer.packed_tensors()]
+    with outside_inference_mode():
+        packed = torch.ops.mnv2.pack.default(tensors, layers=join_layers(described))
+    return PackedLayers(described, packed)
+
+
+def _pack_and_run(layers: Sequence[QuantizedLayer], x: Tensor) -> Tensor:
+    """For a trace, in which nothing may outlive the call."""
+    text = join_layers(replace(layer.layer, arithmetic="int8") for layer in layers)
+    tensors = [tensor for layer in layers for tensor in layer.packed_tensors()]
+    packed = torch.ops.mnv2.pack.default(tensors, layers=text)
+    return torch.ops.mnv2.run.default(x, packed, layers=text)
+
+
+AnyLayer = FloatLayer | QuantizedLayer
+
+
+class QuantizedMobileNetV2(nn.Module):
+    """What ``quantize`` returns: a MobileNetV2 with int8 weights and activations.
+
+    A call on the CPU runs int8 kernels, equal to ``reference_int8`` to the bit on any processor, one operator
+    for int8 layers that follow each other. Other devices have no such kernels: a RuntimeError. Weights take
+    a quarter of float32's memory.
+
+    Its ``state_dict()`` holds the int8 weights, multipliers and biases, scales and zero points, and a text of
+    the layers as bytes. It belongs to no machine: save it with safetensors, and ``from_state_dict`` makes the
+    network of it.
+
+    Args:
+        layers: stem, blocks, head and linear layer.
+        in_float: names of those kept in float32, ``features.3`` or ``classifier``.
+
+    Raises ValueError for other layers, and for names that are none.
+    """
+
+    image_scale: Tensor
+    image_zero_point: Tensor
+
+    def __init__(self, layers: Sequence[Layer], in_float: Sequence[str] = ()) -> None:
+        super().__init__()
+        if [layer.kind for layer in layers[-2:]] != [HEAD, CLASSIFIER] or not is_chain(layers):
+            raise ValueError(f"layers: expected a stem, blocks, a head and a linear layer, got {layers}")
+        names = layer_names(layers)
+        if unknown := {*in_float} - {*names}:
+            raise ValueError(f"expected names of layers to keep in float, {[*names]}, got {min(unknown)!r}")
+        units: list[AnyLayer] = [
+            FloatLayer(layer) if name in in_float else QuantizedLayer(layer) for name, layer in names.items()
+        ]
+        self.features = nn.Sequential(*units[:-1])
+        self.classifier = units[-1]
+        text = join_layers(layers).encode()
+        self.register_buffer(STATE_LAYERS, torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        channels = layers[0].in_channels
+        self._cache = PackedCache(_pack_network)
+        self.register_buffer("image_scale", torch.ones(channels))
+        self.register_buffer("image_zero_point", torch.zeros(channels))
+        self.eval()
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> QuantizedMobileNetV2:
+        """The network that a state_dict of this class belongs to. Raises ValueError for any other."""
+        text = state_dict.get(STATE_LAYERS)
+        if text is None or text.dtype != torch.uint8:
+            raise ValueError(f"expected a QuantizedMobileNetV2's state_dict: it has no {STATE_LAYERS!r}")
+        layers = parse_layers(bytes(text.tolist()).decode())
+        in_float = [
+            name
+            for name, layer in layer_names(layers).items()
+            if f"{name}.{next(iter(convolution_shapes(layer)))}.multiplier" not in state_dict
+        ]
+        network = cls(layers, in_float)
+        own = network.state_dict()
+        for name, tensor in state_dict.items():
+            if name in own and tensor.dtype != own[name].dtype:
+                raise ValueError(f"{name}: expected {own[name].dtype}, got {tensor.dtype}")
+        try:
+            network.load_state_dict(state_dict)
+        except RuntimeError as error:
+            raise ValueError(f"expected a QuantizedMobileNetV2's state_dict: {error}") from None
+        return network
+
+    @property
+    def image_grid(self) -> Grid:
+        return Grid(self.image_scale, self.image_zero_point)
+
+    def set_image_grid(self, grid: Grid) -> None:
+        self.image_scale, self.image_zero_point = grid.scale, grid.zero_point
+
+    def named_layers(self) -> Iterator[tuple[str, AnyLayer]]:
+        """``features.0`` and so on, and ``classifier``, in the order in which they run."""
+        for index, layer in enumerate(self.features):
+            yield f"features.{index}", cast(AnyLayer, layer)
+        yield "classifier", self.classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) images to float32 (N, num_classes) logits.
+
+        Images are bytes (uint8), or floats as the float network takes them, which become bytes first.
+        """
+        check_is_tensor(x, "(N, C, H, W)")
+        steps = None if is_traced() else self._cache.lookup(self)
+        return _run_steps(self._single_steps() if steps is None else steps, x)
+
+    def deploy(self) -> DeployedMobileNetV2:
+        """A lean copy for inference on this machine, of packed weights: it does not look for changes of them.
+
+        Raises RuntimeError where a layer has hooks or other code of its own.
+        """
+        steps = _pack_network(self)
+        if steps is None:
+            raise RuntimeError("deploy: expected layers without hooks and code of their own")
+        return DeployedMobileNetV2(_Steps(steps), None)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """The same by ``reference_int8``: the specification in plain torch, many times slower."""
+        for layer, grid in self.with_input_grids():
+            x = layer.convert(x, grid)
+            x = layer.reference(x) if isinstance(layer, QuantizedLayer) else layer(x)
+        return x
+
+    def _single_steps(self) -> list[_Step]:
+        """Each layer by itself: what records calls sees them, and hooks run."""
+        return [_Step(grid, layer.is_float, layer) for layer, grid in self.with_input_grids()]
+
+    def with_input_grids(self) -> Iterator[tuple[AnyLayer, Grid]]:
+        """Each layer with the grid of what it reads."""
+        _, layers = zip(*self.named_layers(), strict=True)
+        yield layers[0], self.image_grid
+        for before, layer in pairwise(layers):
+            yield layer, before.grid
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedMobileNetV2:
+        # .half() and .double() would round the multipliers, and so change what is computed.
+        if fn(self.image_scale).dtype != torch.float32:
+            raise TypeError("a quantised network has no other dtype than its own")
+        return super()._apply(fn, recurse)
+
+
+class _Step(NamedTuple):
+    """A layer in float, or a chain of int8 layers; ``grid`` is that of what it reads."""
+
+    grid: Grid
+    to_float: bool
+    run: nn.Module
+
+
+def _run_steps(steps: Sequence[_Step], x: Tensor) -> Tensor:
+    for grid, to_float, run in steps:
+        x = run(_converted(x, grid, to_float))
+    return x
+
+
+class _Steps(nn.Module):
+    """The steps by themselves, without the network that they were made of."""
+
+    def __init__(self, steps: Sequence[_Step]) -> None:
+        super().__init__()
+        self.steps = copy.deepcopy(steps)
+        self.held = nn.ModuleList(step.run for step in self.steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _run_steps(self.steps, x)
+
+
+def _pack_network(network: QuantizedMobileNetV2) -> list[_Step] | None:
+    """None where a layer has to be called by itself: hooks, or other code of its own."""
+    layers = [*network.with_input_grids()]
+    if any(own_code_obstacle(layer, type(layer)) for layer, _ in layers):
+        return None
+    steps = []
+    for is_float, group in groupby(layers, key=lambda pair: pair[0].is_float):
+        chain, grids = zip(*group, strict=True)
+        if is_float:
+            steps += [_Step(grid, True, layer) for layer, grid in zip(chain, grids, strict=True)]
+        else:
+            steps.append(_Step(grids[0], False, _packed(chain)))
+    return steps
+
+
+def layer_names(layers: Sequence[Layer]) -> dict[str, Layer]:
+    """The layers by their names in a FusedMobileNetV2."""
+    names = [*(f"features.{index}" for index in range(len(layers) - 1)), "classifier"]
+    return dict(zip(names, layers, strict=True))
