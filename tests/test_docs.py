@@ -11,7 +11,7 @@ import mnv2_kernels  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATORS = (ROOT / "docs" / "operators.md").read_text()
-ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+PAGES = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
 HELPERS = ("check_", "cuda_")
 
 
@@ -30,6 +30,6 @@ def test_the_example_runs() -> None:
 
 
 def test_every_file_that_is_named_exists() -> None:
-    paths = re.findall(r"(?:csrc|mnv2_kernels|benchmarks|tests)/[\w./-]+\.(?:h|cpp|py|md)\b", ARCHITECTURE)
+    paths = re.findall(r"(?:csrc|mnv2_kernels|benchmarks|tests)/[\w./-]+\.(?:h|cpp|py|md)\b", PAGES)
     assert len(paths) > 10
     assert [path for path in paths if not (ROOT / path).exists()] == []

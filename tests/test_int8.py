@@ -220,6 +220,17 @@ def test_errors_of_x_and_packed():
     assert torch.ops.mnv2.run(x, packed, layers=text).shape == x.shape
 
 
+def test_damaged_headers_are_refused():
+    layer = int8("block", 8, 8, expanded_channels=24, residual=True)
+    packed = torch.ops.mnv2.pack(weights_of(layer), layers=str(layer))
+    x = torch.randint(0, 256, (1, 8, 3, 3), dtype=torch.uint8)
+    for byte in (*range(24), 64, 70):
+        damaged = packed.clone()
+        damaged[byte] ^= 129
+        with pytest.raises(RuntimeError, match=r"mnv2::run: packed: expected"):
+            torch.ops.mnv2.run(x, damaged, layers=str(layer))
+
+
 def test_images_too_large_are_refused():
     one = torch.zeros(1, dtype=torch.uint8)
     head = int8("head_pool", 4, 4)

@@ -450,6 +450,51 @@ def test_a_layer_with_hooks_is_called() -> None:
     assert len(seen) == 1
 
 
+def test_other_code_is_called() -> None:
+    class Silent(QuantizedLayer):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.zeros_like(super().forward(x))
+
+    result, images = quantised(small()), photographs(2, seed=1)
+    want, seen = result(images), []
+    with nn.modules.module.register_module_forward_hook(lambda module, inputs, y: seen.append(module)):
+        assert torch.equal(result(images), want)
+    assert {*result.features, result.classifier} <= {*seen}
+    result.features.register_forward_hook(lambda *_: None)
+    with pytest.raises(RuntimeError, match="without hooks"):
+        result.deploy()
+    result.features[1].__class__ = Silent
+    assert not torch.equal(result(images), want)
+
+
+def test_an_ensemble_runs() -> None:
+    result, images = quantised(small()), photographs(2, seed=1)
+    name = "classifier.conv.multiplier"
+    twice = torch.stack([result.get_buffer(name)] * 2)
+    each = torch.vmap(lambda value: torch.func.functional_call(result, {name: value}, (images,)))(twice)
+    assert torch.equal(each, torch.stack([result(images)] * 2))
+
+
+@pytest.mark.parametrize("keep_float", [[], ["features.0"]], ids=len)
+def test_other_images_are_refused(keep_float: list[str]) -> None:
+    result, images = quantised(small(), keep_float=keep_float), photographs(2)
+    floats = result.image_grid.real(images)
+    for x in (floats[:, :1], images[:, :1], floats[0], floats.expand(2, 3, *SIZE)[:, [0, 1, 2, 2]]):
+        with pytest.raises((ValueError, RuntimeError), match=r"expected .*\(N, 3, "):
+            result(x)
+    with pytest.raises((TypeError, RuntimeError), match="int32"):
+        result(images.int())
+    assert torch.allclose(result(floats.double()), result(images), atol=1e-4)
+
+
+def test_a_state_of_other_layers_is_refused() -> None:
+    result = quantised(small())
+    state = result.state_dict()
+    text = bytes(state["layers"].tolist()).replace(b"stride=2", b"stride=1", 1)
+    with pytest.raises(ValueError, match="of these layers"):
+        result.load_state_dict({**state, "layers": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+
+
 def test_other_devices_are_refused() -> None:
     result = quantised(small()).to("meta")
     with pytest.raises(RuntimeError, match="mnv2::"):
@@ -584,7 +629,7 @@ def test_what_cannot_be_quantised_is_refused() -> None:
     with torch.no_grad():
         wide.features[1].conv[1].weight[0] = math.inf
     for model, message in (
-        (silent, r"features\.2 cannot be quantised: it has no activation"),
+        (silent, r"features\.2 cannot be quantised: its activation is none"),
         (hooked, r"features\.1 cannot be quantised"),
         (small().train(), "cannot be quantised"),
         (wide, "finite"),

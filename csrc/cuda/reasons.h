@@ -10,7 +10,7 @@ constexpr const char* few_images = "few images: tiles by thread blocks would lea
 // For general_block, as no other kernel serves the block.
 constexpr const char* float32_weights = "float32 weights: tensor cores are not exact enough";
 constexpr const char* no_expand = "no expand layer";
-constexpr const char* activations = "activations: expand and depthwise layer have none, or the project layer has one";
+constexpr const char* activations = "activations: expand and depthwise layer do not cut at 0, or the project layer has one";
 constexpr const char* channels = "channels that are no multiples of 8";
 constexpr const char* too_wide = "too many channels: shared memory cannot hold a tile and its weights";
 

@@ -20,7 +20,8 @@ ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.Identity: "none",
 }
-RELU6_BOUNDS = (0, 6)
+# Of a Hardtanh, which ReLU6 is.
+NAMES_BY_BOUNDS: dict[tuple[float, float], str] = {(0, 6): "relu6"}
 
 # What a graph that is being made has for an int is none that torch declares so.
 sym_max: Any = torch.sym_max
@@ -94,6 +95,8 @@ class EagerLayer(NamedTuple):
 
     @property
     def activation_name(self) -> str:
+        if isinstance(self.activation, nn.Hardtanh):
+            return NAMES_BY_BOUNDS[self.activation.min_val, self.activation.max_val]
         return "none" if self.activation is None else ACTIVATION_NAMES[type(self.activation)]
 
     @property
@@ -251,4 +254,4 @@ def _check_activation(name: str, activation: nn.Module) -> None:
     check_own_code(name, activation, type(activation))
     if isinstance(activation, nn.Hardtanh):
         bounds = (activation.min_val, activation.max_val)
-        _check(name, f"the range of {class_name(activation)}", bounds, [RELU6_BOUNDS])
+        _check(name, f"the range of {class_name(activation)}", bounds, [*NAMES_BY_BOUNDS])

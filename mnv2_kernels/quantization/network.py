@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..fusion.inference import check_is_tensor, is_traced
-from ..fusion.own_code import own_code_obstacle
+from ..fusion.own_code import has_global_hooks, own_code_obstacle
 from ..layer import Layer, is_chain, join_layers, parse_layers
 from ..nn.deployed import DeployedMobileNetV2
 from ..packing.cache import PackedCache
@@ -27,7 +27,6 @@ HEAD, CLASSIFIER = "head_pool", "linear"
 STATE_LAYERS = "layers"
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x,
     "relu": lambda x: x.clamp(min=0),
     "relu6": lambda x: x.clamp(0, RELU6),
 }
@@ -75,8 +74,12 @@ class FloatConvolution(nn.Module):
 
 
 def _converted(x: Tensor, grid: Grid, to_float: bool) -> Tensor:
+    if x.dim() not in (2, 4) or x.shape[1] != len(grid.scale):
+        raise ValueError(f"expected (N, {len(grid.scale)}, ...), got shape {tuple(x.shape)}")
+    if not (x.is_floating_point() or x.dtype == torch.uint8):
+        raise TypeError(f"expected bytes (uint8) or floats, got {x.dtype}")
     if to_float == x.is_floating_point():
-        return x
+        return x.float() if to_float else x
     return grid.real(x) if to_float else grid.bytes_of(x)
 
 
@@ -194,7 +197,8 @@ class QuantizedLayer(_AnyLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """uint8 to uint8, of a linear layer to float32."""
-        return _pack_and_run([self], x) if is_traced() else self._cache.lookup(self)(x)
+        packed = None if is_traced() else self._cache.lookup(self)
+        return _pack_and_run([self], x) if packed is None else packed(x)
 
     def reference(self, x: Tensor) -> Tensor:
         """The same by ``reference_int8``, in plain torch."""
@@ -270,6 +274,7 @@ class QuantizedMobileNetV2(nn.Module):
         if [layer.kind for layer in layers[-2:]] != [HEAD, CLASSIFIER] or not is_chain(layers):
             raise ValueError(f"layers: expected a stem, blocks, a head and a linear layer, got {layers}")
         names = layer_names(layers)
+        in_float = (in_float,) if isinstance(in_float, str) else in_float
         if unknown := {*in_float} - {*names}:
             raise ValueError(f"expected names of layers to keep in float, {[*names]}, got {min(unknown)!r}")
         units: list[AnyLayer] = [
@@ -289,9 +294,9 @@ class QuantizedMobileNetV2(nn.Module):
     def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> QuantizedMobileNetV2:
         """The network that a state_dict of this class belongs to. Raises ValueError for any other."""
         text = state_dict.get(STATE_LAYERS)
-        if text is None or text.dtype != torch.uint8:
+        if not isinstance(text, Tensor) or text.dtype != torch.uint8 or text.dim() != 1:
             raise ValueError(f"expected a QuantizedMobileNetV2's state_dict: it has no {STATE_LAYERS!r}")
-        layers = parse_layers(bytes(text.tolist()).decode())
+        layers = parse_layers(bytes(text.tolist()).decode(errors="replace"))
         in_float = [
             name
             for name, layer in layer_names(layers).items()
@@ -327,7 +332,8 @@ class QuantizedMobileNetV2(nn.Module):
         Images are bytes (uint8), or floats as the float network takes them, which become bytes first.
         """
         check_is_tensor(x, "(N, C, H, W)")
-        steps = None if is_traced() else self._cache.lookup(self)
+        each_by_itself = is_traced() or has_global_hooks()
+        steps = None if each_by_itself else self._cache.lookup(self)
         return _run_steps(self._single_steps() if steps is None else steps, x)
 
     def deploy(self) -> DeployedMobileNetV2:
@@ -357,6 +363,12 @@ class QuantizedMobileNetV2(nn.Module):
         yield layers[0], self.image_grid
         for before, layer in pairwise(layers):
             yield layer, before.grid
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
+        text = state_dict.get(prefix + STATE_LAYERS)
+        if text is not None and not torch.equal(text, self.get_buffer(STATE_LAYERS)):
+            raise ValueError(f"{STATE_LAYERS}: expected a state of these layers, got one of others")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedMobileNetV2:
         # .half() and .double() would round the multipliers, and so change what is computed.
@@ -394,7 +406,9 @@ class _Steps(nn.Module):
 def _pack_network(network: QuantizedMobileNetV2) -> list[_Step] | None:
     """None where a layer has to be called by itself: hooks, or other code of its own."""
     layers = [*network.with_input_grids()]
-    if any(own_code_obstacle(layer, type(layer)) for layer, _ in layers):
+    known = {True: FloatLayer, False: QuantizedLayer}
+    parts = [(network.features, nn.Sequential), *((layer, known[layer.is_float]) for layer, _ in layers)]
+    if any(own_code_obstacle(part, whose) for part, whose in parts):
         return None
     steps = []
     for is_float, group in groupby(layers, key=lambda pair: pair[0].is_float):

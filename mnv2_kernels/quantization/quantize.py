@@ -16,7 +16,7 @@ from ..layer import SAME
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.units import FusedUnit
 from .calibration import BATCH, calibrate
-from .network import CLASSIFIER, FloatLayer, QuantizedMobileNetV2
+from .network import ACTIVATIONS, CLASSIFIER, FloatLayer, QuantizedMobileNetV2
 from .ranges import grids_of, observe
 from .rounding import Grid, Numbers
 
@@ -74,7 +74,8 @@ def quantize(
     network = QuantizedMobileNetV2([layer.layer for layer in layers.values()], keep_float)
     network.set_image_grid(_image_grid(network, mean, deviation))
     images = _read_images(batches, network.image_grid)
-    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+    exact = torch.autocast("cpu", enabled=False)
+    with exact, Progress(console=Console(stderr=True), disable=not progress) as bar:
         batches = bar.track(images.split(BATCH), description="ranges")
         observed = observe(layers, map(network.image_grid.real, batches))
         grids = grids_of(layers, observed, recipe == "per_channel")
@@ -99,8 +100,8 @@ def float_layers(model: FusedMobileNetV2) -> dict[str, FloatLayer]:
         except NotFusable as error:
             obstacles.setdefault(name, str(error))
             continue
-        if fusion.layer.kind != CLASSIFIER and fusion.layer.activation == "none":
-            obstacles[name] = "it has no activation"
+        if fusion.layer.kind != CLASSIFIER and fusion.layer.activation not in ACTIVATIONS:
+            obstacles[name] = f"its activation is {fusion.layer.activation}"
         if fusion.layer.project_activation != "none":
             obstacles[name] = "its project has an activation"
         layers[name] = _folded(FloatLayer(fusion.layer), fusion.weights())

@@ -23,8 +23,7 @@ namespace mnv2::test {
 
 inline std::string describe(Activation activation)
 {
-    constexpr const char* names[] = {"none", "relu", "relu6"};
-    return names[static_cast<int>(activation)];
+    return activation_name(activation);
 }
 
 template <class Params>

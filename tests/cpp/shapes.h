@@ -1,7 +1,10 @@
 // The values that the tests combine.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "core/block.h"
@@ -19,7 +22,11 @@ constexpr Size sizes[] = {{1, 1}, {2, 3}, {3, 2}, {7, 5}, {15, 17}, {14, 14}};
 
 constexpr ScalarType dtypes[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
 
-constexpr Activation activations[] = {Activation::none, Activation::relu, Activation::relu6};
+constexpr auto activations = [] {
+    std::array<Activation, std::size(activation_table)> all{};
+    for (size_t index = 0; index < all.size(); ++index) all[index] = static_cast<Activation>(index);
+    return all;
+}();
 
 // All sixteen paddings.
 inline std::vector<Padding> paddings()

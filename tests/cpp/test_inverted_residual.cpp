@@ -79,10 +79,10 @@ TEST(every_dtype_and_layout)
             }
 }
 
-template <class T, size_t COUNT>
-T pick(Random& random, const T (&from)[COUNT])
+template <class Choices>
+auto pick(Random& random, const Choices& from)
 {
-    return from[random() % COUNT];
+    return from[random() % std::size(from)];
 }
 
 int64_t one_to(Random& random, int64_t most)

@@ -1,5 +1,6 @@
 #include "cpu/int8/packed_chain.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <iterator>
@@ -19,7 +20,7 @@ constexpr std::array<char, 8> chain_magic = {'m', 'n', 'v', '2', 'i', '8', '\0',
 struct ChainHeader {
     std::array<char, 8> magic;
     Isa isa;
-    int32_t reserved;
+    int32_t isa_complement;  // a damaged number would be another set's
     int64_t text_bytes;
 };
 static_assert(sizeof(ChainHeader) <= line_bytes);
@@ -40,7 +41,7 @@ int64_t place_layers(std::vector<NetworkLayer>& layers, const Format& format)
 void write_chain_header(const std::vector<NetworkLayer>& layers, const Format& format, void* packed)
 {
     const std::string text = text_of(layers);
-    const ChainHeader header{chain_magic, format.isa, 0, static_cast<int64_t>(text.size())};
+    const ChainHeader header{chain_magic, format.isa, ~static_cast<int32_t>(format.isa), static_cast<int64_t>(text.size())};
     auto* const to = static_cast<char*>(packed);
     std::memset(to, 0, static_cast<size_t>(layers.front().packed_at));
     std::memcpy(to, &header, sizeof header);
@@ -53,11 +54,14 @@ std::string chain_mismatch(const std::vector<NetworkLayer>& layers, const void* 
     ChainHeader header;
     std::memcpy(&header, packed, sizeof header);
     const auto number = static_cast<int32_t>(header.isa);
-    if (header.magic != chain_magic || number < 0 || number >= static_cast<int32_t>(std::size(formats)) ||
-        header.text_bytes < 0 || header.text_bytes > bytes - line_bytes)
+    const bool is_header = header.magic == chain_magic && number >= 0 && number < static_cast<int32_t>(std::size(formats)) &&
+                           header.isa_complement == ~number && header.text_bytes >= 0 &&
+                           header.text_bytes <= bytes - line_bytes;
+    const auto* const begin = static_cast<const char*>(packed) + line_bytes;
+    if (!is_header || !std::all_of(begin, begin + header.text_bytes, [](char c) { return c >= ' ' && c <= '~'; }))
         return "expected packed int8 layers, got bytes of another format";
     const std::string text = text_of(layers);
-    const std::string found(static_cast<const char*>(packed) + line_bytes, static_cast<size_t>(header.text_bytes));
+    const std::string found(begin, static_cast<size_t>(header.text_bytes));
     if (found != text) return "expected weights of " + text + ", got those of " + found;
     isa = header.isa;
     std::vector<NetworkLayer> placed = layers;
