@@ -467,6 +467,20 @@ def test_other_code_is_called() -> None:
     assert not torch.equal(result(images), want)
 
 
+def test_derivatives_are_refused() -> None:
+    result, images = quantised(small()), photographs(1)
+    floats = result.image_grid.real(images)
+    for call in (
+        lambda: result(floats.clone().requires_grad_()),
+        lambda: torch.func.jvp(result, (floats,), (floats,)),
+        lambda: torch.func.grad(lambda x: result(x).sum())(floats),
+    ):
+        with pytest.raises(RuntimeError, match="no derivative along its images"):
+            call()
+    with torch.no_grad():
+        assert torch.equal(result(floats.clone().requires_grad_()), result(images))
+
+
 def test_an_ensemble_runs() -> None:
     result, images = quantised(small()), photographs(2, seed=1)
     name = "classifier.conv.multiplier"

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..fusion.inference import check_is_tensor, is_traced
+from ..fusion.inference import check_is_tensor, is_traced, wants_gradient
 from ..fusion.own_code import has_global_hooks, own_code_obstacle
 from ..layer import Layer, is_chain, join_layers, parse_layers
 from ..nn.deployed import DeployedMobileNetV2
@@ -332,6 +332,10 @@ class QuantizedMobileNetV2(nn.Module):
         Images are bytes (uint8), or floats as the float network takes them, which become bytes first.
         """
         check_is_tensor(x, "(N, C, H, W)")
+        if wants_gradient(x):
+            raise RuntimeError(
+                "a quantised network has no derivative along its images: ask the network it was made of"
+            )
         each_by_itself = is_traced() or has_global_hooks()
         steps = None if each_by_itself else self._cache.lookup(self)
         return _run_steps(self._single_steps() if steps is None else steps, x)
