@@ -127,10 +127,14 @@ def test_info(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
         "python": sys.version.split()[0],
     }
     assert result["build"] == _native.build_info()
-    assert result["isas"] == _native.isas()
+    assert [isa for isa in result["isas"] if isa in _native.isas()] == _native.isas()
+    assert {isa["name"] for isa in _native.int8_isas()} <= {isa["name"] for isa in result["isas"]}
     assert result["selected_isa"] == _native.selected_isa()
     dtypes = ("float32", "float16", "bfloat16")
-    assert result["selected_isas"] == {dtype: _native.selected_isa(dtype) for dtype in dtypes}
+    assert result["selected_isas"] == {
+        **{dtype: _native.selected_isa(dtype) for dtype in dtypes},
+        "int8": _native.selected_int8_isa(),
+    }
     assert "fastest" in result["selection_reason"]
     assert result["threads"] == torch.get_num_threads()
     on_cpu = {op["op"]: op["cpu"] for op in result["ops"]}
@@ -145,6 +149,6 @@ def test_info_says_when_an_isa_is_forced(capsys: Capture, monkeypatch: pytest.Mo
     assert main(["info"]) == 0
     output = capsys.readouterr().out
     assert "scalar: forced by MNV2_FORCE_ISA" in output
-    assert re.search(r"^\s*scalar\s+yes\s+yes\s+float32, float16, bfloat16\s*$", output, re.M)
+    assert re.search(r"^\s*scalar\s+yes\s+yes\s+float32, float16, bfloat16, int8\s*$", output, re.M)
     assert _native.build_info()["version"] in output
     assert all(isa["name"] in output for isa in _native.isas())

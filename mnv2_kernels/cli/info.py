@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -48,7 +49,7 @@ class Info:
     processor: str
     isas: tuple[Isa, ...]
     selected_isa: str  # for float32 weights
-    selected_isas: dict[str, str]  # for weights of each dtype
+    selected_isas: dict[str, str]  # for weights of each dtype, and int8
     selection_reason: str
     threads: int
     logical_cpus: int
@@ -77,9 +78,12 @@ def gather_info() -> Info:
         },
         build=build,
         processor=processor(),
-        isas=tuple(Isa(**entry) for entry in _native.isas()),
+        isas=tuple(Isa(**entry) for entry in every_isa().values()),
         selected_isa=isa,
-        selected_isas={dtype: _native.selected_isa(dtype) for dtype in DTYPE_NAMES},
+        selected_isas={
+            **{dtype: _native.selected_isa(dtype) for dtype in DTYPE_NAMES},
+            "int8": _native.selected_int8_isa(),
+        },
         selection_reason=_selection_reason(),
         threads=torch.get_num_threads(),
         logical_cpus=os.cpu_count() or 1,
@@ -89,6 +93,11 @@ def gather_info() -> Info:
         cuda_gpu=cuda_gpu,
         cuda_blocks=cuda_blocks(figures),
     )
+
+
+def every_isa() -> dict[str, dict[str, Any]]:
+    """What ``_native`` says of instruction sets, by name: those of float kernels, then int8's own."""
+    return {isa["name"]: isa for isa in (*_native.isas(), *_native.int8_isas())}
 
 
 def _selection_reason() -> str:

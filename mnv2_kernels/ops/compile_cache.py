@@ -18,7 +18,7 @@ from . import gpu
 def tag() -> str:
     """What decides the length of packed weights here, in a line."""
     parts = [f"mnv2_kernels {_native.build_info()['version']}", processor()]
-    parts += [isa["name"] for isa in _native.isas() if isa["supported"]]
+    parts += [isa["name"] for isa in (*_native.isas(), *_native.int8_isas()) if isa["supported"]]
     return "; ".join((*parts, os.environ.get(FORCE_ISA_VARIABLE, ""), gpu.SELECTED))
 
 
