@@ -230,8 +230,7 @@ def _pack_layer(layer: QuantizedLayer) -> PackedLayers:
 
 def _packed(layers: Sequence[QuantizedLayer]) -> PackedLayers:
     """One operator for layers that follow each other."""
-    described = [replace(layer.layer, arithmetic="int8") for layer in layers]
-    tensors = [tensor for layer in layers for tensor in layer.packed_tensors()]
+    described, tensors = _described(layers)
     with outside_inference_mode():
         packed = torch.ops.mnv2.pack.default(tensors, layers=join_layers(described))
     return PackedLayers(described, packed)
@@ -239,10 +238,16 @@ def _packed(layers: Sequence[QuantizedLayer]) -> PackedLayers:
 
 def _pack_and_run(layers: Sequence[QuantizedLayer], x: Tensor) -> Tensor:
     """For a trace, in which nothing may outlive the call."""
-    text = join_layers(replace(layer.layer, arithmetic="int8") for layer in layers)
-    tensors = [tensor for layer in layers for tensor in layer.packed_tensors()]
+    described, tensors = _described(layers)
+    text = join_layers(described)
     packed = torch.ops.mnv2.pack.default(tensors, layers=text)
     return torch.ops.mnv2.run.default(x, packed, layers=text)
+
+
+def _described(layers: Sequence[QuantizedLayer]) -> tuple[list[Layer], list[Tensor | None]]:
+    """Layers and tensors as mnv2::pack takes them."""
+    described = [replace(layer.layer, arithmetic="int8") for layer in layers]
+    return described, [tensor for layer in layers for tensor in layer.packed_tensors()]
 
 
 AnyLayer = FloatLayer | QuantizedLayer

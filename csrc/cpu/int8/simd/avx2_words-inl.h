@@ -9,6 +9,7 @@
 
 #include "core/sizes.h"
 #include "cpu/int8/kernels.h"
+#include "cpu/int8/simd/cover-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
@@ -197,25 +198,9 @@ __attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t colu
 
 constexpr int64_t max_mr = 6;  // twelve sums, two weights, a pixel's depths and a product
 
-template <int MR, class Tiles>
-MNV2_INLINE void call_with_mr(int64_t mr, const Tiles& tiles, int64_t column, int64_t count)
-{
-    if (mr == MR) return tiles.template operator()<MR>(column, count);
-    if constexpr (MR > 1) call_with_mr<MR - 1>(mr, tiles, column, count);
-}
-
-// Calls tiles<mr>(column, count) so that they cover a row by tiles of nearly equal height.
-template <class Tiles>
-MNV2_INLINE void cover(int64_t columns, const Tiles& tiles)
-{
-    const int64_t count = divide_up(columns, max_mr), mr = columns / count, higher = columns % count;
-    if (higher) call_with_mr<max_mr>(mr + 1, tiles, 0, higher);
-    call_with_mr<max_mr>(mr, tiles, higher * (mr + 1), count - higher);
-}
-
 void pointwise(const PointwiseRun& run)
 {
-    cover(run.columns, [&]<int MR>(int64_t column, int64_t tiles) {
+    cover<max_mr>(run.columns, [&]<int MR>(int64_t column, int64_t tiles) {
         run.shortcut ? panel_tiles<MR, true>(run, column, tiles) : panel_tiles<MR, false>(run, column, tiles);
     });
 }
@@ -266,7 +251,7 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, int64_t column, in
 
 void stem(const StemRun& run)
 {
-    cover(run.columns, [&]<int MR>(int64_t column, int64_t tiles) { stem_tiles<MR>(run, column, tiles); });
+    cover<max_mr>(run.columns, [&]<int MR>(int64_t column, int64_t tiles) { stem_tiles<MR>(run, column, tiles); });
 }
 
 // --- depthwise layers and the pool ---
