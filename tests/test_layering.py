@@ -175,3 +175,11 @@ def test_the_stub_of_native_names_what_the_module_has():
     stub = ast.parse((PACKAGE / "_native.pyi").read_text()).body
     named = [each.name for each in stub if hasattr(each, "name")]
     assert sorted(named) == [name for name in dir(_native) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("folder", ["csrc", "mnv2_kernels", "cmake", "benchmarks", "tests"])
+def test_comments_are_sentences_by_themselves(folder):
+    paths = files(ROOT / folder, SOURCE_SUFFIXES | HEADER_SUFFIXES | {".py", ".cmake"})
+    assert paths
+    for path in paths:
+        assert not re.search(r"^ *(//|#) Of ", path.read_text(), flags=re.MULTILINE), path

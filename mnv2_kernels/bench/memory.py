@@ -108,7 +108,7 @@ class SplitRow:
 
 @dataclass(frozen=True)
 class SplitTotal:
-    """All blocks of the network in so many parts: the sum of their times, and the largest scratch."""
+    """All blocks of the network in this number of parts: the sum of their times, and the largest scratch."""
 
     parts: int
     ms: float

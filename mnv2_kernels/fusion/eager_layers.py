@@ -20,7 +20,7 @@ ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.Identity: "none",
 }
-# Of a Hardtanh, which ReLU6 is.
+# By a Hardtanh's bounds; ReLU6 is one, too.
 NAMES_BY_BOUNDS: dict[tuple[float, float], str] = {(0, 6): "relu6"}
 
 # What a graph that is being made has for an int is none that torch declares so.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# A normal number of float16; a sum of so many of the largest bfloat16 does not overflow.
+# A normal number of float16; as a factor it keeps a sum of 2^14 of the largest bfloat16 from overflowing.
 SCALED_DOWN = tl.constexpr(2.0**-14)
 
 

@@ -392,7 +392,7 @@ def direct_kernel(
 
 # --- launch ---
 
-# Offsets of 32 bits reach so many elements.
+# The most elements that offsets of 32 bits reach.
 NARROW = 2**31
 
 

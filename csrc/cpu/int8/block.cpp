@@ -131,7 +131,7 @@ public:
 private:
     int64_t expanded_width(int64_t block) const { return block_width(params_.expanded_channels, block); }
 
-    // Of an output row's window; -1 above the image.
+    // The first row of an output row's window; negative above the image.
     int64_t first_row(int64_t out) const { return out * params_.stride - params_.padding.top; }
 
     void clear_sides(uint8_t* rows, int64_t count, int64_t block) const

@@ -26,7 +26,7 @@ class Series:
 
 
 def lying_height(bars: int) -> float:
-    """Inches that a panel of so many bars takes."""
+    """Inches that a panel of this number of bars takes."""
     return MARGINS + PITCH * bars
 
 

@@ -82,7 +82,7 @@ class Canvas:
     is_wide: bool
 
     def panels(self, count: int, columns: int, height: float) -> list[Axes]:
-        """Panels of so many inches, side by side on a wide page and one below the other on a narrow one."""
+        """Panels of ``height`` inches, side by side on a wide page, one below the other on a narrow one."""
         columns = min(columns, count) if self.is_wide else 1
         rows = -(-count // columns)
         self.figure.set_figheight(rows * height)

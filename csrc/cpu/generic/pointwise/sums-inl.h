@@ -54,7 +54,7 @@ constexpr void list_kernels(TileKernels<Kernel, MAX_MR>& kernels, const KernelOf
     if constexpr (MR < MAX_MR) list_kernels<MR + 1>(kernels, kernel_of);
 }
 
-// Of every height up to the tallest: kernel_of<MR>() is the one for tiles of MR rows.
+// For every height up to the tallest: kernel_of<MR>() is the one for tiles of MR rows.
 template <class Kernel, int MAX_MR, class KernelOf>
 constexpr TileKernels<Kernel, MAX_MR> kernels_by_height(const KernelOf& kernel_of)
 {

@@ -136,7 +136,7 @@ const float* factors_of(const uint8_t* panel)
     return reinterpret_cast<const float*>(panel);
 }
 
-// Of the group that begins at a channel.
+// The weights of the group that begins at a channel.
 const int16_t* weights_of(const uint8_t* panel, int64_t width, int64_t first, int64_t steps)
 {
     return reinterpret_cast<const int16_t*>(factors_of(panel) + 3 * width) + first * steps * step_depths;
