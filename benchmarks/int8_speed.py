@@ -58,7 +58,8 @@ def main(
     x = views[:batch].contiguous()
     as_bytes = quantised.image_grid.bytes_of(x)
     int8, floats = quantised.deploy(), network.model.deploy()
-    if not torch.equal(int8(as_bytes), quantised.reference(as_bytes)):
+    wanted = quantised.reference(as_bytes)
+    if not (torch.equal(int8(as_bytes), wanted) and torch.equal(int8(x), wanted)):
         raise SystemExit("int8 results are not the reference's")
     eager = eager_copy(network.model)
     torch.testing.assert_close(floats(x), eager(x), rtol=1e-3, atol=1e-3)
@@ -69,6 +70,7 @@ def main(
         times = interleaved_times(
             {
                 "fused, int8": lambda: int8(as_bytes),
+                "fused, int8, of floats": lambda: int8(x),
                 "OpenVINO, int8": lambda: peer(x),
                 "fused, float32": lambda: floats(x),
             },

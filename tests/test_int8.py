@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from mnv2_kernels import _native
 from mnv2_kernels.layer import Layer, join_layers
+from mnv2_kernels.quantization.reference_int8 import dequantise, quantise
 
 ISAS = [isa["name"] for isa in _native.int8_isas() if isa["compiled"] and isa["supported"]]
 
@@ -39,7 +40,8 @@ def convolution(out: int, *shape: int) -> list[Tensor]:
 def weights_of(layer: Layer) -> list[Tensor | None]:
     inp, mid, out = layer.in_channels, layer.expanded_channels, layer.out_channels
     if layer.kind == "stem":
-        return [*convolution(out, inp, 3, 3), torch.randint(0, 256, (inp,), dtype=torch.uint8)]
+        pad = torch.randint(0, 256, (inp,), dtype=torch.uint8)
+        return [*convolution(out, inp, 3, 3), pad, torch.rand(inp) + 0.01, torch.rand(inp) * 255]
     if layer.kind == "head_pool":
         return [*convolution(out, inp, 1, 1), torch.tensor([0.75])]
     if layer.kind == "linear":
@@ -134,6 +136,30 @@ def test_a_layer_gives_the_bits_of_plain_torch(name, layout):
     assert y.dim() == 2 or y.is_contiguous(memory_format=torch.channels_last)
 
 
+def edges_of_bytes(scale: Tensor, zero_point: Tensor, *shape: int) -> Tensor:
+    """Float images with all that rounds hard: middles of two bytes, their neighbours, infinities, NaN."""
+    real = scale.view(-1, 1, 1) * (torch.randint(-4, 520, shape) / 2 - zero_point.view(-1, 1, 1))
+    x = torch.where(torch.rand(shape) < 0.5, real, torch.nextafter(real, torch.randn(shape)))
+    special = torch.tensor([float("inf"), -float("inf"), float("nan"), 3e38, -0.0, 1e-40])
+    return torch.where(torch.rand(shape) < 0.9, x, special[torch.randint(len(special), shape)])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc", "sliced"])
+def test_a_stem_makes_bytes_of_floats(channels, layout):
+    torch.manual_seed(channels)
+    layer = int8("stem", channels, 16, stride=2)
+    weights = weights_of(layer)
+    x = edges_of_bytes(*weights[4:], 2, channels, 19, 37)
+    as_bytes = quantise(x, *weights[4:])
+    assert as_bytes.unique().numel() > 200
+    if layout == "nhwc":
+        x = x.contiguous(memory_format=torch.channels_last)
+    if layout == "sliced":
+        x = torch.cat([x, x], 1)[:, :channels]
+    assert torch.equal(run(x, [layer], weights), run(as_bytes, [layer], weights))
+
+
 CHAIN = [
     int8("stem", 3, 32, stride=2),
     int8("block", 32, 16, expanded_channels=32, expand=False),
@@ -142,6 +168,13 @@ CHAIN = [
     int8("head_pool", 24, 70),
     int8("linear", 70, 11),
 ]
+
+
+def quantise_back(x: Tensor, stem: list[Tensor]) -> Tensor:
+    """Floats that stand for these bytes."""
+    real = dequantise(x, *stem[4:])
+    assert torch.equal(quantise(real, *stem[4:]), x)
+    return real
 
 
 def test_a_chain_gives_the_bits_of_its_layers_for_any_batch_and_threads():
@@ -157,6 +190,9 @@ def test_a_chain_gives_the_bits_of_its_layers_for_any_batch_and_threads():
         assert torch.equal(run(x, CHAIN, flat), wanted)
     torch.set_num_threads(threads)
     assert torch.equal(run(x[3:4], CHAIN, flat), wanted[3:4])
+    many = torch.arange(37) % 5  # more than wait for the linear layer together
+    assert torch.equal(run(x[many], CHAIN, flat), wanted[many])
+    assert torch.equal(run(quantise_back(x, weights[0]), CHAIN, flat), wanted)
     assert run(x[:0], CHAIN, flat).shape == (0, 11)
 
 
@@ -199,6 +235,11 @@ def test_errors_of_weights():
     refused("shortcut: expected None without residual=1", [plain], weights, x)
     huge = [weights[0], weights[1] * 1e9, *weights[2:]]
     refused("expand_multiplier: expected sums and results below 2^31", [BLOCK], huge, x)
+    stem = weights_of(CHAIN[0])
+    for scale in (torch.zeros(3), torch.full((3,), 1e-45), torch.tensor([1.0, float("nan"), 1.0])):
+        refused("image_scale: expected finite numbers above 0", CHAIN[:1], [*stem[:4], scale, stem[5]], x)
+    unbounded = torch.tensor([1.0, 2.0, float("inf")])
+    refused("image_zero_point: expected finite numbers", CHAIN[:1], [*stem[:5], unbounded], x)
 
 
 def test_errors_of_x_and_packed():
@@ -218,6 +259,9 @@ def test_errors_of_x_and_packed():
     with pytest.raises(RuntimeError, match=r"packed: expected weights of block .* got those of block"):
         torch.ops.mnv2.run(x, packed, layers=other)
     assert torch.ops.mnv2.run(x, packed, layers=text).shape == x.shape
+    stem = torch.ops.mnv2.pack(weights_of(CHAIN[0]), layers=str(CHAIN[0]))
+    with pytest.raises(RuntimeError, match=r"x: expected dtype uint8 or float32 .* got float64"):
+        torch.ops.mnv2.run(torch.zeros(1, 3, 8, 8).double(), stem, layers=str(CHAIN[0]))
 
 
 def test_damaged_headers_are_refused():

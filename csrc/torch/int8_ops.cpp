@@ -70,7 +70,13 @@ public:
     {
         const Int8Tensors weights = convolution("", 0, {params.out_channels, params.in_channels, kernel_size, kernel_size});
         const Tensor pad = check_tensor(argument("pad"), tensors_[3], aoti_torch_dtype_uint8(), {params.in_channels});
-        int8::pack_stem(params, weights.view(), data_of<uint8_t>(pad), format_, to_);
+        const Tensor scale = image_numbers("image_scale", 4, params), zero_point = image_numbers("image_zero_point", 5, params);
+        if (!are_all(scale, [](float each) { return each > 0 && std::isfinite(1 / each); }))
+            refuse(argument("image_scale"), "finite numbers above 0", "others");
+        if (!are_all(zero_point, [](float each) { return std::isfinite(each); }))
+            refuse(argument("image_zero_point"), "finite numbers", "others");
+        const int8::ImageGrid image{data_of<uint8_t>(pad), data_of<float>(scale), data_of<float>(zero_point)};
+        int8::pack_stem(params, weights.view(), image, format_, to_);
     }
 
     void operator()(const InvertedResidualParams& params) const
@@ -109,6 +115,18 @@ private:
 
     Argument argument(const std::string& name) const { return {op_, prefix_ + name}; }
 
+    Tensor image_numbers(const char* name, int at, const StemParams& params) const
+    {
+        return check_tensor(argument(name), tensors_[at], aoti_torch_dtype_float32(), {params.in_channels});
+    }
+
+    template <class Predicate>
+    static bool are_all(const Tensor& tensor, const Predicate& holds)
+    {
+        const auto* const values = data_of<float>(tensor);
+        return std::all_of(values, values + tensor.numel(), holds);
+    }
+
     Int8Tensors convolution(const std::string& name, int first, const Integers& shape, int shortcut = no_shortcut) const
     {
         const auto floats = [&](const std::string& of, int at) {
@@ -137,18 +155,26 @@ private:
 
 size_t tensors_of(const NetworkLayer& layer)
 {
-    constexpr std::array<size_t, std::variant_size_v<LayerParams>> counts = {4, 10, 4, 3};  // in LayerParams' order
+    constexpr std::array<size_t, std::variant_size_v<LayerParams>> counts = {6, 10, 4, 3};  // in LayerParams' order
     return counts[layer.params.index()];
 }
 
 // --- run ---
 
-constexpr const char* image_dtype = "dtype uint8 (of layers with arithmetic=int8)";
+bool takes_floats(const Layers& layers)
+{
+    return std::holds_alternative<StemParams>(layers.front().params);
+}
 
 void check_int8_x(const Argument& argument, const Layers& layers, const Tensor& x)
 {
     check_given(argument, x);
-    if (dtype_of(x) != aoti_torch_dtype_uint8()) refuse(argument, image_dtype, dtype_text(dtype_of(x)));
+    const int32_t dtype = dtype_of(x);
+    if (dtype != aoti_torch_dtype_uint8() && !(takes_floats(layers) && dtype == aoti_torch_dtype_float32()))
+        refuse(
+            argument,
+            std::string(takes_floats(layers) ? "dtype uint8 or float32" : "dtype uint8") + " (of layers with arithmetic=int8)",
+            dtype_text(dtype));
     check_x_shape(argument, layers, x);
 }
 
@@ -174,8 +200,9 @@ const void* packed_data(const char* op, const Tensor& packed)
 // What a call needs beside its pointers, made once for all calls that bring the same.
 struct Int8Call {
     std::string text;
-    Integers sizes;  // x's
-    Layers layers;   // completed by x, placed for the kernels
+    int32_t dtype;  // x's
+    Integers sizes;
+    Layers layers;  // completed by x, placed for the kernels
     const int8::Kernels* kernels;
     std::vector<char> header;  // of the packed weights, in front of the first layer's
     int64_t packed_bytes;
@@ -185,6 +212,7 @@ struct Int8Call {
     {
         const Argument argument{op, "x"};
         check_int8_x(argument, layers, x);
+        dtype = dtype_of(x);
         complete_by(argument, x, layers);
         check_pooled_pixels(argument, layers);
         const auto all = x.sizes();
@@ -201,9 +229,7 @@ struct Int8Call {
     bool serves(const char* op, const std::string& of, const Tensor& x, const Tensor& packed) const
     {
         const auto all = x.sizes();
-        if (dtype_of(x) != aoti_torch_dtype_uint8() || !std::equal(all.begin(), all.end(), sizes.begin(), sizes.end()) ||
-            of != text)
-            return false;
+        if (dtype_of(x) != dtype || !std::equal(all.begin(), all.end(), sizes.begin(), sizes.end()) || of != text) return false;
         const void* const data = packed_data(op, packed);
         return packed.numel() == packed_bytes && std::memcmp(data, header.data(), header.size()) == 0;
     }
@@ -211,11 +237,12 @@ struct Int8Call {
     bool gives_floats() const { return std::holds_alternative<LinearParams>(layers.back().params); }
 };
 
-int8::ByteView byte_view_of(const Tensor& x)
+int8::ImageView image_view_of(const Tensor& x)
 {
+    const bool is_float = dtype_of(x) == aoti_torch_dtype_float32();
     const auto strides = x.strides();
-    const bool is_image = strides.size() == 4;
-    return {data_of<uint8_t>(x), strides[0], strides[1], is_image ? strides[2] : 0, is_image ? strides[3] : 0};
+    const auto bytes = [&](size_t dim) { return dim < strides.size() ? strides[dim] * (is_float ? int8::float_bytes : 1) : 0; };
+    return {data_of<uint8_t>(x), bytes(0), bytes(1), bytes(2), bytes(3), is_float};
 }
 
 }  // namespace
@@ -226,7 +253,8 @@ Tensor pack_int8(const char* op, Layers layers, const OptionalTensors& weights)
     for (const NetworkLayer& layer : layers) wanted += tensors_of(layer);
     if (weights.size() != wanted)
         refuse({op, "weights"},
-               std::to_string(wanted) + " tensors or None, ten of an int8 block, three of a linear layer, else four",
+               std::to_string(wanted) +
+                   " tensors or None, six of an int8 stem, ten of a block, four of a head, three of a linear layer",
                std::to_string(weights.size()));
     const int8::Format& format = int8::select_kernels().format;
     Tensor packed = allocate_bytes(op, int8::place_layers(layers, format), first_weight(op, weights));
@@ -251,7 +279,7 @@ Tensor run_int8(const char* op, const std::string& text, const Tensor& x, const 
     Tensor y = allocate(op, result_shape(call->layers), dtype, x);
     if (x.size(0) == 0) return y;
     try {
-        int8::run_chain(*call->kernels, call->layers, byte_view_of(x), packed.const_data_ptr(), y.mutable_data_ptr(),
+        int8::run_chain(*call->kernels, call->layers, image_view_of(x), packed.const_data_ptr(), y.mutable_data_ptr(),
                         torch_threads());
     } catch (const std::bad_alloc&) {
         throw std::runtime_error(std::string("mnv2::") + op + ": cannot allocate scratch memory for x of shape " +

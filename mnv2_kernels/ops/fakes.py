@@ -16,6 +16,7 @@ from . import gpu
 from .batching import Argument
 
 INT8 = "int8"  # an arithmetic
+INT8_DTYPES = ((torch.uint8,), (torch.uint8, torch.float32))  # of any layer's input, and of a stem's
 FLOAT_EXPECTED = "arithmetic=float (bytes have kernels on CPUs, by pack and run)"
 
 
@@ -23,14 +24,15 @@ def _check(op: str, argument: str, holds: bool, expected: str, got: Callable[[],
     torch._check(holds, lambda: f"mnv2::{op}: {argument}: expected {expected}, got {got()}")
 
 
-def _check_input(op: str, x: Tensor, arithmetic: str, *shape: int | str) -> None:
+def _check_input(op: str, x: Tensor, layer: Layer, *shape: int | str) -> None:
     """Refuses what the kernels would: a graph may be recorded far from where it runs.
 
     ``shape`` names the sizes that may be any.
     """
-    if arithmetic == INT8:
-        expected = "dtype uint8 (of layers with arithmetic=int8)"
-        _check(op, "x", x.dtype == torch.uint8, expected, lambda: dtype_name(x.dtype))
+    if layer.arithmetic == INT8:
+        dtypes = INT8_DTYPES[layer.kind == "stem"]
+        expected = f"dtype {' or '.join(map(dtype_name, dtypes))} (of layers with arithmetic=int8)"
+        _check(op, "x", x.dtype in dtypes, expected, lambda: dtype_name(x.dtype))
     else:
         expected = "dtype float32, float16 or bfloat16"
         _check(op, "x", x.dtype in DTYPES, expected, lambda: dtype_name(x.dtype))
@@ -115,13 +117,14 @@ def _run_fake(x: Tensor, packed: Tensor, *, layers: str) -> Tensor:
 
 
 def _result(op: str, x: Tensor, chain: Sequence[Layer]) -> Tensor:
-    in_channels, out_channels, arithmetic = chain[0].in_channels, chain[-1].out_channels, chain[0].arithmetic
-    is_logits = arithmetic == INT8 and chain[-1].kind == "linear"
-    dtype = torch.float32 if is_logits else x.dtype
+    in_channels, out_channels = chain[0].in_channels, chain[-1].out_channels
+    dtype = x.dtype
+    if chain[0].arithmetic == INT8:
+        dtype = torch.float32 if chain[-1].kind == "linear" else torch.uint8
     if chain[0].kind == "linear":
-        _check_input(op, x, arithmetic, "N", in_channels)
+        _check_input(op, x, chain[0], "N", in_channels)
         return x.new_empty((x.shape[0], out_channels), dtype=dtype)
-    _check_input(op, x, arithmetic, "N", in_channels, "H", "W")
+    _check_input(op, x, chain[0], "N", in_channels, "H", "W")
     _check_pixels(op, x)
     height, width = x.shape[2:]
     for layer in chain:
@@ -132,7 +135,7 @@ def _result(op: str, x: Tensor, chain: Sequence[Layer]) -> Tensor:
         else:
             height, width = _window_size(op, x, height, width, layer.stride, layer.padding)
     size = (x.shape[0], out_channels, height, width)
-    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return torch.empty(size, dtype=dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _layer_fake(op: str) -> Callable[..., Tensor]:

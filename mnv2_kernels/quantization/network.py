@@ -23,7 +23,7 @@ from . import reference_int8
 from .reference_int8 import Convolution
 from .rounding import RELU6, Grid
 
-HEAD, CLASSIFIER = "head_pool", "linear"
+STEM, HEAD, CLASSIFIER = "stem", "head_pool", "linear"
 STATE_LAYERS = "layers"
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -73,26 +73,33 @@ class FloatConvolution(nn.Module):
         return F.conv2d(x, self.weight, self.bias, self.layer.stride, groups=groups)
 
 
-def _converted(x: Tensor, grid: Grid, to_float: bool) -> Tensor:
+def _converted(x: Tensor, grid: Grid, takes: tuple[torch.dtype, ...]) -> Tensor:
     if x.dim() not in (2, 4) or x.shape[1] != len(grid.scale):
         raise ValueError(f"expected (N, {len(grid.scale)}, ...), got shape {tuple(x.shape)}")
     if not (x.is_floating_point() or x.dtype == torch.uint8):
         raise TypeError(f"expected bytes (uint8) or floats, got {x.dtype}")
-    if to_float == x.is_floating_point():
-        return x.float() if to_float else x
-    return grid.real(x) if to_float else grid.bytes_of(x)
+    if x.dtype in takes:
+        return x
+    if torch.float32 in takes:
+        return x.float() if x.is_floating_point() else grid.real(x)
+    return grid.bytes_of(x)
 
 
 class _AnyLayer(nn.Module):
-    """Base of the two kinds of layers: the grid of the result, which a linear layer has not."""
+    """Base of both kinds of layers: grids of the result, which a linear layer has not, and a stem's image."""
 
     is_float: ClassVar[bool]
     scale: Tensor
     zero_point: Tensor
+    image_scale: Tensor
+    image_zero_point: Tensor
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
+        if layer.kind == STEM:
+            self.register_buffer("image_scale", torch.ones(layer.in_channels))
+            self.register_buffer("image_zero_point", torch.zeros(layer.in_channels))
         if layer.kind != CLASSIFIER:
             self.register_buffer("scale", torch.ones(layer.out_channels))
             self.register_buffer("zero_point", torch.zeros(layer.out_channels, dtype=torch.uint8))
@@ -104,9 +111,24 @@ class _AnyLayer(nn.Module):
     def set_grid(self, grid: Grid) -> None:
         self.scale, self.zero_point = grid.scale, grid.zero_point.to(torch.uint8)
 
+    @property
+    def image_grid(self) -> Grid:
+        """What the bytes of a stem's image stand for."""
+        return Grid(self.image_scale, self.image_zero_point)
+
+    def set_image_grid(self, grid: Grid) -> None:
+        self.image_scale, self.image_zero_point = grid.scale, grid.zero_point
+
+    @property
+    def takes(self) -> tuple[torch.dtype, ...]:
+        """What it reads; a stem in int8 makes bytes of floats itself."""
+        if self.is_float:
+            return (torch.float32,)
+        return (torch.uint8, torch.float32) if self.layer.kind == STEM else (torch.uint8,)
+
     def convert(self, x: Tensor, grid: Grid) -> Tensor:
         """x as this layer reads it: bytes on ``grid``, or float32."""
-        return _converted(x, grid, self.is_float)
+        return _converted(x, grid, self.takes)
 
     def extra_repr(self) -> str:
         return str(self.layer)
@@ -177,7 +199,7 @@ class QuantizedLayer(_AnyLayer):
         self._cache = PackedCache(_pack_layer)
         for name, shape in convolution_shapes(layer).items():
             self.add_module(name, QuantizedConvolution(shape))
-        if layer.kind == "stem":
+        if layer.kind == STEM:
             self.register_buffer("pad", torch.zeros(layer.in_channels, dtype=torch.uint8))
         if layer.kind == HEAD:
             self.register_buffer("pool", torch.ones(1))
@@ -192,17 +214,19 @@ class QuantizedLayer(_AnyLayer):
         tensors: list[Tensor | None] = [] if self.layer.expand else [None, None, None]
         for name in convolution_shapes(self.layer):
             tensors += self.convolution(name).tensors
-        last = {"stem": "pad", "block": "shortcut", HEAD: "pool"}.get(self.layer.kind)
-        return tensors if last is None else [*tensors, getattr(self, last, None)]
+        own = {STEM: ("pad", "image_scale", "image_zero_point"), "block": ("shortcut",), HEAD: ("pool",)}
+        return tensors + [getattr(self, name, None) for name in own.get(self.layer.kind, ())]
 
     def forward(self, x: Tensor) -> Tensor:
-        """uint8 to uint8, of a linear layer to float32."""
+        """uint8, of a stem float32, too, to uint8, of a linear layer to float32."""
         packed = None if is_traced() else self._cache.lookup(self)
         return _pack_and_run([self], x) if packed is None else packed(x)
 
     def reference(self, x: Tensor) -> Tensor:
         """The same by ``reference_int8``, in plain torch."""
         layer = self.layer
+        if x.is_floating_point():
+            x = self.image_grid.bytes_of(x)
         convolutions = [self.convolution(name).tensors for name in convolution_shapes(layer)]
         if layer.kind == CLASSIFIER:
             return reference_int8.linear(x, convolutions[0])
@@ -210,7 +234,7 @@ class QuantizedLayer(_AnyLayer):
             return reference_int8.head_pool(x, convolutions[0], self.pool)
         height, width = x.shape[2:]
         padding = layer.padding_for(height, width)
-        if layer.kind == "stem":
+        if layer.kind == STEM:
             return reference_int8.stem(x, convolutions[0], self.pad, stride=layer.stride, padding=padding)
         *expand, depthwise, project = convolutions
         return reference_int8.fused_block(
@@ -271,12 +295,10 @@ class QuantizedMobileNetV2(nn.Module):
     Raises ValueError for other layers, and for names that are none.
     """
 
-    image_scale: Tensor
-    image_zero_point: Tensor
-
     def __init__(self, layers: Sequence[Layer], in_float: Sequence[str] = ()) -> None:
         super().__init__()
-        if [layer.kind for layer in layers[-2:]] != [HEAD, CLASSIFIER] or not is_chain(layers):
+        kinds = [layer.kind for layer in layers]
+        if kinds[:1] + kinds[-2:] != [STEM, HEAD, CLASSIFIER] or not is_chain(layers):
             raise ValueError(f"layers: expected a stem, blocks, a head and a linear layer, got {layers}")
         names = layer_names(layers)
         in_float = (in_float,) if isinstance(in_float, str) else in_float
@@ -289,10 +311,7 @@ class QuantizedMobileNetV2(nn.Module):
         self.classifier = units[-1]
         text = join_layers(layers).encode()
         self.register_buffer(STATE_LAYERS, torch.frombuffer(bytearray(text), dtype=torch.uint8))
-        channels = layers[0].in_channels
         self._cache = PackedCache(_pack_network)
-        self.register_buffer("image_scale", torch.ones(channels))
-        self.register_buffer("image_zero_point", torch.zeros(channels))
         self.eval()
 
     @classmethod
@@ -320,10 +339,15 @@ class QuantizedMobileNetV2(nn.Module):
 
     @property
     def image_grid(self) -> Grid:
-        return Grid(self.image_scale, self.image_zero_point)
+        """What the bytes of an image stand for: the stem's."""
+        return self._stem.image_grid
 
     def set_image_grid(self, grid: Grid) -> None:
-        self.image_scale, self.image_zero_point = grid.scale, grid.zero_point
+        self._stem.set_image_grid(grid)
+
+    @property
+    def _stem(self) -> AnyLayer:
+        return cast(AnyLayer, self.features[0])
 
     def named_layers(self) -> Iterator[tuple[str, AnyLayer]]:
         """``features.0`` and so on, and ``classifier``, in the order in which they run."""
@@ -334,7 +358,7 @@ class QuantizedMobileNetV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) images to float32 (N, num_classes) logits.
 
-        Images are bytes (uint8), or floats as the float network takes them, which become bytes first.
+        Images are bytes (uint8), or floats as the float network takes them, which the stem makes bytes of.
         """
         check_is_tensor(x, "(N, C, H, W)")
         if wants_gradient(x):
@@ -364,7 +388,7 @@ class QuantizedMobileNetV2(nn.Module):
 
     def _single_steps(self) -> list[_Step]:
         """Each layer by itself: what records calls sees them, and hooks run."""
-        return [_Step(grid, layer.is_float, layer) for layer, grid in self.with_input_grids()]
+        return [_Step(grid, layer.takes, layer) for layer, grid in self.with_input_grids()]
 
     def with_input_grids(self) -> Iterator[tuple[AnyLayer, Grid]]:
         """Each layer with the grid of what it reads."""
@@ -381,7 +405,7 @@ class QuantizedMobileNetV2(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedMobileNetV2:
         # .half() and .double() would round the multipliers, and so change what is computed.
-        if fn(self.image_scale).dtype != torch.float32:
+        if fn(self.image_grid.scale).dtype != torch.float32:
             raise TypeError("a quantised network has no other dtype than its own")
         return super()._apply(fn, recurse)
 
@@ -390,13 +414,13 @@ class _Step(NamedTuple):
     """A layer in float, or a chain of int8 layers; ``grid`` is that of what it reads."""
 
     grid: Grid
-    to_float: bool
+    takes: tuple[torch.dtype, ...]
     run: nn.Module
 
 
 def _run_steps(steps: Sequence[_Step], x: Tensor) -> Tensor:
-    for grid, to_float, run in steps:
-        x = run(_converted(x, grid, to_float))
+    for grid, takes, run in steps:
+        x = run(_converted(x, grid, takes))
     return x
 
 
@@ -423,9 +447,9 @@ def _pack_network(network: QuantizedMobileNetV2) -> list[_Step] | None:
     for is_float, group in groupby(layers, key=lambda pair: pair[0].is_float):
         chain, grids = zip(*group, strict=True)
         if is_float:
-            steps += [_Step(grid, True, layer) for layer, grid in zip(chain, grids, strict=True)]
+            steps += [_Step(grid, layer.takes, layer) for layer, grid in zip(chain, grids, strict=True)]
         else:
-            steps.append(_Step(grids[0], False, _packed(chain)))
+            steps.append(_Step(grids[0], chain[0].takes, _packed(chain)))
     return steps
 
 

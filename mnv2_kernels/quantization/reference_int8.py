@@ -142,8 +142,8 @@ def requantise(
 
 
 def quantise(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """Float32 x (N, C, ...) to uint8: clamp(rint(fma(x, 1 / scale, zero_point)), 0, 255)."""
-    return _to_uint8(fma(x.float(), _like(x, scale.reciprocal()), _like(x, zero_point.float())))
+    """Float32 x (N, C, ...) to uint8: clamp(rint(fma(x, 1 / scale, zero_point)), 0, 255), of NaN 0."""
+    return _to_uint8(fma(x.float(), _like(x, scale.reciprocal()), _like(x, zero_point.float())).nan_to_num(0))
 
 
 def dequantise(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:

@@ -96,6 +96,9 @@ Int8Convolution random_weights(Random& random, const LinearParams& params)
 
 // --- packed ---
 
+// What an image's bytes stand for in floats, which then hold them exactly.
+constexpr float image_scale = 0.125f, image_zero_point = 100.25f;
+
 template <class Params>
 std::vector<uint8_t> room_for(const Params& params, const int8::Format& format)
 {
@@ -112,7 +115,10 @@ std::vector<uint8_t> pack(const InvertedResidualParams& params, const Int8Block&
 std::vector<uint8_t> pack(const StemParams& params, const Int8Stem& weights, const int8::Format& format)
 {
     auto packed = room_for(params, format);
-    int8::pack_stem(params, weights.convolution.view(), weights.outside.data(), format, packed.data());
+    const auto channels = static_cast<size_t>(params.in_channels);
+    const std::vector<float> scale(channels, image_scale), zero_point(channels, image_zero_point);
+    int8::pack_stem(params, weights.convolution.view(), {weights.outside.data(), scale.data(), zero_point.data()}, format,
+                    packed.data());
     return packed;
 }
 
@@ -156,7 +162,7 @@ class GuardedImage {
 public:
     GuardedImage(const ByteImage& from, Placement placement) : GuardedImage(from.channels, from.height * from.width, placement)
     {
-        const int8::ByteView view{from.at.data(), 0, 1, from.width * from.channels, from.channels};
+        const int8::ImageView view{from.at.data(), 0, 1, from.width * from.channels, from.channels};
         int8::load_image(view, from.channels, from.height, from.width, image());
     }
     GuardedImage(int64_t channels, int64_t pixels, Placement placement)
@@ -221,9 +227,24 @@ struct StridedImages {
                         bytes[static_cast<size_t>(n * strides.n + channel * strides.c + row * strides.h + column * strides.w)];
         return image;
     }
-    int8::ByteView view(const GuardedBuffer& buffer) const
+    int8::ImageView view(const GuardedBuffer& buffer) const
     {
         return {bytes_of(buffer), strides.n, strides.c, strides.h, strides.w};
+    }
+    // The bytes of the same in floats.
+    std::vector<uint8_t> floats() const
+    {
+        std::vector<uint8_t> all(bytes.size() * sizeof(float));
+        for (size_t i = 0; i < bytes.size(); ++i) {
+            const float real = image_scale * (static_cast<float>(bytes[i]) - image_zero_point);
+            std::memcpy(all.data() + i * sizeof real, &real, sizeof real);
+        }
+        return all;
+    }
+    int8::ImageView view_of_floats(const GuardedBuffer& buffer) const
+    {
+        constexpr int64_t size = sizeof(float);
+        return {bytes_of(buffer), size * strides.n, size * strides.c, size * strides.h, size * strides.w, true};
     }
 };
 
@@ -282,12 +303,15 @@ void check_stem(const StemParams& params, Layout layout = Layout::nchw)
     const ByteImage expected = reference(params, images.image(0, params.height, params.width, params.in_channels), weights);
     for_each_int8_isa([&](const int8::Kernels& kernels, Placement placement) {
         const GuardedBuffer packed(pack(params, weights, kernels.format), placement), x(images.bytes, placement);
-        const GuardedImage y(params.out_channels, params.out_height() * params.out_width(), placement);
-        const GuardedBuffer scratch = scratch_of(int8::stem_scratch_bytes(params), placement);
-        for_each_segment([&](const int8::Segment& segment) {
-            int8::run_stem(kernels, params, bytes_of(packed), images.view(x), y.image(), segment, bytes_of(scratch));
-        });
-        check_same(y.values(), expected.at);
+        const GuardedBuffer floats(images.floats(), placement);
+        for (const int8::ImageView& view : {images.view(x), images.view_of_floats(floats)}) {
+            const GuardedImage y(params.out_channels, params.out_height() * params.out_width(), placement);
+            const GuardedBuffer scratch = scratch_of(int8::stem_scratch_bytes(params), placement);
+            for_each_segment([&](const int8::Segment& segment) {
+                int8::run_stem(kernels, params, bytes_of(packed), view, y.image(), segment, bytes_of(scratch));
+            });
+            check_same(y.values(), expected.at);
+        }
     });
 }
 
@@ -305,7 +329,7 @@ void check_head(const HeadPoolParams& params, float pool_factor = 1)
         const GuardedImage input(x, placement), y(params.out_channels, 1, placement);
         const GuardedBuffer scratch = scratch_of(int8::head_scratch_bytes(params), placement);
         for_each_segment([&](const int8::Segment& segment) {
-            int8::run_head_pool(kernels, params, bytes_of(packed), input.image(), y.image(), segment, bytes_of(scratch));
+            int8::run_head_pool(kernels, params, bytes_of(packed), input.image(), y.image(), 0, segment, bytes_of(scratch));
         });
         check_same(y.values(), expected.at);
     });
@@ -326,7 +350,7 @@ void check_linear(int64_t in_features, int64_t out_features)
         const GuardedBuffer y(expected.size() * sizeof(float), placement);
         const GuardedBuffer scratch = scratch_of(int8::linear_scratch_bytes(params), placement);
         for_each_segment([&](const int8::Segment& segment) {
-            int8::run_linear(kernels, params, bytes_of(packed), input.image(), y.floats(), segment, bytes_of(scratch));
+            int8::run_linear(kernels, params, bytes_of(packed), input.image(), 1, y.floats(), segment, bytes_of(scratch));
         });
         CHECK(std::equal(expected.begin(), expected.end(), y.floats()));
     });
@@ -546,7 +570,7 @@ TEST(sums_above_24_bits)
             const GuardedBuffer packed(pack(params, weights, kernels.format), placement);
             const GuardedImage input(x, placement);
             std::vector<float> y(65), scratch(64);
-            int8::run_linear(kernels, params, bytes_of(packed), input.image(), y.data(), {},
+            int8::run_linear(kernels, params, bytes_of(packed), input.image(), 1, y.data(), {},
                              reinterpret_cast<uint8_t*>(scratch.data()));
             CHECK(y == expected);
         });

@@ -215,7 +215,7 @@ void with_source(const Kernels& kernels, const InvertedResidualParams& params, c
 // A stem's rows; called with consecutive rows, from any on. Keeps the rows of pixels that a window reads.
 class StemRows {
 public:
-    StemRows(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ByteView& x, Scratch& scratch)
+    StemRows(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ImageView& x, Scratch& scratch)
         : kernels_(kernels),
           params_(params),
           packed_(packed),
@@ -270,14 +270,16 @@ private:
 
     void load(int64_t row) const
     {
-        kernels_.load_row({x_.data + row * x_.stride_h, x_.stride_c, x_.stride_w, params_.in_channels, params_.width},
+        kernels_.load_row({x_.data + row * x_.stride_h, x_.stride_c, x_.stride_w, params_.in_channels, params_.width,
+                           x_.is_float, reinterpret_cast<const float*>(packed_ + stem_factors),
+                           reinterpret_cast<const float*>(packed_ + stem_zero_points)},
                           row_of(row) + pixel_bytes_);
     }
 
     const Kernels& kernels_;
     const StemParams& params_;
     const uint8_t* packed_;
-    ByteView x_;
+    ImageView x_;
     int64_t pixel_bytes_, row_bytes_;
     uint8_t *outside_, *ring_;
     int64_t loaded_ = -1;  // rows in front of this one are loaded; none yet
@@ -358,8 +360,8 @@ void run_project(const Kernels& kernels, const InvertedResidualParams& params, c
     if (rows.count() > 0) project(rows.begin, rows.count(), depthwise_out, 0, params.out_height());
 }
 
-void run_stem(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ByteView& x, const BlockedImage& y,
-              const Segment& segment, uint8_t* memory)
+void run_stem(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ImageView& x,
+              const BlockedImage& y, const Segment& segment, uint8_t* memory)
 {
     Scratch scratch(memory);
     StemRows make_row(kernels, params, packed, x, scratch);
@@ -373,7 +375,7 @@ void run_stem(const Kernels& kernels, const StemParams& params, const uint8_t* p
 }
 
 void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const InvertedResidualParams& block,
-                        const uint8_t* packed_stem, const uint8_t* packed_block, const ByteView& x, const BlockedImage& y,
+                        const uint8_t* packed_stem, const uint8_t* packed_block, const ImageView& x, const BlockedImage& y,
                         const Segment& segment, uint8_t* memory)
 {
     Scratch scratch(memory);
@@ -385,7 +387,7 @@ void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const In
 }
 
 void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const uint8_t* packed, const BlockedImage& x,
-                   const BlockedImage& y, const Segment& segment, uint8_t* scratch)
+                   const BlockedImage& y, int64_t pixel, const Segment& segment, uint8_t* scratch)
 {
     const int64_t pixels = params.height * params.width, steps = steps_of(params.in_channels, kernels.format);
     float pool;
@@ -396,12 +398,12 @@ void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const u
         const int64_t width = block_width(params.out_channels, block);
         const uint8_t* const panel = packed + head_panels + block * panel_bytes(steps, block_channels, kernels.format);
         kernels.pointwise({{x.data, x.plane, params.in_channels}, 0, 1, pixels, panel, width, scratch, 0, nullptr});
-        kernels.pool({scratch, pixels, width, factor, y.data + block * y.plane});
+        kernels.pool({scratch, pixels, width, factor, y.data + block * y.plane + pixel * width});
     }
 }
 
-void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_t* packed, const BlockedImage& x, float* y,
-                const Segment& segment, uint8_t* scratch)
+void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_t* packed, const BlockedImage& x,
+                int64_t pixels, float* y, const Segment& segment, uint8_t* scratch)
 {
     const int64_t steps = steps_of(params.in_features, kernels.format);
     auto* const results = reinterpret_cast<float*>(scratch);
@@ -409,18 +411,20 @@ void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
         const int64_t channel = block * block_channels, width = block_width(params.out_features, block);
         const uint8_t* const panel = packed + block * panel_bytes(steps, block_channels, kernels.format);
-        kernels.linear({{x.data, x.plane, params.in_features}, panel, width, results});
         const int64_t count = std::min(width, params.out_features - channel);
-        std::memcpy(y + channel, results, static_cast<size_t>(count * float_bytes));
+        for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+            kernels.linear({{x.data, x.plane, params.in_features}, pixel, panel, width, results});
+            std::memcpy(y + pixel * params.out_features + channel, results, static_cast<size_t>(count * float_bytes));
+        }
     }
 }
 
-void load_image(const ByteView& x, int64_t channels, int64_t height, int64_t width, const BlockedImage& y)
+void load_image(const ImageView& x, int64_t channels, int64_t height, int64_t width, const BlockedImage& y, int64_t pixel)
 {
     for (int64_t block = 0; block < block_count(channels); ++block) {
         const int64_t first = block * block_channels, stored = block_width(channels, block);
         const int64_t count = std::min(stored, channels - first);
-        uint8_t* to = y.data + block * y.plane;
+        uint8_t* to = y.data + block * y.plane + pixel * stored;
         for (int64_t row = 0; row < height; ++row)
             for (int64_t column = 0; column < width; ++column, to += stored) {
                 const uint8_t* from = x.data + first * x.stride_c + row * x.stride_h + column * x.stride_w;

@@ -25,10 +25,11 @@ constexpr int64_t blocked_bytes(int64_t channels, int64_t pixels)
     return pixels * stored_channels(channels);
 }
 
-// An (N, C, H, W) tensor of bytes with any strides.
-struct ByteView {
+// An (N, C, H, W) tensor with any strides, in bytes. Stems take floats, too.
+struct ImageView {
     const uint8_t* data;
     int64_t stride_n, stride_c, stride_h, stride_w;
+    bool is_float = false;
 };
 
 // One of `count` tasks that share a layer, each on a thread and in scratch of its own. Results depend on neither.
@@ -57,21 +58,21 @@ void run_expand_and_depthwise(const Kernels& kernels, const InvertedResidualPara
                               const BlockedImage& x, uint8_t* depthwise_out, const Segment& segment, uint8_t* scratch);
 void run_project(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed,
                  const uint8_t* depthwise_out, const BlockedImage& x, const BlockedImage& y, const Segment& segment);
-void run_stem(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ByteView& x, const BlockedImage& y,
-              const Segment& segment, uint8_t* scratch);
+void run_stem(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ImageView& x,
+              const BlockedImage& y, const Segment& segment, uint8_t* scratch);
 // The block has neither expand nor shortcut; the stem's results are its expanded rows and are never stored.
 void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const InvertedResidualParams& block,
-                        const uint8_t* packed_stem, const uint8_t* packed_block, const ByteView& x, const BlockedImage& y,
+                        const uint8_t* packed_stem, const uint8_t* packed_block, const ImageView& x, const BlockedImage& y,
                         const Segment& segment, uint8_t* scratch);
-// y: one pixel. Tasks share output channels.
+// Pooled images are the pixels of y, this one the given pixel. Tasks share output channels.
 void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const uint8_t* packed, const BlockedImage& x,
-                   const BlockedImage& y, const Segment& segment, uint8_t* scratch);
-// x: one pixel; y: params.out_features floats. Tasks share output channels.
-void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_t* packed, const BlockedImage& x, float* y,
-                const Segment& segment, uint8_t* scratch);
+                   const BlockedImage& y, int64_t pixel, const Segment& segment, uint8_t* scratch);
+// y: params.out_features floats for each pixel of x. Tasks share output channels.
+void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_t* packed, const BlockedImage& x,
+                int64_t pixels, float* y, const Segment& segment, uint8_t* scratch);
 
-// A layer's borders: one image of any strides to blocks and back to (pixels, channels).
-void load_image(const ByteView& x, int64_t channels, int64_t height, int64_t width, const BlockedImage& y);
+// A layer's borders: one image of any strides to blocks, from a pixel of y on, and back to (pixels, channels).
+void load_image(const ImageView& x, int64_t channels, int64_t height, int64_t width, const BlockedImage& y, int64_t pixel = 0);
 void store_image(const BlockedImage& x, int64_t channels, int64_t pixels, uint8_t* y);
 
 }  // namespace mnv2::cpu::int8

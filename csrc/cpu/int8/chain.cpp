@@ -13,6 +13,9 @@ namespace {
 
 constexpr int64_t line_bytes = 64;
 
+// Images whose features wait for the linear layer behind them, which then reads each panel of weights once.
+constexpr int64_t most_waiting = 16;
+
 // Bytes of one image and, of its result, the pixels.
 struct ImageShape {
     int64_t channels, height, width;
@@ -46,7 +49,7 @@ const Params* find(const NetworkLayer& layer)
 
 class ChainRun {
 public:
-    ChainRun(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y)
+    ChainRun(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ImageView& x, const void* packed, void* y)
         : kernels_(kernels),
           layers_(layers),
           x_(x),
@@ -54,11 +57,13 @@ public:
           y_(static_cast<uint8_t*>(y)),
           input_(input_of(layers.front().params)),
           result_(result_of(layers.back())),
-          is_float_(find<LinearParams>(layers.back())),
-          y_stride_(result_.channels * result_.pixels() * (is_float_ ? float_bytes : 1)),
+          linear_(find<LinearParams>(layers.back())),
+          image_layers_(layers.size() - (linear_ ? 1 : 0)),
+          y_stride_(result_.channels * result_.pixels() * (linear_ ? float_bytes : 1)),
           area_bytes_(find<StemParams>(layers.front()) ? 0 : input_.bytes())
     {
-        for (size_t index = 0; index < layers.size(); ++index) {
+        if (linear_) scratch_bytes_ = linear_scratch_bytes(*linear_);
+        for (size_t index = 0; index < image_layers_; ++index) {
             area_bytes_ = std::max(area_bytes_, result_of(layers[index]).bytes());
             scratch_bytes_ = std::max(scratch_bytes_, layer_scratch_bytes(index));
             if (const auto* block = find<InvertedResidualParams>(layers[index]))
@@ -66,45 +71,58 @@ public:
         }
     }
 
-    // What holds an image's activations between layers, and what a task computes in.
-    int64_t memory_bytes() const { return 2 * area_bytes_ + depthwise_out_bytes_; }
+    // What holds activations between layers, and what a task computes in.
+    int64_t memory_bytes() const { return 2 * area_bytes_ + depthwise_out_bytes_ + features_bytes(); }
     int64_t scratch_bytes() const { return scratch_bytes_; }
 
-    // One image, in memory_bytes(). execute(step) calls step(segment, scratch) for all segments of one number of them.
+    // At most most_waiting images, in memory_bytes(). execute(step) calls step(segment, scratch) for all segments of one number
+    // of them.
     template <class Execute>
-    void run(int64_t image, uint8_t* memory, const Execute& execute) const
+    void run(int64_t first, int64_t count, uint8_t* memory, const Execute& execute) const
+    {
+        const BlockedImage features{memory + 2 * area_bytes_ + depthwise_out_bytes_, plane_bytes(count)};
+        for (int64_t image = 0; image < count; ++image) run_image(first + image, memory, features, image, execute);
+        if (!linear_) return;
+        auto* const y = reinterpret_cast<float*>(y_ + first * y_stride_);
+        execute([&](const Segment& segment, uint8_t* scratch) {
+            run_linear(kernels_, *linear_, packed_of(layers_.back()), features, count, y, segment, scratch);
+        });
+    }
+
+private:
+    int64_t features_bytes() const { return linear_ ? blocked_bytes(linear_->in_features, most_waiting) : 0; }
+
+    // All layers in front of a linear one, whose features are the given pixel.
+    template <class Execute>
+    void run_image(int64_t image, uint8_t* memory, const BlockedImage& features, int64_t pixel, const Execute& execute) const
     {
         uint8_t* const areas[] = {memory, memory + area_bytes_};
         uint8_t* const depthwise_out = memory + 2 * area_bytes_;
-        const ByteView view{x_.data + image * x_.stride_n, x_.stride_n, x_.stride_c, x_.stride_h, x_.stride_w};
-        uint8_t* const y = y_ + image * y_stride_;
+        ImageView view = x_;
+        view.data += image * x_.stride_n;
+        if (image_layers_ == 0) return load_image(view, linear_->in_features, 1, 1, features, pixel);
 
         BlockedImage x{areas[1], plane_bytes(input_.pixels())};
         if (!find<StemParams>(layers_.front())) load_image(view, input_.channels, input_.height, input_.width, x);
-        for (size_t index = 0, turn = 0; index < layers_.size(); ++index, ++turn) {
+        for (size_t index = 0, turn = 0; index < image_layers_; ++index, ++turn) {
             const NetworkLayer& layer = layers_[index];
             const uint8_t* const packed = packed_of(layer);
-            if (const auto* linear = find<LinearParams>(layer))
-                return execute([&](const Segment& segment, uint8_t* scratch) {
-                    run_linear(kernels_, *linear, packed, x, reinterpret_cast<float*>(y), segment, scratch);
-                });
             const size_t last = is_stem_with_block(index) ? index + 1 : index;
             const BlockedImage next{areas[turn % 2], plane_bytes(result_of(layers_[last]).pixels())};
             if (const auto* stem = find<StemParams>(layer))
                 run_stem_at(*stem, index, view, next, execute);
             else if (const auto* head = find<HeadPoolParams>(layer))
                 execute([&](const Segment& segment, uint8_t* scratch) {
-                    run_head_pool(kernels_, *head, packed, x, next, segment, scratch);
+                    run_head_pool(kernels_, *head, packed, x, linear_ ? features : next, linear_ ? pixel : 0, segment, scratch);
                 });
             else
                 run_block_on(*find<InvertedResidualParams>(layer), packed, x, next, depthwise_out, execute);
             x = next;
             index = last;
         }
-        store_image(x, result_.channels, result_.pixels(), y);
+        if (!linear_) store_image(x, result_.channels, result_.pixels(), y_ + image * y_stride_);
     }
 
-private:
     const uint8_t* packed_of(const NetworkLayer& layer) const { return packed_ + layer.packed_at; }
 
     // Whether a stem's results go straight into the block behind it.
@@ -122,13 +140,12 @@ private:
             return stem_and_block_scratch_bytes(*find<StemParams>(layer), *find<InvertedResidualParams>(layers_[index + 1]));
         if (const auto* stem = find<StemParams>(layer)) return stem_scratch_bytes(*stem);
         if (const auto* block = find<InvertedResidualParams>(layer)) return block_scratch_bytes(*block);
-        if (const auto* head = find<HeadPoolParams>(layer)) return head_scratch_bytes(*head);
-        return linear_scratch_bytes(*find<LinearParams>(layer));
+        return head_scratch_bytes(*find<HeadPoolParams>(layer));
     }
 
     // Alone or with the block behind it.
     template <class Execute>
-    void run_stem_at(const StemParams& stem, size_t index, const ByteView& image, const BlockedImage& y,
+    void run_stem_at(const StemParams& stem, size_t index, const ImageView& image, const BlockedImage& y,
                      const Execute& execute) const
     {
         const uint8_t* const packed = packed_of(layers_[index]);
@@ -159,11 +176,12 @@ private:
 
     const Kernels& kernels_;
     const std::vector<NetworkLayer>& layers_;
-    ByteView x_;
+    ImageView x_;
     const uint8_t* packed_;
     uint8_t* y_;
     ImageShape input_, result_;
-    bool is_float_;
+    const LinearParams* linear_;  // the last layer, or null
+    size_t image_layers_;         // those in front of it
     int64_t y_stride_, area_bytes_, scratch_bytes_ = 0, depthwise_out_bytes_ = 0;
 };
 
@@ -195,8 +213,8 @@ void run_whole_images(const ChainRun& run, int64_t count, const Parallel& parall
         uint8_t* const memory = scratch_of(Scratch::images, run.memory_bytes());
         uint8_t* const scratch = scratch_of(Scratch::task, run.scratch_bytes());
         if (!memory || !scratch) return false;
-        for (int64_t image = begin; image < end; ++image)
-            run.run(image, memory, [&](const auto& step) { step(Segment{}, scratch); });
+        for (int64_t first = begin; first < end; first += most_waiting)
+            run.run(first, std::min(most_waiting, end - first), memory, [&](const auto& step) { step(Segment{}, scratch); });
         return true;
     });
 }
@@ -206,7 +224,7 @@ void run_shared_image(const ChainRun& run, int64_t image, const Parallel& parall
 {
     uint8_t* const memory = scratch_of(Scratch::images, run.memory_bytes());
     if (!memory) throw std::bad_alloc();
-    run.run(image, memory, [&](const auto& step) {
+    run.run(image, 1, memory, [&](const auto& step) {
         on_threads(parallel, parallel.threads, [&](int64_t begin, int64_t end) {
             uint8_t* const scratch = scratch_of(Scratch::task, run.scratch_bytes());
             if (!scratch) return false;
@@ -218,7 +236,7 @@ void run_shared_image(const ChainRun& run, int64_t image, const Parallel& parall
 
 }  // namespace
 
-void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y,
+void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ImageView& x, const void* packed, void* y,
                const Parallel& parallel)
 {
     const ChainRun run(kernels, layers, x, packed, y);

@@ -14,7 +14,7 @@ namespace mnv2::cpu::int8 {
 // for these kernels. y: bytes (N, H, W, C) or (N, C), contiguous; behind a linear layer float32 (N, C). Threads take
 // images whole, as far as they divide them; all share each of the others. The bits depend on neither batch nor threads. Throws
 // std::bad_alloc where there is no scratch memory.
-void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ByteView& x, const void* packed, void* y,
+void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ImageView& x, const void* packed, void* y,
                const Parallel& parallel);
 
 }  // namespace mnv2::cpu::int8

@@ -6,14 +6,15 @@
 //       instruction adds up. Where an instruction multiplies signed bytes alone, kernels subtract 128 from activations, and in
 //       front of the weights stands start[width], int32: 128 times the sum of a channel's weights.
 //   stem: the image's pixels lie in rows of 4 * pixel_words bytes a pixel. Panels as above, weights [3 ky][3 kx][depths of a
-//       pixel] in the place of the depths. In front of them 64 bytes that hold the byte of each channel that surrounds the
-//       image.
+//       pixel] in the place of the depths. In front of them, for each of up to 64 channels of the image, the byte that
+//       surrounds it, and as float32 the factor and the zero point of an image of floats.
 //   head: 64 bytes that hold the pool's factor, float32, then panels.
 //   depthwise layers: for each block M[width], B[width] and, if need be, start[width], then the weights, int8 [3 kx][width][4
 //   ky], or in 16-bit
 //       words for each 16 channels [3 kx][2][16][2 ky]; ky = 3 is 0.
 //
 // M, B and R are the factors of y = fma(float(sum), M, B), with a shortcut y = fma(float(q), R, y), q = clamp(rint(y), 0, 255).
+// An image's float x becomes q = clamp(rint(fma(x, factor, zero point)), 0, 255), and NaN 0.
 // A pooled q is clamp(rint(float(sum) * (pool / float(pixels))), 0, 255), logits are y. What a channel or a depth that only
 // fills a block holds is zero, so its results are zero, too.
 #pragma once

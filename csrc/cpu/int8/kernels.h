@@ -26,9 +26,10 @@ struct PointwiseRun {
     const uint8_t* shortcut;  // null, or values that lie as y does
 };
 
-// A panel of a linear layer on one vector; y: one float a lane.
+// A panel of a linear layer on one pixel; y: one float a lane.
 struct LinearRun {
     Pixels x;
+    int64_t pixel;
     const uint8_t* panel;
     int64_t width;
     float* y;
@@ -53,11 +54,13 @@ struct StemRun {
     uint8_t* y;
 };
 
-// One row of an image of any strides, in bytes.
+// One row of an image of any strides, in bytes. Of floats: for each channel what they become bytes with (int8/format.h).
 struct ImageRow {
     const uint8_t* data;
     int64_t stride_c, stride_w;
     int64_t channels, columns;
+    bool is_float;
+    const float *factors, *zero_points;
 };
 
 // A block of the head's results: for each channel clamp(rint(float32(sum of its pixels) * factor), 0, 255).

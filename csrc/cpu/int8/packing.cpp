@@ -147,11 +147,14 @@ void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& 
     pack_pointwise(project, params.expanded_channels, params.out_channels, format, bytes + offsets.project);
 }
 
-void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const uint8_t* pad, const Format& format,
+void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const ImageGrid& image, const Format& format,
                void* packed)
 {
     char* const bytes = cleared(params, format, packed);
-    std::memcpy(bytes, pad, static_cast<size_t>(params.in_channels));
+    std::memcpy(bytes, image.pad, static_cast<size_t>(params.in_channels));
+    auto* const factors = reinterpret_cast<float*>(bytes + stem_factors);
+    std::transform(image.scale, image.scale + params.in_channels, factors, [](float scale) { return 1.0f / scale; });
+    std::copy_n(image.zero_point, params.in_channels, reinterpret_cast<float*>(bytes + stem_zero_points));
     const int64_t pixel_depths = pixel_words(params.in_channels) * word_bytes;
     pack_panels(weights, kernel_taps * params.in_channels, stem_steps(params.in_channels, format), params.out_channels, format,
                 bytes + stem_panels, [&](int64_t k) {

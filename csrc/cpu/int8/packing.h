@@ -23,21 +23,29 @@ struct BlockOffsets {
 };
 BlockOffsets block_offsets(const InvertedResidualParams& params, const Format& format);
 
-// A stem's panels and a head's start behind its own numbers: the bytes around the image, the pool's factor.
-constexpr int64_t stem_panels = 64;
+// Contiguous arrays of an image's channels: the byte that surrounds it, and the scale and zero point of its bytes.
+struct ImageGrid {
+    const uint8_t* pad;
+    const float *scale, *zero_point;
+};
+
+// A stem's panels and a head's start behind its own numbers: those of the image's channels, the pool's factor.
+constexpr int64_t most_image_channels = 64;
+constexpr int64_t stem_factors = most_image_channels;
+constexpr int64_t stem_zero_points = stem_factors + most_image_channels * float_bytes;
+constexpr int64_t stem_panels = stem_zero_points + most_image_channels * float_bytes;
 constexpr int64_t head_panels = 64;
-constexpr int64_t most_image_channels = stem_panels;
 
 int64_t packed_bytes(const InvertedResidualParams& params, const Format& format);
 int64_t packed_bytes(const StemParams& params, const Format& format);
 int64_t packed_bytes(const HeadPoolParams& params, const Format& format);
 int64_t packed_bytes(const LinearParams& params, const Format& format);
 
-// packed holds packed_bytes(params, format) bytes. expand is ignored where params.has_expand is false. pad: the byte of each
-// channel that surrounds the image. pool: what turns the mean of a channel's pixels into a byte.
+// packed holds packed_bytes(params, format) bytes. expand is ignored where params.has_expand is false. pool: what turns the
+// mean of a channel's pixels into a byte.
 void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
                 const ConvolutionWeights& project, const Format& format, void* packed);
-void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const uint8_t* pad, const Format& format,
+void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const ImageGrid& image, const Format& format,
                void* packed);
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, float pool, const Format& format,
                     void* packed);

@@ -77,7 +77,7 @@ void linear(const LinearRun& run)
     const int8_t* const weights = weights_of(run.panel, run.width);
     for (int64_t lane = 0; lane < run.width; ++lane)
         run.y[lane] =
-            scaled(sum_of(run.x, 0, weights + lane * step_depths, run.width), factors_of(run.panel) + lane, run.width);
+            scaled(sum_of(run.x, run.pixel, weights + lane * step_depths, run.width), factors_of(run.panel) + lane, run.width);
 }
 
 void depthwise(const DepthwiseRun& run)

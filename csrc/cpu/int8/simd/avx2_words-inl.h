@@ -209,13 +209,14 @@ void pointwise(const PointwiseRun& run)
 void linear(const LinearRun& run)
 {
     constexpr Tile tile{.mr = 1, .vectors = 2};
-    all_groups<tile>(run.x, 0, run.panel, run.width, [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
-        MNV2_UNROLL
-        for (int v = 0; v < tile.vectors; ++v) {
-            const float* const m = factors_of(run.panel) + first + register_lanes * v;
-            _mm256_storeu_ps(run.y + first + register_lanes * v, scaled(sums.at[0][v], m, m + run.width));
-        }
-    });
+    all_groups<tile>(run.x, run.pixel, run.panel, run.width,
+                     [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
+                         MNV2_UNROLL
+                         for (int v = 0; v < tile.vectors; ++v) {
+                             const float* const m = factors_of(run.panel) + first + register_lanes * v;
+                             _mm256_storeu_ps(run.y + first + register_lanes * v, scaled(sums.at[0][v], m, m + run.width));
+                         }
+                     });
 }
 
 // --- stem ---

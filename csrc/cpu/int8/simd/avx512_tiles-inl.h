@@ -88,14 +88,31 @@ MNV2_INLINE const uint8_t* add_steps(Sums<TILE>& sums, const uint8_t* x, int64_t
     return weights;
 }
 
+// What a panel's tiles fetch of the memory behind it: the next panel or the next layer's weights. Each fetches as many lines
+// for 64 depths as together make up a panel; beyond the last layer nothing needs what is fetched, and nothing faults.
+struct Ahead {
+    const uint8_t* at = nullptr;
+    int64_t lines = 0;
+
+    MNV2_INLINE void fetch()
+    {
+#pragma GCC unroll 1
+        for (int64_t line = 0; line < lines; ++line, at += 64) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+    }
+};
+
 template <Tile TILE>
-MNV2_INLINE void sum_pixels(Sums<TILE>& sums, const Pixels& x, int64_t pixel, const uint8_t* weights)
+MNV2_INLINE void sum_pixels(Sums<TILE>& sums, const Pixels& x, int64_t pixel, const uint8_t* weights, Ahead& ahead)
 {
     const uint8_t* block = x.data;
     int64_t left = x.channels;
 #pragma GCC unroll 1
-    for (; left >= 64; left -= 64, block += x.plane) weights = add_steps<64>(sums, block + pixel * 64, 16, weights);
+    for (; left >= 64; left -= 64, block += x.plane) {
+        ahead.fetch();
+        weights = add_steps<64>(sums, block + pixel * 64, 16, weights);
+    }
     const int64_t steps = divide_up(left, step_depths);
+    if (steps) ahead.fetch();
     if (left > 32)
         add_steps<64>(sums, block + pixel * 64, steps, weights);
     else if (left > 16)
@@ -195,12 +212,14 @@ __attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t colu
     constexpr int64_t bytes = TILE.mr * TILE.width();
     const float* const factors = factors_of<TILE>(run.panel);
     const Pixels x = run.x;
+    const int64_t steps = divide_up(x.channels, step_depths), lines = divide_up(int64_t{TILE.width()}, run.rows * tiles);
+    Ahead ahead{weights_of<TILE>(run.panel) + steps * step_depths * TILE.width(), lines};
     for (int64_t row = 0; row < run.rows; ++row) {
         int64_t at = row * run.y_pitch + column * TILE.width(), pixel = run.first + row * run.columns + column;
         for (int64_t tile = 0; tile < tiles; ++tile, pixel += TILE.mr, at += bytes) {
             Sums<TILE> sums;
             clear(sums);
-            sum_pixels(sums, x, pixel, weights_of<TILE>(run.panel));
+            sum_pixels(sums, x, pixel, weights_of<TILE>(run.panel), ahead);
             store_bytes(sums, factors, run.y + at, TILE.end == End::shortcut ? run.shortcut + at : nullptr);
         }
     }
@@ -255,7 +274,8 @@ void linear_of_width(const LinearRun& run)
     constexpr Tile tile{.mr = 1, .vectors = VECTORS, .end = End::floats};
     Sums<tile> sums;
     clear(sums);
-    sum_pixels(sums, run.x, 0, weights_of<tile>(run.panel));
+    Ahead none;  // a panel that is read once is a plain stream, which processors follow by themselves
+    sum_pixels(sums, run.x, run.pixel, weights_of<tile>(run.panel), none);
     MNV2_UNROLL
     for (int v = 0; v < VECTORS; ++v)
         _mm512_storeu_ps(run.y + register_lanes * v, scaled(sums, 0, v, factors_of<tile>(run.panel)));

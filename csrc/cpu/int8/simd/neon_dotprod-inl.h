@@ -148,7 +148,7 @@ void linear(const LinearRun& run)
 {
     for (int64_t first = 0; first < run.width; first += group) {
         Sums<1> sums;
-        sum_pixels(sums, run.x, 0, run.panel, run.width, first);
+        sum_pixels(sums, run.x, run.pixel, run.panel, run.width, first);
         const float* const m = factors_of(run.panel) + first;
         vst1q_f32(run.y + first, scaled(sums.at[0][0], m, m + run.width));
         vst1q_f32(run.y + first + lanes, scaled(sums.at[0][1], m + lanes, m + run.width + lanes));
