@@ -32,6 +32,8 @@ from disassembly import (
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / os.environ.get("MNV2_ARM_BUILD", "build/arm") / "libmnv2_core.a"
 CORES = ("neoverse-n1", "neoverse-n2", "neoverse-v1", "neoverse-v2")
+# For instruction sets that newer cores have something better than.
+OLD_CORES = ("cortex-a72",)
 
 
 def _find_mca() -> str | None:
@@ -70,12 +72,20 @@ class Isa:
     depthwise_limit: dict[str, float]
     # Tiles one vector wide may take longer.
     narrow_limit: dict[str, float] = field(default_factory=dict)
+    tile: str = "pointwise_tiles"  # the pointwise kernel
+    channels: int = 0  # of a tile of bytes
+    pointwise_moves: int = 0  # at most, where they take no cycles
+    depthwise_spills: int = 0
+
+    @property
+    def is_int8(self) -> bool:
+        return self.channels > 0
 
     def limit_of(self, kernel: Kernel) -> dict[str, float]:
         """Cycles of the kernel's loop, by core."""
-        if kernel.name != "pointwise_tiles":
+        if kernel.name != self.tile:
             return self.depthwise_limit
-        is_narrow = kernel.arguments[1] == 1
+        is_narrow = not self.is_int8 and kernel.arguments[1] == 1
         return self.pointwise_limit | (self.narrow_limit if is_narrow else {})
 
 
@@ -113,6 +123,48 @@ ISAS = (
         pointwise_limit=dict(zip(CORES[1:], (0.51, 0.255, 0.255), strict=True)),
         depthwise_limit={},
     ),
+    # Of bytes; a vector of depthwise output is sixteen channels. Besides products, each register of a pixel's
+    # bytes costs one instruction in the same pipes: one for 16 SDOT, one for 8 USMMLA.
+    Isa(
+        name="int8 neon_dotprod",
+        lanes=4,
+        multiply_add="sdot",
+        operand=re.compile(r"\.4b\[[0-3]\]$"),
+        bound=dict(zip(CORES, (0.532, 0.532, 0.266, 0.266), strict=True)),
+        xnnpack={},
+        pointwise_limit=dict(zip(CORES, (0.532, 0.532, 0.266, 0.266), strict=True)),
+        depthwise_limit={"neoverse-n1": 36, "neoverse-v1": 17.5, "neoverse-v2": 16.5},
+        tile="panel_tiles",
+        channels=16,
+    ),
+    Isa(
+        name="int8 neon_i8mm",
+        lanes=4,
+        multiply_add="usmmla",
+        operand=re.compile(r"\.16b$"),
+        bound=dict(zip(CORES[1:], (0.563, 0.282, 0.282), strict=True)),
+        xnnpack={},
+        pointwise_limit=dict(zip(CORES[1:], (0.563, 0.282, 0.282), strict=True)),
+        depthwise_limit={"neoverse-v1": 16, "neoverse-v2": 16},
+        tile="panel_tiles",
+        channels=16,
+        pointwise_moves=2,
+    ),
+    # SMULL and SMLSL share one pipe, SADALP has another one.
+    Isa(
+        name="int8 neon",
+        lanes=4,
+        multiply_add="smull",
+        operand=re.compile(r"\.(8b|16b)$"),
+        bound={"cortex-a72": 1},
+        xnnpack={},
+        pointwise_limit={"cortex-a72": 1.02},
+        depthwise_limit={"cortex-a72": 49},
+        tile="panel_tiles",
+        channels=8,
+        pointwise_moves=2,
+        depthwise_spills=1,
+    ),
 )
 
 
@@ -131,13 +183,15 @@ class HotLoop:
     def __str__(self) -> str:
         if not self.is_pointwise:
             return f"{self.isa.name} depthwise, stride {self.kernel.arguments[0]}"
+        if self.isa.is_int8:
+            return f"{self.isa.name} pointwise {self.kernel.arguments[0]}x{self.isa.channels}"
         rows, vectors, is_long = self.kernel.arguments
         tile = f"{self.isa.name} pointwise {rows}x{vectors * self.isa.lanes}"
         return f"{tile}, long sums" if is_long else tile
 
     @property
     def is_pointwise(self) -> bool:
-        return self.kernel.name == "pointwise_tiles"
+        return self.kernel.name == self.isa.tile
 
     @property
     def multiply_adds(self) -> int:
@@ -179,7 +233,7 @@ def cycles(code: Code[Aarch64], core: str) -> float:
     """Cycles of one execution among many."""
 
     def total(iterations: int) -> int:
-        command = [MCA, "-mtriple=aarch64", "-mattr=+fullfp16,+bf16,+fp16fml", f"-mcpu={core}"]
+        command = [MCA, "-mtriple=aarch64", "-mattr=+fullfp16,+bf16,+fp16fml,+dotprod,+i8mm", f"-mcpu={core}"]
         command.append(f"-iterations={iterations}")
         report = subprocess.run(command, input=assembly(code), check=True, capture_output=True, text=True)
         return int(re.search(r"Total Cycles:\s+(\d+)", report.stdout)[1])
@@ -188,7 +242,9 @@ def cycles(code: Code[Aarch64], core: str) -> float:
 
 
 def hot_loop(library: Path, isa: Isa, kernel: Kernel) -> HotLoop:
-    loops = list(filter(is_dense, innermost_loops(disassemble(library, kernel, Aarch64))))
+    loops = innermost_loops(disassemble(library, kernel, Aarch64))
+    if kernel.name == isa.tile or not isa.is_int8:  # rows of bytes have one loop, most of which is no product
+        loops = list(filter(is_dense, loops))
     most = max(map(multiply_adds, loops), default=0)
     if not most:
         raise LookupError(f"{library}: no loop with multiply-adds in {kernel}")
@@ -209,9 +265,12 @@ def built_isas(library: Path) -> list[Isa]:
 def hot_kernels(library: Path, isa: Isa) -> list[Kernel]:
     """The kernels that take the time: depthwise, and the tallest pointwise tiles for short and long sums."""
     built = [kernel for kernel in kernel_symbols(library) if kernel.isa == isa.name]
+    depthwise = sorted(kernel for kernel in built if kernel.name == "depthwise_rows")
+    if isa.is_int8:  # with a shortcut the loop is the same
+        return [max(kernel for kernel in built if kernel.name == isa.tile), *depthwise]
     widths = {kernel.arguments[1:] for kernel in built if kernel.name == "pointwise_tiles"}
     tiles = [tallest_tile(library, isa.name, vectors, is_long) for vectors, is_long in sorted(widths)]
-    return tiles + sorted(kernel for kernel in built if kernel.name == "depthwise_rows")
+    return tiles + depthwise
 
 
 def hot_loops(library: Path) -> list[HotLoop]:

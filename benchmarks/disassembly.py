@@ -16,14 +16,15 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 # A function of csrc/cpu: a template of numbers in an anonymous namespace in the namespace of its ISA.
 KERNEL = re.compile(
-    r"3cpu\d+(\w+?)12_GLOBAL__N_1\d+(pointwise_tiles|two_depth_tiles|depthwise_rows)I((?:L[a-z]\d+E)+)EE\w*$"
+    r"3cpu(4int8)?\d+(\w+?)12_GLOBAL__N_1\d+(pointwise_tiles|two_depth_tiles|panel_tiles|depthwise_rows)"
+    r"I((?:L[a-z]\d+E)+)EE\w*$"
 )
 
 
 class Kernel(NamedTuple):
     """One instance of a kernel's template."""
 
-    isa: str
+    isa: str  # with int8 in front of those that compute with bytes
     name: str
     arguments: tuple[int, ...]
 
@@ -77,8 +78,8 @@ class X86(Instruction):
 
 
 class Aarch64(Instruction):
-    # bfloat16's, too; not the scalar fmadd.
-    MULTIPLY_ADD = re.compile(r"fmlal?2?|bfmmla|bfdot")
+    # bfloat16's and bytes', too; not the scalar fmadd.
+    MULTIPLY_ADD = re.compile(r"fmlal?2?|bfmmla|bfdot|u?sdot|usmmla|smull2?|smlsl2?")
     VECTOR = re.compile(r"\b[vqds]\d")
     STACK = re.compile(r"\[(sp|x29)\b")
     BRANCH = re.compile(r"b(\.\w+)?|cbn?z|tbn?z")
@@ -116,7 +117,9 @@ def kernel_symbols(library: Path) -> dict[Kernel, str]:
     output = subprocess.run(["nm", str(library)], check=True, capture_output=True, text=True).stdout
     found = [KERNEL.search(line) for line in output.splitlines()]
     return {
-        Kernel(m[1], m[2], tuple(map(int, re.findall(r"\d+", m[3])))): m.string.split()[-1]
+        Kernel(
+            f"int8 {m[2]}" if m[1] else m[2], m[3], tuple(map(int, re.findall(r"\d+", m[4])))
+        ): m.string.split()[-1]
         for m in found
         if m
     }

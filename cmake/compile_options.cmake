@@ -24,6 +24,16 @@ if(MNV2_SANITIZE AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
     string(REGEX MATCH "\nflags[^\n]*" mnv2_cpu_flags "${cpuinfo}")
 endif()
 
+# Compiles a source with these flags.
+function(mnv2_set_kernel_options source)
+    set(flags ${ARGN} ${mnv2_quick_checks})
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        # GCC 12 objects to the undefined operands of its own AVX-512 intrinsics and to accumulators that only deep layers use.
+        list(APPEND flags -Wno-uninitialized -Wno-maybe-uninitialized)
+    endif()
+    set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${flags}")
+endfunction()
+
 # Compiles one source with one instruction set's flags: a flag for the whole library would let the compiler use it in code
 # that runs before dispatch has looked at the processor.
 function(mnv2_add_kernels isa source)
@@ -31,13 +41,8 @@ function(mnv2_add_kernels isa source)
         message(STATUS "Skipping ${isa}, which this processor does not have")
         return()
     endif()
-    set(flags ${ARGN} ${mnv2_quick_checks})
-    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-        # GCC 12 objects to the undefined operands of its own AVX-512 intrinsics and to accumulators that only deep layers use.
-        list(APPEND flags -Wno-uninitialized -Wno-maybe-uninitialized)
-    endif()
+    mnv2_set_kernel_options("${source}" ${ARGN})
     target_sources(mnv2_core PRIVATE "${source}")
-    set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${flags}")
     set(mnv2_kernel_isas ${mnv2_kernel_isas} ${isa} PARENT_SCOPE)
 endfunction()
 

@@ -28,11 +28,16 @@ AVX2 = {"-mavx2", "-mfma", "-mf16c"}
 AVX512 = AVX2 | {"-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"}
 ISA_FLAGS = {
     "isa_avx2.cpp": AVX2,
+    "isa_avx_vnni.cpp": {"-mavx2", "-mfma", "-mavxvnni"},
     "isa_avx512.cpp": AVX512,
     "isa_avx512_bf16.cpp": AVX512 | {"-mavx512bf16"},
     "isa_avx512_vnni.cpp": AVX512 | {"-mavx512vnni"},
+    "int8_amx_emulated.cpp": AVX512 | {"-mavx512vnni"},
+    "int8_avx_vnni_evex.cpp": AVX512 | {"-mavx512vnni"},
+    "isa_amx_int8.cpp": AVX512 | {"-mavx512vnni", "-mamx-tile", "-mamx-int8"},
     "isa_amx_bf16.cpp": AVX512 | {"-mavx512bf16", "-mamx-tile", "-mamx-bf16"},
     "isa_neon_dotprod.cpp": {"-march=armv8.2-a+dotprod"},
+    "isa_neon_i8mm.cpp": {"-march=armv8.2-a+i8mm"},
     "isa_neon_fp16.cpp": {"-march=armv8.2-a+fp16"},
     "isa_neon_bf16.cpp": {"-march=armv8.2-a+bf16"},
 }

@@ -1,4 +1,5 @@
 // Which instruction set runs, and what is said where none can.
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <stdexcept>
@@ -6,6 +7,7 @@
 #include <vector>
 
 #include "check.h"
+#include "cpu/int8/isa/dispatch.h"
 #include "cpu/isa/dispatch.h"
 #include "cpu/measure/peak.h"
 #include "isas.h"
@@ -24,25 +26,44 @@ std::string error_of(const Function& function)
     return "no error";
 }
 
+// By either kind of kernels; the error is the same.
 std::string error_of_forcing(const char* name)
 {
     const ForcedIsa forced(name);
-    return error_of([] { cpu::select_kernels(); });
+    const std::string error = error_of([] { cpu::select_kernels(); });
+    CHECK_EQUAL(error_of([] { cpu::int8::select_kernels(); }), error);
+    return error;
 }
 
-std::vector<std::string> runnable()
+std::vector<std::string> runnable(const std::vector<cpu::IsaState>& states = cpu::isa_states())
 {
     std::vector<std::string> names;
-    for (const cpu::IsaState& isa : cpu::isa_states())
+    for (const cpu::IsaState& isa : states)
         if (isa.compiled && isa.supported) names.emplace_back(isa.name);
     return names;
 }
 
-std::string choices()
+std::string listed(const std::vector<std::string>& names)
 {
     std::string text;
-    for (const std::string& name : runnable()) text += (text.empty() ? "" : ", ") + name;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
     return text;
+}
+
+// Of floats, then what only bytes have.
+std::vector<cpu::IsaState> all_states()
+{
+    std::vector<cpu::IsaState> all = cpu::isa_states();
+    for (const cpu::IsaState& state : cpu::int8::isa_states()) {
+        const auto is_same = [&](const cpu::IsaState& other) { return std::string(state.name) == other.name; };
+        if (std::none_of(all.begin(), all.end(), is_same)) all.push_back(state);
+    }
+    return all;
+}
+
+std::string choices()
+{
+    return listed(runnable(all_states()));
 }
 
 // As Linux names what an instruction set needs most.
@@ -52,6 +73,8 @@ std::string flag_of(const std::string& isa)
     if (isa == "neon") return "asimd";
     if (isa == "neon_fp16") return "asimdhp";
     if (isa == "neon_bf16") return "bf16";
+    if (isa == "neon_dotprod") return "asimddp";
+    if (isa == "neon_i8mm") return "i8mm";
     return isa;
 }
 
@@ -70,7 +93,7 @@ TEST(this_processor_runs_what_was_expected_of_it)
 {
     if (const char* expected = std::getenv("MNV2_EXPECTED_ISAS")) return CHECK_EQUAL(choices(), std::string(expected));
     const std::string flags = processor_flags();
-    for (const cpu::IsaState& isa : cpu::isa_states()) {
+    for (const cpu::IsaState& isa : all_states()) {
         const std::string name = isa.name;
         CHECK_EQUAL(isa.supported, name == "scalar" || flags.find(" " + flag_of(name) + " ") != std::string::npos);
     }
@@ -144,7 +167,7 @@ TEST(an_unknown_name_is_an_error_that_lists_the_choices)
 
 TEST(what_this_machine_lacks_is_an_error_that_lists_the_choices)
 {
-    for (const cpu::IsaState& isa : cpu::isa_states()) {
+    for (const cpu::IsaState& isa : all_states()) {
         const bool runs = isa.compiled && isa.supported;
         const std::string owner = isa.compiled ? "processor" : "build";
         const std::string refusal =
@@ -162,8 +185,24 @@ TEST(weights_of_another_architecture_are_refused)
         Isa::avx2;
 #endif
     const std::string refusal = "weights were packed for an instruction set that this machine does not support; it supports: ";
-    CHECK_EQUAL(error_of([] { cpu::kernels_for(foreign); }), refusal + choices());
-    CHECK_EQUAL(error_of([] { cpu::kernels_for(static_cast<Isa>(99)); }), refusal + choices());
+    CHECK_EQUAL(error_of([] { cpu::kernels_for(foreign); }), refusal + listed(runnable()));
+    CHECK_EQUAL(error_of([] { cpu::kernels_for(static_cast<Isa>(99)); }), refusal + listed(runnable()));
+}
+
+TEST(a_name_that_only_the_other_kernels_know_forces_nothing)
+{
+    const cpu::Kernels& best = cpu::select_kernels();
+    const cpu::int8::Kernels& best_of_bytes = cpu::int8::select_kernels();
+    const std::vector<std::string> floats = runnable(), bytes = runnable(cpu::int8::isa_states());
+    const auto has = [](const std::vector<std::string>& names, const std::string& name) {
+        return std::find(names.begin(), names.end(), name) != names.end();
+    };
+    for (const std::string& name : runnable(all_states())) {
+        const ForcedIsa forced(name.c_str());
+        if (!has(floats, name)) CHECK(&cpu::select_kernels() == &best);
+        if (!has(bytes, name)) CHECK(&cpu::int8::select_kernels() == &best_of_bytes);
+        if (has(bytes, name)) CHECK_EQUAL(std::string(cpu::int8::select_kernels().format.name), name);
+    }
 }
 
 // Twelve chains of x -> x / 2 + 1 end at 2.

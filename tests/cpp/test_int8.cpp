@@ -14,8 +14,11 @@
 #include "cpu/int8/chain.h"
 #include "cpu/int8/isa/dispatch.h"
 #include "cpu/int8/packing.h"
+#include "cpu/isa/features.h"
 #include "guarded.h"
+#include "int8_other_builds.h"
 #include "int8_reference.h"
+#include "isas.h"
 #include "operators.h"
 #include "shapes.h"
 #include "tensors.h"
@@ -138,18 +141,26 @@ std::vector<uint8_t> pack(const LinearParams& params, const Int8Convolution& wei
 
 // --- layers in guarded memory ---
 
+// Every instruction set that this machine runs, forced in turn, and other builds of those that it does not.
 template <class Body>
 void for_each_int8_isa(const Body& body)
 {
+    const auto run = [&](const char* name, const int8::Kernels& kernels) {
+        const Scope scope(name);
+        for (const Placement placement : placements) body(kernels, placement);
+    };
     for (const cpu::IsaState& isa : int8::isa_states()) {
         if (!isa.compiled || !isa.supported) continue;
-        const Scope scope(isa.name);
-        setenv("MNV2_FORCE_ISA", isa.name, 1);
+        const ForcedIsa forced(isa.name);
         const int8::Kernels& kernels = int8::select_kernels();
-        unsetenv("MNV2_FORCE_ISA");
         CHECK_EQUAL(std::string(kernels.format.name), std::string(isa.name));
-        for (const Placement placement : placements) body(kernels, placement);
+        run(isa.name, kernels);
     }
+#if MNV2_HAVE_OTHER_INT8_BUILDS
+    if (!cpu::supports_avx512_vnni()) return;
+    run("avx_vnni by AVX-512's encoding", avx_vnni_evex);
+    run("amx_int8 by emulated tiles", amx_int8_emulated);
+#endif
 }
 
 size_t blocked_size(int64_t channels, int64_t pixels)
@@ -700,19 +711,13 @@ TEST(parts_of_a_chain)
     });
 }
 
-TEST(forced_names)
+TEST(weights_find_their_kernels_again)
 {
-    setenv("MNV2_FORCE_ISA", "nonsense", 1);
-    bool refused = false;
-    try {
-        int8::select_kernels();
-    } catch (const std::runtime_error& error) {
-        refused = std::string(error.what()).find("nonsense") != std::string::npos;
+    for (const cpu::IsaState& isa : int8::isa_states()) {
+        if (!isa.compiled || !isa.supported) continue;
+        const ForcedIsa forced(isa.name);
+        CHECK(&int8::kernels_for(int8::select_kernels().format.isa) == &int8::select_kernels());
     }
-    unsetenv("MNV2_FORCE_ISA");
-    CHECK(refused);
-    const int8::Isa isa = int8::select_kernels().format.isa;
-    CHECK(&int8::kernels_for(isa) == &int8::select_kernels());
 }
 
 }  // namespace

@@ -242,8 +242,7 @@ public:
         const int64_t first = row * params_.stride - params_.padding.top;
         if (loaded_ < 0) loaded_ = std::max<int64_t>(first, 0);
         for (; loaded_ < std::min(first + kernel_size, params_.height); ++loaded_) load(loaded_);
-        const int64_t steps = stem_steps(params_.in_channels, kernels_.format);
-        const int64_t panel = panel_bytes(steps, block_channels, kernels_.format);
+        const int64_t panel = stem_panel_bytes(params_.in_channels, block_channels, kernels_.format);
         StemRun run{{},
                     pixel_words(params_.in_channels),
                     packed_ + stem_panels + block * panel,

@@ -4,10 +4,11 @@
 //   pointwise and linear layers: a panel for each block of output channels: M[width], B[width], R[width] as float32, then for
 //       each `group` channels of it the weights [steps][group][depths], int8 or 16-bit words. A step is the depths that one
 //       instruction adds up. Where an instruction multiplies signed bytes alone, kernels subtract 128 from activations, and in
-//       front of the weights stands start[width], int32: 128 times the sum of a channel's weights.
+//       front of the weights stands start[width], int32: 128 times the sum of a channel's weights. Steps of sixteen depths
+//       subtract 127 from the second half of them, and from a depthwise window's second row.
 //   stem: the image's pixels lie in rows of 4 * pixel_words bytes a pixel. Panels as above, weights [3 ky][3 kx][depths of a
-//       pixel] in the place of the depths. In front of them, for each of up to 64 channels of the image, the byte that
-//       surrounds it, and as float32 the factor and the zero point of an image of floats.
+//       pixel] in the place of the depths; a step is one word of a pixel, or part of one. In front of them, for each of up to 64
+//       channels of the image, the byte that surrounds it, and as float32 the factor and the zero point of an image of floats.
 //   head: 64 bytes that hold the pool's factor, float32, then panels.
 //   depthwise layers: for each block M[width], B[width] and, if need be, start[width], then the weights, int8 [3 kx][width][4
 //   ky], or in 16-bit
@@ -28,7 +29,7 @@ namespace mnv2::cpu::int8 {
 
 constexpr int64_t block_channels = 64;
 // These numbers stand in packed headers.
-enum class Isa : int32_t { scalar, avx512_vnni, avx2, neon_dotprod };
+enum class Isa : int32_t { scalar, avx512_vnni, avx2, neon_dotprod, neon, neon_i8mm, avx_vnni, amx_int8 };
 
 // What an instruction set asks of its weights. Bytes are narrowed from vectors of 32-bit sums, which joins the lanes of
 // neighbouring vectors: channels stand in vectors so that the joined bytes are in order.
@@ -40,14 +41,15 @@ struct Format {
     int32_t group;          // channels whose weights of a step stand together, where a block has as many
     int32_t depths;         // of a step
     int32_t weight_bytes;
-    bool has_starts = false;  // whether kernels subtract 128 from activations
+    bool has_starts = false;  // whether kernels subtract 128, or 127, from activations
 };
 
 // In the order of Isa.
-constexpr Format formats[] = {{Isa::scalar, "scalar", 1, 1, 64, 4, 1},
-                              {Isa::avx512_vnni, "avx512_vnni", 16, 4, 64, 4, 1},
-                              {Isa::avx2, "avx2", 8, 2, 16, 2, 2},
-                              {Isa::neon_dotprod, "neon_dotprod", 1, 1, 8, 4, 1, true}};
+constexpr Format formats[] = {
+    {Isa::scalar, "scalar", 1, 1, 64, 4, 1},     {Isa::avx512_vnni, "avx512_vnni", 16, 4, 64, 4, 1},
+    {Isa::avx2, "avx2", 8, 2, 16, 2, 2},         {Isa::neon_dotprod, "neon_dotprod", 1, 1, 16, 4, 1, true},
+    {Isa::neon, "neon", 1, 1, 8, 16, 1, true},   {Isa::neon_i8mm, "neon_i8mm", 1, 1, 16, 8, 1},
+    {Isa::avx_vnni, "avx_vnni", 8, 2, 16, 4, 1}, {Isa::amx_int8, "amx_int8", 16, 4, 64, 4, 1}};
 
 constexpr const Format& format_of(Isa isa)
 {
@@ -89,11 +91,11 @@ constexpr int64_t pointwise_channel(int64_t lane, int64_t width, const Format& f
     return channel_of_lane(lane, vectors < format.group_vectors ? vectors : format.group_vectors, format.vector_lanes);
 }
 
-// Bytes of a whole block are interleaved and narrowed in four vectors, whatever its width; 16-bit words as sums are.
+// Bytes are interleaved and narrowed in four vectors, of a whole block where they are long enough; 16-bit words as sums are.
 constexpr int64_t depthwise_channel(int64_t lane, int64_t width, const Format& format)
 {
     if (format.vector_lanes == 1 || format.weight_bytes == 2) return pointwise_channel(lane, width, format);
-    return channel_of_lane(lane, 4, width / 4);
+    return channel_of_lane(lane, 4, width / 4 < format.vector_lanes ? width / 4 : format.vector_lanes);
 }
 
 // Where a weight stands in a panel with this number of steps; k: the depth.
@@ -111,8 +113,25 @@ constexpr int64_t depthwise_index(int64_t lane, int64_t kx, int64_t ky, int64_t 
     return first * kernel_size * 4 + ((kx * 2 + ky / 2) * group + lane - first) * 2 + ky % 2;
 }
 
+// What kernels with starts subtract from an activation: 127 if they subtract its product, too (simd/neon_smull-inl.h).
+constexpr int32_t offset_of(bool has_subtracted_product, const Format& format)
+{
+    if (!format.has_starts) return 0;
+    return has_subtracted_product ? 127 : 128;
+}
+
+constexpr int32_t pointwise_offset(int64_t k, const Format& format)
+{
+    return offset_of(format.depths == 16 && k % 16 >= 8, format);
+}
+
+constexpr int32_t depthwise_offset(int64_t ky, const Format& format)
+{
+    return offset_of(format.depths == 16 && ky == 1, format);
+}
+
 // 32-bit words that hold an image's pixel.
-constexpr int64_t word_bytes = 4;
+constexpr int32_t word_bytes = 4;
 
 constexpr int64_t pixel_words(int64_t channels)
 {
@@ -129,9 +148,16 @@ constexpr int64_t steps_of(int64_t depths, const Format& format)
     return divide_up(depths, int64_t{format.depths});
 }
 
+// A stem's weights: no step has more depths than a word.
+constexpr Format stem_format(Format format)
+{
+    if (format.depths > word_bytes) format.depths = word_bytes;
+    return format;
+}
+
 constexpr int64_t stem_steps(int64_t in_channels, const Format& format)
 {
-    return steps_of(kernel_taps * pixel_words(in_channels) * word_bytes, format);
+    return steps_of(kernel_taps * pixel_words(in_channels) * word_bytes, stem_format(format));
 }
 
 // Bytes in front of a panel's or a depthwise block's weights.
@@ -143,6 +169,11 @@ constexpr int64_t factor_bytes(int64_t factors, int64_t width, const Format& for
 constexpr int64_t panel_bytes(int64_t steps, int64_t width, const Format& format)
 {
     return factor_bytes(3, width, format) + width * steps * format.depths * format.weight_bytes;
+}
+
+constexpr int64_t stem_panel_bytes(int64_t in_channels, int64_t width, const Format& format)
+{
+    return panel_bytes(stem_steps(in_channels, format), width, stem_format(format));
 }
 
 // All panels of a layer.

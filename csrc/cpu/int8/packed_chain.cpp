@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t line_bytes = 64;
 
 // Bytes that no other tensor starts with by accident; the last one is the format's version.
-constexpr std::array<char, 8> chain_magic = {'m', 'n', 'v', '2', 'i', '8', '\0', '\2'};
+constexpr std::array<char, 8> chain_magic = {'m', 'n', 'v', '2', 'i', '8', '\0', '\3'};
 
 struct ChainHeader {
     std::array<char, 8> magic;

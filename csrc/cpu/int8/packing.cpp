@@ -18,15 +18,6 @@ void put_factors(const ConvolutionWeights& weights, int64_t channel, float* fact
     if (weights.shortcut) factors[2 * width] = weights.shortcut[channel];
 }
 
-// What a channel's sum starts with, where activations are held less 128.
-void put_start(const ConvolutionWeights& weights, int64_t channel, int64_t depth, void* to)
-{
-    constexpr int32_t offset = 128;
-    int32_t start = 0;
-    for (int64_t k = 0; k < depth; ++k) start += offset * weights.weight[channel * depth + k];
-    std::memcpy(to, &start, sizeof start);
-}
-
 // Weights of an instruction set's type.
 class WeightsOut {
 public:
@@ -58,12 +49,15 @@ void pack_panels(const ConvolutionWeights& weights, int64_t depth, int64_t steps
             const int64_t channel = block * block_channels + pointwise_channel(lane, width, format);
             if (channel >= out_channels) continue;
             put_factors(weights, channel, factors + lane, width);
-            if (format.has_starts) put_start(weights, channel, depth, factors + 3 * width + lane);
+            int32_t start = 0;
             for (int64_t k = 0; k < steps * format.depths; ++k) {
                 const int64_t from = source(k);
                 if (from < 0) continue;
-                out.put(pointwise_index(lane, k, steps, width, format), weights.weight[channel * depth + from]);
+                const int8_t weight = weights.weight[channel * depth + from];
+                out.put(pointwise_index(lane, k, steps, width, format), weight);
+                start += pointwise_offset(k, format) * weight;
             }
+            if (format.has_starts) std::memcpy(factors + 3 * width + lane, &start, sizeof start);
         }
         packed += panel_bytes(steps, width, format);
     }
@@ -87,10 +81,13 @@ void pack_depthwise(const ConvolutionWeights& weights, int64_t channels, const F
             if (channel >= channels) continue;
             factors[lane] = weights.multiplier[channel];
             factors[width + lane] = weights.bias[channel];
-            if (format.has_starts) put_start(weights, channel, kernel_taps, factors + 2 * width + lane);
-            for (int64_t tap = 0; tap < kernel_taps; ++tap)
-                out.put(depthwise_index(lane, tap % kernel_size, tap / kernel_size, width, format),
-                        weights.weight[channel * kernel_taps + tap]);
+            int32_t start = 0;
+            for (int64_t tap = 0; tap < kernel_taps; ++tap) {
+                const int8_t weight = weights.weight[channel * kernel_taps + tap];
+                out.put(depthwise_index(lane, tap % kernel_size, tap / kernel_size, width, format), weight);
+                start += depthwise_offset(tap / kernel_size, format) * weight;
+            }
+            if (format.has_starts) std::memcpy(factors + 2 * width + lane, &start, sizeof start);
         }
         packed += depthwise_bytes(width, format);
     }
@@ -124,7 +121,7 @@ int64_t packed_bytes(const InvertedResidualParams& params, const Format& format)
 
 int64_t packed_bytes(const StemParams& params, const Format& format)
 {
-    return stem_panels + panels_bytes(stem_steps(params.in_channels, format), params.out_channels, format);
+    return stem_panels + stem_panel_bytes(params.in_channels, stored_channels(params.out_channels), format);
 }
 
 int64_t packed_bytes(const HeadPoolParams& params, const Format& format)
@@ -156,8 +153,8 @@ void pack_stem(const StemParams& params, const ConvolutionWeights& weights, cons
     std::transform(image.scale, image.scale + params.in_channels, factors, [](float scale) { return 1.0f / scale; });
     std::copy_n(image.zero_point, params.in_channels, reinterpret_cast<float*>(bytes + stem_zero_points));
     const int64_t pixel_depths = pixel_words(params.in_channels) * word_bytes;
-    pack_panels(weights, kernel_taps * params.in_channels, stem_steps(params.in_channels, format), params.out_channels, format,
-                bytes + stem_panels, [&](int64_t k) {
+    pack_panels(weights, kernel_taps * params.in_channels, stem_steps(params.in_channels, format), params.out_channels,
+                stem_format(format), bytes + stem_panels, [&](int64_t k) {
                     const int64_t tap = k / pixel_depths, channel = k % pixel_depths;
                     return channel < params.in_channels ? channel * kernel_taps + tap : -1;
                 });

@@ -29,6 +29,25 @@ bool offers_tile_registers()
     return syscall(SYS_arch_prctl, get_supported, &components) == 0 && (components >> tile_data & 1);
 }
 
+struct CpuId {
+    uint32_t a, b, c, d;
+};
+
+// CPUID's leaf 7, zeros where there is none. It is slow on a virtual machine, which has to ask its host: callers ask once.
+CpuId cpuid_of_seven(uint32_t subleaf)
+{
+    CpuId id{};
+    return __get_cpuid_count(7, subleaf, &id.a, &id.b, &id.c, &id.d) ? id : CpuId{};
+}
+
+// Whether matrix tiles multiply what this bit of leaf 7 stands for.
+bool has_tiles_with(uint32_t feature)
+{
+    constexpr uint32_t amx_tile = 1u << 24;
+    const uint32_t found = cpuid_of_seven(0).d;
+    return (found & feature) && (found & amx_tile) && offers_tile_registers();
+}
+
 }  // namespace
 
 bool supports_avx2()
@@ -47,25 +66,31 @@ bool supports_avx512_vnni()
     return supports_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 
-// CPUID is slow on a virtual machine, which has to ask its host: once is enough.
-bool supports_avx512_bf16()
+bool supports_avx_vnni()
 {
-    static const bool supported = [] {
-        constexpr uint32_t avx512_bf16 = 1u << 5;
-        uint32_t a, b, c, d;
-        return supports_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx512_bf16);
-    }();
+    constexpr uint32_t avx_vnni = 1u << 4;
+    static const bool supported = supports_avx2() && (cpuid_of_seven(1).a & avx_vnni);
     return supported;
 }
 
-bool supports_amx()
+bool supports_avx512_bf16()
 {
-    static const bool supported = [] {
-        constexpr uint32_t amx_bf16 = 1u << 22, amx_tile = 1u << 24;
-        uint32_t a, b, c, d;
-        const bool has_amx = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) && (d & amx_tile);
-        return has_amx && supports_avx512_bf16() && offers_tile_registers();
-    }();
+    constexpr uint32_t avx512_bf16 = 1u << 5;
+    static const bool supported = supports_avx512() && (cpuid_of_seven(1).a & avx512_bf16);
+    return supported;
+}
+
+bool supports_amx_bf16()
+{
+    constexpr uint32_t amx_bf16 = 1u << 22;
+    static const bool supported = supports_avx512_bf16() && has_tiles_with(amx_bf16);
+    return supported;
+}
+
+bool supports_amx_int8()
+{
+    constexpr uint32_t amx_int8 = 1u << 25;
+    static const bool supported = supports_avx512_vnni() && has_tiles_with(amx_int8);
     return supported;
 }
 
@@ -91,6 +116,11 @@ bool supports_neon()
 bool supports_neon_dotprod()
 {
     return supports_neon() && getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
+
+bool supports_neon_i8mm()
+{
+    return supports_neon() && getauxval(AT_HWCAP2) & HWCAP2_I8MM;
 }
 
 bool supports_neon_fp16()

@@ -1,7 +1,6 @@
 // Which int8 kernels run: the first supported instruction set of a priority list, or the one that MNV2_FORCE_ISA names.
 #pragma once
 
-#include <string_view>
 #include <vector>
 
 #include "cpu/int8/kernels.h"
@@ -11,9 +10,6 @@ namespace mnv2::cpu::int8 {
 
 // Every instruction set that int8 kernels know for this architecture, best first.
 std::vector<IsaState> isa_states();
-
-// Whether int8 kernels know an instruction set of that name.
-bool is_isa(std::string_view name);
 
 // Kernels for new packed weights. Reads MNV2_FORCE_ISA on every call; throws std::runtime_error that lists the choices where it
 // names an instruction set that this build or this processor lacks. A name that only float kernels know forces nothing here,

@@ -7,7 +7,11 @@ namespace mnv2::cpu::int8 {
 
 extern const Kernels scalar_kernels;
 extern const Kernels avx2_kernels;
+extern const Kernels avx_vnni_kernels;
 extern const Kernels avx512_vnni_kernels;
+extern const Kernels amx_int8_kernels;
+extern const Kernels neon_kernels;
 extern const Kernels neon_dotprod_kernels;
+extern const Kernels neon_i8mm_kernels;
 
 }  // namespace mnv2::cpu::int8

@@ -1,6 +1,5 @@
 // int8 without dot products of bytes: bytes are widened to 16-bit words, of which VPMADDWD adds up products of two exactly.
-// VPMADDUBSW would saturate. Groups of sixteen channels: two vectors of sums, whose lanes hold channels 0-3, 8-11 and 4-7,
-// 12-15.
+// VPMADDUBSW would saturate.
 #pragma once
 
 #include <immintrin.h>
@@ -8,27 +7,15 @@
 #include <cstdint>
 
 #include "core/sizes.h"
-#include "cpu/int8/kernels.h"
+#include "cpu/int8/simd/avx2_groups-inl.h"
 #include "cpu/int8/simd/cover-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {
 
-constexpr int group = format_of(Isa::avx2).group;
-constexpr int register_lanes = 8;
 constexpr int64_t step_depths = 2;
 constexpr int64_t step_weights = step_depths * group;
-
-MNV2_INLINE __m256i load(const void* p)
-{
-    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
-
-MNV2_INLINE __m128i load_bytes(const void* p)
-{
-    return _mm_loadu_si128(static_cast<const __m128i*>(p));
-}
 
 MNV2_INLINE __m256i load_words(const uint8_t* x)
 {
@@ -42,37 +29,7 @@ MNV2_INLINE void multiply_add(__m256i& sum, __m256i x, __m256i weights)
     __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(x), "x"(weights));
 }
 
-MNV2_INLINE __m256 scaled(__m256i sum, const float* m, const float* b)
-{
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(m), _mm256_loadu_ps(b));
-}
-
-// Sixteen results of a group.
-MNV2_INLINE void store_group(uint8_t* y, __m256 first, __m256 second)
-{
-    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(first), _mm256_cvtps_epi32(second));
-    const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), bytes);
-}
-
 // --- pointwise and linear layers ---
-
-struct Tile {
-    int mr, vectors;
-};
-
-template <Tile TILE>
-struct Sums {
-    __m256i at[TILE.mr][TILE.vectors];
-};
-
-template <Tile TILE>
-MNV2_INLINE void clear(Sums<TILE>& sums)
-{
-    MNV2_UNROLL
-    for (int m = 0; m < TILE.mr; ++m) MNV2_UNROLL
-    for (int v = 0; v < TILE.vectors; ++v) __asm__ volatile("vpxor %0, %0, %0" : "=x"(sums.at[m][v]));
-}
 
 // Words of a tile's pixels, of as many blocks as are held at once.
 constexpr int64_t held_blocks = 4;
@@ -131,34 +88,10 @@ MNV2_INLINE const int16_t* add_held(Sums<TILE>& sums, const Words<TILE>& words, 
     return weights;
 }
 
-const float* factors_of(const uint8_t* panel)
-{
-    return reinterpret_cast<const float*>(panel);
-}
-
 // The weights of the group that begins at a channel.
 const int16_t* weights_of(const uint8_t* panel, int64_t width, int64_t first, int64_t steps)
 {
     return reinterpret_cast<const int16_t*>(factors_of(panel) + 3 * width) + first * steps * step_depths;
-}
-
-// M, B and R of a panel's group, each `width` from the last.
-template <Tile TILE, bool HAS_SHORTCUT>
-MNV2_INLINE void store_tile(const Sums<TILE>& sums, const float* factors, int64_t width, uint8_t* y, const uint8_t* shortcut)
-{
-    MNV2_UNROLL
-    for (int m = 0; m < TILE.mr; ++m) {
-        __m256 first = scaled(sums.at[m][0], factors, factors + width);
-        __m256 second = scaled(sums.at[m][1], factors + register_lanes, factors + width + register_lanes);
-        if constexpr (HAS_SHORTCUT) {
-            const float* const r = factors + 2 * width;
-            const __m128i bytes = _mm_shuffle_epi32(load_bytes(shortcut + m * width), _MM_SHUFFLE(3, 1, 2, 0));
-            const __m256i low = _mm256_cvtepu8_epi32(bytes), high = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
-            first = _mm256_fmadd_ps(_mm256_cvtepi32_ps(low), _mm256_loadu_ps(r), first);
-            second = _mm256_fmadd_ps(_mm256_cvtepi32_ps(high), _mm256_loadu_ps(r + register_lanes), second);
-        }
-        store_group(y + m * width, first, second);
-    }
 }
 
 // One tile, all groups of channels: while all blocks are held, bytes are widened once.
@@ -205,17 +138,12 @@ void pointwise(const PointwiseRun& run)
     });
 }
 
-// Channels are in order.
 void linear(const LinearRun& run)
 {
     constexpr Tile tile{.mr = 1, .vectors = 2};
     all_groups<tile>(run.x, run.pixel, run.panel, run.width,
                      [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
-                         MNV2_UNROLL
-                         for (int v = 0; v < tile.vectors; ++v) {
-                             const float* const m = factors_of(run.panel) + first + register_lanes * v;
-                             _mm256_storeu_ps(run.y + first + register_lanes * v, scaled(sums.at[0][v], m, m + run.width));
-                         }
+                         store_floats(sums, factors_of(run.panel) + first, run.width, run.y + first);
                      });
 }
 

@@ -1,5 +1,5 @@
-// Pointwise and linear layers and the stem: tiles of MR pixels by 16, 32 or 64 channels, whose sums are registers. Activations
-// are broadcast to a register, which costs no arithmetic port; weights may be memory operands.
+// Linear layers, the stem and what pointwise layers share with them: tiles of MR pixels by 16, 32 or 64 channels, whose sums
+// are registers. Activations are broadcast to a register, which costs no arithmetic port; weights may be memory operands.
 #pragma once
 
 #include <cstdint>
@@ -205,26 +205,6 @@ MNV2_INLINE const uint8_t* weights_of(const uint8_t* panel)
 
 // --- layers ---
 
-// Tiles of consecutive pixels in each row from a column on.
-template <Tile TILE>
-__attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
-{
-    constexpr int64_t bytes = TILE.mr * TILE.width();
-    const float* const factors = factors_of<TILE>(run.panel);
-    const Pixels x = run.x;
-    const int64_t steps = divide_up(x.channels, step_depths), lines = divide_up(int64_t{TILE.width()}, run.rows * tiles);
-    Ahead ahead{weights_of<TILE>(run.panel) + steps * step_depths * TILE.width(), lines};
-    for (int64_t row = 0; row < run.rows; ++row) {
-        int64_t at = row * run.y_pitch + column * TILE.width(), pixel = run.first + row * run.columns + column;
-        for (int64_t tile = 0; tile < tiles; ++tile, pixel += TILE.mr, at += bytes) {
-            Sums<TILE> sums;
-            clear(sums);
-            sum_pixels(sums, x, pixel, weights_of<TILE>(run.panel), ahead);
-            store_bytes(sums, factors, run.y + at, TILE.end == End::shortcut ? run.shortcut + at : nullptr);
-        }
-    }
-}
-
 // Heights of tiles whose sums fill the registers, by their vectors; what is left of a row is done by lower tiles.
 constexpr int max_mr(int vectors)
 {
@@ -245,27 +225,6 @@ MNV2_INLINE void cover(int64_t columns, const Tiles& tiles)
         tiles.template operator()<lower_mr>(columns - lower_mr, 1);
     else
         tiles.template operator()<1>(0, columns);
-}
-
-template <int VECTORS, End END>
-void pointwise_panel(const PointwiseRun& run)
-{
-    cover<max_mr(VECTORS)>(run.columns, [&]<int MR>(int64_t column, int64_t tiles) {
-        panel_tiles<Tile{.mr = MR, .vectors = VECTORS, .end = END}>(run, column, tiles);
-    });
-}
-
-template <int VECTORS>
-void pointwise_of_width(const PointwiseRun& run)
-{
-    run.shortcut ? pointwise_panel<VECTORS, End::shortcut>(run) : pointwise_panel<VECTORS, End::bytes>(run);
-}
-
-void pointwise(const PointwiseRun& run)
-{
-    if (run.width == 64) return pointwise_of_width<4>(run);
-    if (run.width == 32) return pointwise_of_width<2>(run);
-    pointwise_of_width<1>(run);
 }
 
 template <int VECTORS>
