@@ -123,8 +123,8 @@ ISAS = (
         pointwise_limit=dict(zip(CORES[1:], (0.51, 0.255, 0.255), strict=True)),
         depthwise_limit={},
     ),
-    # Of bytes; a vector of depthwise output is sixteen channels. Besides products, each register of a pixel's
-    # bytes costs one instruction in the same pipes: one for 16 SDOT, one for 8 USMMLA.
+    # Kernels of bytes; a vector of depthwise output is sixteen channels. Besides products, each register of
+    # a pixel's bytes costs one instruction in the same pipes: one for 16 SDOT, one for 8 USMMLA.
     Isa(
         name="int8 neon_dotprod",
         lanes=4,

@@ -14,9 +14,7 @@ pytestmark = [
     pytest.mark.skipif(Aarch64.objdump() is None, reason="objdump for aarch64 is not installed"),
 ]
 every_isa = pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
-of_floats = pytest.mark.parametrize(
-    "isa", [isa for isa in ISAS if not isa.is_int8], ids=lambda isa: isa.name
-)
+of_floats = pytest.mark.parametrize("isa", [isa for isa in ISAS if not isa.is_int8], ids=lambda isa: isa.name)
 
 
 def tallest_tiles(isa: Isa) -> list[Kernel]:

@@ -1,5 +1,5 @@
-// A model of Intel AMX's tile registers and of the instructions of cpu/int8/simd/amx_tiles-inl.h, under the same names: kernels
-// compile with either. What the processor would answer with an exception ends the program.
+// A model of Intel AMX's tile registers and of the instructions of cpu/int8/simd/x86/amx_tiles-inl.h, under the same names:
+// kernels compile with either. What the processor would answer with an exception ends the program.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/simd/tile_shapes-inl.h"
+#include "cpu/simd/amx/tile_shapes-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {
@@ -22,7 +22,7 @@ struct EmulatedTile {
     uint8_t at[most_tile_rows][most_tile_row_bytes] = {};
 };
 
-// Of this thread; without a shape until there is one.
+// The registers of a thread, without shapes until it sets them.
 thread_local EmulatedTile tiles[tile_count];
 
 void require(bool condition, const char* what)

@@ -3,11 +3,11 @@
 
 #include "emulated_tiles.h"
 //
-#include "cpu/int8/simd/amx_pointwise-inl.h"
+#include "cpu/int8/simd/x86/amx_pointwise-inl.h"
 //
-#include "cpu/int8/simd/depthwise_bytes-inl.h"
 #include "cpu/int8/simd/load_row-inl.h"
-#include "cpu/int8/simd/pointwise_widths-inl.h"
+#include "cpu/int8/simd/x86/depthwise_bytes-inl.h"
+#include "cpu/int8/simd/x86/pointwise_widths-inl.h"
 #include "int8_other_builds.h"
 
 namespace mnv2::test {

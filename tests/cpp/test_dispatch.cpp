@@ -50,7 +50,7 @@ std::string listed(const std::vector<std::string>& names)
     return text;
 }
 
-// Of floats, then what only bytes have.
+// The names of kernels of floats, then those that only kernels of bytes have.
 std::vector<cpu::IsaState> all_states()
 {
     std::vector<cpu::IsaState> all = cpu::isa_states();

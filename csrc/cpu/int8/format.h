@@ -113,7 +113,7 @@ constexpr int64_t depthwise_index(int64_t lane, int64_t kx, int64_t ky, int64_t 
     return first * kernel_size * 4 + ((kx * 2 + ky / 2) * group + lane - first) * 2 + ky % 2;
 }
 
-// What kernels with starts subtract from an activation: 127 if they subtract its product, too (simd/neon_smull-inl.h).
+// What kernels with starts subtract from an activation: 127 if they subtract its product, too (simd/neon/smull-inl.h).
 constexpr int32_t offset_of(bool has_subtracted_product, const Format& format)
 {
     if (!format.has_starts) return 0;

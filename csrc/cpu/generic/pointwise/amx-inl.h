@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "cpu/generic/pointwise/pointwise-inl.h"
-#include "cpu/simd/tile_registers-inl.h"
+#include "cpu/simd/amx/tile_registers-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

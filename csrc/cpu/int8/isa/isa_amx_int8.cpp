@@ -1,13 +1,13 @@
 #define MNV2_ISA amx_int8
 
 #include "cpu/int8/isa/isa.h"
-#include "cpu/int8/simd/amx_tiles-inl.h"
+#include "cpu/int8/simd/x86/amx_tiles-inl.h"
 //
-#include "cpu/int8/simd/amx_pointwise-inl.h"
+#include "cpu/int8/simd/x86/amx_pointwise-inl.h"
 //
-#include "cpu/int8/simd/depthwise_bytes-inl.h"
 #include "cpu/int8/simd/load_row-inl.h"
-#include "cpu/int8/simd/pointwise_widths-inl.h"
+#include "cpu/int8/simd/x86/depthwise_bytes-inl.h"
+#include "cpu/int8/simd/x86/pointwise_widths-inl.h"
 
 namespace mnv2::cpu::int8 {
 

@@ -1,8 +1,8 @@
 #define MNV2_ISA avx2
 
 #include "cpu/int8/isa/isa.h"
-#include "cpu/int8/simd/avx2_words-inl.h"
 #include "cpu/int8/simd/load_row-inl.h"
+#include "cpu/int8/simd/x86/avx2_words-inl.h"
 
 namespace mnv2::cpu::int8 {
 

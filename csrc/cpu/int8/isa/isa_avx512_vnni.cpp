@@ -1,11 +1,11 @@
 #define MNV2_ISA avx512_vnni
 
 #include "cpu/int8/isa/isa.h"
-#include "cpu/int8/simd/avx512_pointwise-inl.h"
+#include "cpu/int8/simd/x86/avx512_pointwise-inl.h"
 //
-#include "cpu/int8/simd/depthwise_bytes-inl.h"
 #include "cpu/int8/simd/load_row-inl.h"
-#include "cpu/int8/simd/pointwise_widths-inl.h"
+#include "cpu/int8/simd/x86/depthwise_bytes-inl.h"
+#include "cpu/int8/simd/x86/pointwise_widths-inl.h"
 
 namespace mnv2::cpu::int8 {
 

@@ -1,10 +1,10 @@
 #define MNV2_ISA avx_vnni
 
 #include "cpu/int8/isa/isa.h"
-#include "cpu/int8/simd/avx_vnni_tiles-inl.h"
+#include "cpu/int8/simd/x86/avx_vnni_tiles-inl.h"
 //
-#include "cpu/int8/simd/depthwise_bytes-inl.h"
 #include "cpu/int8/simd/load_row-inl.h"
+#include "cpu/int8/simd/x86/depthwise_bytes-inl.h"
 
 namespace mnv2::cpu::int8 {
 

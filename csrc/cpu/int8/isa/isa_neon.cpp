@@ -2,7 +2,7 @@
 
 #include "cpu/int8/isa/isa.h"
 #include "cpu/int8/simd/load_row-inl.h"
-#include "cpu/int8/simd/neon_smull-inl.h"
+#include "cpu/int8/simd/neon/smull-inl.h"
 
 namespace mnv2::cpu::int8 {
 

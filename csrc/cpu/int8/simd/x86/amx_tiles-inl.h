@@ -1,8 +1,8 @@
 // The instructions of matrix tiles that int8 kernels use, by register numbers. Tests have a model of them under the same names.
 #pragma once
 
+#include "cpu/simd/amx/tile_registers-inl.h"
 #include "cpu/simd/macros.h"
-#include "cpu/simd/tile_registers-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {

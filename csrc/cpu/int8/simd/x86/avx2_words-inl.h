@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "core/sizes.h"
-#include "cpu/int8/simd/avx2_groups-inl.h"
 #include "cpu/int8/simd/cover-inl.h"
+#include "cpu/int8/simd/x86/avx2_groups-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {

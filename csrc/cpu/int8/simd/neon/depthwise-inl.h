@@ -3,7 +3,7 @@
 // load_weights(packed), start(starts) and add(sums, x, weights).
 #pragma once
 
-#include "cpu/int8/simd/neon_registers-inl.h"
+#include "cpu/int8/simd/neon/registers-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {

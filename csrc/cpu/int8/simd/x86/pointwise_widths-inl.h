@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "cpu/int8/simd/avx512_tiles-inl.h"
+#include "cpu/int8/simd/x86/avx512_tiles-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "cpu/int8/kernels.h"
-#include "cpu/int8/simd/avx512_registers-inl.h"
+#include "cpu/int8/simd/x86/avx512_registers-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {

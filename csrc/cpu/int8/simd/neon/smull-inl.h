@@ -4,7 +4,7 @@
 #pragma once
 
 #include "cpu/int8/simd/cover-inl.h"
-#include "cpu/int8/simd/neon_registers-inl.h"
+#include "cpu/int8/simd/neon/registers-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {
@@ -143,5 +143,5 @@ MNV2_INLINE void add(Four& sums, const Column& x, const Weights& weights)
 }  // namespace
 }  // namespace mnv2::cpu::int8::MNV2_ISA
 
-#include "cpu/int8/simd/neon_depthwise-inl.h"
-#include "cpu/int8/simd/neon_tiles-inl.h"
+#include "cpu/int8/simd/neon/depthwise-inl.h"
+#include "cpu/int8/simd/neon/tiles-inl.h"

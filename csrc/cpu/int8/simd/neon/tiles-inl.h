@@ -12,7 +12,7 @@
 #pragma once
 
 #include "core/sizes.h"
-#include "cpu/int8/simd/neon_registers-inl.h"
+#include "cpu/int8/simd/neon/registers-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu/int8/simd/cover-inl.h"
-#include "cpu/int8/simd/neon_columns-inl.h"
+#include "cpu/int8/simd/neon/columns-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {
@@ -106,5 +106,5 @@ MNV2_INLINE void add(Four& sums, const Column& x, const Weights& weights)
 }  // namespace
 }  // namespace mnv2::cpu::int8::MNV2_ISA
 
-#include "cpu/int8/simd/neon_depthwise-inl.h"
-#include "cpu/int8/simd/neon_tiles-inl.h"
+#include "cpu/int8/simd/neon/depthwise-inl.h"
+#include "cpu/int8/simd/neon/tiles-inl.h"

@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "cpu/simd/tile_shapes-inl.h"
+#include "cpu/simd/amx/tile_shapes-inl.h"
 
 namespace mnv2::cpu::MNV2_ISA {
 namespace {

@@ -1,7 +1,7 @@
 // Columns of a depthwise window for dot products: each channel's bytes of three rows side by side.
 #pragma once
 
-#include "cpu/int8/simd/neon_registers-inl.h"
+#include "cpu/int8/simd/neon/registers-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {

@@ -1,7 +1,7 @@
 // Registers of 64 bytes, as vnni_registers-inl.h has shorter ones.
 #pragma once
 
-#include "cpu/int8/simd/vnni_registers-inl.h"
+#include "cpu/int8/simd/x86/vnni_registers-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {

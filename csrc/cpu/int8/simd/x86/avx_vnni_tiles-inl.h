@@ -3,9 +3,9 @@
 #pragma once
 
 #include "core/sizes.h"
-#include "cpu/int8/simd/avx2_groups-inl.h"
 #include "cpu/int8/simd/cover-inl.h"
-#include "cpu/int8/simd/vnni_registers-inl.h"
+#include "cpu/int8/simd/x86/avx2_groups-inl.h"
+#include "cpu/int8/simd/x86/vnni_registers-inl.h"
 
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {
