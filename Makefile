@@ -78,6 +78,8 @@ bench: build
 record: build
 	pip install --no-build-isolation --editable '.[bench]'
 	mnv2 bench --json $(RESULTS)/peers.json
+	mnv2 bench --peers deploy,int8,openvino-int8,onnxruntime-int8 --threads 1 --threads 2 --batch 1 --batch 8 \
+		--json $(RESULTS)/int8.json
 	mnv2 traffic --json $(RESULTS)/traffic.json
 	mnv2 roofline --json $(RESULTS)/roofline.json
 	mnv2 memory --json $(RESULTS)/memory.json

@@ -8,38 +8,30 @@ They are split in halves, each evaluated by what crops of the other calibrated.
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 import typer
-from PIL import Image, ImageEnhance
 from rich import box
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnv2_kernels import quantize
+from mnv2_kernels.bench.int8_engines import onnx_int8, openvino_int8
+from mnv2_kernels.bench.subject import to_onnx
 from mnv2_kernels.cli.console import show
 from mnv2_kernels.nn.networks import eager_copy
-from mnv2_kernels.quantization.report import decibels
+from mnv2_kernels.quantization.agreement import Agreement, agreement
+from mnv2_kernels.quantization.quantize import Recipe
 from mnv2_kernels.weights.sources import data_photos, load_network
+from mnv2_kernels.weights.views import packaged_photos, photos_of, random_views
 
-# The packages' other images are drawings, textures and scans.
-PACKAGED = {
-    "skimage": ("data", ("astronaut", "camera", "chelsea", "coffee", "coins", "motorcycle_left", "rocket")),
-    "sklearn": ("datasets/images", ("china", "flower")),
-}
 BATCH = 4
 
-RECIPES: tuple[Literal["default", "per_channel"], ...] = ("default", "per_channel")
-
-# Share of an image's area, width by height, and factors of brightness, contrast and colour of a view.
-AREA, ASPECT, ENHANCED = (0.35, 1.0), (0.75, 1.33), (0.75, 1.3)
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+ROWS = ("bfloat16", *RECIPES, "OpenVINO, NNCF", "ONNX Runtime")
 
 # SQNR, KL divergence and top 1 kept by which the recipe was chosen: 293 photographs, 300 views of one half.
 RECORDED = {
@@ -69,65 +61,18 @@ class Half(NamedTuple):
 
 
 def photographs(extra: Path | None) -> list[Path]:
-    found = [*data_photos(), *_packaged()]
-    return found + (sorted(path for path in extra.iterdir() if path.is_file()) if extra else [])
-
-
-def _packaged() -> Iterator[Path]:
-    for package, (folder, names) in PACKAGED.items():
-        spec = find_spec(package)
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            files = (Path(place) / folder).iterdir()
-            yield from sorted(path for path in files if path.stem in names)
+    return [*data_photos(), *packaged_photos(), *(photos_of(extra) if extra else ())]
 
 
 def halves(files: Sequence[Path], size: int, calibration: int, evaluation: int) -> list[Half]:
     parts = [files[0::2], files[1::2]]
     return [
         Half(
-            _views(parts[1 - index], size, calibration, seed),
-            _views(parts[index], size, evaluation // 2, seed + 10),
+            random_views(parts[1 - index], size, calibration, seed),
+            random_views(parts[index], size, evaluation // 2, seed + 10),
         )
         for index, seed in ((0, 1), (1, 2))
     ]
-
-
-def _views(files: Sequence[Path], size: int, count: int, seed: int) -> Tensor:
-    """As many views of every photograph as make ``count`` in all, in random order."""
-    generator, views = random.Random(seed), []
-    for file in files:
-        image = Image.open(file).convert("RGB")
-        for _ in range(math.ceil(count / len(files))):
-            pixels = bytearray(_view(image, size, generator).tobytes())
-            views.append(torch.frombuffer(pixels, dtype=torch.uint8).view(size, size, 3))
-    generator.shuffle(views)
-    return torch.stack(views[:count]).permute(0, 3, 1, 2).contiguous()
-
-
-def _view(image: Image.Image, size: int, generator: random.Random) -> Image.Image:
-    """A random crop, mirrored half the time, with brightness, contrast and colour moved."""
-    area = generator.uniform(*AREA) * image.width * image.height
-    aspect = generator.uniform(*ASPECT)
-    width, height = (int(side**0.5) for side in (area * aspect, area / aspect))
-    width, height = min(image.width, width), min(image.height, height)
-    left, top = generator.randint(0, image.width - width), generator.randint(0, image.height - height)
-    box_ = (left, top, left + width, top + height)
-    view = image.resize((size, size), Image.Resampling.BILINEAR, box=box_)
-    if generator.random() < 0.5:
-        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        view = enhance(view).enhance(generator.uniform(*ENHANCED))
-    return view
-
-
-def score(got: Tensor, want: Tensor) -> tuple[float, float, float]:
-    """SQNR of the centred logits in dB, KL divergence of the softmax, share of the top 1 kept in %."""
-    got, want = got.double(), want.double()
-    divergence = F.kl_div(got.log_softmax(1), want.log_softmax(1), reduction="batchmean", log_target=True)
-    centred, difference = want - want.mean(1, keepdim=True), got - want
-    noise = (difference - difference.mean(1, keepdim=True)).square().sum().item()
-    kept = (got.argmax(1) == want.argmax(1)).double().mean().item()
-    return decibels(centred.square().sum().item(), noise), divergence.item(), 100 * kept
 
 
 @torch.no_grad()
@@ -135,25 +80,50 @@ def _logits(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return torch.cat([network(batch).float() for batch in images.split(BATCH)])
 
 
-def measure(weights: str, files: Sequence[Path], views: int, calibration: int) -> dict[str, tuple]:
-    """Scores by what computed the logits, over both halves."""
+def peers(exact: nn.Module, images: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+    """The network quantised by other libraries on float32 images; both take one a call."""
+    import onnxruntime
+    import openvino
+
+    one = images[:1].contiguous()
+    converted = openvino.convert_model(exact, example_input=one, input=[tuple(one.shape)])
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(openvino_int8(converted, images), "CPU", options)
+    session = onnxruntime.InferenceSession(
+        onnx_int8(to_onnx(exact, one), images), providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return {
+        "OpenVINO, NNCF": lambda x: torch.from_numpy(compiled(x.numpy())[0].copy()),
+        "ONNX Runtime": lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]),
+    }
+
+
+def one_by_one(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: torch.cat([run(image) for image in x.contiguous().split(1)])
+
+
+def measure(weights: str, files: Sequence[Path], views: int, calibration: int) -> dict[str, Agreement]:
+    """Agreement with the float network by what computed the logits, over both halves."""
     network = load_network(weights)
     exact = eager_copy(network.model)
     half_precision = eager_copy(network.model).to(torch.bfloat16)
     logits: dict[str, list[Tensor]] = {}
     for half in halves(files, network.settings.size, calibration, views):
-        results = {recipe: quantize(network.model, [half.calibration], recipe=recipe) for recipe in RECIPES}
-        real = next(iter(results.values())).image_grid.real
-        runs: dict[str, Callable[[Tensor], Tensor]] = {
-            "float32": lambda x, real=real: exact(real(x)),
-            "bfloat16": lambda x, real=real: half_precision(real(x).to(torch.bfloat16)),
-            **results,
+        ours = {recipe: quantize(network.model, [half.calibration], recipe=recipe) for recipe in RECIPES}
+        real = next(iter(ours.values())).image_grid.real
+        on_floats: dict[str, Callable[[Tensor], Tensor]] = {
+            "float32": exact,
+            "bfloat16": lambda x: half_precision(x.to(torch.bfloat16)),
+            **{name: one_by_one(run) for name, run in peers(exact, real(half.calibration)).items()},
         }
-        for name, run in runs.items():
-            logits.setdefault(name, []).append(_logits(run, half.evaluation))
+        for name, run in on_floats.items():
+            logits.setdefault(name, []).append(_logits(run, real(half.evaluation)))
+        for recipe, run in ours.items():
+            logits.setdefault(recipe, []).append(_logits(run, half.evaluation))
     together = {name: torch.cat(each) for name, each in logits.items()}
     want = together.pop("float32")
-    return {name: score(got, want) for name, got in together.items()}
+    return {name: agreement(together[name], want) for name in ROWS}
 
 
 def main(
@@ -183,9 +153,11 @@ def main(
     )
 
 
-def _cells(scores: tuple[float, float, float] | None) -> list[str]:
+def _cells(scores: Agreement | tuple[float, float, float] | None) -> list[str]:
     if scores is None:
         return ["-"] * 3
+    if isinstance(scores, Agreement):
+        scores = (scores.sqnr, scores.divergence, 100 * scores.kept)
     ratio, divergence, kept = scores
     return [f"{ratio:.1f}", f"{divergence:.4f}", f"{kept:.1f}"]
 

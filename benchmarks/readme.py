@@ -1,4 +1,4 @@
-"""Writes the README's table of peers from its results file, between two markers; --check only compares.
+"""Writes the README's tables of peers from their results files, between markers; --check only compares.
 
 python benchmarks/readme.py [--check]
 """
@@ -13,14 +13,16 @@ from typing import Annotated
 import typer
 
 from mnv2_kernels.bench.compare import PeerRow
-from mnv2_kernels.bench.peers import FUSED
+from mnv2_kernels.bench.peers import FUSED, INT8
 from mnv2_kernels.bench.results import Results, read_results
 from mnv2_kernels.bench.setting import Setting
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
-BEGIN, END = "<!-- peers: python benchmarks/readme.py -->", "<!-- /peers -->"
+INT8_RESULTS = RESULTS.with_name("int8.json")
+# The results files by the names of their markers.
+TABLES = {"peers": RESULTS, "int8": INT8_RESULTS}
 
 
 def generate(results: Results[PeerRow]) -> str:
@@ -29,15 +31,27 @@ def generate(results: Results[PeerRow]) -> str:
     for row in results.rows:
         by_setting.setdefault(row.setting, {})[row.peer] = row
     header = results.header
-    columns = ["", *(setting.brief for setting in by_setting)]
+    kept = {row.peer: f"{row.sqnr:.1f}" for row in results.rows if row.sqnr is not None}
+    columns = ["", *(setting.brief for setting in by_setting), *(["SQNR, dB"] if kept else [])]
+    last = (lambda peer: [kept.get(peer, "-")]) if kept else (lambda _: [])
     titles = {row.peer: row.title for row in results.rows if row.median_ms is not None or row.wrong}
     lines = [
         f"{header.where}; {header.when}, `{header.command}`:",
         "",
         _line(columns),
         "|" + "---|" * len(columns),
-        *(_line([title, *_cells(by_setting, peer)]) for peer, title in titles.items()),
-        _line(["share of the peak, fused", *(_share(rows[FUSED]) for rows in by_setting.values())]),
+        *(_line([title, *_cells(by_setting, peer), *last(peer)]) for peer, title in titles.items()),
+        *(
+            _line(
+                [
+                    f"share of the peak, {titles[peer]}",
+                    *(_share(rows[peer]) for rows in by_setting.values()),
+                    *last(""),
+                ]
+            )
+            for peer in (FUSED, INT8)
+            if peer in titles
+        ),
     ]
     return "\n".join(lines)
 
@@ -60,23 +74,31 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def between_markers(readme: str, table: str) -> str:
+def between_markers(readme: str, name: str, table: str) -> str:
     """The README with this table in place of the one that it has."""
+    begin, end = f"<!-- {name}: python benchmarks/readme.py -->", f"<!-- /{name} -->"
     replaced, count = re.subn(
-        f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{table}\n{END}", readme, flags=re.DOTALL
+        f"{begin}.*{end}", lambda _: f"{begin}\n{table}\n{end}", readme, flags=re.DOTALL
     )
     if count != 1:
-        raise SystemExit(f"{README}: expected the markers {BEGIN} and {END} once")
+        raise SystemExit(f"{README}: expected the markers {begin} and {end} once")
     return replaced
+
+
+def with_tables(readme: str) -> str:
+    """The README with the tables of the results files."""
+    for name, results in TABLES.items():
+        readme = between_markers(readme, name, generate(read_results(results, PeerRow)))
+    return readme
 
 
 def main(
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 where they differ.")] = False,
 ) -> None:
     readme = README.read_text()
-    generated = between_markers(readme, generate(read_results(RESULTS, PeerRow)))
+    generated = with_tables(readme)
     if check and generated != readme:
-        raise SystemExit(f"{README} differs from {RESULTS}: run python benchmarks/readme.py")
+        raise SystemExit(f"{README} differs from the results: run python benchmarks/readme.py")
     README.write_text(generated)
 
 

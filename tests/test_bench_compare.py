@@ -16,9 +16,10 @@ from mnv2_kernels import _native, shapes
 from mnv2_kernels.bench import BenchError, compare, peers
 from mnv2_kernels.bench.accuracy import LARGEST_ERROR
 from mnv2_kernels.bench.compare import PeerRow
-from mnv2_kernels.bench.peers import PEERS, Peer, Subject, Unsupported
+from mnv2_kernels.bench.peers import PEERS, Peer
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.setting import Setting
+from mnv2_kernels.bench.subject import Subject, Unsupported
 from mnv2_kernels.cli.app import main
 from mnv2_kernels.packing.plans import layer_plans
 from mnv2_kernels.processor import FORCE_ISA_VARIABLE
@@ -116,7 +117,10 @@ def test_a_wrong_peer_is_exit_code_1(monkeypatch, capsys: Capture) -> None:
 
 def test_another_accuracy_is_named_and_not_gated(monkeypatch, capsys: Capture) -> None:
     row = rows_of(fake_peer(factor=1.5, accuracy="int8"))["fake"]
-    assert (row.wrong, row.share, row.accuracy) == (False, None, "int8")
+    assert (row.wrong, row.accuracy) == (False, "int8")
+    macs = shapes.mobilenet_v2(0.35, 32).macs
+    assert row.share == pytest.approx(2e-6 * macs / row.best_ms / row.peak_gflops)
+    assert row.sqnr == pytest.approx(6.02, abs=0.01)
     assert row.error == pytest.approx(0.5, rel=0.01)
     assert row.median_ms > 0
     monkeypatch.setattr(peers, "PEERS", (PEERS[0], fake_peer(factor=1.5, accuracy="int8")))

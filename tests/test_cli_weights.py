@@ -21,7 +21,8 @@ from mnv2_kernels.shapes import PUBLISHED_WIDTHS
 from mnv2_kernels.shapes import mobilenet_v2 as mobilenet_v2_shape
 from mnv2_kernels.weights.checkpoints import WeightsError, build_network, read_state_dict
 from mnv2_kernels.weights.expected import ExpectedError, read_expected
-from mnv2_kernels.weights.sources import KERAS_SETTINGS, Settings, load_network
+from mnv2_kernels.weights.settings import KERAS_SETTINGS, Settings
+from mnv2_kernels.weights.sources import load_network
 
 CLASSIFIER = "classifier.1.weight"
 

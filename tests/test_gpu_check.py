@@ -17,8 +17,8 @@ import replay
 import torch
 from parts import FAILED, PASSED, SKIPPED, Done, Failed, Part, run_parts
 
-from mnv2_kernels.bench.peers import Subject
 from mnv2_kernels.bench.setting import Setting
+from mnv2_kernels.bench.subject import Subject
 from mnv2_kernels.shapes import mobilenet_v2
 
 H100 = check.Gpu("NVIDIA H100 80GB HBM3", "9.0", "13.0")

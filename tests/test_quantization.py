@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from mnv2_kernels import FusedMobileNetV2, QuantizedMobileNetV2, _native, quantization_report, quantize
 from mnv2_kernels.processor import FORCE_ISA_VARIABLE
 from mnv2_kernels.quantization import reference_int8
+from mnv2_kernels.quantization.agreement import Agreement, agreement
 from mnv2_kernels.quantization.calibration import Passing, _fill_convolutions, corrected
 from mnv2_kernels.quantization.network import QuantizedLayer
 from mnv2_kernels.quantization.quantize import float_layers
@@ -36,6 +37,7 @@ from mnv2_kernels.quantization.rounding import LONGEST_SUM, Grid, RoundedWeights
 from mnv2_kernels.shapes import same_padding_2d
 from mnv2_kernels.weights.photos import load_photos
 from mnv2_kernels.weights.sources import has_data, load_network
+from mnv2_kernels.weights.views import ENHANCED
 
 FEW_WARNING = "calibration images are few"
 SIZE = (33, 26)
@@ -703,12 +705,12 @@ def test_whoever_does_not_quantise_does_not_wait_for_it() -> None:
 
 def test_scores() -> None:
     want = torch.tensor([[0.0, 1.0, 5.0], [2.0, 0.0, -2.0]])
-    assert int8_accuracy.score(want + 7, want) == pytest.approx((math.inf, 0.0, 100.0))
-    ratio, divergence, kept = int8_accuracy.score(want * 1.1, want)
-    assert ratio == pytest.approx(20)
-    assert divergence > 0
-    assert kept == 100
-    assert int8_accuracy.score(want.flip(1), want)[2] == 0
+    assert agreement(want + 7, want) == Agreement(math.inf, pytest.approx(0), 1)
+    scores = agreement(want * 1.1, want)
+    assert scores.sqnr == pytest.approx(20)
+    assert scores.divergence > 0
+    assert scores.kept == 1
+    assert agreement(want.flip(1), want).kept == 0
 
 
 def test_each_half_is_evaluated_by_the_other(tmp_path: Path) -> None:
@@ -721,5 +723,5 @@ def test_each_half_is_evaluated_by_the_other(tmp_path: Path) -> None:
         assert half.calibration.shape == (6, 3, 16, 16)
         assert half.evaluation.shape == (2, 3, 16, 16)
         assert half.calibration.dtype == torch.uint8
-        low, high = int8_accuracy.ENHANCED
+        low, high = ENHANCED
         assert calibrated[0] * low - 1 <= half.calibration.amin() <= calibrated[0] * high + 1

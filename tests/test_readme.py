@@ -11,10 +11,19 @@ from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.traffic.blocks import TrafficRow
 
 
-def test_the_table_is_generated_from_the_results():
+def test_the_tables_are_generated_from_the_results():
     text = readme.README.read_text()
-    table = readme.generate(read_results(readme.RESULTS, PeerRow))
-    assert readme.between_markers(text, table) == text, "run python benchmarks/readme.py"
+    assert readme.with_tables(text) == text, "run python benchmarks/readme.py"
+
+
+def test_the_int8_table_says_what_every_engine_keeps():
+    rows = read_results(readme.INT8_RESULTS, PeerRow).rows
+    of_int8 = [row for row in rows if row.accuracy == "int8"]
+    assert {row.peer for row in of_int8} == {"int8", "openvino-int8", "onnxruntime-int8"}
+    assert all(row.sqnr is not None and row.weights == "imagenet" for row in of_int8)
+    (heading, _, *lines) = readme.generate(read_results(readme.INT8_RESULTS, PeerRow)).splitlines()[2:]
+    assert heading.endswith("| SQNR, dB |")
+    assert {line.count("|") for line in lines} == {heading.count("|")}
 
 
 def test_the_traffic_is_that_of_its_results():

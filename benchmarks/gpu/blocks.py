@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from mnv2_kernels.bench import peers
 from mnv2_kernels.bench.accuracy import is_right, relative_error
-from mnv2_kernels.bench.peers import Subject
 from mnv2_kernels.bench.setting import Setting
+from mnv2_kernels.bench.subject import Subject
 from mnv2_kernels.ops import gpu
 from mnv2_kernels.shapes import BlockShape, describe, mobilenet_v2
 

@@ -23,8 +23,9 @@ from torch import nn
 
 from mnv2_kernels.bench import peers
 from mnv2_kernels.bench.accuracy import is_right, relative_error
-from mnv2_kernels.bench.peers import Function, Subject
+from mnv2_kernels.bench.peers import Function
 from mnv2_kernels.bench.setting import Setting
+from mnv2_kernels.bench.subject import Subject
 from mnv2_kernels.ops import gpu
 from mnv2_kernels.packing.packed_layers import pack_layers
 

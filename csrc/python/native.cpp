@@ -196,6 +196,9 @@ PYBIND11_MODULE(_native, module)
                "build's summary line.");
     module.def("measure_fma_peak", &mnv2::cpu::measure_fma_peak,
                "GFLOP/s of independent float32 multiply-adds on one core with the selected instruction set, measured now.");
+    module.def(
+        "measure_dot_peak", &mnv2::cpu::measure_dot_peak,
+        "GOP/s of products of bytes added up, two operations each, on one core with the instruction set selected for int8.");
     bind_block_run(module);
     bind_cuda_selection(module);
     bind_snapshot(module);

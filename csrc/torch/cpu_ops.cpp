@@ -191,6 +191,7 @@ struct CpuBackend {
 Tensor run_seconds(const Tensor& x, const Tensor& packed, const std::string& text)
 {
     constexpr const char* op = "run_seconds";
+    if (text.find(int8_option) != std::string::npos) return run_int8_seconds(op, text, x, packed);
     const auto call = find_prepared<CpuPlan>(op, text, x, packed);
     const auto layers = static_cast<int64_t>(call->plan.layers());
     Tensor seconds = allocate(op, {{layers}, {1}}, aoti_torch_dtype_float64(), x);

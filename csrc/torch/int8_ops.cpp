@@ -245,6 +245,22 @@ int8::ImageView image_view_of(const Tensor& x)
     return {data_of<uint8_t>(x), bytes(0), bytes(1), bytes(2), bytes(3), is_float};
 }
 
+// layer_seconds: null, or a number for each layer, to which its time is added.
+Tensor run_call(const char* op, const Int8Call& call, const Tensor& x, const Tensor& packed, double* layer_seconds)
+{
+    const int32_t dtype = call.gives_floats() ? aoti_torch_dtype_float32() : aoti_torch_dtype_uint8();
+    Tensor y = allocate(op, result_shape(call.layers), dtype, x);
+    if (x.size(0) == 0) return y;
+    try {
+        int8::run_chain(*call.kernels, call.layers, image_view_of(x), packed.const_data_ptr(), y.mutable_data_ptr(),
+                        torch_threads(), layer_seconds);
+    } catch (const std::bad_alloc&) {
+        throw std::runtime_error(std::string("mnv2::") + op + ": cannot allocate scratch memory for x of shape " +
+                                 shape_text(x));
+    }
+    return y;
+}
+
 }  // namespace
 
 Tensor pack_int8(const char* op, Layers layers, const OptionalTensors& weights)
@@ -275,17 +291,18 @@ Tensor run_int8(const char* op, const std::string& text, const Tensor& x, const 
     static Recent<Int8Call> recent(most_kept);
     const auto serves = [&](const Int8Call& kept) { return kept.serves(op, text, x, packed); };
     const auto call = recent.find(serves, [&] { return Int8Call(op, text, x, packed); });
-    const int32_t dtype = call->gives_floats() ? aoti_torch_dtype_float32() : aoti_torch_dtype_uint8();
-    Tensor y = allocate(op, result_shape(call->layers), dtype, x);
-    if (x.size(0) == 0) return y;
-    try {
-        int8::run_chain(*call->kernels, call->layers, image_view_of(x), packed.const_data_ptr(), y.mutable_data_ptr(),
-                        torch_threads());
-    } catch (const std::bad_alloc&) {
-        throw std::runtime_error(std::string("mnv2::") + op + ": cannot allocate scratch memory for x of shape " +
-                                 shape_text(x));
-    }
-    return y;
+    return run_call(op, *call, x, packed, nullptr);
+}
+
+Tensor run_int8_seconds(const char* op, const std::string& text, const Tensor& x, const Tensor& packed)
+{
+    const Int8Call call(op, text, x, packed);
+    const auto layers = static_cast<int64_t>(call.layers.size());
+    Tensor seconds = allocate(op, {{layers}, {1}}, aoti_torch_dtype_float64(), x);
+    auto* const to = static_cast<double*>(seconds.mutable_data_ptr());
+    std::fill_n(to, layers, 0.0);
+    run_call(op, call, x, packed, to);
+    return seconds;
 }
 
 }  // namespace mnv2::ops

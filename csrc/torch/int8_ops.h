@@ -17,4 +17,7 @@ Tensor pack_int8(const char* op, Layers layers, const OptionalTensors& weights);
 // x: uint8, into a stem float32, too. The result is uint8, behind a linear layer float32.
 Tensor run_int8(const char* op, const std::string& text, const Tensor& x, const Tensor& packed);
 
+// Seconds of each layer in one run: the first image's.
+Tensor run_int8_seconds(const char* op, const std::string& text, const Tensor& x, const Tensor& packed);
+
 }  // namespace mnv2::ops

@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .. import _native, shapes
+from .. import _native
 from ..timing import interleaved_times
+from ..weights.sources import Int8Network, Network
 from . import BenchError
 from .accuracy import is_right, relative_error
-from .peers import FUSED, Function, Peer, Subject, Unsupported
+from .peers import FUSED, INT8, Function, Peer
 from .setting import Setting, Spread, silence, torch_threads
+from .subject import Subject, Trained, Unsupported
 
 # A call of a large batch takes long, and varies less.
 FEWEST_ROUNDS = 3
@@ -28,9 +30,11 @@ class PeerRow:
     """One peer in one setting; times are of an image, in milliseconds, and None where it was not timed.
 
     ``accuracy`` is what it computes in, ``error`` the largest of a logit over the largest logit, against
-    float64. ``ratio`` is its median over the fused network's; ``share`` is the best call's of the measured
-    peak of float32 multiply-adds (``peak_gflops``, all threads), None where it computes in less than that or
-    on a GPU. ``obstacle`` says why there is no time; ``wrong``, that the error is too large for its accuracy.
+    float64. ``sqnr``: where that is int8, what it keeps of the float network's logits on photographs that
+    did not calibrate it, in dB. ``ratio`` is its median over the fused network's; ``share`` is the best
+    call's of the measured peak of multiply-adds (``peak_gflops``, all threads) in float32, or in int8 where
+    it computes in that; None where in 16 bits or on a GPU. ``obstacle`` says why there is no time;
+    ``wrong``, that the error is too large for its accuracy.
     """
 
     KIND: ClassVar[str] = "peers"
@@ -45,7 +49,9 @@ class PeerRow:
     device: str
     accuracy: str
     peak_gflops: float
+    weights: str
     error: float | None = None
+    sqnr: float | None = None
     wrong: bool = False
     obstacle: str | None = None
     median_ms: float | None = None
@@ -98,18 +104,28 @@ def chosen_settings(
 
 
 def compare(
-    settings: Sequence[Setting], peers: Sequence[Peer], rounds: int, named: bool = False
+    settings: Sequence[Setting],
+    peers: Sequence[Peer],
+    rounds: int,
+    named: bool = False,
+    network: Network | None = None,
+    int8: Int8Network | None = None,
 ) -> Iterator[list[PeerRow]]:
     """The rows of each setting, in the order of the peers.
 
     Each peer has ``rounds`` timed calls, fewer with large batches. ``named``: somebody asked for just these
-    peers, so that one that fails is an error. Raises BenchError for that, and where torchvision is missing.
+    peers, so that one that fails is an error. ``network`` and ``int8``: what to time instead of the usual
+    weights. Raises BenchError for an error of a named peer, and where torchvision is missing.
     """
+    trained: dict[tuple[float, int], Trained] = {}
     subjects: dict[tuple[float, int, int], Subject] = {}
     for setting in settings:
-        key = (setting.width, setting.size, setting.batch)
+        size = (setting.width, setting.size)
+        key = (*size, setting.batch)
+        if size not in trained:
+            trained[size] = Trained(*size, network, int8)
         if key not in subjects:
-            subjects[key] = Subject(*key)
+            subjects[key] = Subject(*key, trained[size])
         with torch.no_grad(), torch_threads(setting.threads):
             yield _compare(subjects[key], setting, peers, max(rounds // setting.batch, FEWEST_ROUNDS), named)
 
@@ -117,25 +133,31 @@ def compare(
 def _compare(
     subject: Subject, setting: Setting, peers: Sequence[Peer], rounds: int, named: bool
 ) -> list[PeerRow]:
-    peak = _native.measure_fma_peak() * setting.threads
+    peaks = {"float32": _native.measure_fma_peak(), INT8: _native.measure_dot_peak()}
     x = subject.input_for(setting)
     rows: list[PeerRow] = []
     calls: dict[str, Callable[[], object]] = {}
     for peer in peers:
+        accuracy = peer.accuracy or setting.dtype
+        peak = peaks.get(accuracy, peaks["float32"]) * setting.threads
+        weights = subject.trained.weights
         row = PeerRow(
-            peer.name, peer.title, **vars(setting), accuracy=peer.accuracy or setting.dtype, peak_gflops=peak
+            peer.name, peer.title, **vars(setting), accuracy=accuracy, peak_gflops=peak, weights=weights
         )
         made = _make(peer, subject, setting, x, named)
         if isinstance(made, str):
             row = replace(row, obstacle=made)
         else:
             row = _verified(row, made(x), subject.expected)
+            if accuracy == INT8 and not row.wrong and len(subject.trained.photos) > 1:
+                kept = subject.trained.agreement(made, setting.batch)
+                row = replace(row, sqnr=kept.sqnr)
             if not row.wrong:
                 calls[peer.name] = _call(made, x, setting)
         rows.append(row)
     times = interleaved_times(calls, rounds, setting.pause_s)
     spreads = {name: Spread.of(values, per=setting.batch) for name, values in times.items()}
-    macs = shapes.mobilenet_v2(setting.width, setting.size).macs
+    macs = subject.trained.macs
     return [
         _timed(row, spreads[row.peer], spreads.get(FUSED), macs) if row.peer in spreads else row
         for row in rows
@@ -183,7 +205,7 @@ def _call(function: Function, x: Tensor, setting: Setting) -> Callable[[], objec
 
 
 def _timed(row: PeerRow, spread: Spread, fused: Spread | None, macs: int) -> PeerRow:
-    counts_float32 = row.device == "cpu" and row.accuracy == "float32"
+    has_peak = row.device == "cpu" and row.accuracy in ("float32", INT8)
     return replace(
         row,
         median_ms=spread.median,
@@ -192,5 +214,5 @@ def _timed(row: PeerRow, spread: Spread, fused: Spread | None, macs: int) -> Pee
         best_ms=spread.best,
         images_per_s=1e3 / spread.median,
         ratio=spread.median / fused.median if fused else None,
-        share=2e-6 * macs / spread.best / row.peak_gflops if counts_float32 else None,
+        share=2e-6 * macs / spread.best / row.peak_gflops if has_peak else None,
     )

@@ -12,95 +12,30 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import _native
 from ..dtypes import DTYPE_NAMES
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..ops import gpu
 from ..processor import forced_isa
-from ..weights.sources import random_model
 from . import BenchError
-from .setting import INPUT_SEED, Setting, random_images, torch_threads
+from .setting import Setting
+from .subject import INSTALL, Subject, Unsupported, to_onnx
 
 Function = Callable[[Tensor], Any]
 
 FUSED = "fused"
 ALL = "all"
-INSTALL = "pip install '.[bench]'"
-
 FLOAT32 = ("float32",)
-
-CALIBRATION_IMAGES = 32
+INT8 = "int8"
 
 BY_ITSELF = "what deploy() does by itself"
-
-
-class Unsupported(Exception):
-    """A peer cannot run a setting; the message says why."""
-
-
-class Subject:
-    """A network with random weights, images, and what other formats the peers ask for, made once."""
-
-    def __init__(self, width: float, size: int, batch: int) -> None:
-        mobilenet_v2 = _torchvision().models.mobilenet_v2
-        self.x = random_images(batch, size)
-        self.model: nn.Module = mobilenet_v2(width_mult=width).eval().requires_grad_(False)
-        self.model.load_state_dict(random_model(width).state_dict())
-
-    @cached_property
-    def expected(self) -> Tensor:
-        """The float64 logits."""
-        # In torch's float64 convolution threads meet at every group: two can be 20 times slower than one.
-        with torch_threads(1):
-            return copy.deepcopy(self.model).double()(self.x.double())
-
-    def model_for(self, setting: Setting) -> nn.Module:
-        """A copy of the model, of the setting's dtype and on its device."""
-        return copy.deepcopy(self.model).to(setting.device, setting.torch_dtype)
-
-    def input_for(self, setting: Setting) -> Tensor:
-        return self.x.to(setting.device, setting.torch_dtype)
-
-    @cached_property
-    def onnx(self) -> bytes:
-        return to_onnx(self.model, self.x)
-
-    @cached_property
-    def openvino(self) -> Any:
-        from openvino import convert_model
-
-        return convert_model(copy.deepcopy(self.model), example_input=self.x)
-
-    @cached_property
-    def openvino_int8(self) -> Any:
-        import nncf
-
-        generator = torch.Generator().manual_seed(INPUT_SEED + 1)
-        shape = (CALIBRATION_IMAGES, 1, *self.x.shape[1:])
-        images = nncf.Dataset([image.numpy() for image in torch.randn(shape, generator=generator)])
-        return nncf.quantize(self.openvino, images, subset_size=CALIBRATION_IMAGES)
-
-    @cached_property
-    def executorch(self) -> bytes:
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-
-        exported = torch.export.export(self.model, (self.x,))
-        program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
-        return bytes(program.to_executorch().buffer)
-
-
-def to_onnx(model: nn.Module, x: Tensor) -> bytes:
-    program = torch.onnx.export(model, (x,), dynamo=True, verbose=False)
-    assert program is not None  # without dynamo there is none
-    return program.model_proto.SerializeToString()
 
 
 # --- this package ---
@@ -110,7 +45,7 @@ def fused(subject: Subject, setting: Setting) -> FusedMobileNetV2:
     by_triton = setting.device == "cuda" and gpu.backend() == "triton"
     if by_triton and importlib.util.find_spec("triton") is None:
         raise BenchError("fused runs on this GPU by Triton, which is not installed: pip install triton")
-    return FusedMobileNetV2.from_model(subject.model_for(setting)).eval()
+    return copy.deepcopy(subject.trained.fused).to(setting.device, setting.torch_dtype)
 
 
 def deployed(subject: Subject, setting: Setting) -> Function:
@@ -125,6 +60,11 @@ def deployed_avx2(subject: Subject, setting: Setting) -> Function:
         raise Unsupported("no AVX2 here")
     with forced_isa("avx2"):
         return deployed(subject, setting)
+
+
+def deployed_int8(subject: Subject, setting: Setting) -> Function:
+    """Quantised by this package; the stem makes bytes of the images."""
+    return subject.trained.int8.deploy()
 
 
 # --- torch ---
@@ -153,13 +93,15 @@ def torch_compile(subject: Subject, setting: Setting, **options: Any) -> Functio
 # --- others on a CPU ---
 
 
-def onnx_runtime(subject: Subject, setting: Setting) -> Function:
+def onnx_runtime(subject: Subject, setting: Setting, int8: bool = False) -> Function:
+    """``int8`` is quantised after training by ONNX Runtime, with photographs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = setting.threads
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(subject.onnx, options, providers=["CPUExecutionProvider"])
+    model = subject.onnx_int8 if int8 else subject.onnx
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x.numpy()})[0]
 
@@ -167,7 +109,7 @@ def onnx_runtime(subject: Subject, setting: Setting) -> Function:
 def openvino_runtime(
     subject: Subject, setting: Setting, precision: str = "f32", int8: bool = False
 ) -> Function:
-    """``int8`` is quantised after training by NNCF, with random images; the rest is of the precision."""
+    """``int8`` is quantised after training by NNCF, with photographs; the rest is of the precision."""
     import openvino
 
     core = openvino.Core()
@@ -311,12 +253,20 @@ PEERS: tuple[Peer, ...] = (
     Peer(FUSED, "fused", fused, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
     Peer("deploy", "fused, `deploy()`", deployed, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
     Peer("avx2", "fused, `deploy()`, AVX2", deployed_avx2),
+    Peer("int8", "fused, `deploy()`, int8", deployed_int8, accuracy=INT8),
     Peer("eager", "torch eager", eager, dtypes=DTYPE_NAMES, devices=EVERYWHERE),
     Peer("channels_last", "torch eager, channels_last", eager_channels_last, (), DTYPE_NAMES, EVERYWHERE),
     Peer("compile", "torch.compile, freezing", torch_compile, (), DTYPE_NAMES, EVERYWHERE),
     # With CUDA graphs.
     Peer("max-autotune", "torch.compile, max-autotune", max_autotune, (), DTYPE_NAMES, ("cuda",)),
     Peer("onnxruntime", "ONNX Runtime", onnx_runtime, ("onnxruntime", *ONNX)),
+    Peer(
+        "onnxruntime-int8",
+        "ONNX Runtime, int8",
+        partial(onnx_runtime, int8=True),
+        ("onnxruntime", *ONNX),
+        accuracy=INT8,
+    ),
     Peer("openvino", "OpenVINO", openvino_runtime, ("openvino",)),
     Peer(
         "openvino-bf16",
@@ -331,7 +281,7 @@ PEERS: tuple[Peer, ...] = (
         "OpenVINO, int8",
         partial(openvino_runtime, int8=True),
         ("openvino", "nncf"),
-        accuracy="int8",
+        accuracy=INT8,
     ),
     Peer("executorch", "ExecuTorch, XNNPACK", executorch_xnnpack, ("executorch",)),
     Peer("ncnn", "ncnn", ncnn, ("ncnn", "pnnx")),
@@ -358,11 +308,3 @@ def select_peers(names: Sequence[str], device: str) -> list[Peer]:
         if missing := peer.missing_modules:
             raise BenchError(f"peer {peer.name!r} is not installed: {', '.join(missing)} ({INSTALL})")
     return [peer for peer in here if peer.name in (FUSED, *names)]
-
-
-def _torchvision() -> Any:
-    if importlib.util.find_spec("torchvision") is None:
-        raise BenchError(f"benchmarks need torchvision: {INSTALL}")
-    import torchvision
-
-    return torchvision

@@ -1,4 +1,4 @@
-"""The command line: `mnv2 classify`, `verify`, `profile`, `info`, `demo`; bench.py has benchmarks.
+"""The command line: `classify`, `quantize`, `verify`, `profile`, `info`, `demo`; bench.py has benchmarks.
 
 Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out, said in one line on stderr.
 """
@@ -20,22 +20,40 @@ from ..bench import BenchError, WrongResultError
 from ..dtypes import DtypeName
 from ..nn.building import PaddingRule
 from ..ops import gpu
+from ..quantization.quantize import Recipe as CalibrationRecipe
 from ..weights.checkpoints import WeightsError
 from ..weights.expected import ExpectedError
 from ..weights.photos import PhotoError, Preprocess
-from ..weights.sources import DATA_NETWORKS, RANDOM, TORCHVISION, data_photos, has_data, load_network
+from ..weights.sources import (
+    DATA_NETWORKS,
+    RANDOM,
+    TORCHVISION,
+    Int8Network,
+    data_photos,
+    has_data,
+    load_any,
+    load_network,
+)
 from . import bench as bench_commands
 from . import tables
 from .classify import classify_photos
 from .console import show
 from .demo import DemoError, demo_networks
 from .info import gather_info
+from .int8 import tables as int8_tables
+from .int8.classify import classify_int8
+from .int8.profile import profile_int8
+from .int8.verify import verify_int8
+from .options import refuse_options
 from .profile import profile_network
+from .quantize import quantize_network
 from .verify import verify_network
 
 WRONG_RESULT = 1
 CANNOT = 2
 INTERRUPTED = 130
+
+NO_DTYPE = "an int8 network has no other type than its own"
 
 # Typer re-exports this class's subclass only, and from a package of its own in newer versions.
 UsageError: Any = typer.BadParameter.__base__
@@ -48,7 +66,8 @@ Weights = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="imagenet or dogs (in the folder MNV2_DATA), torchvision (downloads once), random, or a file: "
-        "safetensors, a torch checkpoint, a Keras model or its weights. By default imagenet, if there.",
+        "safetensors, a torch checkpoint, a Keras model or its weights, or what `mnv2 quantize` wrote. By "
+        "default imagenet, if there.",
     ),
 ]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="One label a line, line 1 for class 0.")]
@@ -60,6 +79,10 @@ Size = Annotated[
     int | None, typer.Option(min=32, max=2048, metavar="PIXELS", help="Height and width of an input.")
 ]
 Eps = Annotated[float | None, typer.Option(min=0, metavar="EPS", help="BatchNorm's epsilon.")]
+FloatWeights = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="What an int8 network was made of, if not where its file says."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -85,17 +108,61 @@ def classify(
     preprocess: Recipe = None,
     size: Size = None,
     eps: Eps = None,
+    float_weights: FloatWeights = None,
+    as_json: AsJson = False,
+) -> None:
+    weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
+    network = load_any(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
+    network.check_takes_photos()
+    if isinstance(network, Int8Network):
+        int8 = classify_int8(network, network.float_network(float_weights), photos)
+        show(int8.as_json() if as_json else int8_tables.classification(int8))
+        return _finish(int8.passed)
+    _refuse_float_weights(float_weights)
+    result = classify_photos(network, photos)
+    show(result.as_json() if as_json else tables.classification(result))
+    return _finish(result.passed)
+
+
+@app.command(
+    help="Quantise a network to int8, calibrated on a folder of photographs, and write it to a file."
+)
+def quantize(
+    calibrate: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Photographs, also in folders inside: 300 if possible.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
+    weights: Weights = None,
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="A layer to keep in float32, as features.1; may be repeated."),
+    ] = None,
+    recipe: Annotated[
+        CalibrationRecipe, typer.Option(help="Bottlenecks' scales: docs/quantization.md.")
+    ] = "default",
+    views: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Photographs, made up for by crops where they are fewer.")
+    ] = 300,
+    labels: Labels = None,
+    padding: Padding = None,
+    preprocess: Recipe = None,
+    size: Size = None,
+    eps: Eps = None,
     as_json: AsJson = False,
 ) -> None:
     weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
     network = load_network(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
-    result = classify_photos(network, photos)
-    show(result.as_json() if as_json else tables.classification(result))
-    _finish(result.passed)
+    result = quantize_network(
+        network, calibrate, out, recipe=recipe, keep_float=keep_float or (), views=views
+    )
+    show(result.as_json() if as_json else int8_tables.quantization(result))
 
 
-@app.command(help="Verify every block of a network, fused against eager and float64.")
+@app.command(
+    help="Verify every block of a network: fused against eager and float64, int8 against its reference."
+)
 def verify(
+    context: typer.Context,
     photos: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -109,20 +176,31 @@ def verify(
     eps: Eps = None,
     dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float32",
     batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Images a call.")] = 1,
+    float_weights: FloatWeights = None,
     as_json: AsJson = False,
 ) -> None:
     weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
-    network = load_network(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
+    network = load_any(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
+    if isinstance(network, Int8Network):
+        refuse_options(context, ("dtype",), NO_DTYPE)
+        if photos:
+            network.check_takes_photos()
+        seen = photos or (data_photos() if network.takes_photos else ())
+        int8 = verify_int8(network, network.float_network(float_weights), seen, batch)
+        show(int8.as_json() if as_json else int8_tables.verification(int8))
+        return _finish(int8.passed)
+    _refuse_float_weights(float_weights)
     at_hand = (network.photos or data_photos()) if network.takes_photos else ()
     result = verify_network(network, photos or at_hand, dtype, batch)
     show(result.as_json() if as_json else tables.verification(result))
-    _finish(result.passed)
+    return _finish(result.passed)
 
 
 @app.command(
     help="Time every layer of the deployed network on random images, beside its plan and the machine's peak."
 )
 def profile(
+    context: typer.Context,
     weights: Weights = None,
     size: Size = None,
     dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float32",
@@ -131,13 +209,17 @@ def profile(
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    network = load_network(weights or RANDOM, size=size)
+    network = load_any(weights or RANDOM, size=size)
     if threads is not None:
         torch.set_num_threads(threads)
+    if isinstance(network, Int8Network):
+        refuse_options(context, ("dtype",), NO_DTYPE)
+        int8 = profile_int8(network, batch, rounds)
+        return show(int8.as_json() if as_json else int8_tables.profile(int8))
     result = profile_network(
         network.name, network.model, network.settings.size, batch, getattr(torch, dtype), rounds
     )
-    show(result.as_json() if as_json else tables.profile(result))
+    return show(result.as_json() if as_json else tables.profile(result))
 
 
 @app.command(help="Show versions, what was built, and which instruction set runs and why.")
@@ -190,6 +272,11 @@ def _check_variables() -> None:
         gpu.backend()
     except RuntimeError as error:
         raise UsageError(str(error)) from error
+
+
+def _refuse_float_weights(float_weights: str | None) -> None:
+    if float_weights is not None:
+        raise WeightsError("--float-weights: for int8 weights alone, and these are float")
 
 
 def _finish(passed: bool) -> None:

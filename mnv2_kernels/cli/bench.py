@@ -24,10 +24,16 @@ from ..bench.report import DEFAULT_RESULTS, write_report
 from ..bench.results import Row, collect, write_results
 from ..bench.roofline import measure_roofline
 from ..bench.scaling import measure_scaling
+from ..bench.subject import width_of
 from ..bench.traffic.blocks import measure_traffic, parse_bytes
+from ..bench.traffic.int8_blocks import measure_int8_traffic
 from ..dtypes import DtypeName
+from ..layer import layer_shapes
+from ..shapes import BlockShape
+from ..weights.sources import Int8Network, Network, load_any
 from . import bench_tables as tables
 from .console import show
+from .options import is_given, refuse_options
 
 WRONG_RESULT = 1
 QUICK_ROUNDS = 5
@@ -69,6 +75,20 @@ def bench(
     ] = None,
     threads: Threads = None,
     dtype: Annotated[DtypeName | None, typer.Option(help="Type of weights and activations.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="As of other commands, also int8. By default imagenet of MNV2_DATA, padded as torchvision "
+            "does, for width 1, else random ones.",
+        ),
+    ] = None,
+    float_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="What int8 weights were made of, if not where their file says."
+        ),
+    ] = None,
     size: Size = 224,
     width: Width = 1.0,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it all runs.")] = "cpu",
@@ -83,22 +103,44 @@ def bench(
         raise BenchError("torch sees no GPU")
     chosen = select_peers(peers.split(","), device)
     all_threads = torch.get_num_threads()
+    network, int8 = _networks(weights, float_weights, size if is_given(context, "size") else None)
+    if network is not None:
+        refuse_options(context, ("width",), "--weights have one")
+        size, width = network.settings.size, width_of(network)
     if batch or threads or dtype or quick:
         options = ([dtype or "float32"], threads or [all_threads], batch or [1])
         settings = chosen_settings(*options, size, width, device)
     else:
         settings = standard_settings(all_threads, size, width, device)
-    rounds = QUICK_ROUNDS if quick and not _is_given(context, "rounds") else rounds
+    rounds = QUICK_ROUNDS if quick and not is_given(context, "rounds") else rounds
     named = ALL not in peers.split(",")
 
     show(Text(f"MobileNetV2, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
     rows: list[PeerRow] = []
-    for rows_of_setting in compare(settings, chosen, rounds, named):
+    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8):
         show(tables.peers(rows_of_setting))
         rows += rows_of_setting
     _write(context, json_file, rows, rounds)
     if any(row.wrong for row in rows):
         raise typer.Exit(WRONG_RESULT)
+
+
+def _networks(
+    weights: str | None, float_weights: str | None, size: int | None
+) -> tuple[Network | None, Int8Network | None]:
+    """The float network to time, and the int8 one; None for the usual ones."""
+    network = None if weights is None else load_any(weights, size=size)
+    if isinstance(network, Int8Network):
+        floats = network.float_network(float_weights)
+        if floats is None:
+            raise BenchError(
+                f"{weights}: bench has to compare with its float network, which is not known or not there; "
+                "--float-weights names it"
+            )
+        return floats, network
+    if float_weights is not None:
+        raise BenchError("--float-weights: for int8 --weights alone")
+    return network, None
 
 
 @app.command(
@@ -116,8 +158,17 @@ def traffic(
         ),
     ] = None,
     eager: Annotated[bool, typer.Option(help="Count torch's layers, too: takes some minutes.")] = True,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What `mnv2 quantize` wrote: counts its int8 blocks.")
+    ] = None,
     json_file: Json = None,
 ) -> None:
+    if weights is not None:
+        refuse_options(context, ("l2", "eager"), "for float blocks alone; --weights counts int8 ones")
+        int8_rows = measure_int8_traffic(_int8_blocks(weights), parse_bytes(cache))
+        show(tables.int8_traffic(int8_rows))
+        _write(context, json_file, int8_rows)
+        return
     l2_bytes = None if l2 is None else parse_bytes(l2)
     rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes)
     show(tables.traffic(rows))
@@ -136,12 +187,12 @@ def memory(
     json_file: Json = None,
 ) -> None:
     if split:
-        _refuse_options(context, ("dtype", "device"), "--split times float32 blocks on a CPU")
+        refuse_options(context, ("dtype", "device"), "--split times float32 blocks on a CPU")
         splits = list(measure_splits(rounds))
         show(tables.splits(splits))
         _write(context, json_file, splits, rounds)
         return
-    _refuse_options(context, ("rounds",), "for --split alone, the rest is the same every time")
+    refuse_options(context, ("rounds",), "for --split alone, the rest is the same every time")
     rows = measure_memory(getattr(torch, dtype), device)
     show(tables.memory(rows))
     _write(context, json_file, rows)
@@ -181,15 +232,21 @@ def report(
     print(f"{out}: open it in a browser")
 
 
-def _is_given(context: typer.Context, option: str) -> bool:
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _refuse_options(context: typer.Context, names: Sequence[str], why: str) -> None:
-    """Rather than to ignore what somebody asked for."""
-    if given := [f"--{name}" for name in names if _is_given(context, name)]:
-        raise BenchError(f"{' and '.join(given)}: {why}")
+def _int8_blocks(weights: str) -> list[BlockShape]:
+    network = load_any(weights)
+    if not isinstance(network, Int8Network):
+        raise BenchError(f"{weights}: traffic counts float blocks without --weights, whatever these are")
+    size = network.settings.size
+    shapes = layer_shapes(network.layers, 1, size, size)
+    units = (layer for _, layer in network.model.named_layers())
+    blocks = [
+        shape
+        for unit, shape in zip(units, shapes, strict=True)
+        if isinstance(shape, BlockShape) and not unit.is_float
+    ]
+    if not blocks:
+        raise BenchError(f"{weights}: all of its blocks are in float")
+    return blocks
 
 
 def _write(context: typer.Context, json_file: Path | None, rows: Sequence[Row], rounds: int = 1) -> None:

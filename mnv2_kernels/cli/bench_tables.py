@@ -14,6 +14,8 @@ from ..bench.roofline import RooflineRow
 from ..bench.scaling import FLAT_FROM, FLAT_SHARE, ScalingRow, base_row, has_to_be_flat, is_flat
 from ..bench.traffic.blocks import EAGER_SHARE, FLOOR_FACTOR, LARGE_IMAGE, TrafficRow
 from ..bench.traffic.callgrind import WAYS
+from ..bench.traffic.int8_blocks import FLOOR_FACTOR as INT8_FLOOR_FACTOR
+from ..bench.traffic.int8_blocks import Int8TrafficRow
 from .tables import count, facts_table, new_table, spaced
 
 NONE = "-"
@@ -23,7 +25,7 @@ PLANNED = "plan"
 def peers(rows: Sequence[PeerRow]) -> RenderableType:
     """One setting: a line for every peer, timed or not."""
     lines = new_table(
-        texts=["peer"], numbers=["ms an image", "spread", "images/s", "of fused", "of peak", "error"]
+        texts=["peer"], numbers=["ms an image", "spread", "images/s", "of fused", "of peak", "error", "SQNR"]
     )
     reasons: dict[str, Text] = {}
     for row in rows:
@@ -36,6 +38,7 @@ def peers(rows: Sequence[PeerRow]) -> RenderableType:
                 NONE if row.ratio is None else f"{row.ratio:.2f}x",
                 NONE if row.share is None else f"{row.share:.0%}",
                 f"{row.error:.1e}{'' if row.accuracy == row.dtype else ' ' + row.accuracy}",
+                NONE if row.sqnr is None else f"{row.sqnr:.1f} dB",
                 style="bold" if row.ratio == 1 else None,
             )
         else:
@@ -46,7 +49,8 @@ def peers(rows: Sequence[PeerRow]) -> RenderableType:
 
 PEERS_LEGEND = (
     "ms: median; spread: between the quartiles, of the median; of peak: the best call's multiply-adds, of "
-    "the peak measured in the same run; error: the largest of a logit against float64, of the largest logit"
+    "the peak measured in the same run, for int8 of products of bytes; error: the largest of a logit "
+    "against float64, of the largest logit; SQNR: of int8's logits, on photographs that did not calibrate it"
 )
 
 
@@ -77,6 +81,29 @@ def traffic(rows: Sequence[TrafficRow]) -> RenderableType:
         "plans": f"{first.isa}, for a second-level cache of {first.l2_bytes >> 10} KiB",
         "bars": f"fused at most {FLOOR_FACTOR:g} of the floor, and from {LARGE_IMAGE}x{LARGE_IMAGE} on "
         f"1/{1 / EAGER_SHARE:.0f} of eager; * misses",
+    }
+    return spaced(blocks, facts_table(about))
+
+
+def int8_traffic(rows: Sequence[Int8TrafficRow]) -> RenderableType:
+    """One line for each shape of block; what misses its bar has a star."""
+    blocks = new_table(texts=["block"], numbers=["stored", "fetched", "of stored", "floor", "of floor"])
+    for row in rows:
+        blocks.add_row(
+            row.block,
+            _kb(row.stored_bytes),
+            _kb(row.fused_bytes),
+            _starred(f"{row.stored_factor:.3f}", row.meets_floor),
+            _kb(row.floor_bytes),
+            f"{row.floor_factor:.3f}",
+        )
+    first = rows[0]
+    about = {
+        "cache": f"{first.cache_bytes >> 10} KiB, {WAYS} ways, simulated by callgrind; int8 by {first.isa}",
+        "fetched": "KB that the cache fetches in a pass, for loads and stores; no write-backs",
+        "stored": "input, output and packed weights as they lie in memory, filled to blocks of channels",
+        "floor": "the same without what fills them, and of weights of one byte",
+        "bar": f"fetched at most {INT8_FLOOR_FACTOR:g} of stored; * misses",
     }
     return spaced(blocks, facts_table(about))
 

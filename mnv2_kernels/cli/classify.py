@@ -16,7 +16,8 @@ from ..nn.networks import eager_copy, network_shape
 from ..timing import interleaved_medians
 from ..weights import expected
 from ..weights.photos import load_photo
-from ..weights.sources import Network, Settings
+from ..weights.settings import Settings
+from ..weights.sources import Network
 
 TOP = 5
 ROUNDS = 21

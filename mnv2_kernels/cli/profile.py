@@ -80,7 +80,7 @@ def profile_network(
     network = copy.deepcopy(model).to(dtype).deploy().network
     assert isinstance(network, PackedLayers)  # all of it is on the CPU
     x = random_images(batch, size, image_channels(model)).to(dtype)
-    seconds = _median_seconds(network, x, rounds)
+    seconds = median_seconds(network, x, rounds)
     peak = _native.measure_fma_peak()
     return Profile(
         weights=name,
@@ -95,7 +95,8 @@ def profile_network(
     )
 
 
-def _median_seconds(network: PackedLayers, x: Tensor, rounds: int) -> list[float]:
+def median_seconds(network: PackedLayers, x: Tensor, rounds: int) -> list[float]:
+    """Of each layer of a chain, over some calls; 0 where it runs inside the next one."""
     with torch.inference_mode():
         runs = [
             torch.ops.mnv2.run_seconds(x, network.packed, layers=network.text)

@@ -32,7 +32,7 @@ def classification(result: Classification) -> RenderableType:
         f"padding {result.padding}, preprocess {result.preprocess}, eps {result.eps:g}",
         "machine": f"{_machine(result)}, float32, batch 1",
         "fused - eager": Text.assemble(
-            f"largest logit difference {result.largest_difference:.1e}: ", _verdict(result.agrees)
+            f"largest logit difference {result.largest_difference:.1e}: ", verdict(result.agrees)
         ),
     }
     if result.expected is not None:
@@ -65,7 +65,7 @@ def _comparison(comparison: Comparison) -> Text:
     return Text.assemble(
         f"{comparison.logits} logits, largest deviation {comparison.largest_deviation:.1e} ",
         f"(allowed {comparison.tolerance:.0e}): ",
-        _verdict(comparison.agrees),
+        verdict(comparison.agrees),
     )
 
 
@@ -88,14 +88,14 @@ def verification(result: Verification) -> RenderableType:
             f"{part.fused_error:.2e}",
             f"{part.eager_error:.2e}",
             f"{part.ratio:.2f}",
-            _verdict(part.passed),
+            verdict(part.passed),
         )
     facts: dict[str, str | Text] = {
         "network": f"{result.weights}, {result.dtype}, batch {result.batch}",
         "machine": _machine(result),
         "errors": f"largest against float64, over {_inputs(result)}",
         "rule": f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings",
-        "verdict": _verdict(result.passed),
+        "verdict": verdict(result.passed),
     }
     return spaced(parts, facts_table(facts))
 
@@ -164,7 +164,8 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _verdict(passed: bool) -> Text:
+def verdict(passed: bool) -> Text:
+    """ok or FAILED."""
     return PASS if passed else FAIL
 
 

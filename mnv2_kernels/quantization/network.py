@@ -379,6 +379,12 @@ class QuantizedMobileNetV2(nn.Module):
             raise RuntimeError("deploy: expected layers without hooks and code of their own")
         return DeployedMobileNetV2(_Steps(steps), None)
 
+    def packed_chain(self) -> PackedLayers | None:
+        """All layers as one operator, packed now; None where some are in float."""
+        layers = [layer for _, layer in self.named_layers()]
+        chain = [layer for layer in layers if isinstance(layer, QuantizedLayer)]
+        return _packed(chain) if len(chain) == len(layers) else None
+
     def reference(self, x: Tensor) -> Tensor:
         """The same by ``reference_int8``: the specification in plain torch, many times slower."""
         for layer, grid in self.with_input_grids():

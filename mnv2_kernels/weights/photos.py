@@ -41,7 +41,16 @@ class PhotoError(ValueError):
 
 
 def load_photo(path: str | PathLike[str], size: int, preprocess: Preprocess = "tf") -> torch.Tensor:
-    """One photograph as a contiguous float32 tensor (3, size, size).
+    """One photograph as a contiguous float32 tensor (3, size, size); errors as for `load_photo_bytes`."""
+    pixels = load_photo_bytes(path, size, preprocess).float()
+    if preprocess == "tf":
+        return pixels / 127.5 - 1
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    return (pixels / 255 - mean) / deviation
+
+
+def load_photo_bytes(path: str | PathLike[str], size: int, preprocess: Preprocess = "tf") -> torch.Tensor:
+    """One photograph in its size, before it is normalised: contiguous uint8 (3, size, size).
 
     It is taken as 8-bit RGB, without transparency, turned upright where EXIF says how. Raises PhotoError
     where there is no such file or none that Pillow decodes, or its pixels are floating-point numbers or
@@ -54,8 +63,8 @@ def load_photo(path: str | PathLike[str], size: int, preprocess: Preprocess = "t
         raise ValueError(
             f"load_photo: preprocess must be one of {', '.join(PREPROCESSES)}, got {preprocess!r}"
         )
-    image = _decode(path)
-    return _tf(image, size) if preprocess == "tf" else _torchvision(image, size)
+    image = open_photo(path)
+    return channels_first(_tf(image, size) if preprocess == "tf" else _torchvision(image, size))
 
 
 def load_photos(
@@ -67,7 +76,8 @@ def load_photos(
     return torch.stack([load_photo(path, size, preprocess) for path in paths])
 
 
-def _decode(path: str | PathLike[str]) -> Image.Image:
+def open_photo(path: str | PathLike[str]) -> Image.Image:
+    """One photograph in 8-bit RGB, upright. Raises PhotoError, as `load_photo_bytes`."""
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
@@ -119,27 +129,24 @@ def _upper_8_bits(
     return Image.frombytes("L", image.size, bytes(upper))
 
 
-def _tf(image: Image.Image, size: int) -> torch.Tensor:
-    return _channels_first(image.resize((size, size), Image.Resampling.BILINEAR)) / 127.5 - 1
+def _tf(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _torchvision(image: Image.Image, size: int) -> torch.Tensor:
+def _torchvision(image: Image.Image, size: int) -> Image.Image:
     shorter = int(size * TORCHVISION_RESIZE)
     width, height = (int(shorter * side / min(image.size)) for side in image.size)
     left, top = (round((side - size) / 2) for side in (width, height))
     region = left, top, left + size, top + size
     if width * height <= MAX_RESIZED_PIXELS:
-        cropped = image.resize((width, height), Image.Resampling.BILINEAR).crop(region)
-    else:
-        # The same but for roundings: Pillow takes the borders of a box in float32.
-        across, down = image.width / width, image.height / height
-        box = (left * across, top * down, (left + size) * across, (top + size) * down)
-        cropped = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    pixels = _channels_first(cropped) / 255
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
-    return (pixels - mean) / deviation
+        return image.resize((width, height), Image.Resampling.BILINEAR).crop(region)
+    # The same but for roundings: Pillow takes the borders of a box in float32.
+    across, down = image.width / width, image.height / height
+    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
 
 
-def _channels_first(image: Image.Image) -> torch.Tensor:
+def channels_first(image: Image.Image) -> torch.Tensor:
+    """The pixels of an RGB image, contiguous uint8 (3, height, width)."""
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return pixels.view(image.height, image.width, 3).permute(2, 0, 1).contiguous().float()
+    return pixels.view(image.height, image.width, 3).permute(2, 0, 1).contiguous()

@@ -15,12 +15,17 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ..layer import SAME, Layer
 from ..nn.building import IMAGE_CHANNELS, NormLayer, PaddingRule
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.networks import classes, image_channels
+from ..quantization.network import QuantizedMobileNetV2
+from ..quantization.quantize import float_layers
 from .checkpoints import WeightsError, build_network, read_state_dict
 from .expected import FILE_NAME, Expected, read_expected
+from .int8_files import About, is_int8_file, read_int8
 from .photos import Preprocess
+from .settings import KERAS_SETTINGS, Settings
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -35,23 +40,6 @@ KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 # A host that does not answer should become a message, not a hanging terminal.
 DOWNLOAD_TIMEOUT_S = 20.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a network wants its photographs."""
-
-    padding: PaddingRule = "torch"
-    preprocess: Preprocess = "torchvision"
-    size: int = 224
-    eps: float = 1e-5
-
-    def changed(self, **options: Any) -> Settings:
-        """These settings with those options that are not None put in their place."""
-        return replace(self, **{name: value for name, value in options.items() if value is not None})
-
-
-KERAS_SETTINGS = Settings(padding="same", preprocess="tf", eps=1e-3)
 
 
 @dataclass(frozen=True)
@@ -83,6 +71,62 @@ class Network:
             )
 
 
+@dataclass(frozen=True)
+class Int8Network:
+    """A quantised network, with what a photograph needs on its way in and out.
+
+    ``about``: what its file says of it, None where that is nothing.
+    """
+
+    name: str
+    model: QuantizedMobileNetV2
+    labels: tuple[str, ...]
+    settings: Settings
+    about: About | None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(layer.layer for _, layer in self.model.named_layers())
+
+    @property
+    def takes_photos(self) -> bool:
+        """Whether its images have a photograph's channels."""
+        return self.layers[0].in_channels == IMAGE_CHANNELS
+
+    def check_takes_photos(self) -> None:
+        """Raises WeightsError where its images have other channels than a photograph."""
+        if not self.takes_photos:
+            raise WeightsError(
+                f"{self.name}: its images are no photographs, which have {IMAGE_CHANNELS} channels"
+            )
+
+    def float_network(self, weights: str | None = None) -> Network | None:
+        """The network that it was made of: the given one, else what its file names, as far as that is there.
+
+        Raises WeightsError where the given one cannot be loaded or is another network.
+        """
+        name = weights or (self.about.weights if self.about else None)
+        if name is None or (weights is None and not _is_at_hand(name)):
+            return None
+        settings, is_keras = self.settings, Path(name).suffix in KERAS_SUFFIXES
+        network = load_network(
+            name,
+            padding=None if is_keras else settings.padding,
+            preprocess=settings.preprocess,
+            size=settings.size,
+            eps=None if is_keras or self.about is None else settings.eps,
+        )
+        if tuple(layer.layer for layer in float_layers(network.model).values()) != self.layers:
+            raise WeightsError(f"{name}: not the float network of {self.name}: its layers are others")
+        return network
+
+
+def _is_at_hand(name: str) -> bool:
+    if name in DATA_NETWORKS:
+        return has_data() and name in read_expected(data_folder()).networks
+    return name == RANDOM or Path(name).is_file()
+
+
 def data_folder() -> Path:
     """The folder with the networks that go by name: MNV2_DATA, by default ../shared/data."""
     return Path(os.environ.get(DATA_VARIABLE) or DEFAULT_DATA)
@@ -110,11 +154,31 @@ def load_network(
     size: int | None = None,
     eps: float | None = None,
 ) -> Network:
+    """Loads a trained float network; arguments and errors as for `load_any`.
+
+    Raises WeightsError, too, where the weights are int8.
+    """
+    network = load_any(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
+    if isinstance(network, Int8Network):
+        raise WeightsError(f"{weights}: an int8 network, where a float network is expected")
+    return network
+
+
+def load_any(
+    weights: str,
+    labels: Path | None = None,
+    *,
+    padding: PaddingRule | None = None,
+    preprocess: Preprocess | None = None,
+    size: int | None = None,
+    eps: float | None = None,
+) -> Network | Int8Network:
     """Loads a trained network.
 
     Args:
         weights: `imagenet` or `dogs` (from the data folder), `torchvision` (downloaded once), `random`
-            (untrained), or a file: safetensors, a torch state dict or checkpoint, a .keras or a Keras .h5.
+            (untrained), or a file: safetensors, a torch state dict or checkpoint, a .keras or a Keras .h5; or
+            what `mnv2 quantize` wrote.
         labels: a text file, one label a line, line 1 for class 0; by default what comes with the weights.
         padding, preprocess, size, eps: what the weights say, where None.
 
@@ -123,6 +187,7 @@ def load_network(
     data folder's expected.json cannot be read.
     """
     options = {"padding": padding, "preprocess": preprocess, "size": size, "eps": eps}
+    network: Network | Int8Network
     if weights in DATA_NETWORKS:
         network = _data_network(weights, options)
     elif weights == TORCHVISION:
@@ -132,6 +197,8 @@ def load_network(
         network = _unlabelled(RANDOM, random_model(padding=settings.padding, eps=settings.eps), settings)
     elif Path(weights).suffix in KERAS_SUFFIXES:
         network = _keras_network(_existing(weights), options)
+    elif is_int8_file(Path(weights)):
+        network = _int8_network(Path(weights), options)
     else:
         path, settings = _existing(weights), Settings().changed(**options)
         network = _unlabelled(str(path), _read(path, settings), settings)
@@ -195,6 +262,17 @@ def _keras_network(path: Path, options: Mapping[str, Any]) -> Network:
     return _unlabelled(str(path), model, settings)
 
 
+def _int8_network(path: Path, options: Mapping[str, Any]) -> Int8Network:
+    if options["padding"] is not None or options["eps"] is not None:
+        raise WeightsError(f"{path}: an int8 file says its padding and eps itself: leave out those options")
+    model, about = read_int8(path)
+    layers = [layer.layer for _, layer in model.named_layers()]
+    usual = KERAS_SETTINGS if any(layer.padding == SAME for layer in layers) else Settings()
+    settings = (about.settings if about else usual).changed(**options)
+    labels = about.labels if about else _unnamed(layers[-1].out_channels)
+    return Int8Network(str(path), model, labels, settings, about)
+
+
 def random_model(
     width_mult: float = 1.0, padding: PaddingRule = "torch", eps: float = 1e-5
 ) -> FusedMobileNetV2:
@@ -235,7 +313,11 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _unlabelled(name: str, model: FusedMobileNetV2, settings: Settings) -> Network:
-    return Network(name, model, tuple(f"class {index}" for index in range(classes(model))), settings)
+    return Network(name, model, _unnamed(classes(model)), settings)
+
+
+def _unnamed(classes: int) -> tuple[str, ...]:
+    return tuple(f"class {index}" for index in range(classes))
 
 
 def _read_labels(path: Path, classes: int) -> tuple[str, ...]:

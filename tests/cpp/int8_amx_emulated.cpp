@@ -20,6 +20,7 @@ const cpu::int8::Kernels amx_int8_emulated{cpu::int8::format_of(cpu::int8::Isa::
                                            kernels::depthwise,
                                            kernels::stem,
                                            kernels::load_row,
-                                           kernels::pool};
+                                           kernels::pool,
+                                           nullptr};
 
 }  // namespace mnv2::test

@@ -17,6 +17,7 @@ const cpu::int8::Kernels avx_vnni_evex{cpu::int8::format_of(cpu::int8::Isa::avx_
                                        kernels::depthwise,
                                        kernels::stem,
                                        kernels::load_row,
-                                       kernels::pool};
+                                       kernels::pool,
+                                       nullptr};
 
 }  // namespace mnv2::test

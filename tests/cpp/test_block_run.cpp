@@ -101,7 +101,7 @@ TEST(the_counted_pass_computes_the_same)
     const InvertedResidualParams params = with_residual(block({7, 5}, 17, 51, 0));
     for_each_isa([&](const cpu::Kernels& kernels) {
         const cpu::BlockRun run(params, kernels, cpu::cache_sizes(), {});
-        run.count(1 << 10);
+        cpu::count_pass(run, 1 << 10);
         const auto bytes = static_cast<size_t>(out_pixels(params) * params.out_channels) * sizeof(float);
         CHECK(std::memcmp(run.result(0), run.result(1), bytes) == 0);
     });

@@ -7,6 +7,7 @@
 
 #include "core/sizes.h"
 #include "cpu/run/scratch.h"
+#include "cpu/run/stopwatch.h"
 
 namespace mnv2::cpu::int8 {
 namespace {
@@ -49,12 +50,14 @@ const Params* find(const NetworkLayer& layer)
 
 class ChainRun {
 public:
-    ChainRun(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ImageView& x, const void* packed, void* y)
+    ChainRun(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ImageView& x, const void* packed, void* y,
+             double* layer_seconds)
         : kernels_(kernels),
           layers_(layers),
           x_(x),
           packed_(static_cast<const uint8_t*>(packed)),
           y_(static_cast<uint8_t*>(y)),
+          layer_seconds_(layer_seconds),
           input_(input_of(layers.front().params)),
           result_(result_of(layers.back())),
           linear_(find<LinearParams>(layers.back())),
@@ -84,9 +87,15 @@ public:
         for (int64_t image = 0; image < count; ++image) run_image(first + image, memory, features, image, execute);
         if (!linear_) return;
         auto* const y = reinterpret_cast<float*>(y_ + first * y_stride_);
-        execute([&](const Segment& segment, uint8_t* scratch) {
-            run_linear(kernels_, *linear_, packed_of(layers_.back()), features, count, y, segment, scratch);
-        });
+        const bool is_timed = layer_seconds_ && first == 0;
+        double seconds = 0.0;
+        {
+            const Stopwatch stopwatch(is_timed ? &seconds : nullptr);
+            execute([&](const Segment& segment, uint8_t* scratch) {
+                run_linear(kernels_, *linear_, packed_of(layers_.back()), features, count, y, segment, scratch);
+            });
+        }
+        if (is_timed) layer_seconds_[image_layers_] += seconds / static_cast<double>(count);
     }
 
 private:
@@ -108,6 +117,7 @@ private:
             const NetworkLayer& layer = layers_[index];
             const uint8_t* const packed = packed_of(layer);
             const size_t last = is_stem_with_block(index) ? index + 1 : index;
+            const Stopwatch stopwatch(layer_seconds_ && image == 0 ? layer_seconds_ + last : nullptr);
             const BlockedImage next{areas[turn % 2], plane_bytes(result_of(layers_[last]).pixels())};
             if (const auto* stem = find<StemParams>(layer))
                 run_stem_at(*stem, index, view, next, execute);
@@ -179,6 +189,7 @@ private:
     ImageView x_;
     const uint8_t* packed_;
     uint8_t* y_;
+    double* layer_seconds_;
     ImageShape input_, result_;
     const LinearParams* linear_;  // the last layer, or null
     size_t image_layers_;         // those in front of it
@@ -237,9 +248,9 @@ void run_shared_image(const ChainRun& run, int64_t image, const Parallel& parall
 }  // namespace
 
 void run_chain(const Kernels& kernels, const std::vector<NetworkLayer>& layers, const ImageView& x, const void* packed, void* y,
-               const Parallel& parallel)
+               const Parallel& parallel, double* layer_seconds)
 {
-    const ChainRun run(kernels, layers, x, packed, y);
+    const ChainRun run(kernels, layers, x, packed, y, layer_seconds);
     const int64_t batch = std::visit([](const auto& params) { return params.batch; }, layers.front().params);
     const int64_t whole = batch / parallel.threads * parallel.threads;
     run_whole_images(run, whole, parallel);

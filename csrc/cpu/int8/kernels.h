@@ -79,6 +79,7 @@ struct Kernels {
     void (*stem)(const StemRun&);
     void (*load_row)(const ImageRow&, uint8_t* pixels);  // pixels of whole words, their last bytes zero
     void (*pool)(const PoolRun&);
+    double (*dot_burst)(int64_t rounds, int32_t* sink);  // for measurements: simd/peak-inl.h
 };
 
 }  // namespace mnv2::cpu::int8

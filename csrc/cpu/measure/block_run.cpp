@@ -97,17 +97,6 @@ void BlockRun::run(int copy) const
     }
 }
 
-void BlockRun::count(int64_t cache_bytes) const
-{
-    constexpr int other = 0, counted = 1;
-    run(other);
-    replace_cache(cache_bytes);
-    run(other);
-    mnv2_count_begin();
-    run(counted);
-    mnv2_count_end();
-}
-
 void replace_cache(int64_t bytes)
 {
     const LineBuffer memory(bytes);

@@ -44,10 +44,6 @@ public:
 
     void run(int copy = 0) const;
 
-    // One pass between calls of mnv2_count_begin and mnv2_count_end, with caches as a network's layer finds them: scratch as
-    // the last layer left it, everything else replaced by cache_bytes of other memory.
-    void count(int64_t cache_bytes) const;
-
     const BlockPlan& plan() const { return plan_; }
     const Kernels& kernels() const { return kernels_; }
     const float* result(int copy = 0) const { return copies_[copy].y.floats(); }
@@ -76,3 +72,21 @@ void replace_cache(int64_t bytes);
 // Do nothing: names at which a tool such as callgrind can begin and end a count.
 extern "C" __attribute__((visibility("default"))) void mnv2_count_begin();
 extern "C" __attribute__((visibility("default"))) void mnv2_count_end();
+
+namespace mnv2::cpu {
+
+// One pass between calls of mnv2_count_begin and mnv2_count_end, with caches as a network's layer finds them: scratch as
+// the last layer left it, everything else replaced by cache_bytes of other memory.
+template <class Run>
+void count_pass(const Run& run, int64_t cache_bytes)
+{
+    constexpr int other = 0, counted = 1;
+    run.run(other);
+    replace_cache(cache_bytes);
+    run.run(other);
+    mnv2_count_begin();
+    run.run(counted);
+    mnv2_count_end();
+}
+
+}  // namespace mnv2::cpu

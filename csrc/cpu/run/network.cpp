@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <new>
 
 #include "cpu/run/scratch.h"
+#include "cpu/run/stopwatch.h"
 
 namespace mnv2::cpu {
 namespace {
@@ -72,26 +72,6 @@ ImagesPlan plan_images(const Layers& layers, int64_t count, const PackLayout& la
 }
 
 // --- run ---
-
-// Adds the time of a scope to a number, if there is one.
-class Stopwatch {
-public:
-    explicit Stopwatch(double* seconds) : seconds_(seconds)
-    {
-        if (seconds_) start_ = Clock::now();
-    }
-    ~Stopwatch()
-    {
-        if (seconds_) *seconds_ += std::chrono::duration<double>(Clock::now() - start_).count();
-    }
-    Stopwatch(const Stopwatch&) = delete;
-    Stopwatch& operator=(const Stopwatch&) = delete;
-
-private:
-    using Clock = std::chrono::steady_clock;
-    double* seconds_;
-    Clock::time_point start_;
-};
 
 class NetworkRun {
 public:

@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 
 from .. import BenchError
-from ..peers import INSTALL
+from ..subject import INSTALL
 
 # Where the commands of the README put results, from the checkout's root.
 DEFAULT_RESULTS = Path("benchmarks/results")

@@ -196,12 +196,20 @@ def _count_blocks(
         for fused in (True, False)
         for shape in blocks
     ]
-    program = [str(Path(count_blocks.__file__)), _native.__file__]
+    plans, counts = run_counted("BlockRun", arguments, cache_bytes)
+    return plans[: len(blocks)], counts[: len(blocks)], counts[len(blocks) :]
+
+
+def run_counted(
+    kind: str, blocks: Sequence[dict[str, Any]], cache_bytes: int
+) -> tuple[list[dict[str, Any]], list[Count]]:
+    """Plans and counts of blocks, each given by the arguments of ``_native``'s BlockRun or Int8BlockRun."""
+    program = [str(Path(count_blocks.__file__)), _native.__file__, kind]
     counts, plans = count_misses(
-        [sys.executable, "-I", "-S", *program, str(cache_bytes), json.dumps(arguments)], cache_bytes
+        [sys.executable, "-I", "-S", *program, str(cache_bytes), json.dumps(blocks)], cache_bytes
     )
-    _expect(len(arguments), counts)
-    return json.loads(plans)[: len(blocks)], counts[: len(blocks)], counts[len(blocks) :]
+    _expect(len(blocks), counts)
+    return json.loads(plans), counts
 
 
 def _count_eager(indices: Sequence[int], cache_bytes: int) -> dict[torch.memory_format, list[Count]]:

@@ -1,9 +1,9 @@
 """Run under callgrind: counts blocks one after another, and prints how each was cut.
 
-    python count_blocks.py _NATIVE CACHE_BYTES BLOCKS
+    python count_blocks.py _NATIVE KIND CACHE_BYTES BLOCKS
 
 _NATIVE is the path of the extension module, loaded by itself, since the package would bring torch, which
-takes minutes under valgrind. BLOCKS is a JSON list of ``_native.BlockRun``'s arguments.
+takes minutes under valgrind. KIND is its BlockRun or Int8BlockRun, BLOCKS a JSON list of the arguments.
 """
 
 import json
@@ -12,13 +12,13 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import module_from_spec
 
 
-def main(native_path: str, cache_bytes: str, blocks: str) -> None:
+def main(native_path: str, kind: str, cache_bytes: str, blocks: str) -> None:
     loader = ExtensionFileLoader("_native", native_path)
     native = module_from_spec(ModuleSpec("_native", loader, origin=native_path))
     loader.exec_module(native)
     plans = []
     for arguments in json.loads(blocks):
-        run = native.BlockRun(**arguments)
+        run = getattr(native, kind)(**arguments)
         run.count(int(cache_bytes))
         plans.append(run.plan)
     print(json.dumps(plans))

@@ -7,6 +7,7 @@
 #include "cpu/int8/isa/isa.h"
 #include "cpu/int8/kernels.h"
 #include "cpu/int8/simd/load_row-inl.h"
+#include "cpu/int8/simd/peak-inl.h"
 
 namespace mnv2::cpu::int8 {
 namespace scalar {
@@ -120,10 +121,28 @@ void pool(const PoolRun& run)
     }
 }
 
+struct Dot {
+    using Vec = int32_t;
+    static constexpr int products = 1;
+
+    static MNV2_INLINE Vec splat(int32_t value) { return value; }
+    static MNV2_INLINE void step(Vec& sum, Vec& x, Vec weights)
+    {
+        MNV2_OPAQUE(x);  // or the compiler would compute one product for all
+        sum += x * weights;
+    }
+    static MNV2_INLINE int32_t first(Vec sum) { return sum; }
+};
+
+double dot_burst(int64_t rounds, int32_t* sink)
+{
+    return burst_of<Dot>(rounds, sink);
+}
+
 }  // namespace
 }  // namespace scalar
 
 const Kernels scalar_kernels{format_of(Isa::scalar), scalar::pointwise, scalar::linear, scalar::depthwise,
-                             scalar::stem,           scalar::load_row,  scalar::pool};
+                             scalar::stem,           scalar::load_row,  scalar::pool,   scalar::dot_burst};
 
 }  // namespace mnv2::cpu::int8

@@ -1,0 +1,1 @@
+"""What the commands do with an int8 network."""

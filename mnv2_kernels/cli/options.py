@@ -1,0 +1,21 @@
+"""Which options somebody gave, and the refusal of those that would be ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from ..bench import BenchError
+
+
+def is_given(context: typer.Context, option: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def refuse_options(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Rather than to ignore what somebody asked for. Raises BenchError."""
+    if given := [f"--{name}" for name in names if is_given(context, name)]:
+        raise BenchError(f"{' and '.join(given)}: {why}")
