@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .network import CLASSIFIER, HEAD, AnyLayer, FloatLayer, QuantizedLayer, QuantizedMobileNetV2
+from .network import AnyLayer, FloatLayer, QuantizedLayer, QuantizedMobileNetV2
 from .ranges import POOLED, Key
 from .reference_int8 import NO_PADDING, accumulate, average, requantise
 from .rounding import Grid, RoundedWeights
+from .state import CLASSIFIER, HEAD
 
 BATCH = 8  # images that a layer takes at a time
 CORRECTED_IMAGES = 128  # all are in memory at once

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
-from typing import Any, ClassVar, NamedTuple, cast
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from ..fusion.inference import check_is_tensor, is_traced, wants_gradient
 from ..fusion.own_code import has_global_hooks, own_code_obstacle
-from ..layer import Layer, is_chain, join_layers, parse_layers
+from ..layer import Layer, is_chain, join_layers
 from ..nn.deployed import DeployedMobileNetV2
 from ..packing.cache import PackedCache
 from ..packing.packed_layers import PackedLayers, outside_inference_mode
@@ -22,24 +23,25 @@ from ..shapes import KERNEL_SIZE
 from . import reference_int8
 from .reference_int8 import Convolution
 from .rounding import RELU6, Grid
+from .state import (
+    CLASSIFIER,
+    HEAD,
+    STATE_LAYERS,
+    STEM,
+    convolution_shapes,
+    layer_names,
+    layers_in_float,
+    layers_tensor,
+    read_layers,
+)
 
-STEM, HEAD, CLASSIFIER = "stem", "head_pool", "linear"
-STATE_LAYERS = "layers"
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: x.clamp(min=0),
     "relu6": lambda x: x.clamp(0, RELU6),
 }
-
-
-def convolution_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
-    """The weight shapes of a layer's convolutions, by name, first to last."""
-    inp, out, expanded = layer.in_channels, layer.out_channels, layer.expanded_channels
-    window = (KERNEL_SIZE, KERNEL_SIZE)
-    if layer.kind == "block":
-        shapes: dict[str, tuple[int, ...]] = {"expand": (expanded, inp, 1, 1)} if layer.expand else {}
-        return shapes | {"depthwise": (expanded, 1, *window), "project": (out, expanded, 1, 1)}
-    return {"conv": {"stem": (out, inp, *window), HEAD: (out, inp, 1, 1), CLASSIFIER: (out, inp)}[layer.kind]}
 
 
 class FloatConvolution(nn.Module):
@@ -309,24 +311,15 @@ class QuantizedMobileNetV2(nn.Module):
         ]
         self.features = nn.Sequential(*units[:-1])
         self.classifier = units[-1]
-        text = join_layers(layers).encode()
-        self.register_buffer(STATE_LAYERS, torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        self.register_buffer(STATE_LAYERS, layers_tensor(layers))
         self._cache = PackedCache(_pack_network)
         self.eval()
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> QuantizedMobileNetV2:
         """The network that a state_dict of this class belongs to. Raises ValueError for any other."""
-        text = state_dict.get(STATE_LAYERS)
-        if not isinstance(text, Tensor) or text.dtype != torch.uint8 or text.dim() != 1:
-            raise ValueError(f"expected a QuantizedMobileNetV2's state_dict: it has no {STATE_LAYERS!r}")
-        layers = parse_layers(bytes(text.tolist()).decode(errors="replace"))
-        in_float = [
-            name
-            for name, layer in layer_names(layers).items()
-            if f"{name}.{next(iter(convolution_shapes(layer)))}.multiplier" not in state_dict
-        ]
-        network = cls(layers, in_float)
+        layers = read_layers(state_dict)
+        network = cls(layers, layers_in_float(state_dict, layers))
         own = network.state_dict()
         for name, tensor in state_dict.items():
             if name in own and tensor.dtype != own[name].dtype:
@@ -336,6 +329,55 @@ class QuantizedMobileNetV2(nn.Module):
         except RuntimeError as error:
             raise ValueError(f"expected a QuantizedMobileNetV2's state_dict: {error}") from None
         return network
+
+    @classmethod
+    def from_torchvision(cls, source: nn.Module | Mapping[str, Any]) -> QuantizedMobileNetV2:
+        """The integers of torchvision's quantised ``mobilenet_v2``: the converted module or its state_dict.
+
+        A state_dict does not tell strides, so that it has to be of the usual 17 blocks. Floats are what this
+        network takes; its bytes are those of the grid that torchvision's calibration chose, not an image's.
+        Raises ValueError, naming the layer, for what is not converted or no MobileNetV2.
+        """
+        from .interchange.torchvision import torchvision_state
+
+        return cls.from_state_dict(torchvision_state(source))
+
+    @classmethod
+    def from_exported(cls, program: ExportedProgram) -> QuantizedMobileNetV2:
+        """The integers of ``torch.export.export`` of what PT2E's ``convert_pt2e`` gave, torchao's or torch's.
+
+        Raises ValueError, naming the node, for a graph that is no quantised MobileNetV2. Images are taken as
+        by ``from_torchvision``.
+        """
+        from .interchange.exported import exported_state
+
+        return cls.from_state_dict(exported_state(program))
+
+    @classmethod
+    def from_onnx(cls, path: str | PathLike[str]) -> QuantizedMobileNetV2:
+        """The network of an ONNX file in QDQ form: of ``to_onnx``, equal to the bit, or of another tool.
+
+        Raises ValueError, naming the node, for a graph that is no quantised MobileNetV2, and ImportError
+        without the package onnx. Images are taken as by ``from_torchvision`` if another tool wrote the file.
+        """
+        from .interchange.onnx_reader import onnx_state
+
+        return cls.from_state_dict(onnx_state(path))
+
+    def to_onnx(self, path: str | PathLike[str], size: int | tuple[int, int]) -> None:
+        """Writes an ONNX file in QDQ form, which ONNX Runtime and OpenVINO run.
+
+        It takes float32 ``images`` (N, C, height, width), as the float network does, of any N.
+
+        Args:
+            path: of the file.
+            size: of the images, (height, width) or one number for both.
+
+        Raises ValueError where a layer is kept in float, and ImportError without the package onnx.
+        """
+        from .interchange.onnx_writer import write_onnx
+
+        write_onnx(self.state_dict(), path, size)
 
     @property
     def image_grid(self) -> Grid:
@@ -457,9 +499,3 @@ def _pack_network(network: QuantizedMobileNetV2) -> list[_Step] | None:
         else:
             steps.append(_Step(grids[0], chain[0].takes, _packed(chain)))
     return steps
-
-
-def layer_names(layers: Sequence[Layer]) -> dict[str, Layer]:
-    """The layers by their names in a FusedMobileNetV2."""
-    names = [*(f"features.{index}" for index in range(len(layers) - 1)), "classifier"]
-    return dict(zip(names, layers, strict=True))

@@ -16,9 +16,10 @@ from ..layer import SAME
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.units import FusedUnit
 from .calibration import BATCH, calibrate
-from .network import ACTIVATIONS, CLASSIFIER, FloatLayer, QuantizedMobileNetV2
+from .network import ACTIVATIONS, FloatLayer, QuantizedMobileNetV2
 from .ranges import grids_of, observe
 from .rounding import Grid, Numbers
+from .state import CLASSIFIER
 
 Recipe = Literal["default", "per_channel"]
 

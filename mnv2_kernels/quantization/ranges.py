@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .network import CLASSIFIER, HEAD, FloatLayer
+from .network import FloatLayer
 from .reference_int8 import HIGHEST
 from .rounding import Grid
+from .state import CLASSIFIER, HEAD
 
 SAMPLED_PIXELS = 40  # of each image and tensor, for the least squared error
 LEAST_FACTOR, FACTORS = 0.4, 31  # of the extremes, from this to 1

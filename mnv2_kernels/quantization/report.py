@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..nn.mobilenet_v2 import FusedMobileNetV2
-from .network import CLASSIFIER, QuantizedMobileNetV2
+from .network import QuantizedMobileNetV2
 from .quantize import float_layers
+from .state import CLASSIFIER
 
 
 @dataclass(frozen=True)

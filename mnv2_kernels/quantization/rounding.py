@@ -15,8 +15,8 @@ Numbers = float | Sequence[float]
 RELU6 = 6.0
 # Kernels convert y to int32 before they clamp it.
 HIGHEST_Y = 2**31
-# A longer sum of products could leave int32.
-LONGEST_SUM = (2**31 - 1) // (HIGHEST * HIGHEST_WEIGHT)
+# A longer sum of products could leave int32. Weights of other libraries may be -128.
+LONGEST_SUM = (2**31 - 1) // (HIGHEST * (HIGHEST_WEIGHT + 1))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Quantised networks of other libraries, to and from ``QuantizedMobileNetV2``."""
