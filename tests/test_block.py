@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from cases import (
+    CLAMPS,
     DTYPES,
     LAYOUTS,
     WIDTHS,
@@ -24,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import assert_accurate, assert_within_rounding, sixteen_bit_rounding
 
-from mnv2_kernels.shapes import ACTIVATIONS, BlockShape
+from mnv2_kernels.shapes import BlockShape
 
 # Gives stages of 28, 14, 7, 4 and 2 pixels.
 SMALL_RESOLUTION = 56
@@ -106,8 +107,8 @@ def block_cases(draw: st.DrawFn) -> Case:
         in_channels if residual else out_channels,
         stride=stride,
         padding=padding,
-        activation=draw(st.sampled_from(ACTIVATIONS)),
-        project_activation=draw(st.sampled_from(ACTIVATIONS)),
+        activation=draw(st.sampled_from(CLAMPS)),
+        project_activation=draw(st.sampled_from(CLAMPS)),
         residual=residual,
         expand=expand,
     )

@@ -6,13 +6,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import DTYPES, LAYOUTS, WIDTHS, Case, make_case, measured_case, odd_heads, odd_stems, shape_id
+from cases import (
+    CLAMPS,
+    DTYPES,
+    LAYOUTS,
+    WIDTHS,
+    Case,
+    make_case,
+    measured_case,
+    odd_heads,
+    odd_stems,
+    shape_id,
+)
 from conftest import SUPPORTED_ISAS, every_float32_isa, every_isa
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import assert_accurate, assert_within_rounding
 
-from mnv2_kernels.shapes import ACTIVATIONS, HeadShape, StemShape, mobilenet_v2
+from mnv2_kernels.shapes import HeadShape, StemShape, mobilenet_v2
 
 # --- accuracy ---
 
@@ -29,7 +40,7 @@ def test_stem_and_head_of_every_width(isa, width, dtype, padding):
 
 
 @every_float32_isa
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", CLAMPS)
 @pytest.mark.parametrize(("channels", "height", "width"), [(16, 31, 40), (320, 96, 96)])
 def test_a_head_adds_up_many_pixels(isa, channels, height, width, activation):
     shape = HeadShape(8, height, width, channels, 16, activation=activation)
@@ -65,7 +76,7 @@ def stem_cases(draw: st.DrawFn) -> Case:
         draw(st.integers(1, 70)),
         stride=draw(st.sampled_from((1, 2))),
         padding=padding,
-        activation=draw(st.sampled_from(ACTIVATIONS)),
+        activation=draw(st.sampled_from(CLAMPS)),
     )
     dtype = draw(st.sampled_from(DTYPES))
     return make_case(shape, dtype, scale=draw(st.booleans()), bias=draw(st.booleans()))
@@ -75,7 +86,7 @@ def stem_cases(draw: st.DrawFn) -> Case:
 def head_cases(draw: st.DrawFn) -> Case:
     batch, height, width = draw(st.integers(0, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
     channels = draw(st.integers(1, 200)), draw(st.integers(1, 200))
-    shape = HeadShape(batch, height, width, *channels, activation=draw(st.sampled_from(ACTIVATIONS)))
+    shape = HeadShape(batch, height, width, *channels, activation=draw(st.sampled_from(CLAMPS)))
     dtype = draw(st.sampled_from(DTYPES))
     return make_case(shape, dtype, scale=draw(st.booleans()), bias=draw(st.booleans()))
 

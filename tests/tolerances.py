@@ -15,7 +15,7 @@ from mnv2_kernels.accuracy import (
     output_rounding,
 )
 from mnv2_kernels.dtypes import dtype_name
-from mnv2_kernels.shapes import KERNEL_TAPS, BlockShape
+from mnv2_kernels.shapes import BlockShape
 
 # Products that ARM's float16 arithmetic adds up before a float32 sum takes them, and their last roundings.
 HALF_RUN = 16 + 2
@@ -54,7 +54,7 @@ def assert_within_rounding(case: Case, actual: Tensor) -> None:
     shape = case.shape
     depth = shape.in_channels
     if isinstance(shape, BlockShape):
-        depth += KERNEL_TAPS + shape.expanded_channels + 1
+        depth += shape.taps + shape.expanded_channels + 1
     else:
         depth = shape.accumulation_depth + shape.height * shape.width
     sums = (depth + LAST_ROUNDINGS) * FLOAT32_EPS + sixteen_bit_rounding(actual.dtype)

@@ -113,6 +113,8 @@ private:
 
 inline double activate(Activation activation, double x)
 {
+    if (activation == Activation::hardswish) return x * std::clamp(x + 3, 0.0, 6.0) / 6;
+    if (activation == Activation::silu) return x / (1 + std::exp(-x));
     const double low = activation == Activation::none ? -INFINITY : 0.0;
     const double high = activation == Activation::relu6 ? 6.0 : INFINITY;
     return x < low ? low : x > high ? high : x;  // leaves NaN alone
@@ -195,7 +197,9 @@ inline void add_shortcut(const Image& x, Image& y)
 }
 
 struct BlockWeights {
-    Convolution expand, depthwise, project;
+    Convolution expand, depthwise, project, squeeze, excite;
+
+    BlockConvolutions views() const { return {expand.view(), depthwise.view(), project.view(), squeeze.view(), excite.view()}; }
 };
 
 inline Image inverted_residual(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights,

@@ -22,11 +22,8 @@ constexpr Size sizes[] = {{1, 1}, {2, 3}, {3, 2}, {7, 5}, {15, 17}, {14, 14}};
 
 constexpr ScalarType dtypes[] = {ScalarType::float32, ScalarType::float16, ScalarType::bfloat16};
 
-constexpr auto activations = [] {
-    std::array<Activation, std::size(activation_table)> all{};
-    for (size_t index = 0; index < all.size(); ++index) all[index] = static_cast<Activation>(index);
-    return all;
-}();
+// Those that every backend has.
+constexpr Activation clamps[] = {Activation::none, Activation::relu, Activation::relu6};
 
 // All sixteen paddings.
 inline std::vector<Padding> paddings()

@@ -55,8 +55,8 @@ TEST(every_tile_height)
 
 TEST(every_activation)
 {
-    for (const Activation activation : activations)
-        for (const Activation project_activation : activations)
+    for (const Activation activation : clamps)
+        for (const Activation project_activation : clamps)
             for (InvertedResidualParams params : varied_blocks()) {
                 params.activation = activation;
                 params.project_activation = project_activation;
@@ -101,8 +101,8 @@ TEST(combinations_at_random)
         InvertedResidualParams params = block(size, in, expanded, out);
         if (random() % 3 == 0) params = without_expand(params);
         params.batch = one_to(random, 3);
-        params.activation = pick(random, activations);
-        params.project_activation = pick(random, activations);
+        params.activation = pick(random, clamps);
+        params.project_activation = pick(random, clamps);
         if (random() % 3 == 0) {
             params = with_residual(params);
         } else {
@@ -205,7 +205,7 @@ TEST(a_second_accumulator_for_long_sums)
 
 TEST(not_a_number_and_infinity)
 {
-    for (const Activation activation : activations)
+    for (const Activation activation : clamps)
         for (InvertedResidualParams params : varied_blocks()) {
             params.activation = activation;
             check_odd_values(params, Layout::nhwc);

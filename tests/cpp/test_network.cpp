@@ -320,7 +320,7 @@ std::string mismatch_of(const std::vector<LayerParams>& layers)
 TEST(layers_that_are_no_network)
 {
     const std::string chain =
-        "expected any of a stem, blocks, a head and a linear layer behind it, or a linear layer alone, got ";
+        "expected any of a stem, blocks, a head and linear layers behind it, or linear layers alone, got ";
     CHECK_EQUAL(mismatch_of(std::vector<LayerParams>{stem_of(3, 8)}), "");
     CHECK_EQUAL(mismatch_of({stem_of(3, 8), stem_of(3, 8), head_of(8, 8)}), "layer 1: " + chain + "a stem behind a stem");
     CHECK_EQUAL(mismatch_of({head_of(3, 8), some_block(8, 8, 8)}), "layer 1: " + chain + "a block behind a head");

@@ -42,7 +42,7 @@ TEST(every_tile_height)
 
 TEST(every_activation_dtype_and_layout)
 {
-    for (const Activation activation : activations)
+    for (const Activation activation : clamps)
         for (const ScalarType dtype : dtypes)
             for (const Layout layout : layouts)
                 for (const int64_t in_channels : {1, 3}) {
@@ -84,7 +84,7 @@ TEST(a_second_accumulator_for_long_sums)
 
 TEST(not_a_number_and_infinity)
 {
-    for (const Activation activation : activations) {
+    for (const Activation activation : clamps) {
         StemParams params = sized(stem_of(3, 24, 2), {9, 13});
         params.activation = activation;
         check_odd_values(params, Layout::nchw);
