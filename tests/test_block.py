@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 from cases import (
-    CLAMPS,
     DTYPES,
     LAYOUTS,
     WIDTHS,
@@ -25,7 +24,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import assert_accurate, assert_within_rounding, sixteen_bit_rounding
 
-from mnv2_kernels.shapes import BlockShape
+from mnv2_kernels.accuracy import MINIMUM_INPUTS
+from mnv2_kernels.layer import layer_shapes
+from mnv2_kernels.networks import layers_of
+from mnv2_kernels.shapes import ACTIVATIONS, KERNEL_SIZES, BlockShape, symmetric_padding
 
 # Gives stages of 28, 14, 7, 4 and 2 pixels.
 SMALL_RESOLUTION = 56
@@ -67,7 +69,36 @@ def test_channels_from_8_to_960(isa, shape):
     assert_accurate(case.run(), eager, truth)
 
 
+def blocks_of_other_networks(padding: str) -> list[BlockShape]:
+    """The distinct blocks without a gate that are not MobileNetV2's, on small images."""
+    names = ("efficientnet_lite0", "mnasnet_b1", "fbnet_c", "mobilenetv3_small", "mobilenetv3_large")
+    image = (MINIMUM_INPUTS, SMALL_RESOLUTION, SMALL_RESOLUTION)
+    shapes = (shape for name in names for shape in layer_shapes(layers_of(name, padding), *image))
+    blocks = (each for each in shapes if isinstance(each, BlockShape) and not each.squeezed_channels)
+    return list(dict.fromkeys(blocks))
+
+
+@every_isa
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_blocks_of_other_networks(isa, dtype, padding):
+    for shape in blocks_of_other_networks(padding):
+        case, eager, truth = measured_case(shape, dtype)
+        assert_accurate(case.run(), eager, truth)
+
+
 # --- options ---
+
+
+@every_isa
+@pytest.mark.parametrize("kernel", KERNEL_SIZES)
+@pytest.mark.parametrize("activation", ["hardswish", "silu"])
+def test_kernels_and_curves(isa, kernel, activation):
+    shape = BlockShape(8, 14, 13, 24, 72, 24, padding=symmetric_padding(kernel), kernel=kernel, residual=True)
+    shape = replace(shape, activation=activation, project_activation="hardswish")
+    for dtype in DTYPES:
+        case, eager, truth = measured_case(shape, dtype)
+        assert_accurate(case.run(), eager, truth)
 
 
 # --- special values ---
@@ -90,13 +121,13 @@ def test_a_result_too_large_for_the_dtype_is_infinite(isa, dtype):
 
 @st.composite
 def block_cases(draw: st.DrawFn) -> Case:
-    stride = draw(st.sampled_from((1, 2)))
-    padding = draw(st.tuples(*[st.integers(0, 1)] * 4))
-    height = draw(st.integers(3 - padding[0] - padding[2], 20))
-    width = draw(st.integers(3 - padding[1] - padding[3], 20))
+    stride, kernel = draw(st.sampled_from((1, 2))), draw(st.sampled_from(KERNEL_SIZES))
+    padding = draw(st.tuples(*[st.integers(0, kernel // 2)] * 4))
+    height = draw(st.integers(max(kernel - padding[0] - padding[2], 1), 20))
+    width = draw(st.integers(max(kernel - padding[1] - padding[3], 1), 20))
     in_channels, expanded_channels, out_channels = (draw(st.integers(1, 70)) for _ in range(3))
     expand = draw(st.booleans())
-    may_add = stride == 1 and padding == (1, 1, 1, 1)
+    may_add = stride == 1 and padding == symmetric_padding(kernel)
     residual = may_add and draw(st.booleans())
     shape = BlockShape(
         draw(st.integers(0, 3)),
@@ -107,8 +138,10 @@ def block_cases(draw: st.DrawFn) -> Case:
         in_channels if residual else out_channels,
         stride=stride,
         padding=padding,
-        activation=draw(st.sampled_from(CLAMPS)),
-        project_activation=draw(st.sampled_from(CLAMPS)),
+        kernel=kernel,
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        depthwise_activation=draw(st.sampled_from((None, *ACTIVATIONS))),
+        project_activation=draw(st.sampled_from(ACTIVATIONS)),
         residual=residual,
         expand=expand,
     )

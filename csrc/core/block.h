@@ -137,6 +137,8 @@ constexpr int64_t max_channels = int64_t{1} << 20;
 // Rows and columns of a stem's or a depthwise convolution's window.
 constexpr int32_t kernel_sizes[] = {3, 5, 7};
 
+constexpr int32_t largest_kernel = 7;
+
 constexpr int64_t taps_of(int64_t kernel)
 {
     return kernel * kernel;

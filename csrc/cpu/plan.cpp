@@ -34,7 +34,7 @@ private:
 
 int64_t rows_read(const InvertedResidualParams& params, int64_t out_rows)
 {
-    return std::min(params.height, (out_rows - 1) * params.stride + kernel_size);
+    return std::min(params.height, (out_rows - 1) * params.stride + params.kernel);
 }
 
 int64_t depthwise_out_bytes(const InvertedResidualParams& params, const PackLayout& layout, int64_t rows)
@@ -85,7 +85,7 @@ struct BlockWork {
         const double expanded = static_cast<double>(params.expanded_channels);
         const double outputs = static_cast<double>(params.out_height() * params.out_width());
         expand = params.has_expand ? static_cast<double>(params.in_channels * params.height * params.width) * expanded : 0.0;
-        depthwise = depthwise_weight * kernel_taps * expanded * outputs;
+        depthwise = depthwise_weight * static_cast<double>(params.taps()) * expanded * outputs;
         project = expanded * static_cast<double>(params.out_channels) * outputs;
     }
 };
@@ -234,10 +234,10 @@ StemPlan plan_layer(const StemParams& params, const PackLayout& layout, int64_t 
 {
     StemPlan plan{};
     plan.segments = segments_for(params.batch, params.out_height(), threads);
-    const int64_t window = (params.out_width() - 1) * params.stride + kernel_size - params.padding.left;
+    const int64_t window = (params.out_width() - 1) * params.stride + params.kernel - params.padding.left;
     plan.row_floats = layout.vector_width + round_up(window, layout.vector_width);
     ScratchLayout scratch;
-    scratch.take(kernel_size * params.in_channels * plan.row_floats);
+    scratch.take(params.kernel * params.in_channels * plan.row_floats);
     plan.result = scratch.take(params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch_bytes = scratch.bytes();
     return plan;

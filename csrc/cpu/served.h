@@ -8,7 +8,12 @@ namespace mnv2::cpu {
 
 constexpr ServedOptions served_options(const Kernels& kernels)
 {
-    return {.backend = kernels.name};
+    return {.backend = kernels.name,
+            .kernels = true,
+            .curves = true,
+            .depthwise_activation = true,
+            .linear_activation = true,
+            .linear_chains = true};
 }
 
 }  // namespace mnv2::cpu

@@ -20,6 +20,7 @@ struct Bounded {
 
 constexpr double float_step = 0x1p-24;        // the relative error of one rounding
 constexpr double least_float = 0x1p-149;      // what underflow may lose
+constexpr double least_silu = 0x1p-121;       // where exp(-x) is no float32, silu is zero
 constexpr int64_t longest_run = 96;           // depths in a row that the accurate arithmetic adds up
 constexpr int64_t least_depth_in_runs = 192;  // sums of this depth and deeper are cut into runs
 
@@ -120,6 +121,19 @@ inline double activate(Activation activation, double x)
     return x < low ? low : x > high ? high : x;  // leaves NaN alone
 }
 
+// The error of an activation's result. Curves are steeper than 1 and round by themselves, silu by up to two units in the last
+// place; hardswish may lose what x + 3 is rounded by.
+inline double activation_error(Activation activation, double x, double error)
+{
+    const double y = std::fabs(activate(activation, x));
+    switch (curve_of(activation)) {
+        case Curve::hardswish: return 1.5 * error + 4 * float_step * (std::fabs(x) + y);
+        case Curve::silu: return 1.1 * error + 4 * float_step * y + least_silu;
+        case Curve::none: break;
+    }
+    return error;
+}
+
 // Activation of sum * scale + bias. Where NaN or infinity comes out or goes in, nothing is left to chance.
 inline Bounded finish(const Bounded& sum, const Convolution& layer, int64_t channel, Activation activation)
 {
@@ -128,7 +142,8 @@ inline Bounded finish(const Bounded& sum, const Convolution& layer, int64_t chan
     const double scaled = sum.value * scale, value = scaled + bias;
     if (!std::isfinite(value)) return {activate(activation, value), 0.0};
     const double error = std::fabs(scale) * sum.error;
-    return {activate(activation, value), error + 2 * float_step * (std::fabs(scaled) + std::fabs(value) + error) + least_float};
+    const double rounded = error + 2 * float_step * (std::fabs(scaled) + std::fabs(value) + error) + least_float;
+    return {activate(activation, value), activation_error(activation, value, rounded)};
 }
 
 inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_channels, Activation activation,
@@ -147,36 +162,38 @@ inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_cha
 }
 
 struct Window {
+    int64_t kernel;
     int32_t stride;
     Padding padding;
 };
 
 // Counts the windows that fit.
-inline int64_t count_windows(int64_t size, int32_t before, int32_t after, int32_t stride)
+inline int64_t count_windows(int64_t size, int32_t before, int32_t after, const Window& window)
 {
     int64_t count = 0;
-    while (count * stride + 3 <= before + size + after) ++count;
+    while (count * window.stride + window.kernel <= before + size + after) ++count;
     return count;
 }
 
-// 3x3 convolution in groups, as torch defines them.
+// Convolution in groups, as torch defines them.
 inline Image convolve(const Image& x, const Convolution& layer, int64_t out_channels, int64_t groups, const Window& window,
                       Activation activation)
 {
     const Padding& padding = window.padding;
     const int64_t in_per_group = x.channels / groups, out_per_group = out_channels / groups;
-    Image y(x.batch, count_windows(x.height, padding.top, padding.bottom, window.stride),
-            count_windows(x.width, padding.left, padding.right, window.stride), out_channels);
+    const int64_t kernel = window.kernel;
+    Image y(x.batch, count_windows(x.height, padding.top, padding.bottom, window),
+            count_windows(x.width, padding.left, padding.right, window), out_channels);
     const auto sum_window = [&](int64_t n, int64_t row, int64_t column, int64_t o) {
         Dot dot;
         for (int64_t i = 0; i < in_per_group; ++i)
-            for (int64_t ky = 0; ky < 3; ++ky)
-                for (int64_t kx = 0; kx < 3; ++kx) {
+            for (int64_t ky = 0; ky < kernel; ++ky)
+                for (int64_t kx = 0; kx < kernel; ++kx) {
                     const int64_t from_y = row * window.stride + ky - padding.top;
                     const int64_t from_x = column * window.stride + kx - padding.left;
                     if (from_y < 0 || from_y >= x.height || from_x < 0 || from_x >= x.width) continue;
-                    const double weight = layer.weight[static_cast<size_t>(((o * in_per_group + i) * 3 + ky) * 3 + kx)];
-                    dot.add(weight, x(n, from_y, from_x, o / out_per_group * in_per_group + i));
+                    const int64_t tap = ((o * in_per_group + i) * kernel + ky) * kernel + kx;
+                    dot.add(layer.weight[static_cast<size_t>(tap)], x(n, from_y, from_x, o / out_per_group * in_per_group + i));
                 }
         return dot.result();
     };
@@ -208,7 +225,7 @@ inline Image inverted_residual(const InvertedResidualParams& params, const Image
     const Image expanded =
         params.has_expand ? pointwise(x, weights.expand, params.expanded_channels, params.activation, stored) : x;
     Image depthwise_out = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
-                                   {params.stride, params.padding}, params.activation);
+                                   {params.kernel, params.stride, params.padding}, params.activation_behind_depthwise());
     store_as(stored, depthwise_out);
     Image y = pointwise(depthwise_out, weights.project, params.out_channels, params.project_activation, stored);
     if (params.has_residual) add_shortcut(x, y);
@@ -217,7 +234,7 @@ inline Image inverted_residual(const InvertedResidualParams& params, const Image
 
 inline Image stem(const StemParams& params, const Image& x, const Convolution& layer)
 {
-    return convolve(x, layer, params.out_channels, 1, {params.stride, params.padding}, params.activation);
+    return convolve(x, layer, params.out_channels, 1, {params.kernel, params.stride, params.padding}, params.activation);
 }
 
 inline Image head_pool(const HeadPoolParams& params, const Image& x, const Convolution& layer, ScalarType stored)

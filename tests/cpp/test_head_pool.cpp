@@ -42,7 +42,7 @@ TEST(strips_that_end_within_a_row)
 
 TEST(every_activation_dtype_and_layout)
 {
-    for (const Activation activation : clamps)
+    for (const Activation activation : activations)
         for (const ScalarType dtype : dtypes)
             for (const Layout layout : layouts)
                 for (const int64_t in_channels : {1, 17, 200}) {
@@ -81,7 +81,7 @@ TEST(a_second_accumulator_for_long_sums)
 
 TEST(not_a_number_and_infinity)
 {
-    for (const Activation activation : clamps) {
+    for (const Activation activation : activations) {
         HeadPoolParams params = sized(head_of(51, 40), {7, 7});
         params.batch = 2;
         params.activation = activation;

@@ -43,7 +43,7 @@ public:
     Range input_rows(const Range& rows) const
     {
         const int64_t begin = rows.begin * params_.stride - params_.padding.top;
-        const int64_t end = (rows.end - 1) * params_.stride - params_.padding.top + kernel_size;
+        const int64_t end = (rows.end - 1) * params_.stride - params_.padding.top + params_.kernel;
         return {larger(begin, 0), smaller(end, params_.height)};
     }
 
