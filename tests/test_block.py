@@ -26,8 +26,14 @@ from tolerances import assert_accurate, assert_within_rounding, sixteen_bit_roun
 
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
 from mnv2_kernels.layer import layer_shapes
-from mnv2_kernels.networks import layers_of
-from mnv2_kernels.shapes import ACTIVATIONS, KERNEL_SIZES, BlockShape, symmetric_padding
+from mnv2_kernels.networks import NETWORKS, layers_of
+from mnv2_kernels.shapes import (
+    ACTIVATIONS,
+    GATE_ACTIVATIONS,
+    KERNEL_SIZES,
+    BlockShape,
+    symmetric_padding,
+)
 
 # Gives stages of 28, 14, 7, 4 and 2 pixels.
 SMALL_RESOLUTION = 56
@@ -70,12 +76,10 @@ def test_channels_from_8_to_960(isa, shape):
 
 
 def blocks_of_other_networks(padding: str) -> list[BlockShape]:
-    """The distinct blocks without a gate that are not MobileNetV2's, on small images."""
-    names = ("efficientnet_lite0", "mnasnet_b1", "fbnet_c", "mobilenetv3_small", "mobilenetv3_large")
+    """Their distinct blocks, MobileNetV2 aside, on small images."""
     image = (MINIMUM_INPUTS, SMALL_RESOLUTION, SMALL_RESOLUTION)
-    shapes = (shape for name in names for shape in layer_shapes(layers_of(name, padding), *image))
-    blocks = (each for each in shapes if isinstance(each, BlockShape) and not each.squeezed_channels)
-    return list(dict.fromkeys(blocks))
+    shapes = (shape for name in NETWORKS[1:] for shape in layer_shapes(layers_of(name, padding), *image))
+    return list(dict.fromkeys(shape for shape in shapes if isinstance(shape, BlockShape)))
 
 
 @every_isa
@@ -119,6 +123,15 @@ def test_a_result_too_large_for_the_dtype_is_infinite(isa, dtype):
 # --- anything else ---
 
 
+gates = st.fixed_dictionaries(
+    {
+        "squeezed_channels": st.integers(1, 40),
+        "squeeze_activation": st.sampled_from(ACTIVATIONS),
+        "excite_activation": st.sampled_from(GATE_ACTIVATIONS),
+    }
+)
+
+
 @st.composite
 def block_cases(draw: st.DrawFn) -> Case:
     stride, kernel = draw(st.sampled_from((1, 2))), draw(st.sampled_from(KERNEL_SIZES))
@@ -141,6 +154,7 @@ def block_cases(draw: st.DrawFn) -> Case:
         kernel=kernel,
         activation=draw(st.sampled_from(ACTIVATIONS)),
         depthwise_activation=draw(st.sampled_from((None, *ACTIVATIONS))),
+        **(draw(gates) if draw(st.booleans()) else {}),
         project_activation=draw(st.sampled_from(ACTIVATIONS)),
         residual=residual,
         expand=expand,

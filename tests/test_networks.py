@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from cases import options_of
+from cases import make_case, options_of
 from models import randomised
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnv2_kernels import reference
-from mnv2_kernels.layer import is_chain, join_layers, layer_shapes, parse_layers
+from mnv2_kernels.layer import Layer, is_chain, join_layers, layer_shapes, parse_layers
 from mnv2_kernels.networks import NETWORKS, layers_of
 
 # Parameters and multiply-accumulates at 224 x 224.
@@ -170,6 +170,33 @@ def test_the_reference_computes_blocks_with_gates(network):
         weights = main if layer.expand else [None, None, None, *main]
         y = reference.fused_block(x, *weights, *gate, **options_of(layer.shape(2, *x.shape[2:])))
         torch.testing.assert_close(y, module(x))
+
+
+def weights_of(layer: Layer, shape: Any) -> tuple[torch.Tensor | None, ...]:
+    if layer.kind != "linear":
+        return make_case(shape).weights
+    generator = torch.Generator().manual_seed(layer.out_channels)
+    weight = torch.randn(layer.out_channels, layer.in_channels, generator=generator)
+    return weight / layer.in_channels**0.5, torch.randn(layer.out_channels, generator=generator)
+
+
+@torch.no_grad()
+@every_network
+@pytest.mark.parametrize("padding", ["torch", "same"])
+def test_a_network_runs_as_one_chain(network, padding, set_threads):
+    """The bits of its layers, which test_block.py measures, for any threads and images."""
+    layers = layers_of(network, padding)
+    x = y = torch.randn(3, 3, 65, 64)
+    all_weights: list[torch.Tensor | None] = []
+    for layer, shape in zip(layers, layer_shapes(layers, 3, 65, 64), strict=True):
+        weights = weights_of(layer, shape)
+        y = torch.ops.mnv2.run(y, torch.ops.mnv2.pack(weights, layers=str(layer)), layers=str(layer))
+        all_weights += weights
+    text = join_layers(layers)
+    packed = torch.ops.mnv2.pack(all_weights, layers=text)
+    assert torch.equal(torch.ops.mnv2.run(x, packed, layers=text), y)
+    set_threads(3)
+    assert torch.equal(torch.ops.mnv2.run(x[:1], packed, layers=text), y[:1])
 
 
 @every_network

@@ -63,6 +63,7 @@ def assert_within_rounding(case: Case, actual: Tensor) -> None:
     steepness *= STEEPEST.get(case.options.get("activation"), 1.0)  # a block may have it twice
     if isinstance(shape, BlockShape):
         depth += shape.taps + shape.expanded_channels + 1
+        depth += shape.expanded_channels + shape.squeezed_channels if shape.squeezed_channels else 0
     else:
         depth = shape.accumulation_depth + shape.height * shape.width
     sums = (depth + LAST_ROUNDINGS) * FLOAT32_EPS + sixteen_bit_rounding(actual.dtype)

@@ -165,6 +165,13 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
         return params.has_expand && is_near && static_cast<double>(needed) <= usable_l2 * static_cast<double>(caches.l2);
     };
     cuts.segments = segments_for(params.batch, rows, threads);
+    if (params.has_gate()) {
+        cuts.shares_rows = !params.has_expand;
+        cuts.strip_rows = cuts.shares_rows ? sharing_strip_rows(params, layout, caches) : rows;
+        while (!cuts.shares_rows && cuts.strip_rows > 1 && !fits(cuts.strip_rows))
+            cuts.strip_rows = divide_up(cuts.strip_rows, 2);
+        return cuts;
+    }
     const int64_t by_channels = segments_for(params.batch, panel_count(params.expanded_channels, layout), threads);
     cuts.splits_channels =
         by_channels > 1 && fits(rows) &&
@@ -194,10 +201,20 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.scratch.x_rows =
         scratch.take(params.has_expand || params.has_residual ? stored_floats(plane * in_vectors, layout) : 0);
     plan.scratch.expanded = scratch.take(plane * (cuts.shares_rows ? vectors : std::min(cuts.chunk_vectors, vectors)));
-    plan.depthwise_out_floats = depthwise_out_bytes(params, layout, cuts.strip_rows) / float_bytes;
-    plan.scratch.depthwise_out = scratch.take(cuts.splits_channels ? 0 : plan.depthwise_out_floats);
+    const int64_t strip_floats = depthwise_out_bytes(params, layout, cuts.strip_rows) / float_bytes;
+    const int64_t image_floats = depthwise_out_bytes(params, layout, params.out_height()) / float_bytes;
+    plan.depthwise_out_floats = params.has_gate() ? round_up(image_floats, line_floats) : strip_floats;
+    plan.scratch.depthwise_out = scratch.take(cuts.splits_channels ? 0 : strip_floats);
     plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch.zeros = scratch.take(params.width * layout.vector_width);
+    if (params.has_gate()) {
+        const int64_t expanded = padded_channels(params.expanded_channels, layout);
+        const int64_t squeezed = padded_channels(params.squeezed_channels, layout);
+        plan.means_floats = round_up(expanded, line_floats);
+        plan.scratch.gate_input = scratch.take(stored_floats(std::max(expanded, squeezed), layout));
+        plan.scratch.squeezed = scratch.take(squeezed);
+        plan.scratch.factors = scratch.take(expanded);
+    }
     plan.scratch_bytes = scratch.bytes();
     return plan;
 }

@@ -12,6 +12,7 @@ constexpr ServedOptions served_options(const Kernels& kernels)
             .kernels = true,
             .curves = true,
             .depthwise_activation = true,
+            .gates = true,
             .linear_activation = true,
             .linear_chains = true};
 }

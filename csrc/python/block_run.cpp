@@ -21,6 +21,7 @@ std::unique_ptr<BlockRun> make_block_run(const std::string& layer, int64_t batch
     const mnv2::NetworkLayer read = one_layer(layer, batch, height, width);
     const auto* const block = std::get_if<mnv2::InvertedResidualParams>(&read.params);
     if (!block) throw py::value_error("layer: expected a block, got \"" + layer + '"');
+    if (block->has_gate()) throw py::value_error("layer: expected a block without a gate, got \"" + layer + '"');
     require_at_least(0, "channel_segments", channel_segments);
     if (channel_segments && (!fused || !block->has_expand))
         throw py::value_error("channel_segments: expected a fused block with an expand");

@@ -205,6 +205,27 @@ inline Image convolve(const Image& x, const Convolution& layer, int64_t out_chan
     return y;
 }
 
+// Means of all pixels.
+inline Image pooled(const Image& x)
+{
+    Image y(x.batch, 1, 1, x.channels);
+    const auto pixels = static_cast<double>(x.height * x.width);
+    for (int64_t n = 0; n < x.batch; ++n)
+        for (int64_t c = 0; c < x.channels; ++c) {
+            Bounded& mean = y(n, 0, 0, c);
+            double magnitude = 0.0;
+            for (int64_t row = 0; row < x.height; ++row)
+                for (int64_t column = 0; column < x.width; ++column) {
+                    const Bounded& from = x(n, row, column, c);
+                    mean.value += from.value / pixels;
+                    mean.error += from.error / pixels;
+                    magnitude += std::fabs(from.value) / pixels;
+                }
+            mean.error += (pixels + 2) * float_step * (magnitude + mean.error) + least_float;
+        }
+    return y;
+}
+
 inline void add_shortcut(const Image& x, Image& y)
 {
     for (size_t i = 0; i < y.at.size(); ++i) {
@@ -219,6 +240,34 @@ struct BlockWeights {
     BlockConvolutions views() const { return {expand.view(), depthwise.view(), project.view(), squeeze.view(), excite.view()}; }
 };
 
+inline double excite(GateActivation activation, double x)
+{
+    return activation == GateActivation::sigmoid ? 1 / (1 + std::exp(-x)) : std::clamp(x + 3, 0.0, 6.0) / 6;
+}
+
+// Multiplies each channel with its gate.
+inline void apply_gate(const InvertedResidualParams& params, const BlockWeights& weights, ScalarType stored, Image& x)
+{
+    Image means = pooled(x);
+    store_as(stored, means);
+    Image squeezed = pointwise(means, weights.squeeze, params.squeezed_channels, params.squeeze_activation, stored);
+    store_as(stored, squeezed);
+    const Image excited = pointwise(squeezed, weights.excite, x.channels, Activation::none, stored);
+    for (int64_t n = 0; n < x.batch; ++n)
+        for (int64_t row = 0; row < x.height; ++row)
+            for (int64_t column = 0; column < x.width; ++column)
+                for (int64_t c = 0; c < x.channels; ++c) {
+                    const Bounded& from = excited(n, 0, 0, c);
+                    const double factor = excite(params.excite_activation, from.value);
+                    const double steepness = 0.25;  // of sigmoid, the steeper one
+                    const double error = steepness * from.error + 4 * float_step * (1 + std::fabs(from.value));
+                    Bounded& at = x(n, row, column, c);
+                    at.error = at.error * (factor + error) + std::fabs(at.value) * (error + float_step) + least_float;
+                    at.value *= factor;
+                }
+    store_as(stored, x);
+}
+
 inline Image inverted_residual(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights,
                                ScalarType stored)
 {
@@ -227,6 +276,7 @@ inline Image inverted_residual(const InvertedResidualParams& params, const Image
     Image depthwise_out = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
                                    {params.kernel, params.stride, params.padding}, params.activation_behind_depthwise());
     store_as(stored, depthwise_out);
+    if (params.has_gate()) apply_gate(params, weights, stored, depthwise_out);
     Image y = pointwise(depthwise_out, weights.project, params.out_channels, params.project_activation, stored);
     if (params.has_residual) add_shortcut(x, y);
     return y;
@@ -239,23 +289,7 @@ inline Image stem(const StemParams& params, const Image& x, const Convolution& l
 
 inline Image head_pool(const HeadPoolParams& params, const Image& x, const Convolution& layer, ScalarType stored)
 {
-    const Image wide = pointwise(x, layer, params.out_channels, params.activation, stored);
-    Image y(x.batch, 1, 1, params.out_channels);
-    const auto pixels = static_cast<double>(x.height * x.width);
-    for (int64_t n = 0; n < x.batch; ++n)
-        for (int64_t o = 0; o < params.out_channels; ++o) {
-            Bounded& mean = y(n, 0, 0, o);
-            double magnitude = 0.0;
-            for (int64_t row = 0; row < x.height; ++row)
-                for (int64_t column = 0; column < x.width; ++column) {
-                    const Bounded& from = wide(n, row, column, o);
-                    mean.value += from.value / pixels;
-                    mean.error += from.error / pixels;
-                    magnitude += std::fabs(from.value) / pixels;
-                }
-            mean.error += (pixels + 2) * float_step * (magnitude + mean.error) + least_float;
-        }
-    return y;
+    return pooled(pointwise(x, layer, params.out_channels, params.activation, stored));
 }
 
 // Whether a result of that type may be what float32 arithmetic and one rounding make of the bounded value.

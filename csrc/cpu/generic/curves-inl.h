@@ -58,6 +58,11 @@ MNV2_INLINE Register silu(Register x)
     return div(x, one_and_exponential_of_negative(x));
 }
 
+MNV2_INLINE Register sigmoid(Register x)
+{
+    return div(splat_register(1.0f), one_and_exponential_of_negative(x));
+}
+
 template <Curve CURVE>
 MNV2_INLINE Register apply_curve(Register x)
 {

@@ -16,17 +16,18 @@ public:
     explicit DepthwiseOut(const BlockTask& task)
         : data_(
               static_cast<Stored*>(task.depthwise_out ? task.depthwise_out : task.scratch + task.plan->scratch.depthwise_out)),
+          is_whole_(task.depthwise_out != nullptr),
           width_(task.params->out_width()),
           row_elements_(width_ * lanes),
-          plane_(task.plan->cuts.strip_rows * row_elements_)
+          plane_((is_whole_ ? task.params->out_height() : task.plan->cuts.strip_rows) * row_elements_)
     {
     }
 
-    // From here on the rows of a strip that begins with this one.
-    void start_strip(int64_t first_row) { first_row_ = first_row; }
+    // From here on the rows of a strip that begins with this one, where there is no room for the whole image.
+    void start_strip(int64_t first_row) { first_row_ = is_whole_ ? 0 : first_row; }
 
-    // A vector of channels at the strip's first row.
-    Stored* vector(int64_t vector) const { return data_ + vector * plane_; }
+    // A vector of channels at a row.
+    Stored* vector(int64_t vector, int64_t row) const { return data_ + vector * plane_ + (row - first_row_) * row_elements_; }
 
     const Stored* row(int64_t row) const { return data_ + (row - first_row_) * row_elements_; }
 
@@ -37,6 +38,7 @@ public:
 
 private:
     Stored* data_;
+    bool is_whole_;
     int64_t width_, row_elements_, plane_;
     int64_t first_row_ = 0;
 };
@@ -76,7 +78,7 @@ public:
         for (int64_t vector = vectors.begin; vector < vectors.end; ++vector) {
             const DepthwiseInput input =
                 x_ ? expanded_.depthwise_input_at(x_ + vector * x_plane_) : expanded_.depthwise_input(vector);
-            kernel_(input, window, packed_ + vector * packed_floats_, depthwise_out_.vector(vector));
+            kernel_(input, window, packed_ + vector * packed_floats_, depthwise_out_.vector(vector, strip.begin));
         }
     }
 

@@ -41,7 +41,7 @@ bool is_stem_with_block(const Layers& layers, size_t stem)
 {
     if (!as<StemParams>(layers[stem]) || stem + 1 == layers.size()) return false;
     const auto* block = as<InvertedResidualParams>(layers[stem + 1]);
-    return block && !block->has_expand && !block->has_residual;
+    return block && !block->has_expand && !block->has_residual && !block->has_gate();
 }
 
 // The stage that begins with a layer, for `count` images.
