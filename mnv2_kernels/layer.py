@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args
 
 from . import _native
 from .shapes import (
+    KERNEL_SIZE,
     SYMMETRIC_PADDING,
     BlockShape,
     ClassifierShape,
@@ -25,9 +26,10 @@ from .shapes import (
 
 LayerKind = Literal["stem", "block", "head_pool", "linear"]
 KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
-# Tensors that mnv2::pack takes for a layer: weight, scale and bias of each convolution; a linear layer has
-# no scale. Those of int8 arithmetic: csrc/torch/int8_ops.h.
-TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
+# Tensors that mnv2::pack takes for a layer: weight, scale and bias of each convolution; a linear layer and
+# the two of a gate have no scale. Those of int8 arithmetic: csrc/torch/int8_ops.h.
+_TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
+_GATE_TENSORS = 4
 
 # The operators of one layer, each with the function of reference.py that computes the same.
 LAYER_OPS: dict[str, LayerKind] = {
@@ -38,6 +40,7 @@ LAYER_OPS: dict[str, LayerKind] = {
 }
 
 SAME: Final = "same"  # a padding
+OF_KIND: Final = ""  # an activation: the kind's default
 SEPARATOR = "; "
 
 
@@ -45,22 +48,41 @@ SEPARATOR = "; "
 class Layer:
     """Fields that a kind does not have keep their defaults.
 
-    ``expanded_channels`` is 0 but in blocks; without ``expand`` it equals ``in_channels``. ``padding`` is
-    (top, left, bottom, right), each 0 or 1, or "same": TensorFlow's SAME, which depends on the image.
-    ``arithmetic`` is "float" (of the tensors' dtype) or "int8".
+    ``expanded_channels`` is 0 but in blocks; without ``expand`` it equals ``in_channels``. ``kernel`` is of
+    the depthwise convolution or the stem: 3, 5 or 7. ``padding`` is (top, left, bottom, right), each up to
+    half of it, or "same": TensorFlow's SAME, which depends on the image. ``activation`` is by default "none"
+    of a linear layer, else "relu6"; ``depthwise_activation`` is None where it is ``activation``, too.
+    ``squeezed_channels`` is 0 without a gate. ``arithmetic`` is "float" (of the tensors' dtype) or "int8".
     """
 
     kind: LayerKind
     in_channels: int
     out_channels: int
     expanded_channels: int = 0
+    kernel: int = KERNEL_SIZE
     stride: int = 1
     padding: Padding | Literal["same"] = SYMMETRIC_PADDING
-    activation: str = "relu6"
+    activation: str = OF_KIND
+    depthwise_activation: str | None = None
     project_activation: str = "none"
     expand: bool = True
+    squeezed_channels: int = 0
+    squeeze_activation: str = "relu"
+    excite_activation: str = "sigmoid"
     residual: bool = False
     arithmetic: str = "float"
+
+    def __post_init__(self) -> None:
+        """Gives equal layers equal fields."""
+        if self.activation == OF_KIND:
+            object.__setattr__(self, "activation", _default_activation(self.kind))
+        if self.depthwise_activation == self.activation:
+            object.__setattr__(self, "depthwise_activation", None)
+
+    @property
+    def tensors(self) -> int:
+        """How many mnv2::pack takes for this layer of floats."""
+        return _TENSORS[self.kind] + (_GATE_TENSORS if self.squeezed_channels else 0)
 
     def __str__(self) -> str:
         return " ".join([self.kind, *(f"{name}={_text(value)}" for name, value in self._options())])
@@ -73,7 +95,7 @@ class Layer:
         yield "out_channels", self.out_channels
         for name, default in _OPTIONS.items():
             value = getattr(self, name)
-            if value != default:
+            if value != (_default_activation(self.kind) if name == "activation" else default):
                 yield name, value
 
     @classmethod
@@ -88,30 +110,44 @@ class Layer:
         """The layer on images of height x width."""
         image = (batch, height, width)
         if self.kind == "linear":
-            return ClassifierShape(batch, self.in_channels, self.out_channels)
+            return ClassifierShape(batch, self.in_channels, self.out_channels, self.activation)
         if self.kind == "head_pool":
             return HeadShape(*image, self.in_channels, self.out_channels, self.activation)
         window = (self.stride, self.padding_for(height, width), self.activation)
         if self.kind == "stem":
-            return StemShape(*image, self.in_channels, self.out_channels, *window)
+            return StemShape(*image, self.in_channels, self.out_channels, *window, self.kernel)
         channels = (self.in_channels, self.expanded_channels, self.out_channels)
-        return BlockShape(
-            *image, *channels, *window, self.project_activation, residual=self.residual, expand=self.expand
-        )
+        options = {name: getattr(self, name) for name in _BLOCK_OPTIONS}
+        return BlockShape(*image, *channels, *window, **options)
 
     def padding_for(self, height: int, width: int) -> Padding:
-        """(top, left, bottom, right) of the 3x3 convolution on images of height x width."""
-        return same_padding_2d(height, width, self.stride) if self.padding == SAME else self.padding
+        """(top, left, bottom, right) of the window on images of height x width."""
+        if self.padding != SAME:
+            return self.padding
+        return same_padding_2d(height, width, self.stride, self.kernel)
+
+
+def _default_activation(kind: LayerKind) -> str:
+    return "none" if kind == "linear" else "relu6"
 
 
 # What is no channel count, with its default. Made here, as torch.compile traces no dataclasses.fields.
 _OPTIONS = {field.name: field.default for field in fields(Layer)[4:]}
+_GATE_OPTIONS = ("squeezed_channels", "squeeze_activation", "excite_activation")
+_BLOCK_OPTIONS = (
+    "project_activation",
+    "residual",
+    "expand",
+    "kernel",
+    "depthwise_activation",
+    *_GATE_OPTIONS,
+)
 
 
 def layer_of(shape: LayerShape) -> Layer:
     """The layer of a shape, without its image."""
     if isinstance(shape, ClassifierShape):
-        return Layer("linear", shape.in_features, shape.out_features)
+        return Layer("linear", shape.in_features, shape.out_features, activation=shape.activation)
     kinds: dict[type, LayerKind] = {StemShape: "stem", BlockShape: "block", HeadShape: "head_pool"}
     names = ("in_channels", "out_channels", "expanded_channels", *_OPTIONS)
     return Layer(kinds[type(shape)], **{name: getattr(shape, name) for name in names if hasattr(shape, name)})
@@ -124,6 +160,7 @@ def layer_of_call(
 
     ``options`` are the operator's. ``in_channels`` of the image, by default what the weights take.
     """
+    weights, gate = weights[:9], weights[9:]
     first, project = weights[0], weights[::3][-1]
     if op == "stem":
         options = {"stride": 2, **options}
@@ -132,6 +169,10 @@ def layer_of_call(
     if op == "fused_block":
         options["expand"] = first is not None
         options["expanded_channels"] = in_channels if first is None else _size(weights[3], 0)
+        options["squeezed_channels"] = _size(gate[0], 0) if gate else 0
+    window = weights[3] if op == "fused_block" else first
+    if op in ("fused_block", "stem") and window is not None and len(window) == 4:
+        options["kernel"] = window[3]
     if "padding" in options:
         options["padding"] = tuple(options["padding"])
     return Layer(LAYER_OPS[op], in_channels, _size(project, 0), **options)
@@ -157,7 +198,7 @@ def _may_follow(before: Layer, layer: Layer) -> bool:
         "stem": (),
         "block": ("stem", "block"),
         "head_pool": ("stem", "block"),
-        "linear": ("head_pool",),
+        "linear": ("head_pool", "linear"),
     }
     fits = before.out_channels == layer.in_channels and before.arithmetic == layer.arithmetic
     return before.kind in behind[layer.kind] and fits

@@ -7,13 +7,23 @@ it is the truth that the tests measure errors against.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "relu6": F.relu6}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+}
+_GATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+}
 
 
 def _convolve(
@@ -38,6 +48,25 @@ def _convolve(
     return _ACTIVATIONS[activation](y)
 
 
+def _gate(
+    x: Tensor,
+    squeeze_weight: Tensor,
+    squeeze_bias: Tensor | None,
+    excite_weight: Tensor,
+    excite_bias: Tensor | None,
+    squeeze_activation: str,
+    excite_activation: str,
+) -> Tensor:
+    """x times a number for each of its channels, which all channels' means decide."""
+
+    def convolve(y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(y, weight.to(y.dtype), None if bias is None else bias.to(y.dtype))
+
+    squeezed = convolve(x.mean((2, 3), keepdim=True), squeeze_weight, squeeze_bias)
+    excited = convolve(_ACTIVATIONS[squeeze_activation](squeezed), excite_weight, excite_bias)
+    return x * _GATE_ACTIVATIONS[excite_activation](excited)
+
+
 def _pad(x: Tensor, padding: Sequence[int]) -> Tensor:
     top, left, bottom, right = padding
     return F.pad(x, (left, right, top, bottom))
@@ -54,19 +83,35 @@ def fused_block(
     project_weight: Tensor,
     project_scale: Tensor | None,
     project_bias: Tensor | None,
+    squeeze_weight: Tensor | None = None,
+    squeeze_bias: Tensor | None = None,
+    excite_weight: Tensor | None = None,
+    excite_bias: Tensor | None = None,
     *,
     stride: int = 1,
     padding: Sequence[int] = (1, 1, 1, 1),
     residual: bool = False,
     activation: str = "relu6",
     project_activation: str = "none",
+    depthwise_activation: str | None = None,
+    squeeze_activation: str = "relu",
+    excite_activation: str = "sigmoid",
 ) -> Tensor:
-    """The inverted residual of x (N, C, H, W): (N, out_channels, out_height, out_width) of x's dtype."""
+    """The inverted residual of x (N, C, H, W): (N, out_channels, out_height, out_width) of x's dtype.
+
+    ``depthwise_activation`` is by default ``activation``. There is a gate where ``squeeze_weight`` is given.
+    """
+    behind_depthwise = activation if depthwise_activation is None else depthwise_activation
     y = x
     if expand_weight is not None:
         y = _convolve(y, expand_weight, expand_scale, expand_bias, activation)
     y = _pad(y, padding)
-    y = _convolve(y, depthwise_weight, depthwise_scale, depthwise_bias, activation, stride, groups=y.shape[1])
+    y = _convolve(
+        y, depthwise_weight, depthwise_scale, depthwise_bias, behind_depthwise, stride, groups=y.shape[1]
+    )
+    if squeeze_weight is not None and excite_weight is not None:
+        gate = (squeeze_weight, squeeze_bias, excite_weight, excite_bias)
+        y = _gate(y, *gate, squeeze_activation, excite_activation)
     y = _convolve(y, project_weight, project_scale, project_bias, project_activation)
     return x + y if residual else y
 
@@ -81,7 +126,7 @@ def stem(
     padding: Sequence[int] = (1, 1, 1, 1),
     activation: str = "relu6",
 ) -> Tensor:
-    """The dense 3x3 convolution of x (N, C, H, W): (N, out_channels, out_height, out_width) of x's dtype."""
+    """The dense convolution of x (N, C, H, W): (N, out_channels, out_height, out_width) of x's dtype."""
     return _convolve(_pad(x, padding), weight, scale, bias, activation, stride)
 
 
@@ -92,6 +137,7 @@ def head_pool(
     return _convolve(x, weight, scale, bias, activation).mean((2, 3))
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, activation: str = "none") -> Tensor:
     """The linear layer of x (N, in_features): (N, out_features) of x's dtype."""
-    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+    y = F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+    return _ACTIVATIONS[activation](y)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 Padding = tuple[int, int, int, int]
 
 ACTIVATIONS: tuple[str, ...] = _native.activation_names()
-KERNEL_SIZE = 3
-KERNEL_TAPS = KERNEL_SIZE * KERNEL_SIZE
+GATE_ACTIVATIONS: tuple[str, ...] = _native.gate_activation_names()
+KERNEL_SIZES = (3, 5, 7)  # of csrc/core/block.h
+KERNEL_SIZE = 3  # of MobileNetV2
 MAX_CHANNELS = 2**20  # of csrc/core/block.h
 SYMMETRIC_PADDING: Padding = (1, 1, 1, 1)
 
@@ -47,27 +48,32 @@ def make_divisible(value: float, divisor: int = CHANNEL_DIVISOR) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-def output_size(size: int, before: int, after: int, stride: int) -> int:
-    """Outputs of a 3x3 convolution along one dimension; 0 or less where the padded input is too small."""
-    return (size + before + after - KERNEL_SIZE) // stride + 1
+def output_size(size: int, before: int, after: int, stride: int, kernel: int = KERNEL_SIZE) -> int:
+    """Outputs of a convolution along one dimension; 0 or less where the padded input is too small."""
+    return (size + before + after - kernel) // stride + 1
 
 
 def same_output_size(size: int, stride: int) -> int:
-    """Outputs of a 3x3 convolution with SAME padding along one dimension."""
+    """Outputs of a convolution with SAME padding along one dimension."""
     return -(-size // stride)
 
 
-def same_padding(size: int, stride: int) -> tuple[int, int]:
-    """(before, after) of TensorFlow's SAME padding for a 3x3 convolution along a dimension of ``size``."""
+def same_padding(size: int, stride: int, kernel: int = KERNEL_SIZE) -> tuple[int, int]:
+    """(before, after) of TensorFlow's SAME padding for a convolution along a dimension of ``size``."""
     outputs = same_output_size(size, stride)
-    total = max((outputs - 1) * stride + KERNEL_SIZE - size, 0)
+    total = max((outputs - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
-def same_padding_2d(height: int, width: int, stride: int) -> Padding:
+def same_padding_2d(height: int, width: int, stride: int, kernel: int = KERNEL_SIZE) -> Padding:
     """SAME padding of an image in the order of the ops: (top, left, bottom, right)."""
-    (top, bottom), (left, right) = same_padding(height, stride), same_padding(width, stride)
+    (top, bottom), (left, right) = same_padding(height, stride, kernel), same_padding(width, stride, kernel)
     return top, left, bottom, right
+
+
+def symmetric_padding(kernel: int) -> Padding:
+    """That with which a convolution of stride 1 keeps an image's size."""
+    return (kernel // 2,) * 4
 
 
 class _ImageLayer(ABC):
@@ -107,27 +113,34 @@ class _ImageLayer(ABC):
 
 
 class _ConvolvedImage(_ImageLayer):
-    """Output size of what slides a 3x3 window over an image."""
+    """Output size of what slides a window over an image."""
 
     stride: int
     padding: Padding
+    kernel: int
 
     @property
     def out_height(self) -> int:
-        return output_size(self.height, self.padding[0], self.padding[2], self.stride)
+        return output_size(self.height, self.padding[0], self.padding[2], self.stride, self.kernel)
 
     @property
     def out_width(self) -> int:
-        return output_size(self.width, self.padding[1], self.padding[3], self.stride)
+        return output_size(self.width, self.padding[1], self.padding[3], self.stride, self.kernel)
+
+    @property
+    def taps(self) -> int:
+        return self.kernel * self.kernel
 
 
 @dataclass(frozen=True)
 class BlockShape(_ConvolvedImage):
-    """An inverted residual: 1x1 expand (optional), 3x3 depthwise, 1x1 project, shortcut (optional).
+    """An inverted residual: 1x1 expand, depthwise, gate, 1x1 project, shortcut; all but two are optional.
 
-    ``padding`` is (top, left, bottom, right), each 0 or 1. Without ``expand``, ``expanded_channels`` equals
-    ``in_channels``; ``residual`` demands stride 1, padding 1 on every side and equal channels. Raises
-    ValueError where these rules are broken.
+    ``padding`` is (top, left, bottom, right), each up to half of ``kernel``. Without ``expand``,
+    ``expanded_channels`` equals ``in_channels``; ``residual`` demands stride 1, ``symmetric_padding`` and
+    equal channels. ``depthwise_activation`` of None is ``activation``, which the expand has. There is a gate
+    where ``squeezed_channels`` are not 0: they lie between its two 1x1 convolutions. Raises ValueError where
+    these rules are broken.
     """
 
     batch: int
@@ -142,6 +155,11 @@ class BlockShape(_ConvolvedImage):
     project_activation: str = "none"
     residual: bool = False
     expand: bool = True
+    kernel: int = KERNEL_SIZE
+    depthwise_activation: str | None = None
+    squeezed_channels: int = 0
+    squeeze_activation: str = "relu"
+    excite_activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
         if not self.expand and self.expanded_channels != self.in_channels:
@@ -149,49 +167,65 @@ class BlockShape(_ConvolvedImage):
                 f"without expand, expanded_channels must equal in_channels: "
                 f"{self.expanded_channels} and {self.in_channels}"
             )
+        padding = symmetric_padding(self.kernel)
         if self.residual and not (
-            self.stride == 1 and self.padding == SYMMETRIC_PADDING and self.in_channels == self.out_channels
+            self.stride == 1 and self.padding == padding and self.in_channels == self.out_channels
         ):
-            raise ValueError(f"a residual demands stride 1, padding 1 and equal channels: {self}")
+            raise ValueError(f"a residual demands stride 1, padding {padding[0]} and equal channels: {self}")
 
     @property
     def accumulation_depth(self) -> int:
         """The longest sum of products behind one value of any of the three convolutions."""
-        return max(self.in_channels if self.expand else 0, KERNEL_TAPS, self.expanded_channels)
+        expand = self.in_channels if self.expand else 0
+        return max(expand, self.taps, self.expanded_channels, self.squeezed_channels)
 
     @property
     def macs(self) -> int:
         in_pixels = self.batch * self.height * self.width
         out_pixels = self.batch * self.out_height * self.out_width
         expand = in_pixels * self.in_channels * self.expanded_channels if self.expand else 0
-        depthwise = out_pixels * self.expanded_channels * KERNEL_TAPS
+        depthwise = out_pixels * self.expanded_channels * self.taps
+        gate = 2 * self.batch * self.expanded_channels * self.squeezed_channels
         project = out_pixels * self.expanded_channels * self.out_channels
-        return expand + depthwise + project
+        return expand + depthwise + gate + project
 
     @property
     def parameters(self) -> int:
-        expand = (self.in_channels + 2) * self.expanded_channels if self.expand else 0
-        return (
-            expand
-            + (KERNEL_TAPS + 2) * self.expanded_channels
-            + (self.expanded_channels + 2) * self.out_channels
-        )
+        expanded, squeezed = self.expanded_channels, self.squeezed_channels
+        expand = (self.in_channels + 2) * expanded if self.expand else 0
+        gate = (expanded + 1) * squeezed + (squeezed + 1) * expanded if squeezed else 0
+        return expand + (self.taps + 2) * expanded + gate + (expanded + 2) * self.out_channels
+
+    def depthwise_out_bytes(self, dtype: torch.dtype) -> int:
+        """The depthwise convolution's output."""
+        return self.batch * self.out_height * self.out_width * self.expanded_channels * dtype.itemsize
+
+    def floor_bytes(self, dtype: torch.dtype) -> int:
+        """What any run has to move.
+
+        A gate needs the whole depthwise output before the project: it is written and read once.
+        """
+        passes = 2 if self.squeezed_channels else 0
+        return super().floor_bytes(dtype) + passes * self.depthwise_out_bytes(dtype)
 
     def expanded_bytes(self, dtype: torch.dtype) -> int:
         """What an unfused run writes and a fused one does not: the expand's output and the depthwise's."""
         in_pixels = self.batch * self.height * self.width if self.expand else 0
-        out_pixels = self.batch * self.out_height * self.out_width
-        return (in_pixels + out_pixels) * self.expanded_channels * dtype.itemsize
+        return in_pixels * self.expanded_channels * dtype.itemsize + self.depthwise_out_bytes(dtype)
 
     def unfused_bytes(self, dtype: torch.dtype) -> int:
-        """What three convolutions and the shortcut move, each its inputs, its output and its weights once."""
+        """What three convolutions, the gate's pool and product, and the shortcut move.
+
+        Each moves its inputs, its output and its weights once.
+        """
         shortcut = self.input_bytes(dtype) if self.residual else 0
-        return self.floor_bytes(dtype) + 2 * self.expanded_bytes(dtype) + shortcut
+        pool = self.depthwise_out_bytes(dtype) if self.squeezed_channels else 0
+        return self.floor_bytes(dtype) + 2 * self.expanded_bytes(dtype) + pool + shortcut
 
 
 @dataclass(frozen=True)
 class StemShape(_ConvolvedImage):
-    """A dense 3x3 convolution of an image with few channels; ``padding`` is (top, left, bottom, right)."""
+    """A dense convolution of an image with few channels; ``padding`` is (top, left, bottom, right)."""
 
     batch: int
     height: int
@@ -201,10 +235,11 @@ class StemShape(_ConvolvedImage):
     stride: int = 2
     padding: Padding = SYMMETRIC_PADDING
     activation: str = "relu6"
+    kernel: int = KERNEL_SIZE
 
     @property
     def accumulation_depth(self) -> int:
-        return self.in_channels * KERNEL_TAPS
+        return self.in_channels * self.taps
 
     @property
     def macs(self) -> int:
@@ -251,11 +286,12 @@ class HeadShape(_ImageLayer):
 
 @dataclass(frozen=True)
 class ClassifierShape:
-    """The fully connected layer behind the pool."""
+    """A fully connected layer behind the pool."""
 
     batch: int
     in_features: int
     out_features: int
+    activation: str = "none"
 
     @property
     def macs(self) -> int:
@@ -270,14 +306,18 @@ LayerShape = StemShape | BlockShape | HeadShape | ClassifierShape
 
 
 def describe(shape: LayerShape) -> str:
-    """A layer in a few characters: ``56x56 24-144-24 s1``."""
+    """A layer in a few characters: ``56x56 24-144-24 s1``, where it has them with `` k5`` and `` gate 6``."""
     if isinstance(shape, ClassifierShape):
         return f"{shape.in_features}-{shape.out_features}"
     channels = [shape.in_channels, shape.out_channels]
     if isinstance(shape, BlockShape) and shape.expand:
         channels.insert(1, shape.expanded_channels)
-    stride = "" if isinstance(shape, HeadShape) else f" s{shape.stride}"
-    return f"{shape.height}x{shape.width} {'-'.join(map(str, channels))}{stride}"
+    window = "" if isinstance(shape, HeadShape) else f" s{shape.stride}"
+    if not isinstance(shape, HeadShape) and shape.kernel != KERNEL_SIZE:
+        window += f" k{shape.kernel}"
+    if isinstance(shape, BlockShape) and shape.squeezed_channels:
+        window += f" gate {shape.squeezed_channels}"
+    return f"{shape.height}x{shape.width} {'-'.join(map(str, channels))}{window}"
 
 
 @dataclass(frozen=True)

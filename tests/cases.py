@@ -19,12 +19,27 @@ from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape, make_divisible
 Shape = BlockShape | StemShape | HeadShape
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+CLAMPS = ("none", "relu", "relu6")  # the activations that every backend has
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 # With fewer values than this the largest error of eager is a matter of luck.
 MIN_POOLED_PIXELS = 2048
 
 _OPS = {BlockShape: "fused_block", StemShape: "stem", HeadShape: "head_pool"}
-_OPTIONS = ("stride", "padding", "residual", "activation", "project_activation")
+_OPTIONS = (
+    "stride",
+    "padding",
+    "residual",
+    "activation",
+    "project_activation",
+    "depthwise_activation",
+    "squeeze_activation",
+    "excite_activation",
+)
+
+
+def options_of(shape: Shape) -> dict[str, Any]:
+    """The keyword arguments of its operator."""
+    return {name: getattr(shape, name) for name in _OPTIONS if hasattr(shape, name)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {name: getattr(self.shape, name) for name in _OPTIONS if hasattr(self.shape, name)}
+        return options_of(self.shape)
 
     @property
     def layers(self) -> str:
@@ -66,7 +81,8 @@ class Case:
 
     def magnitude(self) -> Tensor:
         """The float64 result of absolute values without activations: the scale of rounding errors."""
-        linear = {name: "none" for name in ("activation", "project_activation") if hasattr(self.shape, name)}
+        activations = ("activation", "project_activation", "depthwise_activation")
+        linear = {name: "none" for name in activations if hasattr(self.shape, name)}
         weights = tuple(None if weight is None else weight.abs() for weight in self.weights)
         return Case(replace(self.shape, **linear), self.x.abs(), weights).reference(torch.float64)
 
@@ -97,10 +113,15 @@ def make_case(
         expand = (
             convolution(shape.expanded_channels, shape.in_channels, 1) if shape.expand else (None, None, None)
         )
-        depthwise = convolution(shape.expanded_channels, 1, 3)
+        depthwise = convolution(shape.expanded_channels, 1, shape.kernel)
         weights = (*expand, *depthwise, *convolution(shape.out_channels, shape.expanded_channels, 1))
+        if shape.squeezed_channels:
+            squeeze, _, squeeze_bias = convolution(shape.squeezed_channels, shape.expanded_channels, 1)
+            excite, _, excite_bias = convolution(shape.expanded_channels, shape.squeezed_channels, 1)
+            weights = (*weights, squeeze, squeeze_bias, excite, excite_bias)
     else:
-        weights = convolution(shape.out_channels, shape.in_channels, 3 if isinstance(shape, StemShape) else 1)
+        kernel = shape.kernel if isinstance(shape, StemShape) else 1
+        weights = convolution(shape.out_channels, shape.in_channels, kernel)
     x = normal(shape.batch, shape.in_channels, shape.height, shape.width)
     return Case(shape, x.to(dtype), tuple(None if weight is None else weight.to(dtype) for weight in weights))
 

@@ -12,7 +12,7 @@ import arm_instructions
 import pytest
 from arm_instructions import BUILD, DEFAULT_L2, QEMU, Log, count, run_logged
 
-from mnv2_kernels.shapes import KERNEL_TAPS, BlockShape
+from mnv2_kernels.shapes import BlockShape
 
 LOG = """----------------
 IN: 
@@ -66,7 +66,7 @@ def test_all_multiply_adds_are_counted(fused: bool) -> None:
     results = pixels * (2 * BLOCK.expanded_channels + BLOCK.out_channels) // LANES
     taps_inside = (3 * BLOCK.height - 2) * (3 * BLOCK.width - 2)
     # A window's first product may be a plain one.
-    no_additions = (KERNEL_TAPS * pixels - taps_inside + pixels) * BLOCK.expanded_channels // LANES
+    no_additions = (BLOCK.taps * pixels - taps_inside + pixels) * BLOCK.expanded_channels // LANES
     assert all_products - no_additions + results <= counted.multiply_adds <= all_products + results
     assert counted.multiply_adds < counted.all < 10 * counted.multiply_adds
 

@@ -24,7 +24,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import assert_accurate, assert_within_rounding, sixteen_bit_rounding
 
-from mnv2_kernels.shapes import ACTIVATIONS, BlockShape
+from mnv2_kernels.accuracy import MINIMUM_INPUTS
+from mnv2_kernels.layer import layer_shapes
+from mnv2_kernels.networks import NETWORKS, layers_of
+from mnv2_kernels.shapes import (
+    ACTIVATIONS,
+    GATE_ACTIVATIONS,
+    KERNEL_SIZES,
+    BlockShape,
+    symmetric_padding,
+)
 
 # Gives stages of 28, 14, 7, 4 and 2 pixels.
 SMALL_RESOLUTION = 56
@@ -66,7 +75,34 @@ def test_channels_from_8_to_960(isa, shape):
     assert_accurate(case.run(), eager, truth)
 
 
+def blocks_of_other_networks(padding: str) -> list[BlockShape]:
+    """Their distinct blocks, MobileNetV2 aside, on small images."""
+    image = (MINIMUM_INPUTS, SMALL_RESOLUTION, SMALL_RESOLUTION)
+    shapes = (shape for name in NETWORKS[1:] for shape in layer_shapes(layers_of(name, padding), *image))
+    return list(dict.fromkeys(shape for shape in shapes if isinstance(shape, BlockShape)))
+
+
+@every_isa
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_blocks_of_other_networks(isa, dtype, padding):
+    for shape in blocks_of_other_networks(padding):
+        case, eager, truth = measured_case(shape, dtype)
+        assert_accurate(case.run(), eager, truth)
+
+
 # --- options ---
+
+
+@every_isa
+@pytest.mark.parametrize("kernel", KERNEL_SIZES)
+@pytest.mark.parametrize("activation", ["hardswish", "silu"])
+def test_kernels_and_curves(isa, kernel, activation):
+    shape = BlockShape(8, 14, 13, 24, 72, 24, padding=symmetric_padding(kernel), kernel=kernel, residual=True)
+    shape = replace(shape, activation=activation, project_activation="hardswish")
+    for dtype in DTYPES:
+        case, eager, truth = measured_case(shape, dtype)
+        assert_accurate(case.run(), eager, truth)
 
 
 # --- special values ---
@@ -87,15 +123,24 @@ def test_a_result_too_large_for_the_dtype_is_infinite(isa, dtype):
 # --- anything else ---
 
 
+gates = st.fixed_dictionaries(
+    {
+        "squeezed_channels": st.integers(1, 40),
+        "squeeze_activation": st.sampled_from(ACTIVATIONS),
+        "excite_activation": st.sampled_from(GATE_ACTIVATIONS),
+    }
+)
+
+
 @st.composite
 def block_cases(draw: st.DrawFn) -> Case:
-    stride = draw(st.sampled_from((1, 2)))
-    padding = draw(st.tuples(*[st.integers(0, 1)] * 4))
-    height = draw(st.integers(3 - padding[0] - padding[2], 20))
-    width = draw(st.integers(3 - padding[1] - padding[3], 20))
+    stride, kernel = draw(st.sampled_from((1, 2))), draw(st.sampled_from(KERNEL_SIZES))
+    padding = draw(st.tuples(*[st.integers(0, kernel // 2)] * 4))
+    height = draw(st.integers(max(kernel - padding[0] - padding[2], 1), 20))
+    width = draw(st.integers(max(kernel - padding[1] - padding[3], 1), 20))
     in_channels, expanded_channels, out_channels = (draw(st.integers(1, 70)) for _ in range(3))
     expand = draw(st.booleans())
-    may_add = stride == 1 and padding == (1, 1, 1, 1)
+    may_add = stride == 1 and padding == symmetric_padding(kernel)
     residual = may_add and draw(st.booleans())
     shape = BlockShape(
         draw(st.integers(0, 3)),
@@ -106,7 +151,10 @@ def block_cases(draw: st.DrawFn) -> Case:
         in_channels if residual else out_channels,
         stride=stride,
         padding=padding,
+        kernel=kernel,
         activation=draw(st.sampled_from(ACTIVATIONS)),
+        depthwise_activation=draw(st.sampled_from((None, *ACTIVATIONS))),
+        **(draw(gates) if draw(st.booleans()) else {}),
         project_activation=draw(st.sampled_from(ACTIVATIONS)),
         residual=residual,
         expand=expand,

@@ -109,7 +109,7 @@ def test_channels_of_x(case):
         (BLOCK, "expand_weight", (96, 16)),
         (BLOCK, "expand_scale", (95,)),
         (BLOCK, "expand_bias", (96, 1)),
-        (BLOCK, "depthwise_weight", (96, 1, 5, 5)),
+        (BLOCK, "depthwise_weight", (96, 1, 5, 3)),
         (BLOCK, "depthwise_weight", (96,)),
         (BLOCK, "depthwise_bias", (16,)),
         (BLOCK, "project_weight", (16, 95, 1, 1)),
@@ -169,6 +169,7 @@ def test_weights_that_do_not_fit_their_layers():
         torch.ops.mnv2.pack([None, *BLOCK.weights[1:]], layers=BLOCK.layers)
 
 
+ACTIVATION = 'expected "none", "relu", "relu6", "hardswish" or "silu"'
 PADDING = "padding: expected (top, left, bottom, right), each 0 or 1"
 
 
@@ -180,8 +181,37 @@ PADDING = "padding: expected (top, left, bottom, right), each 0 or 1"
         ({"padding": [1, 1]}, f"{PADDING}, got (1, 1)"),
         ({"padding": [1, 1, 2, 1]}, f"{PADDING}, got (1, 1, 2, 1)"),
         ({"padding": [-1, 0, 0, 0]}, f"{PADDING}, got (-1, 0, 0, 0)"),
-        ({"activation": "gelu"}, 'activation: expected "none", "relu" or "relu6", got "gelu"'),
-        ({"project_activation": ""}, 'project_activation: expected "none", "relu" or "relu6", got ""'),
+        ({"activation": "gelu"}, f'activation: {ACTIVATION}, got "gelu"'),
+        ({"project_activation": ""}, f'project_activation: {ACTIVATION}, got ""'),
+        ({"depthwise_activation": "gelu"}, f'depthwise_activation: {ACTIVATION}, got "gelu"'),
+        ({"squeeze_activation": "gelu"}, f'squeeze_activation: {ACTIVATION}, got "gelu"'),
+        (
+            {"excite_activation": "relu"},
+            'excite_activation: expected "sigmoid" or "hardsigmoid", got "relu"',
+        ),
+        ({"squeeze_activation": "silu"}, "squeezed_channels: expected those of a gate, got none"),
+        (
+            {"excite_weight": zeros(96, 8, 1, 1)},
+            "squeeze_weight: expected a tensor beside those of a gate, got None",
+        ),
+        ({"squeeze_weight": zeros(8, 96, 1, 1)}, "excite_weight: expected a tensor, got None"),
+        (
+            {"squeeze_weight": zeros(8, 95, 1, 1), "excite_weight": zeros(96, 8, 1, 1)},
+            "squeeze_weight: expected shape (8, 96, 1, 1), got (8, 95, 1, 1)",
+        ),
+        (
+            {
+                "squeeze_weight": zeros(8, 96, 1, 1),
+                "excite_weight": zeros(96, 8, 1, 1),
+                "excite_bias": zeros(8),
+            },
+            "excite_bias: expected shape (96,), got (8,)",
+        ),
+        ({"depthwise_weight": zeros(96, 1, 4, 4)}, "kernel: expected 3, 5 or 7, got 4"),
+        (
+            {"depthwise_weight": zeros(96, 1, 5, 5)},
+            "residual: expected padding (2, 2, 2, 2), got (1, 1, 1, 1)",
+        ),
         ({"stride": 2}, "residual: expected stride 1, got 2"),
         ({"padding": [0, 0, 1, 1]}, "residual: expected padding (1, 1, 1, 1), got (0, 0, 1, 1)"),
         (

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from cases import DTYPES, LAYOUTS, Case, Shape, make_case, measured_case, network_blocks, shape_id
+from cases import CLAMPS, DTYPES, LAYOUTS, Case, Shape, make_case, measured_case, network_blocks, shape_id
 from tolerances import assert_accurate, assert_within_rounding, max_error
 from torch import Tensor
 
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
 from mnv2_kernels.dtypes import dtype_name
-from mnv2_kernels.shapes import ACTIVATIONS, BlockShape, HeadShape, StemShape
+from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
 
 # Gives stages of 16, 8, 4, 2 and 1 pixels.
 RESOLUTION = 32
@@ -144,7 +144,7 @@ def test_padding(backend: Backend, stride: int, padding: tuple[int, ...]) -> Non
         check_option(backend, BlockShape(1, 6, 5, channels, 48, 32, stride=stride, padding=padding))
 
 
-@pytest.mark.parametrize(("activation", "project_activation"), list(product(ACTIVATIONS, repeat=2)))
+@pytest.mark.parametrize(("activation", "project_activation"), list(product(CLAMPS, repeat=2)))
 def test_activations(backend: Backend, activation: str, project_activation: str) -> None:
     shape = BlockShape(1, 5, 6, 24, 48, 24, residual=True)
     check_option(backend, replace(shape, activation=activation, project_activation=project_activation))
@@ -161,7 +161,7 @@ def test_a_missing_scale_is_1_and_a_missing_bias_0(backend: Backend, scale: bool
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", CLAMPS)
 @pytest.mark.parametrize("special", ["nan", "inf", "-inf"])
 def test_special_values_spread_as_in_torch(backend: Backend, special: str, activation: str) -> None:
     for shape in backend.blocks:

@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 
 from mnv2_kernels import _native
 from mnv2_kernels.layer import KINDS, SAME, Layer, is_chain, join_layers, layer_of, layer_shapes, parse_layers
-from mnv2_kernels.shapes import ACTIVATIONS, MAX_CHANNELS, SYMMETRIC_PADDING, mobilenet_v2
+from mnv2_kernels.shapes import (
+    ACTIVATIONS,
+    GATE_ACTIVATIONS,
+    KERNEL_SIZES,
+    MAX_CHANNELS,
+    mobilenet_v2,
+    symmetric_padding,
+)
 
 HEADER = Path(__file__).parent.parent / "csrc/core/layer.h"
 
 # Python's names of C++'s fields, where they differ.
 RENAMED = {"is_same_padded": "padding", "has_expand": "expand", "has_residual": "residual"}
 
-paddings = st.one_of(st.just(SAME), st.tuples(*[st.integers(0, 1)] * 4))
 channels = st.integers(1, MAX_CHANNELS)
 activations = st.sampled_from(ACTIVATIONS)
 
@@ -31,15 +37,20 @@ def layers(draw: st.DrawFn) -> Layer:
     """Any layer that a kernel takes."""
     kind = draw(st.sampled_from(KINDS))
     options = {}
-    if kind != "linear":
-        options["activation"] = draw(activations)
+    options["activation"] = draw(activations)
     if kind in ("stem", "block"):
+        options["kernel"] = kernel = draw(st.sampled_from(KERNEL_SIZES))
+        paddings = st.one_of(st.just(SAME), st.tuples(*[st.integers(0, kernel // 2)] * 4))
         options |= {"stride": draw(st.sampled_from((1, 2))), "padding": draw(paddings)}
     inp, out = draw(channels), draw(channels)
     if kind == "block":
         options |= {"expand": draw(st.booleans()), "project_activation": draw(activations)}
+        options["depthwise_activation"] = draw(st.one_of(st.none(), activations))
         options["expanded_channels"] = draw(channels) if options["expand"] else inp
-        keeps_size = options["stride"] == 1 and options["padding"] in (SAME, SYMMETRIC_PADDING)
+        if draw(st.booleans()):
+            options |= {"squeezed_channels": draw(channels), "squeeze_activation": draw(activations)}
+            options["excite_activation"] = draw(st.sampled_from(GATE_ACTIVATIONS))
+        keeps_size = options["stride"] == 1 and options["padding"] in (SAME, symmetric_padding(kernel))
         options["residual"] = keeps_size and draw(st.booleans())
         out = inp if options["residual"] else out
     # An int8 stem takes fewer channels.
@@ -50,7 +61,7 @@ def layers(draw: st.DrawFn) -> Layer:
 
 def test_both_languages_have_the_same_fields():
     struct = re.search(r"struct Layer \{(.*?)bool operator==", HEADER.read_text(), re.DOTALL).group(1)
-    declarations = re.findall(r"^ {4}[\w:]+ ([^;]+);", struct, re.MULTILINE)
+    declarations = re.findall(r"^ {4}[\w:<>]+ ([^;]+);", struct, re.MULTILINE)
     names = [each.split("=")[0].strip() for declared in declarations for each in declared.split(",")]
     assert {RENAMED.get(name, name) for name in names} == {field.name for field in fields(Layer)}
 
@@ -59,6 +70,14 @@ def test_both_languages_have_the_same_fields():
 def test_both_languages_write_the_same_text(layer):
     assert _native.canonical_layers(str(layer)) == str(layer)
     assert Layer.parse(str(layer)) == layer
+
+
+def test_an_activation_that_is_named_twice():
+    named = "block in_channels=8 expanded_channels=9 out_channels=8 depthwise_activation=silu activation=silu"
+    written = "block in_channels=8 expanded_channels=9 out_channels=8 activation=silu"
+    assert _native.canonical_layers(named) == written
+    twice = Layer("block", 8, 8, 9, activation="silu", depthwise_activation="silu")
+    assert twice == Layer("block", 8, 8, 9, activation="silu")
 
 
 @given(st.lists(layers(), min_size=1, max_size=4))
@@ -80,6 +99,7 @@ def test_options_come_in_any_order_and_spacing():
 KIND = "expected a stem, block, head_pool or linear"
 CHANNELS = "expected 1 to 1048576 channels"
 PADDING = "padding: expected (top, left, bottom, right), each 0 or 1"
+ACTIVATION = 'expected "none", "relu", "relu6", "hardswish" or "silu"'
 STEM = "stem in_channels=3 out_channels=8"
 BLOCK = "block in_channels=8 expanded_channels=48 out_channels=8"
 LINEAR = "linear in_channels=8 out_channels=8"
@@ -99,7 +119,24 @@ LINEAR = "linear in_channels=8 out_channels=8"
         (f"{STEM} padding=1,1,1,1,", 'padding: expected a number, got ""'),
         (f"{STEM} padding=1", f"{PADDING}, got (1,)"),
         ("stem in_channels=3 in_channels=4", 'in_channels: expected one value, got another one: "4"'),
-        (f"{STEM} activation=gelu", 'activation: expected "none", "relu" or "relu6", got "gelu"'),
+        (f"{STEM} activation=gelu", f'activation: {ACTIVATION}, got "gelu"'),
+        (f"{BLOCK} depthwise_activation=gelu", f'depthwise_activation: {ACTIVATION}, got "gelu"'),
+        (f"{STEM} kernel=4", "kernel: expected 3, 5 or 7, got 4"),
+        (f"{LINEAR} kernel=3", 'layers: expected an option of a linear, got "kernel"'),
+        (
+            f"{STEM} padding=1,1,1,3 kernel=5",
+            "padding: expected (top, left, bottom, right), each 0 to 2, got (1, 1, 1, 3)",
+        ),
+        (f"{BLOCK} squeezed_channels=-1", f"squeezed_channels: {CHANNELS}, got -1"),
+        (f"{BLOCK} squeeze_activation=silu", "squeezed_channels: expected those of a gate, got none"),
+        (
+            f"{BLOCK} squeezed_channels=2 squeeze_activation=gelu",
+            f'squeeze_activation: {ACTIVATION}, got "gelu"',
+        ),
+        (
+            f"{BLOCK} squeezed_channels=2 excite_activation=relu",
+            'excite_activation: expected "sigmoid" or "hardsigmoid", got "relu"',
+        ),
         (f"{BLOCK} expand=0", "expanded_channels: expected 8 (in_channels, without expand), got 48"),
         (f"{BLOCK} residual=2", 'residual: expected 0 or 1, got "2"'),
         (f"{BLOCK} residual=1 stride=2", "residual: expected stride 1, got 2"),
@@ -108,6 +145,7 @@ LINEAR = "linear in_channels=8 out_channels=8"
             "residual: expected equal input and output channels, got 8 and 16",
         ),
         (f"{BLOCK} residual=1 padding=0,1,1,1", "residual: expected padding (1, 1, 1, 1), got (0, 1, 1, 1)"),
+        (f"{BLOCK} residual=1 kernel=5", "residual: expected padding (2, 2, 2, 2), got (1, 1, 1, 1)"),
     ],
 )
 def test_what_no_kernel_takes_is_refused(text, message):

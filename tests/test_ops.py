@@ -22,9 +22,11 @@ SHAPES = (
     BlockShape(2, 9, 8, 17, 17, 5, stride=2, padding=(0, 0, 1, 1), expand=False),
     StemShape(2, 9, 8, 3, 16),
     HeadShape(2, 3, 5, 24, 40),
+    BlockShape(2, 9, 8, 8, 24, 8, padding=(2, 2, 2, 2), kernel=5, activation="silu", residual=True),
+    BlockShape(2, 9, 8, 8, 24, 16, activation="hardswish", squeezed_channels=6),
 )
 CASES = [make_case(shape) for shape in SHAPES]
-BLOCK, DIRECT, STEM, HEAD = CASES
+BLOCK, DIRECT, STEM, HEAD, _, _ = CASES
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: shape_id(case.shape))
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
 from cases import WIDTHS, make_case
+from torch import nn
 from torchvision.models import mobilenet_v2 as torchvision_mobilenet_v2
 
-from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape, mobilenet_v2, output_size, same_padding
+from mnv2_kernels.shapes import (
+    KERNEL_SIZES,
+    BlockShape,
+    HeadShape,
+    StemShape,
+    describe,
+    mobilenet_v2,
+    output_size,
+    same_padding,
+)
 
 
 def test_macs_and_parameters_of_the_paper():
@@ -23,6 +36,18 @@ def test_floor_of_a_block():
     parameters = 144 * (24 + 2) + 144 * (9 + 2) + 24 * (144 + 2)
     assert block.floor_bytes(torch.float32) == 4 * (2 * 56 * 56 * 24 + parameters)
     assert block.floor_bytes(torch.float16) == 2 * (2 * 56 * 56 * 24 + parameters)
+
+
+def test_a_gate_has_weights_and_traffic():
+    plain = BlockShape(2, 14, 14, 80, 480, 112, padding=(2, 2, 2, 2), kernel=5)
+    gated = replace(plain, squeezed_channels=20, squeeze_activation="silu")
+    gate = nn.Sequential(nn.Conv2d(480, 20, 1), nn.Conv2d(20, 480, 1))
+    assert gated.parameters - plain.parameters == sum(each.numel() for each in gate.parameters())
+    assert gated.macs - plain.macs == 2 * 2 * 480 * 20
+    depthwise_out = 2 * 14 * 14 * 480 * 4
+    weights = 4 * (gated.parameters - plain.parameters)
+    assert gated.floor_bytes(torch.float32) - plain.floor_bytes(torch.float32) == 2 * depthwise_out + weights
+    assert describe(gated) == "14x14 80-480-112 s1 k5 gate 20"
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -77,24 +102,26 @@ def test_expanded_bytes_are_what_a_fused_run_saves():
     assert network.expanded_bytes(torch.float16) == saved // 2 + 7 * 7 * 1280 * 2
 
 
+@pytest.mark.parametrize("kernel", KERNEL_SIZES)
 @pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_output_size_is_torchs(size, stride, before, after):
-    x = F.pad(torch.zeros(1, 1, size), (before, after))
-    if x.shape[2] < 3:
-        assert output_size(size, before, after, stride) <= 0
-    else:
-        expected = F.conv1d(x, torch.zeros(1, 1, 3), stride=stride).shape[2]
-        assert output_size(size, before, after, stride) == expected
+def test_output_size_is_torchs(size, stride, kernel):
+    for before, after in product(range(kernel // 2 + 1), repeat=2):
+        x = F.pad(torch.zeros(1, 1, size), (before, after))
+        if x.shape[2] < kernel:
+            assert output_size(size, before, after, stride, kernel) <= 0
+        else:
+            expected = F.conv1d(x, torch.zeros(1, 1, kernel), stride=stride).shape[2]
+            assert output_size(size, before, after, stride, kernel) == expected
 
 
+@pytest.mark.parametrize("kernel", KERNEL_SIZES)
 @pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize("stride", [1, 2])
-def test_same_padding_covers_every_stride(size, stride):
-    before, after = same_padding(size, stride)
-    assert output_size(size, before, after, stride) == -(-size // stride)
-    assert 0 <= before <= after <= 1
+def test_same_padding_covers_every_stride(size, stride, kernel):
+    before, after = same_padding(size, stride, kernel)
+    assert output_size(size, before, after, stride, kernel) == -(-size // stride)
+    assert 0 <= before <= after <= kernel // 2
 
 
 def test_shapes_that_contradict_themselves_are_refused():

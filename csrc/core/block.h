@@ -27,17 +27,24 @@ constexpr std::optional<ScalarType> scalar_type_named(std::string_view name)
     return std::nullopt;
 }
 
-// Every activation is a clamp. The kernels apply it as min(high, max(low, x)) with x as the second operand, which on x86
-// returns x when x is NaN.
+// The kernels apply it as min(high, max(low, x)) with x as the second operand, which on x86 returns x when x is NaN.
 struct Clamp {
     float low, high;
 };
 
-enum class Activation : int32_t { none, relu, relu6 };
+enum class Activation : int32_t { none, relu, relu6, hardswish, silu };
+
+// What follows the clamp of an activation: nothing, or a product with the value itself.
+enum class Curve : int32_t {
+    none,
+    hardswish,  // x * clamp(x + 3, 0, 6) / 6
+    silu,       // x / (1 + exp(-x))
+};
 
 struct ActivationEntry {
     const char* name;  // that operators and introspection take
     Clamp clamp;
+    Curve curve = Curve::none;
 };
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
@@ -47,6 +54,8 @@ constexpr ActivationEntry activation_table[] = {
     {"none", {-infinity, infinity}},
     {"relu", {0.0f, infinity}},
     {"relu6", {0.0f, 6.0f}},
+    {"hardswish", {-infinity, infinity}, Curve::hardswish},
+    {"silu", {-infinity, infinity}, Curve::silu},
 };
 
 constexpr const char* activation_name(Activation activation)
@@ -57,6 +66,11 @@ constexpr const char* activation_name(Activation activation)
 constexpr Clamp clamp_of(Activation activation)
 {
     return activation_table[static_cast<size_t>(activation)].clamp;
+}
+
+constexpr Curve curve_of(Activation activation)
+{
+    return activation_table[static_cast<size_t>(activation)].curve;
 }
 
 // As GPUs do while they convert to 16 bits: kernels that rely on it bring the upper bound alone.
@@ -78,44 +92,90 @@ constexpr std::optional<Activation> activation_named(std::string_view name)
     return std::nullopt;
 }
 
+// What a gate multiplies with: between 0 and 1.
+enum class GateActivation : int32_t {
+    sigmoid,      // 1 / (1 + exp(-x))
+    hardsigmoid,  // clamp(x + 3, 0, 6) / 6
+};
+
+// In the order of the enumeration.
+constexpr const char* gate_activation_names[] = {"sigmoid", "hardsigmoid"};
+
+constexpr const char* gate_activation_name(GateActivation activation)
+{
+    return gate_activation_names[static_cast<size_t>(activation)];
+}
+
+constexpr std::optional<GateActivation> gate_activation_numbered(int32_t number)
+{
+    if (number < 0 || number >= static_cast<int32_t>(std::size(gate_activation_names))) return std::nullopt;
+    return static_cast<GateActivation>(number);
+}
+
+constexpr std::optional<GateActivation> gate_activation_named(std::string_view name)
+{
+    for (size_t index = 0; index < std::size(gate_activation_names); ++index)
+        if (name == gate_activation_names[index]) return static_cast<GateActivation>(index);
+    return std::nullopt;
+}
+
 constexpr int64_t scalar_bytes(ScalarType type)
 {
     return type == ScalarType::float32 ? 4 : 2;
 }
 
-// Rows and columns of zeros around an image, 0 or 1 on each side.
+// Rows and columns of zeros around an image, on each side at most most_padding of the kernel.
 struct Padding {
     int32_t top = 1, left = 1, bottom = 1, right = 1;
 
     bool operator==(const Padding&) const = default;
 };
 
-// Limits channel counts so that a product of two of them, nine taps and an element's bytes fits 64 bits.
+// Limits channel counts so that a product of two of them, 49 taps and an element's bytes fits 64 bits.
 constexpr int64_t max_channels = int64_t{1} << 20;
 
-constexpr int64_t kernel_size = 3;
-constexpr int64_t kernel_taps = kernel_size * kernel_size;
+// Rows and columns of a stem's or a depthwise convolution's window.
+constexpr int32_t kernel_sizes[] = {3, 5, 7};
 
-// A 3x3 convolution's padding by TensorFlow's SAME rule: as many outputs as strides fit, an odd row or column of zeros last.
-constexpr Padding same_padding(int64_t height, int64_t width, int32_t stride)
+constexpr int32_t largest_kernel = 7;
+
+constexpr int64_t taps_of(int64_t kernel)
+{
+    return kernel * kernel;
+}
+
+constexpr int32_t most_padding(int32_t kernel)
+{
+    return kernel / 2;
+}
+
+// The window of MobileNetV2, for kernels that are written for no other.
+constexpr int64_t kernel_size = 3;
+constexpr int64_t kernel_taps = taps_of(kernel_size);
+
+// A convolution's padding by TensorFlow's SAME rule: as many outputs as strides fit, an odd row or column of zeros last.
+constexpr Padding same_padding(int64_t height, int64_t width, int32_t stride, int32_t kernel = kernel_size)
 {
     const auto total = [&](int64_t size) {
-        const int64_t needed = round_up(size, stride) - stride + kernel_size - size;
+        const int64_t needed = round_up(size, stride) - stride + kernel - size;
         return static_cast<int32_t>(needed > 0 ? needed : 0);
     };
     const int32_t rows = total(height), columns = total(width);
     return {rows / 2, columns / 2, rows - rows / 2, columns - columns / 2};
 }
 
-// Outputs of a 3x3 convolution along one dimension; 0 where the padded input is smaller than the kernel.
-constexpr int64_t output_size(int64_t input, int32_t before, int32_t after, int32_t stride)
+// Outputs of a convolution along one dimension; 0 where the padded input is smaller than the kernel.
+constexpr int64_t output_size(int64_t input, int32_t before, int32_t after, int32_t stride, int32_t kernel)
 {
-    const int64_t span = input + before + after - kernel_size;
+    const int64_t span = input + before + after - kernel;
     return span < 0 ? 0 : span / stride + 1;
 }
 
-// 1x1 expand (optional), 3x3 depthwise, 1x1 project, shortcut (optional). Without expand, expanded_channels equals
+// 1x1 expand (optional), depthwise, gate (optional), 1x1 project, shortcut (optional). Without expand, expanded_channels equals
 // in_channels. Not every block can have a residual, see allows_residual.
+//
+// The gate multiplies each channel of the depthwise result with excite(squeeze(mean of its pixels)), two 1x1 convolutions with
+// a bias and an activation each.
 struct InvertedResidualParams {
     int64_t batch, height, width;
     int64_t in_channels, expanded_channels, out_channels;
@@ -125,29 +185,40 @@ struct InvertedResidualParams {
     Activation project_activation = Activation::none;
     bool has_expand = true;
     bool has_residual = false;
+    int32_t kernel = kernel_size;
+    std::optional<Activation> depthwise_activation;  // none given: `activation`, which the expand has
+    int64_t squeezed_channels = 0;                   // between the gate's convolutions; 0 without a gate
+    Activation squeeze_activation = Activation::relu;
+    GateActivation excite_activation = GateActivation::sigmoid;
 
-    int64_t out_height() const { return output_size(height, padding.top, padding.bottom, stride); }
-    int64_t out_width() const { return output_size(width, padding.left, padding.right, stride); }
+    int64_t out_height() const { return output_size(height, padding.top, padding.bottom, stride, kernel); }
+    int64_t out_width() const { return output_size(width, padding.left, padding.right, stride, kernel); }
+    int64_t taps() const { return taps_of(kernel); }
+    bool has_gate() const { return squeezed_channels > 0; }
+    Activation activation_behind_depthwise() const { return depthwise_activation.value_or(activation); }
 };
 
 // Whether a block's result has its input's shape.
 constexpr bool allows_residual(const InvertedResidualParams& params)
 {
     const Padding& padding = params.padding;
-    const bool is_same_size = params.stride == 1 && padding.top + padding.bottom == 2 && padding.left + padding.right == 2;
+    const int32_t rim = params.kernel - 1;
+    const bool is_same_size = params.stride == 1 && padding.top + padding.bottom == rim && padding.left + padding.right == rim;
     return is_same_size && params.in_channels == params.out_channels;
 }
 
-// Dense 3x3 convolution of an image with few channels.
+// Dense convolution of an image with few channels.
 struct StemParams {
     int64_t batch, height, width;
     int64_t in_channels, out_channels;
     int32_t stride = 2;
     Padding padding;
     Activation activation = Activation::relu6;
+    int32_t kernel = kernel_size;
 
-    int64_t out_height() const { return output_size(height, padding.top, padding.bottom, stride); }
-    int64_t out_width() const { return output_size(width, padding.left, padding.right, stride); }
+    int64_t out_height() const { return output_size(height, padding.top, padding.bottom, stride, kernel); }
+    int64_t out_width() const { return output_size(width, padding.left, padding.right, stride, kernel); }
+    int64_t taps() const { return taps_of(kernel); }
 };
 
 // 1x1 convolution, activation and the mean over all pixels.
@@ -157,10 +228,11 @@ struct HeadPoolParams {
     Activation activation = Activation::relu6;
 };
 
-// A linear layer with a bias on vectors of features.
+// A linear layer with a bias and an activation on vectors of features.
 struct LinearParams {
     int64_t batch;
     int64_t in_features, out_features;
+    Activation activation = Activation::none;
 };
 
 // An (N, C, H, W) tensor with any strides, counted in elements.

@@ -50,15 +50,20 @@ std::optional<LayerError> find_channel_error(const Layer& layer)
                            std::to_string(layer.in_channels));
     if (layer.kind == LayerKind::block)
         if (auto error = check("expanded_channels", layer.expanded_channels)) return error;
+    if (layer.squeezed_channels != 0)
+        if (auto error = check("squeezed_channels", layer.squeezed_channels)) return error;
     return check("out_channels", layer.out_channels);
 }
 
 std::optional<LayerError> find_window_error(const Layer& layer)
 {
-    if (layer.stride != 1 && layer.stride != 2) return layer_error("stride", "1 or 2", std::to_string(layer.stride));
+    int32_t unused = 0;
+    if (auto error = set_kernel(layer.kernel, unused)) return error;
+    if (auto error = set_stride(layer.stride, unused)) return error;
+    if (layer.is_same_padded) return std::nullopt;
     const std::array<int64_t, 4> sides = sides_of(layer.padding);
-    Padding unused;
-    return set_padding(sides, unused);
+    Padding unused_padding;
+    return set_padding(sides, layer.kernel, unused_padding);
 }
 
 std::optional<LayerError> find_block_error(const Layer& layer)
@@ -66,26 +71,39 @@ std::optional<LayerError> find_block_error(const Layer& layer)
     if (!layer.has_expand && layer.expanded_channels != layer.in_channels)
         return layer_error("expanded_channels", std::to_string(layer.in_channels) + " (in_channels, without expand)",
                            std::to_string(layer.expanded_channels));
+    const Layer plain;
+    const bool names_gate =
+        layer.squeeze_activation != plain.squeeze_activation || layer.excite_activation != plain.excite_activation;
+    if (names_gate && !layer.squeezed_channels) return layer_error("squeezed_channels", "those of a gate", "none");
     if (!layer.has_residual) return std::nullopt;
-    const Padding symmetric;
+    const int32_t side = most_padding(layer.kernel);
+    const Padding symmetric{side, side, side, side};
     if (layer.stride != 1) return layer_error("residual", "stride 1", std::to_string(layer.stride));
     if (layer.in_channels != layer.out_channels)
         return layer_error("residual", "equal input and output channels",
                            std::to_string(layer.in_channels) + " and " + std::to_string(layer.out_channels));
     if (!layer.is_same_padded && layer.padding != symmetric)
-        return layer_error("residual", "padding (1, 1, 1, 1)", tuple_of(sides_of(layer.padding)));
+        return layer_error("residual", "padding " + tuple_of(sides_of(symmetric)), tuple_of(sides_of(layer.padding)));
     return std::nullopt;
 }
 
-// "none", "relu" or "relu6".
-std::string expected_activations()
+// "1, 2 or 3": words with commas between them, and "or" before the last one.
+std::string any_of(std::span<const std::string> words)
 {
-    std::string names;
-    for (const ActivationEntry& entry : activation_table) {
-        if (&entry != std::begin(activation_table)) names += &entry == std::end(activation_table) - 1 ? " or " : ", ";
-        names += quoted(entry.name);
+    std::string text;
+    for (size_t index = 0; index < words.size(); ++index) {
+        if (index > 0) text += index + 1 == words.size() ? " or " : ", ";
+        text += words[index];
     }
-    return names;
+    return text;
+}
+
+template <class Values, class Word>
+std::string any_of(const Values& values, const Word& word)
+{
+    std::vector<std::string> words;
+    std::transform(std::begin(values), std::end(values), std::back_inserter(words), word);
+    return any_of(words);
 }
 
 // --- text ---
@@ -111,6 +129,7 @@ public:
         if (found == std::end(kinds)) return layer_error("", expected_kinds, quoted(kind));
         layer = {};
         layer.kind = *found;
+        layer.activation = default_activation(layer.kind);
         std::vector<std::string_view> seen;
         while (!words.empty()) {
             std::string_view value = take_until(' ', words);
@@ -121,20 +140,25 @@ public:
             seen.push_back(name);
             if (auto error = set(name, value, layer)) return error;
         }
+        if (auto error = set_dependent(layer)) return error;
         return find_error(layer);
     }
 
 private:
-    static std::optional<LayerError> set(std::string_view name, std::string_view value, Layer& layer)
+    std::optional<LayerError> set(std::string_view name, std::string_view value, Layer& layer)
     {
         const bool window = has_window(layer), block = layer.kind == LayerKind::block;
         if (name == "in_channels") return set_number(name, value, layer.in_channels);
         if (name == "out_channels") return set_number(name, value, layer.out_channels);
         if (name == "expanded_channels" && block) return set_number(name, value, layer.expanded_channels);
-        if (name == "stride" && window) return set_stride_text(value, layer.stride);
+        if (name == "kernel" && window) return set_number_by(set_kernel, name, value, layer.kernel);
+        if (name == "stride" && window) return set_number_by(set_stride, name, value, layer.stride);
         if (name == "padding" && window) return set_padding_text(value, layer);
-        if (name == "activation" && layer.kind != LayerKind::linear)
-            return set_activation(value, layer.activation, "activation");
+        if (name == "activation") return set_activation(value, layer.activation, "activation");
+        if (name == "depthwise_activation" && block) return keep(value, depthwise_activation_);
+        if (name == "squeezed_channels" && block) return set_number(name, value, layer.squeezed_channels);
+        if (name == "squeeze_activation" && block) return set_activation(value, layer.squeeze_activation, "squeeze_activation");
+        if (name == "excite_activation" && block) return set_excite_activation(value, layer.excite_activation);
         if (name == "project_activation" && block) return set_activation(value, layer.project_activation, "project_activation");
         if (name == "expand" && block) return set_flag(name, value, layer.has_expand);
         if (name == "residual" && block) return set_flag(name, value, layer.has_residual);
@@ -149,11 +173,26 @@ private:
         return layer_error(std::string(name), "a number", quoted(text));
     }
 
-    static std::optional<LayerError> set_stride_text(std::string_view text, int32_t& stride)
+    template <class Set>
+    static std::optional<LayerError> set_number_by(const Set& set, std::string_view name, std::string_view text, int32_t& to)
     {
         int64_t number = 0;
-        if (auto error = set_number("stride", text, number)) return error;
-        return set_stride(number, stride);
+        if (auto error = set_number(name, text, number)) return error;
+        return set(number, to);
+    }
+
+    static std::optional<LayerError> keep(std::string_view text, std::optional<std::string_view>& to)
+    {
+        to = text;
+        return std::nullopt;
+    }
+
+    // Options whose meaning depends on others, which may come behind them.
+    std::optional<LayerError> set_dependent(Layer& layer) const
+    {
+        if (!sides_.empty())
+            if (auto error = set_padding(sides_, layer.kernel, layer.padding)) return error;
+        return depthwise_activation_ ? set_depthwise_activation(*depthwise_activation_, layer) : std::nullopt;
     }
 
     static std::optional<LayerError> set_flag(std::string_view name, std::string_view text, bool& flag)
@@ -173,20 +212,21 @@ private:
         return layer_error("arithmetic", "\"float\" or \"int8\"", quoted(text));
     }
 
-    static std::optional<LayerError> set_padding_text(std::string_view text, Layer& layer)
+    std::optional<LayerError> set_padding_text(std::string_view text, Layer& layer)
     {
         layer.is_same_padded = text == same;
-        layer.padding = {};
         if (layer.is_same_padded) return std::nullopt;
-        std::vector<int64_t> sides;
         for (bool more = true; more;) {
             const std::string_view rest = text;
             const std::string_view side = take_until(',', text);
             more = side.end() != rest.end();
-            if (auto error = set_number("padding", side, sides.emplace_back())) return error;
+            if (auto error = set_number("padding", side, sides_.emplace_back())) return error;
         }
-        return set_padding(sides, layer.padding);
+        return std::nullopt;
     }
+
+    std::vector<int64_t> sides_;
+    std::optional<std::string_view> depthwise_activation_;
 };
 
 void write(std::string& text, const char* name, const std::string& value)
@@ -204,16 +244,44 @@ LayerError layer_error(std::string argument, const std::string& expected, const 
 std::optional<LayerError> set_activation(std::string_view name, Activation& activation, const char* argument)
 {
     const std::optional<Activation> named = activation_named(name);
-    if (!named) return layer_error(argument, expected_activations(), quoted(name));
+    const auto word = [](const ActivationEntry& entry) { return quoted(entry.name); };
+    if (!named) return layer_error(argument, any_of(activation_table, word), quoted(name));
     activation = *named;
     return std::nullopt;
 }
 
-std::optional<LayerError> set_padding(std::span<const int64_t> sides, Padding& padding)
+std::optional<LayerError> set_depthwise_activation(std::string_view name, Layer& layer)
 {
+    Activation activation{};
+    if (auto error = set_activation(name, activation, "depthwise_activation")) return error;
+    layer.depthwise_activation = activation == layer.activation ? std::nullopt : std::optional(activation);
+    return std::nullopt;
+}
+
+std::optional<LayerError> set_excite_activation(std::string_view name, GateActivation& activation)
+{
+    const std::optional<GateActivation> named = gate_activation_named(name);
+    if (!named) return layer_error("excite_activation", any_of(gate_activation_names, quoted), quoted(name));
+    activation = *named;
+    return std::nullopt;
+}
+
+std::optional<LayerError> set_kernel(int64_t value, int32_t& kernel)
+{
+    const auto* const known = std::find(std::begin(kernel_sizes), std::end(kernel_sizes), value);
+    const auto word = [](int32_t size) { return std::to_string(size); };
+    if (known == std::end(kernel_sizes)) return layer_error("kernel", any_of(kernel_sizes, word), std::to_string(value));
+    kernel = *known;
+    return std::nullopt;
+}
+
+std::optional<LayerError> set_padding(std::span<const int64_t> sides, int32_t kernel, Padding& padding)
+{
+    const int32_t most = most_padding(kernel);
     const bool valid =
-        sides.size() == 4 && std::all_of(sides.begin(), sides.end(), [](int64_t side) { return side == 0 || side == 1; });
-    if (!valid) return layer_error("padding", "(top, left, bottom, right), each 0 or 1", tuple_of(sides));
+        sides.size() == 4 && std::all_of(sides.begin(), sides.end(), [&](int64_t side) { return side >= 0 && side <= most; });
+    const std::string range = most == 1 ? "0 or 1" : "0 to " + std::to_string(most);
+    if (!valid) return layer_error("padding", "(top, left, bottom, right), each " + range, tuple_of(sides));
     const auto side = [&](size_t index) { return static_cast<int32_t>(sides[index]); };
     padding = {side(0), side(1), side(2), side(3)};
     return std::nullopt;
@@ -241,6 +309,7 @@ std::string text_of(const Layer& layer)
     write(text, "in_channels", std::to_string(layer.in_channels));
     if (layer.kind == LayerKind::block) write(text, "expanded_channels", std::to_string(layer.expanded_channels));
     write(text, "out_channels", std::to_string(layer.out_channels));
+    if (layer.kernel != missing.kernel) write(text, "kernel", std::to_string(layer.kernel));
     if (layer.stride != missing.stride) write(text, "stride", std::to_string(layer.stride));
     if (layer.is_same_padded) {
         write(text, "padding", std::string(same));
@@ -252,10 +321,16 @@ std::string text_of(const Layer& layer)
         }
         write(text, "padding", sides);
     }
-    if (layer.activation != missing.activation) write(text, "activation", activation_name(layer.activation));
+    if (layer.activation != default_activation(layer.kind)) write(text, "activation", activation_name(layer.activation));
+    if (layer.depthwise_activation) write(text, "depthwise_activation", activation_name(*layer.depthwise_activation));
     if (layer.project_activation != missing.project_activation)
         write(text, "project_activation", activation_name(layer.project_activation));
     if (!layer.has_expand) write(text, "expand", "0");
+    if (layer.squeezed_channels) write(text, "squeezed_channels", std::to_string(layer.squeezed_channels));
+    if (layer.squeeze_activation != missing.squeeze_activation)
+        write(text, "squeeze_activation", activation_name(layer.squeeze_activation));
+    if (layer.excite_activation != missing.excite_activation)
+        write(text, "excite_activation", gate_activation_name(layer.excite_activation));
     if (layer.has_residual) write(text, "residual", "1");
     if (layer.arithmetic != missing.arithmetic) write(text, "arithmetic", arithmetic_name(layer.arithmetic));
     return text;

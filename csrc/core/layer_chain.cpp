@@ -7,7 +7,7 @@
 namespace mnv2 {
 namespace {
 
-constexpr const char* expected_layers = "any of a stem, blocks, a head and a linear layer behind it, or a linear layer alone";
+constexpr const char* expected_layers = "any of a stem, blocks, a head and linear layers behind it, or linear layers alone";
 
 constexpr const char* kind_names[] = {"a stem", "a block", "a head", "a linear layer"};  // in LayerParams' order
 static_assert(std::variant_size_v<LayerParams> == std::size(kind_names));
@@ -20,7 +20,7 @@ bool holds(const NetworkLayer& layer)
 
 bool may_follow(const NetworkLayer& before, const NetworkLayer& layer)
 {
-    if (holds<LinearParams>(layer)) return holds<HeadPoolParams>(before);
+    if (holds<LinearParams>(layer)) return holds<HeadPoolParams>(before) || holds<LinearParams>(before);
     const bool is_behind_image = holds<StemParams>(before) || holds<InvertedResidualParams>(before);
     return is_behind_image && !holds<StemParams>(layer);
 }
@@ -33,13 +33,18 @@ Params params_of(const Layer& layer)
     params.out_channels = layer.out_channels;
     params.activation = layer.activation;
     if constexpr (requires { params.padding; }) {
+        params.kernel = layer.kernel;
         params.stride = layer.stride;
         params.padding = layer.padding;
     }
     if constexpr (requires { params.has_expand; }) {
         params.expanded_channels = layer.expanded_channels;
+        params.depthwise_activation = layer.depthwise_activation;
         params.project_activation = layer.project_activation;
         params.has_expand = layer.has_expand;
+        params.squeezed_channels = layer.squeezed_channels;
+        params.squeeze_activation = layer.squeeze_activation;
+        params.excite_activation = layer.excite_activation;
         params.has_residual = layer.has_residual;
     }
     return params;
@@ -54,13 +59,18 @@ Layer layer_of(const Params& params)
     layer.out_channels = params.out_channels;
     layer.activation = params.activation;
     if constexpr (requires { params.padding; }) {
+        layer.kernel = params.kernel;
         layer.stride = params.stride;
         layer.padding = params.padding;
     }
     if constexpr (requires { params.has_expand; }) {
         layer.expanded_channels = params.expanded_channels;
+        layer.depthwise_activation = params.depthwise_activation;
         layer.project_activation = params.project_activation;
         layer.has_expand = params.has_expand;
+        layer.squeezed_channels = params.squeezed_channels;
+        layer.squeeze_activation = params.squeeze_activation;
+        layer.excite_activation = params.excite_activation;
         layer.has_residual = params.has_residual;
     }
     return layer;
@@ -71,6 +81,7 @@ Layer layer_of(const LinearParams& params)
     Layer layer;
     layer.in_channels = params.in_features;
     layer.out_channels = params.out_features;
+    layer.activation = params.activation;
     return layer;
 }
 
@@ -82,7 +93,7 @@ LayerParams any_params_of(const Layer& layer)
         case LayerKind::head_pool: return params_of<HeadPoolParams>(layer);
         case LayerKind::linear: break;
     }
-    return LinearParams{0, layer.in_channels, layer.out_channels};
+    return LinearParams{0, layer.in_channels, layer.out_channels, layer.activation};
 }
 
 constexpr LayerKind kinds[] = {LayerKind::stem, LayerKind::block, LayerKind::head_pool,
@@ -175,7 +186,7 @@ bool set_image(std::vector<NetworkLayer>& layers, int64_t batch, int64_t height,
                 params.width = width;
             }
             if constexpr (requires { params.padding; }) {
-                if (layer.same_padding && params.stride > 1) params.padding = same_padding(height, width, params.stride);
+                if (layer.same_padding) params.padding = same_padding(height, width, params.stride, params.kernel);
                 height = params.out_height();
                 width = params.out_width();
             }

@@ -1,6 +1,6 @@
 // The layers of a network as parameters: their order, channels and sizes, whatever format their weights have.
 //
-// A chain is any run of a network's layers: a stem, blocks, a head with its pool and a linear layer, or a part of that.
+// A chain is any run of a network's layers: a stem, blocks, a head with its pool and linear layers, or a part of that.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace mnv2 {
 
 using LayerParams = std::variant<StemParams, InvertedResidualParams, HeadPoolParams, LinearParams>;
 
-// With same_padding a strided convolution is padded by the SAME rule for the size that it meets.
+// With same_padding a convolution is padded by the SAME rule for the size that it meets.
 struct NetworkLayer {
     LayerParams params;  // without an image's size until set_image
     bool same_padding;

@@ -19,13 +19,18 @@ int64_t on_line(int64_t bytes)
 }
 
 // Nothing where no packer wrote such a header.
-std::optional<Layer> layer_of(const PackedHeader& header)
+std::optional<Layer> layer_of(const PackedHeader& header, bool is_same_padded)
 {
     const PackedOptions& options = header.options;
     const auto* const kind = std::find(std::begin(packed_kinds), std::end(packed_kinds), header.kind);
     const std::optional<Activation> activation = activation_numbered(options.activation);
+    const std::optional<Activation> depthwise_activation = activation_numbered(options.depthwise_activation);
     const std::optional<Activation> project_activation = activation_numbered(options.project_activation);
-    if (kind == std::end(packed_kinds) || !is_plausible(header) || !activation || !project_activation) return std::nullopt;
+    const std::optional<Activation> squeeze_activation = activation_numbered(options.squeeze_activation);
+    const std::optional<GateActivation> excite_activation = gate_activation_numbered(options.excite_activation);
+    if (kind == std::end(packed_kinds) || !is_plausible(header) || !activation || !depthwise_activation ||
+        !project_activation || !squeeze_activation || !excite_activation)
+        return std::nullopt;
     Layer layer;
     layer.kind = static_cast<LayerKind>(kind - std::begin(packed_kinds));
     layer.in_channels = header.in_channels;
@@ -33,12 +38,19 @@ std::optional<Layer> layer_of(const PackedHeader& header)
     layer.out_channels = header.out_channels;
     layer.activation = *activation;
     if (layer.kind == LayerKind::stem || layer.kind == LayerKind::block) {
+        layer.kernel = options.kernel;
         layer.stride = options.stride;
-        layer.padding = {options.padding_top, options.padding_left, options.padding_bottom, options.padding_right};
+        layer.is_same_padded = is_same_padded;
+        if (!is_same_padded)
+            layer.padding = {options.padding_top, options.padding_left, options.padding_bottom, options.padding_right};
     }
     if (layer.kind == LayerKind::block) {
+        if (*depthwise_activation != *activation) layer.depthwise_activation = *depthwise_activation;
         layer.project_activation = *project_activation;
         layer.has_expand = options.has_expand;
+        layer.squeezed_channels = header.squeezed_channels;
+        layer.squeeze_activation = *squeeze_activation;
+        layer.excite_activation = *excite_activation;
         layer.has_residual = options.has_residual;
     }
     return find_error(layer) ? std::nullopt : std::optional(layer);
@@ -63,9 +75,8 @@ std::string add_layer(const char* network, const PackedLayer& layer, std::vector
     const auto named = [&](const std::string& text) { return of_layer(layers.size(), text); };
     if (layer.bytes < header_bytes) return named("expected packed weights, got " + std::to_string(layer.bytes) + " bytes");
     const PackedHeader header = read_header(layer.data);
-    std::optional<Layer> read = layer_of(header);
+    const std::optional<Layer> read = layer_of(header, layer.same_padding);
     if (!read) return named("expected packed weights of a layer, got bytes of another format");
-    read->is_same_padded = layer.same_padding;
     NetworkLayer found = to_network_layer(*read);
     found.packed_at = static_cast<const char*>(layer.data) - network;
     const std::string mismatch =

@@ -12,7 +12,7 @@
 
 namespace mnv2 {
 
-// What pack_block, pack_stem, pack_head_pool or pack_linear wrote. With same_padding a strided convolution is padded by the
+// What pack_block, pack_stem, pack_head_pool or pack_linear wrote. With same_padding a convolution is padded by the
 // SAME rule for the size that it meets, not as it was packed.
 struct PackedLayer {
     const void* data;

@@ -18,12 +18,15 @@ enum class PackedKind : int32_t { block, stem, head_pool, linear, network };
 constexpr PackedKind packed_kinds[] = {PackedKind::stem, PackedKind::block, PackedKind::head_pool, PackedKind::linear};
 
 // Bytes that no other tensor starts with by accident; the last one is the format's version.
-constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\6'};
+constexpr std::array<char, 8> packed_magic = {'m', 'n', 'v', '2', 'p', 'k', '\0', '\7'};
 
 struct PackedOptions {
     int8_t stride, padding_top, padding_left, padding_bottom, padding_right;
     int8_t activation, project_activation;
     int8_t has_expand, has_residual;
+    int8_t kernel;
+    int8_t depthwise_activation;  // the number that it has, also where it is that of the expand
+    int8_t squeeze_activation, excite_activation;
 };
 
 struct PackedHeader {
@@ -31,6 +34,7 @@ struct PackedHeader {
     PackedKind kind;
     Isa isa;
     int32_t vector_width;
+    int32_t squeezed_channels;
     PackedOptions options;
     int64_t in_channels, expanded_channels, out_channels;  // in a network's header expanded_channels counts layers
 };

@@ -136,16 +136,21 @@ PackedHeader header_of(const Params& params)
     header.out_channels = layer.out_channels;
     PackedOptions& options = header.options;
     if (is_block || layer.kind == LayerKind::stem) {
+        options.kernel = static_cast<int8_t>(layer.kernel);
         options.stride = static_cast<int8_t>(layer.stride);
         options.padding_top = static_cast<int8_t>(layer.padding.top);
         options.padding_left = static_cast<int8_t>(layer.padding.left);
         options.padding_bottom = static_cast<int8_t>(layer.padding.bottom);
         options.padding_right = static_cast<int8_t>(layer.padding.right);
     }
-    if (layer.kind != LayerKind::linear) options.activation = static_cast<int8_t>(layer.activation);
+    options.activation = static_cast<int8_t>(layer.activation);
+    options.depthwise_activation = static_cast<int8_t>(layer.depthwise_activation.value_or(layer.activation));
     options.project_activation = static_cast<int8_t>(layer.project_activation);
     options.has_expand = is_block && layer.has_expand;
     options.has_residual = layer.has_residual;
+    options.squeeze_activation = static_cast<int8_t>(layer.squeeze_activation);
+    options.excite_activation = static_cast<int8_t>(layer.excite_activation);
+    header.squeezed_channels = static_cast<int32_t>(layer.squeezed_channels);
     return header;
 }
 
@@ -177,25 +182,32 @@ std::string describe(const PackedHeader& header)
     std::string text = std::string(kind_name(header.kind)) + " with channels " + std::to_string(header.in_channels);
     if (header.kind == PackedKind::block)
         text += (header.options.has_expand ? " -> " : " -> (no expand) ") + std::to_string(header.expanded_channels);
-    return text + " -> " + std::to_string(header.out_channels);
+    text += " -> " + std::to_string(header.out_channels);
+    if (header.options.kernel > kernel_size) text += ", kernel " + std::to_string(header.options.kernel);
+    if (header.squeezed_channels) text += ", gate of " + std::to_string(header.squeezed_channels);
+    return text;
 }
 
 BlockOffsets block_offsets(const InvertedResidualParams& params, const PackLayout& layout)
 {
-    const int64_t depthwise = params.has_expand ? pointwise_floats(params.in_channels, params.expanded_channels, layout) : 0;
-    return {0, depthwise, depthwise + dense_floats(kernel_taps, params.expanded_channels, layout)};
+    const int64_t expanded = params.expanded_channels, squeezed = params.squeezed_channels;
+    BlockOffsets offsets{};
+    offsets.depthwise = params.has_expand ? pointwise_floats(params.in_channels, expanded, layout) : 0;
+    offsets.project = offsets.depthwise + dense_floats(params.taps(), expanded, layout);
+    offsets.squeeze = offsets.project + pointwise_floats(expanded, params.out_channels, layout);
+    offsets.excite = offsets.squeeze + (params.has_gate() ? pointwise_floats(expanded, squeezed, layout) : 0);
+    offsets.end = offsets.excite + (params.has_gate() ? pointwise_floats(squeezed, expanded, layout) : 0);
+    return offsets;
 }
 
 int64_t packed_bytes(const InvertedResidualParams& params, const PackLayout& layout)
 {
-    const int64_t floats =
-        block_offsets(params, layout).project + pointwise_floats(params.expanded_channels, params.out_channels, layout);
-    return header_bytes + floats * static_cast<int64_t>(sizeof(float));
+    return header_bytes + block_offsets(params, layout).end * static_cast<int64_t>(sizeof(float));
 }
 
 int64_t packed_bytes(const StemParams& params, const PackLayout& layout)
 {
-    const int64_t floats = dense_floats(kernel_taps * params.in_channels, params.out_channels, layout);
+    const int64_t floats = dense_floats(params.taps() * params.in_channels, params.out_channels, layout);
     return header_bytes + floats * static_cast<int64_t>(sizeof(float));
 }
 
@@ -211,21 +223,23 @@ int64_t packed_bytes(const LinearParams& params, const PackLayout& layout)
     return header_bytes + floats * static_cast<int64_t>(sizeof(float));
 }
 
-void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
-                const ConvolutionWeights& project, const PackLayout& layout, void* packed)
+void pack_block(const InvertedResidualParams& params, const BlockConvolutions& weights, const PackLayout& layout, void* packed)
 {
     float* values = start_packing(header_of(params), layout, packed);
     const BlockOffsets offsets = block_offsets(params, layout);
-    if (params.has_expand)
-        pack_pointwise(expand, params.in_channels, params.expanded_channels, layout, values + offsets.expand);
-    pack_dense(depthwise, kernel_taps, params.expanded_channels, layout.vector_width, layout, values + offsets.depthwise);
-    pack_pointwise(project, params.expanded_channels, params.out_channels, layout, values + offsets.project);
+    const int64_t expanded = params.expanded_channels, squeezed = params.squeezed_channels;
+    if (params.has_expand) pack_pointwise(weights.expand, params.in_channels, expanded, layout, values + offsets.expand);
+    pack_dense(weights.depthwise, params.taps(), expanded, layout.vector_width, layout, values + offsets.depthwise);
+    pack_pointwise(weights.project, expanded, params.out_channels, layout, values + offsets.project);
+    if (!params.has_gate()) return;
+    pack_pointwise(weights.squeeze, expanded, squeezed, layout, values + offsets.squeeze);
+    pack_pointwise(weights.excite, squeezed, expanded, layout, values + offsets.excite);
 }
 
 void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
 {
     float* values = start_packing(header_of(params), layout, packed);
-    pack_dense(weights, kernel_taps * params.in_channels, params.out_channels, panel_width(layout), layout, values);
+    pack_dense(weights, params.taps() * params.in_channels, params.out_channels, panel_width(layout), layout, values);
 }
 
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
@@ -259,6 +273,7 @@ std::string packed_mismatch(const void* packed, int64_t bytes, const Params& par
     const PackedHeader found = read_header(packed), wanted = header_of(params);
     if (!is_plausible(found)) return "expected packed weights, got bytes of another format";
     if (found.kind != wanted.kind || found.options.has_expand != wanted.options.has_expand ||
+        found.options.kernel != wanted.options.kernel || found.squeezed_channels != wanted.squeezed_channels ||
         found.in_channels != wanted.in_channels || found.expanded_channels != wanted.expanded_channels ||
         found.out_channels != wanted.out_channels)
         return "expected weights of " + describe(wanted) + ", got " + describe(found);

@@ -1,13 +1,14 @@
 // THE packed format: weights in the order in which a microkernel reads them, behind a header that says whose they are.
 //
 //   header, padded to header_bytes
-//   pointwise and dense 3x3 layers: panels of panel_vectors * vector_width output channels, the last one as few vectors as it
-//       needs; a panel is scale[NR], bias[NR], weight[K][NR]. A dense 3x3 layer has K = 9 * in_channels in the order
+//   pointwise layers and stems: panels of panel_vectors * vector_width output channels, the last one as few vectors as it
+//       needs; a panel is scale[NR], bias[NR], weight[K][NR]. A stem has K = taps * in_channels in the order
 //       (channel, ky, kx).
 //       Where sixteen lanes multiply float32, a pointwise layer's last panel whose last vector would be half empty holds two
 //       depths of each channel side by side, as weight[K / 2][NR][2]: K rounded up to 2, NR to half a vector, but scale and
 //       bias to a whole one.
-//   depthwise layers: for each vector of V = vector_width channels scale[V], bias[V], weight[9][V].
+//   depthwise layers: for each vector of V = vector_width channels scale[V], bias[V], weight[taps][V].
+//   a gate, behind the project: squeeze, excite, two pointwise layers.
 //
 // Values are float32 whatever the tensors' dtype, where the arithmetic is. Instruction sets that multiply 16-bit numbers hold
 // the weights of their pointwise layers in that type, K rounded up to vector_width. float16: weight[K][NR]. bfloat16 on ARM:
@@ -51,9 +52,13 @@ int64_t packed_bytes(const StemParams& params, const PackLayout& layout);
 int64_t packed_bytes(const HeadPoolParams& params, const PackLayout& layout);
 int64_t packed_bytes(const LinearParams& params, const PackLayout& layout);
 
-// expand is ignored where params.has_expand is false. packed holds packed_bytes(params, layout) bytes.
-void pack_block(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
-                const ConvolutionWeights& project, const PackLayout& layout, void* packed);
+// expand is ignored where params.has_expand is false, the gate's where it has none. packed holds packed_bytes(params, layout)
+// bytes.
+struct BlockConvolutions {
+    ConvolutionWeights expand, depthwise, project, squeeze, excite;
+};
+
+void pack_block(const InvertedResidualParams& params, const BlockConvolutions& weights, const PackLayout& layout, void* packed);
 void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
@@ -84,7 +89,7 @@ constexpr int64_t panel_floats(int64_t depth, int64_t channels, const PackLayout
 
 // Where each layer's weights start, in floats from the end of the header.
 struct BlockOffsets {
-    int64_t expand, depthwise, project;
+    int64_t expand, depthwise, project, squeeze, excite, end;
 };
 
 BlockOffsets block_offsets(const InvertedResidualParams& params, const PackLayout& layout);

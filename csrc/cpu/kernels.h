@@ -34,9 +34,11 @@ struct BlockTask {
     ImageView x;
     const float* packed;  // behind the header
     ResultView y;
-    int64_t begin, end;  // output rows; vectors of expanded channels in expand_and_depthwise, output channels in project
+    int64_t begin, end;  // output rows; vectors of expanded channels in expand_and_depthwise and gate_depthwise, output
+                         // channels in project
     float* scratch;
     void* depthwise_out = nullptr;  // the image's depthwise results, where threads share them
+    float* means = nullptr;         // of these, a number for each channel, where the block has a gate
 };
 
 // Output rows [row_begin, row_end).
@@ -81,6 +83,9 @@ struct Kernels {
     // The fused block in two passes over segments of its channels; between them all depthwise results are computed.
     void (*expand_and_depthwise)(const BlockTask&);
     void (*project)(const BlockTask&);
+    // A block with a gate, in two passes likewise: over vectors of expanded channels, then over output rows.
+    void (*gate_depthwise)(const BlockTask&);
+    void (*gate_project)(const BlockTask&);
     // A block without expand and shortcut on the results of a stem, which are never stored. x and scratch are the stem's.
     void (*stem_and_block)(const StemTask&, const BlockTask&);
     void (*stem)(const StemTask&);

@@ -34,7 +34,7 @@ private:
 
 int64_t rows_read(const InvertedResidualParams& params, int64_t out_rows)
 {
-    return std::min(params.height, (out_rows - 1) * params.stride + kernel_size);
+    return std::min(params.height, (out_rows - 1) * params.stride + params.kernel);
 }
 
 int64_t depthwise_out_bytes(const InvertedResidualParams& params, const PackLayout& layout, int64_t rows)
@@ -85,7 +85,7 @@ struct BlockWork {
         const double expanded = static_cast<double>(params.expanded_channels);
         const double outputs = static_cast<double>(params.out_height() * params.out_width());
         expand = params.has_expand ? static_cast<double>(params.in_channels * params.height * params.width) * expanded : 0.0;
-        depthwise = depthwise_weight * kernel_taps * expanded * outputs;
+        depthwise = depthwise_weight * static_cast<double>(params.taps()) * expanded * outputs;
         project = expanded * static_cast<double>(params.out_channels) * outputs;
     }
 };
@@ -165,6 +165,13 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
         return params.has_expand && is_near && static_cast<double>(needed) <= usable_l2 * static_cast<double>(caches.l2);
     };
     cuts.segments = segments_for(params.batch, rows, threads);
+    if (params.has_gate()) {
+        cuts.shares_rows = !params.has_expand;
+        cuts.strip_rows = cuts.shares_rows ? sharing_strip_rows(params, layout, caches) : rows;
+        while (!cuts.shares_rows && cuts.strip_rows > 1 && !fits(cuts.strip_rows))
+            cuts.strip_rows = divide_up(cuts.strip_rows, 2);
+        return cuts;
+    }
     const int64_t by_channels = segments_for(params.batch, panel_count(params.expanded_channels, layout), threads);
     cuts.splits_channels =
         by_channels > 1 && fits(rows) &&
@@ -194,10 +201,20 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.scratch.x_rows =
         scratch.take(params.has_expand || params.has_residual ? stored_floats(plane * in_vectors, layout) : 0);
     plan.scratch.expanded = scratch.take(plane * (cuts.shares_rows ? vectors : std::min(cuts.chunk_vectors, vectors)));
-    plan.depthwise_out_floats = depthwise_out_bytes(params, layout, cuts.strip_rows) / float_bytes;
-    plan.scratch.depthwise_out = scratch.take(cuts.splits_channels ? 0 : plan.depthwise_out_floats);
+    const int64_t strip_floats = depthwise_out_bytes(params, layout, cuts.strip_rows) / float_bytes;
+    const int64_t image_floats = depthwise_out_bytes(params, layout, params.out_height()) / float_bytes;
+    plan.depthwise_out_floats = params.has_gate() ? round_up(image_floats, line_floats) : strip_floats;
+    plan.scratch.depthwise_out = scratch.take(cuts.splits_channels ? 0 : strip_floats);
     plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch.zeros = scratch.take(params.width * layout.vector_width);
+    if (params.has_gate()) {
+        const int64_t expanded = padded_channels(params.expanded_channels, layout);
+        const int64_t squeezed = padded_channels(params.squeezed_channels, layout);
+        plan.means_floats = round_up(expanded, line_floats);
+        plan.scratch.gate_input = scratch.take(stored_floats(std::max(expanded, squeezed), layout));
+        plan.scratch.squeezed = scratch.take(squeezed);
+        plan.scratch.factors = scratch.take(expanded);
+    }
     plan.scratch_bytes = scratch.bytes();
     return plan;
 }
@@ -234,10 +251,10 @@ StemPlan plan_layer(const StemParams& params, const PackLayout& layout, int64_t 
 {
     StemPlan plan{};
     plan.segments = segments_for(params.batch, params.out_height(), threads);
-    const int64_t window = (params.out_width() - 1) * params.stride + kernel_size - params.padding.left;
+    const int64_t window = (params.out_width() - 1) * params.stride + params.kernel - params.padding.left;
     plan.row_floats = layout.vector_width + round_up(window, layout.vector_width);
     ScratchLayout scratch;
-    scratch.take(kernel_size * params.in_channels * plan.row_floats);
+    scratch.take(params.kernel * params.in_channels * plan.row_floats);
     plan.result = scratch.take(params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch_bytes = scratch.bytes();
     return plan;

@@ -16,6 +16,9 @@ struct BlockScratch {
     int64_t depthwise_out;  // a strip's depthwise results
     int64_t result;         // a strip's results before they become 16-bit floats
     int64_t zeros;          // a row of zeros above and below the image
+    int64_t gate_input;     // what one of the gate's layers reads
+    int64_t squeezed;       // between the gate's layers
+    int64_t factors;        // of the expanded channels
 };
 
 // The free choices of a plan. A strip is a few output rows. Expand and depthwise run over a chunk of expanded channels at a
@@ -24,6 +27,9 @@ struct BlockScratch {
 //
 // Threads take segments of the output rows, and expand the halo between two segments twice. Where that costs more than a second
 // pass, they take segments of the channels: expand and depthwise of some vectors, then the project of some panels.
+//
+// A block with a gate has two passes anyway: over chunks of expanded channels, each in strips of the whole image that share the
+// chunk's rows, then over output rows.
 struct BlockCuts {
     int64_t strip_rows;     // output rows; all of them with splits_channels
     int64_t chunk_vectors;  // vectors of expanded channels, a multiple of a weight panel's
@@ -38,6 +44,7 @@ struct BlockPlan {
     BlockScratch scratch;
     int64_t scratch_bytes;         // a thread
     int64_t depthwise_out_floats;  // an image, where threads share its depthwise results
+    int64_t means_floats;          // an image, where it has a gate
     BlockOffsets weights;
 };
 

@@ -23,6 +23,7 @@ mnv2::InvertedResidualParams one_block(const std::string& layer, int64_t batch, 
     const mnv2::NetworkLayer read = one_layer(layer, batch, height, width);
     const auto* const block = std::get_if<mnv2::InvertedResidualParams>(&read.params);
     if (!block) throw py::value_error("layer: expected a block, got \"" + layer + '"');
+    if (block->has_gate()) throw py::value_error("layer: expected a block without a gate, got \"" + layer + '"');
     return *block;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/select_block.h"
+#include "cuda/served.h"
 #include "python/layers.h"
 
 namespace py = pybind11;
@@ -28,6 +29,8 @@ py::dict select_cuda_block(const std::string& layer, int64_t batch, int64_t heig
     const mnv2::NetworkLayer read = one_layer(layer, batch, height, width);
     const auto* const block = std::get_if<mnv2::InvertedResidualParams>(&read.params);
     if (!block) throw py::value_error("layer: expected a block, got \"" + layer + "\"");
+    if (const auto error = mnv2::find_unserved({read}, mnv2::cuda::served_options))
+        throw py::value_error("layer: " + error->argument + ": " + error->reason);
     const mnv2::cuda::Gpu gpu{multiprocessors, capability, shared_bytes};
     const mnv2::cuda::BlockChoice choice = mnv2::cuda::select_block(*block, type_named(dtype), gpu);
     return py::dict("kernel"_a = mnv2::cuda::block_kernel_name(choice.kernel), "reason"_a = choice.reason,

@@ -118,6 +118,13 @@ py::tuple activation_names()
     return names;
 }
 
+py::tuple gate_activation_names()
+{
+    py::list names;
+    for (const char* name : mnv2::gate_activation_names) names.append(name);
+    return names;
+}
+
 py::list network_plans(uintptr_t address, int64_t bytes, int64_t batch, int64_t height, int64_t width, int64_t threads)
 {
     require_at_least(1, "threads", threads);
@@ -178,6 +185,7 @@ PYBIND11_MODULE(_native, module)
         "Name of the instruction set that packing of int8 layers uses now; RuntimeError as for selected_isa.");
     module.def("int8_isas", &int8_isas, "The same as isas, of those that int8 layers know.");
     module.def("activation_names", &activation_names, "What an activation may be.");
+    module.def("gate_activation_names", &gate_activation_names, "What the activation may be that a gate multiplies with.");
     module.def(
         "canonical_layers", [](const std::string& layers) { return mnv2::text_of(read_layers(layers)); }, "layers"_a,
         "Layers read from their text and written again. ValueError names what is no layer.");

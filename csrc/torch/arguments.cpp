@@ -20,7 +20,9 @@ void check_weight(const Argument& argument, const Tensor& tensor, const Integers
 
 size_t tensors_of(const NetworkLayer& layer)
 {
-    if (std::holds_alternative<InvertedResidualParams>(layer.params)) return 9;
+    constexpr size_t block_tensors = 9, gate_tensors = 4;
+    if (const auto* block = std::get_if<InvertedResidualParams>(&layer.params))
+        return block_tensors + (block->has_gate() ? gate_tensors : 0);
     return std::holds_alternative<LinearParams>(layer.params) ? 2 : 3;
 }
 
@@ -34,7 +36,7 @@ public:
 
     LayerArguments operator()(const StemParams& params) const
     {
-        return {{convolution("", 0, {params.out_channels, params.in_channels, kernel_size, kernel_size})}};
+        return {{convolution("", 0, {params.out_channels, params.in_channels, params.kernel, params.kernel})}};
     }
 
     LayerArguments operator()(const InvertedResidualParams& params) const
@@ -44,8 +46,12 @@ public:
             arguments.convolutions.push_back(convolution("expand_", 0, {params.expanded_channels, params.in_channels, 1, 1}));
         else
             check_no_expand();
-        arguments.convolutions.push_back(convolution("depthwise_", 3, {params.expanded_channels, 1, kernel_size, kernel_size}));
-        arguments.convolutions.push_back(convolution("project_", 6, {params.out_channels, params.expanded_channels, 1, 1}));
+        const int64_t expanded = params.expanded_channels, squeezed = params.squeezed_channels;
+        arguments.convolutions.push_back(convolution("depthwise_", 3, {expanded, 1, params.kernel, params.kernel}));
+        arguments.convolutions.push_back(convolution("project_", 6, {params.out_channels, expanded, 1, 1}));
+        if (!params.has_gate()) return arguments;
+        arguments.convolutions.push_back(without_scale("squeeze_", 9, {squeezed, expanded, 1, 1}));
+        arguments.convolutions.push_back(without_scale("excite_", 11, {expanded, squeezed, 1, 1}));
         return arguments;
     }
 
@@ -56,13 +62,19 @@ public:
 
     LayerArguments operator()(const LinearParams& params) const
     {
-        return {{{op_, prefix_, tensors_[0], none, tensors_[1], {params.out_features, params.in_features}}}};
+        return {{without_scale("", 0, {params.out_features, params.in_features})}};
     }
 
 private:
     ConvolutionArguments convolution(const char* name, int first, const Integers& shape) const
     {
         return {op_, prefix_ + name, tensors_[first], tensors_[first + 1], tensors_[first + 2], shape};
+    }
+
+    // Weight and bias.
+    ConvolutionArguments without_scale(const char* name, int first, const Integers& shape) const
+    {
+        return {op_, prefix_ + name, tensors_[first], none, tensors_[first + 1], shape};
     }
 
     void check_no_expand() const
@@ -92,7 +104,9 @@ std::vector<LayerArguments> layer_arguments(const char* op, const std::vector<Ne
     size_t wanted = 0;
     for (const NetworkLayer& layer : layers) wanted += tensors_of(layer);
     if (weights.size() != wanted)
-        refuse({op, "weights"}, std::to_string(wanted) + " tensors or None, nine of a block, two of a linear layer, else three",
+        refuse({op, "weights"},
+               std::to_string(wanted) +
+                   " tensors or None, nine of a block, thirteen of one with a gate, two of a linear layer, else three",
                std::to_string(weights.size()));
     std::vector<LayerArguments> arguments;
     const OptionalTensor* next = weights.data();

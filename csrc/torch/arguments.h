@@ -27,7 +27,8 @@ struct ConvolutionArguments {
     Argument argument(const char* name) const { return {op, prefix + name}; }
 };
 
-// A block has an expand, a depthwise and a project convolution, or the latter two; other layers have one.
+// The convolutions of a block: expand (if it has one), depthwise, project, and a gate's squeeze and excite. Other layers have
+// one.
 struct LayerArguments {
     std::vector<ConvolutionArguments> convolutions;
 };
@@ -35,8 +36,8 @@ struct LayerArguments {
 // Python's None in the place of a tensor comes as one without anything.
 OptionalTensors without_undefined(OptionalTensors tensors);
 
-// Weights of all layers, each as in its operator: three tensors a convolution, two of a linear layer. Errors name the layer
-// where there are several.
+// Weights of all layers, each as in its operator: three tensors a convolution, two of a linear layer or one of a gate's. Errors
+// name the layer where there are several.
 std::vector<LayerArguments> layer_arguments(const char* op, const std::vector<NetworkLayer>& layers,
                                             const OptionalTensors& weights);
 

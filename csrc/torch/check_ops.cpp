@@ -12,6 +12,16 @@
 namespace mnv2::ops::checking {
 namespace {
 
+constexpr ServedOptions triton{.backend = "Triton"};
+
+// Layers that kernels which are not written in C++ take.
+Layers read_served(const char* op, const std::string& text)
+{
+    Layers layers = read_float_chain(op, text);
+    refuse_unserved(op, layers, triton);
+    return layers;
+}
+
 int64_t position_of(ScalarType type)
 {
     int64_t position = 0;
@@ -31,7 +41,7 @@ int64_t check_pack_for(const char* op, const OptionalTensors& weights, const std
 {
     const bool is_linear = text.starts_with("linear");
     const InputView view = is_linear ? check_vectors({op, "x"}, x) : check_input({op, "x"}, x);
-    Layers layers = read_float_chain(op, text);
+    Layers layers = read_served(op, text);
     check_weights(layer_arguments(op, layers, weights), view.dtype, device_of(x));
     complete_by({op, "x"}, x, layers);
     return position_of(view.dtype);
@@ -43,12 +53,15 @@ int64_t check_pack(const OptionalTensors& weights, const std::string& text, cons
 {
     const char* op = name.c_str();
     const OptionalTensors given = without_undefined(weights);
-    return x ? check_pack_for(op, given, text, *x) : check_pack_alone(op, given, read_float_chain(op, text));
+    return x ? check_pack_for(op, given, text, *x) : check_pack_alone(op, given, read_served(op, text));
 }
 
 // Planning is left to the kernels that are not written in C++.
 struct ChecksAlone {
-    ChecksAlone(const char*, const Layers&, ScalarType, const Tensor&, const Tensor&) {}
+    ChecksAlone(const char* op, const Layers& layers, ScalarType, const Tensor&, const Tensor&)
+    {
+        refuse_unserved(op, layers, triton);
+    }
     bool serves(const char*, const Tensor&, const Tensor&) const { return true; }
 };
 

@@ -15,6 +15,7 @@
 #include "core/block.h"
 #include "core/layer.h"
 #include "core/layer_chain.h"
+#include "core/served_options.h"
 #include "torch/errors.h"
 
 namespace mnv2::ops {
@@ -53,6 +54,11 @@ inline Layers read_chain(const char* op, const std::string& text)
 [[noreturn]] inline void refuse_int8(const char* op)
 {
     refuse({op, "layers"}, "arithmetic=float (bytes have kernels on CPUs, by pack and run)", arithmetic_name(Arithmetic::int8));
+}
+
+inline void refuse_unserved(const char* op, const Layers& layers, const ServedOptions& served)
+{
+    refuse_if(op, find_unserved(layers, served));
 }
 
 // For kernels of floats alone.
@@ -212,7 +218,9 @@ void check_output(const Argument& argument, const Params& params, const Tensor& 
         if (params.out_height() > 0 && params.out_width() > 0) return;
         const Padding& padding = params.padding;
         const std::vector<int64_t> sides{padding.top, padding.left, padding.bottom, padding.right};
-        refuse(argument, "a height and width of at least 3 with padding " + tuple_text(sides), "shape " + shape_text(x));
+        refuse(argument,
+               "a height and width of at least " + std::to_string(params.kernel) + " with padding " + tuple_text(sides),
+               "shape " + shape_text(x));
     } else {
         if (x.size(2) < 1 || x.size(3) < 1) refuse(argument, "at least one pixel", "shape " + shape_text(x));
     }

@@ -15,6 +15,7 @@
 #include "cpu/isa/dispatch.h"
 #include "cpu/run/huge_pages.h"
 #include "cpu/run/network.h"
+#include "cpu/served.h"
 #include "torch/allocate.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
@@ -66,7 +67,7 @@ Layers read_packed(const char* op, Layers layers, const Tensor& packed, ScalarTy
 class CpuPlan {
 public:
     CpuPlan(const char* op, const Layers& completed, ScalarType type, const Tensor& x, const Tensor& packed)
-        : CpuPlan(read_packed(op, completed, packed, type), x, packed)
+        : CpuPlan(op, read_packed(op, completed, packed, type), x, packed)
     {
     }
 
@@ -81,14 +82,16 @@ public:
     const cpu::NetworkPlan& network() const { return *network_; }  // if there are images
 
 private:
-    CpuPlan(const Layers& layers, const Tensor& x, const Tensor& packed)
+    CpuPlan(const char* op, const Layers& layers, const Tensor& x, const Tensor& packed)
         : layers_(layers.size()),
           threads_(torch::stable::get_num_threads()),
           frame_(packed.const_data_ptr(), packed.numel(), layers),
           result_(result_shape(layers))
     {
+        const cpu::Kernels& kernels = cpu::kernels_for(packed_isa(packed.const_data_ptr()));
+        refuse_unserved(op, layers, cpu::served_options(kernels));
         if (x.size(0) == 0) return;
-        network_ = cpu::plan_network(layers, cpu::kernels_for(packed_isa(packed.const_data_ptr())), threads_);
+        network_ = cpu::plan_network(layers, kernels, threads_);
     }
 
     size_t layers_;
@@ -119,11 +122,8 @@ public:
 
     std::vector<char> operator()(const InvertedResidualParams& params) const
     {
-        const size_t last = tensors_.size() - 1;
-        const ConvolutionWeights expand = params.has_expand ? tensors_[0].view() : ConvolutionWeights{};
-        return packed_by(params, [&](void* to) {
-            pack_block(params, expand, tensors_[last - 1].view(), tensors_[last].view(), layout_, to);
-        });
+        const BlockConvolutions weights = block_convolutions(params, tensors_);
+        return packed_by(params, [&](void* to) { pack_block(params, weights, layout_, to); });
     }
     std::vector<char> operator()(const StemParams& params) const
     {
@@ -159,7 +159,9 @@ struct CpuBackend {
     static Tensor pack(const char* op, const Layers& layers, const std::vector<LayerArguments>& arguments,
                        std::optional<ScalarType>)
     {
-        const PackLayout& layout = cpu::select_kernels(weights_type(arguments)).layout;
+        const cpu::Kernels& kernels = cpu::select_kernels(weights_type(arguments));
+        refuse_unserved(op, layers, cpu::served_options(kernels));
+        const PackLayout& layout = kernels.layout;
         std::vector<std::vector<char>> buffers;
         std::vector<PackedLayer> parts;
         for (size_t index = 0; index < layers.size(); ++index) {

@@ -29,6 +29,8 @@ namespace {
 
 namespace int8 = cpu::int8;
 
+constexpr ServedOptions served{.backend = "int8"};
+
 // --- pack ---
 
 Tensor check_tensor(const Argument& argument, const OptionalTensor& tensor, int32_t dtype, const Integers& shape)
@@ -210,6 +212,7 @@ struct Int8Call {
     Int8Call(const char* op, std::string of, const Tensor& x, const Tensor& packed)
         : text(std::move(of)), layers(read_chain(op, text)), packed_bytes(packed.numel())
     {
+        refuse_unserved(op, layers, served);
         const Argument argument{op, "x"};
         check_int8_x(argument, layers, x);
         dtype = dtype_of(x);
@@ -265,6 +268,7 @@ Tensor run_call(const char* op, const Int8Call& call, const Tensor& x, const Ten
 
 Tensor pack_int8(const char* op, Layers layers, const OptionalTensors& weights)
 {
+    refuse_unserved(op, layers, served);
     size_t wanted = 0;
     for (const NetworkLayer& layer : layers) wanted += tensors_of(layer);
     if (weights.size() != wanted)

@@ -15,6 +15,12 @@
 
 namespace mnv2::ops {
 
+// The kernel of a convolution's weight, which is checked whole once the layer is known.
+inline int64_t kernel_of(const Tensor& weight)
+{
+    return weight.dim() == 4 ? weight.size(3) : kernel_size;
+}
+
 // The output channels of a convolution's weight (or of a linear layer's), which is checked whole once the layer is known.
 inline int64_t check_outputs(const Argument& argument, const Tensor& weight)
 {
@@ -50,8 +56,12 @@ struct Operators {
                               const OptionalTensor& expand_bias, const Tensor& depthwise_weight,
                               const OptionalTensor& depthwise_scale, const OptionalTensor& depthwise_bias,
                               const Tensor& project_weight, const OptionalTensor& project_scale,
-                              const OptionalTensor& project_bias, int64_t stride, const Integers& padding, bool residual,
-                              const std::string& activation, const std::string& project_activation)
+                              const OptionalTensor& project_bias, const OptionalTensor& squeeze_weight,
+                              const OptionalTensor& squeeze_bias, const OptionalTensor& excite_weight,
+                              const OptionalTensor& excite_bias, int64_t stride, const Integers& padding, bool residual,
+                              const std::string& activation, const std::string& project_activation,
+                              const std::optional<std::string>& depthwise_activation, const std::string& squeeze_activation,
+                              const std::string& excite_activation)
     {
         constexpr const char* op = "fused_block";
         const ScalarType type = check_input({op, "x"}, x).dtype;
@@ -62,12 +72,21 @@ struct Operators {
         if (!expand_weight) layer.expanded_channels = x.size(1);
         layer.has_expand = expand_weight.has_value();
         layer.has_residual = residual;
-        set_window(op, stride, padding, layer);
+        set_window(op, depthwise_weight, stride, padding, layer);
         refuse_if(op, set_activation(activation, layer.activation, "activation"));
         refuse_if(op, set_activation(project_activation, layer.project_activation, "project_activation"));
-        return run_unpacked(op, x, type, layer,
-                            {expand_weight, expand_scale, expand_bias, depthwise_weight, depthwise_scale, depthwise_bias,
-                             project_weight, project_scale, project_bias});
+        if (depthwise_activation) refuse_if(op, set_depthwise_activation(*depthwise_activation, layer));
+        refuse_if(op, set_activation(squeeze_activation, layer.squeeze_activation, "squeeze_activation"));
+        refuse_if(op, set_excite_activation(excite_activation, layer.excite_activation));
+        OptionalTensors weights{expand_weight,  expand_scale,   expand_bias,   depthwise_weight, depthwise_scale,
+                                depthwise_bias, project_weight, project_scale, project_bias};
+        if (squeeze_weight) {
+            layer.squeezed_channels = check_outputs({op, "squeeze_weight"}, *squeeze_weight);
+            weights.insert(weights.end(), {squeeze_weight, squeeze_bias, excite_weight, excite_bias});
+        } else if (excite_weight || squeeze_bias || excite_bias) {
+            refuse({op, "squeeze_weight"}, "a tensor beside those of a gate", "None");
+        }
+        return run_unpacked(op, x, type, layer, weights);
     }
 
     static Tensor stem(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& bias,
@@ -76,7 +95,7 @@ struct Operators {
         constexpr const char* op = "stem";
         const ScalarType type = check_input({op, "x"}, x).dtype;
         Layer layer = dense_layer(op, LayerKind::stem, x, weight);
-        set_window(op, stride, padding, layer);
+        set_window(op, weight, stride, padding, layer);
         refuse_if(op, set_activation(activation, layer.activation, "activation"));
         return run_unpacked(op, x, type, layer, {weight, scale, bias});
     }
@@ -91,11 +110,13 @@ struct Operators {
         return run_unpacked(op, x, type, layer, {weight, scale, bias});
     }
 
-    static Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias)
+    static Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, const std::string& activation)
     {
         constexpr const char* op = "linear";
         const ScalarType type = check_vectors({op, "x"}, x).dtype;
-        return run_unpacked(op, x, type, dense_layer(op, LayerKind::linear, x, weight), {weight, bias});
+        Layer layer = dense_layer(op, LayerKind::linear, x, weight);
+        refuse_if(op, set_activation(activation, layer.activation, "activation"));
+        return run_unpacked(op, x, type, layer, {weight, bias});
     }
 
     template <class Library>
@@ -110,10 +131,11 @@ struct Operators {
     }
 
 private:
-    static void set_window(const char* op, int64_t stride, const Integers& padding, Layer& layer)
+    static void set_window(const char* op, const Tensor& weight, int64_t stride, const Integers& padding, Layer& layer)
     {
+        refuse_if(op, set_kernel(kernel_of(weight), layer.kernel));
         refuse_if(op, set_stride(stride, layer.stride));
-        refuse_if(op, set_padding(padding, layer.padding));
+        refuse_if(op, set_padding(padding, layer.kernel, layer.padding));
     }
 
     static Layer dense_layer(const char* op, LayerKind kind, const Tensor& x, const Tensor& weight)

@@ -7,15 +7,20 @@ namespace mnv2::ops {
 #define MNV2_BLOCK_WEIGHTS                                                          \
     "Tensor? expand_weight, Tensor? expand_scale, Tensor? expand_bias, "            \
     "Tensor depthwise_weight, Tensor? depthwise_scale, Tensor? depthwise_bias, "    \
-    "Tensor project_weight, Tensor? project_scale, Tensor? project_bias"
+    "Tensor project_weight, Tensor? project_scale, Tensor? project_bias, "          \
+    "Tensor? squeeze_weight=None, Tensor? squeeze_bias=None, "                      \
+    "Tensor? excite_weight=None, Tensor? excite_bias=None"
 #define MNV2_BLOCK_OPTIONS                                                          \
     "int stride=1, int[] padding=[1, 1, 1, 1], bool residual=False, "               \
-    "str activation=\"relu6\", str project_activation=\"none\""
+    "str activation=\"relu6\", str project_activation=\"none\", "                    \
+    "str? depthwise_activation=None, str squeeze_activation=\"relu\", "             \
+    "str excite_activation=\"sigmoid\""
 #define MNV2_STEM_WEIGHTS "Tensor weight, Tensor? scale, Tensor? bias"
 #define MNV2_STEM_OPTIONS "int stride=2, int[] padding=[1, 1, 1, 1], str activation=\"relu6\""
 #define MNV2_HEAD_WEIGHTS "Tensor weight, Tensor? scale, Tensor? bias"
 #define MNV2_HEAD_OPTIONS "str activation=\"relu6\""
 #define MNV2_LINEAR_WEIGHTS "Tensor weight, Tensor? bias"
+#define MNV2_LINEAR_OPTIONS "str activation=\"none\""
 
 template <class Library>
 void define_operators(Library& m)
@@ -23,7 +28,7 @@ void define_operators(Library& m)
     m.def("fused_block(Tensor x, " MNV2_BLOCK_WEIGHTS ", *, " MNV2_BLOCK_OPTIONS ") -> Tensor");
     m.def("stem(Tensor x, " MNV2_STEM_WEIGHTS ", *, " MNV2_STEM_OPTIONS ") -> Tensor");
     m.def("head_pool(Tensor x, " MNV2_HEAD_WEIGHTS ", *, " MNV2_HEAD_OPTIONS ") -> Tensor");
-    m.def("linear(Tensor x, " MNV2_LINEAR_WEIGHTS ") -> Tensor");
+    m.def("linear(Tensor x, " MNV2_LINEAR_WEIGHTS ", *, " MNV2_LINEAR_OPTIONS ") -> Tensor");
 
     // A layer or a chain of layers; layers is their text, see core/layer.h. weights: those of each layer as in its operator
     // above, one layer after the other; those of layers with arithmetic=int8 as in int8_ops.h, on bytes, on the CPU.

@@ -41,4 +41,19 @@ private:
     std::optional<Tensor> weight_, scale_, bias_;
 };
 
+// A block's, in the order of LayerArguments.
+inline BlockConvolutions block_convolutions(const InvertedResidualParams& params,
+                                            const std::vector<ConvolutionTensors>& tensors)
+{
+    BlockConvolutions convolutions;
+    auto next = tensors.begin();
+    if (params.has_expand) convolutions.expand = (next++)->view();
+    convolutions.depthwise = (next++)->view();
+    convolutions.project = (next++)->view();
+    if (!params.has_gate()) return convolutions;
+    convolutions.squeeze = (next++)->view();
+    convolutions.excite = next->view();
+    return convolutions;
+}
+
 }  // namespace mnv2::ops

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import _native
 from ..dtypes import DTYPES, dtype_name, weights_dtype
 from ..layer import LAYER_OPS, SAME, Layer, is_chain, layer_of_call, parse_layers
-from ..shapes import output_size, same_output_size
+from ..shapes import Padding, output_size, same_output_size
 from . import gpu
 from .batching import Argument
 
@@ -71,16 +71,17 @@ def on_one_device(op: torch._ops.OpOverload, fake: Callable[..., Tensor]) -> Cal
 
 
 def _window_size(
-    op: str, x: Tensor, height: int, width: int, stride: int, padding: Sequence[int]
+    op: str, x: Tensor, height: int, width: int, layer: Layer, padding: Padding
 ) -> tuple[int, int]:
-    """Height and width of what slides a 3x3 window over an image that x became."""
+    """Height and width of what slides the layer's window over an image that x became."""
     top, left, bottom, right = padding
-    out_height, out_width = output_size(height, top, bottom, stride), output_size(width, left, right, stride)
+    out_height = output_size(height, top, bottom, layer.stride, layer.kernel)
+    out_width = output_size(width, left, right, layer.stride, layer.kernel)
     _check(
         op,
         "x",
         out_height > 0 and out_width > 0,
-        f"a height and width of at least 3 with padding {tuple(padding)}",
+        f"a height and width of at least {layer.kernel} with padding {padding}",
         lambda: f"shape {tuple(x.shape)}",
     )
     return out_height, out_width
@@ -91,9 +92,7 @@ def _chain(op: str, text: str) -> tuple[Layer, ...]:
         chain = parse_layers(text)
     except ValueError as error:
         raise RuntimeError(f"mnv2::{op}: {error}") from None
-    expected = (
-        "any run of a stem, blocks, a head and a linear layer, each with the channels of the one before"
-    )
+    expected = "any run of a stem, blocks, a head and linear layers, each with the channels of the one before"
     _check(op, "layers", is_chain(chain), expected, lambda: text)
     return chain
 
@@ -133,7 +132,7 @@ def _result(op: str, x: Tensor, chain: Sequence[Layer]) -> Tensor:
         if layer.padding == SAME:  # by its own formula: torch.export cannot see that a window always fits
             height, width = same_output_size(height, layer.stride), same_output_size(width, layer.stride)
         else:
-            height, width = _window_size(op, x, height, width, layer.stride, layer.padding)
+            height, width = _window_size(op, x, height, width, layer, layer.padding)
     size = (x.shape[0], out_channels, height, width)
     return torch.empty(size, dtype=dtype, device=x.device, memory_format=torch.channels_last)
 

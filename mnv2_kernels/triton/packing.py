@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..dtypes import DTYPES
-from ..layer import TENSORS, Layer
-from ..shapes import ACTIVATIONS, KERNEL_TAPS
+from ..layer import Layer
+from ..shapes import ACTIVATIONS, KERNEL_SIZE
 
 Convolution = tuple[Tensor, Tensor | None, Tensor | None]
 
@@ -27,6 +27,7 @@ MIN_STEP = 16
 DEPTH_STEP = 32
 # The most channels that a step expands.
 CHANNEL_STEP = 64
+KERNEL_TAPS = KERNEL_SIZE * KERNEL_SIZE  # these kernels serve no other window
 # A channel's depthwise taps and bias, for loads of four.
 TAP_STRIDE = 12
 # Sections begin where loads of 16 bytes may.
@@ -240,9 +241,8 @@ def pack_chain(packing: ChainPacking, layers: Sequence[Layer], weights: Sequence
     """Weights as mnv2::pack takes them: those of each layer, one layer after the other."""
     packed, left = [], list(weights)
     for layer, each in zip(layers, packing.packings, strict=True):
-        count = TENSORS[layer.kind]
-        packed.append(_pack_layer(layer, each, left[:count]))
-        del left[:count]
+        packed.append(_pack_layer(layer, each, left[: layer.tensors]))
+        del left[: layer.tensors]
     return torch.cat(packed)
 
 
@@ -261,7 +261,7 @@ def _layer_packing(layer: Layer, dtype: torch.dtype) -> Packing:
 def _pack_layer(layer: Layer, packing: Packing, weights: Sequence[Any]) -> Tensor:
     if layer.kind == "block":
         expand = tuple(weights[:3]) if layer.expand else None
-        return pack_block_weights(packing, expand, tuple(weights[3:6]), tuple(weights[6:]))
+        return pack_block_weights(packing, expand, tuple(weights[3:6]), tuple(weights[6:9]))
     if layer.kind == "linear":
         weight, _, bias = _floats((weights[0], None, weights[1]))
         return packing.pack({"WEIGHT": weight, "BIAS": bias})

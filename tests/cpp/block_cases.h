@@ -39,6 +39,15 @@ inline InvertedResidualParams with_residual(InvertedResidualParams params)
     return params;
 }
 
+// Padded so that a convolution of stride 1 keeps an image's size.
+inline InvertedResidualParams with_kernel(InvertedResidualParams params, int32_t kernel)
+{
+    const int32_t side = most_padding(kernel);
+    params.kernel = kernel;
+    params.padding = {side, side, side, side};
+    return params;
+}
+
 // A few blocks that differ in everything, for the tests that run each of them many times.
 inline std::vector<InvertedResidualParams> varied_blocks()
 {
@@ -50,10 +59,16 @@ inline std::vector<InvertedResidualParams> varied_blocks()
         block({15, 17}, 3, 17, 200),
         block({2, 3}, 200, 96, 1),
         with_residual(block({9, 28}, 8, 200, 0)),
+        with_kernel(with_residual(block({10, 9}, 16, 72, 0)), 5),
+        with_kernel(without_expand(block({9, 15}, 35, 0, 24)), 7),
     };
     blocks[3].stride = blocks[4].stride = 2;
     blocks[4].padding = {0, 0, 1, 1};
     blocks[5].project_activation = Activation::relu6;
+    blocks[7].activation = Activation::silu;
+    blocks[8].activation = Activation::hardswish;
+    blocks[8].project_activation = Activation::silu;
+    blocks[8].stride = 2;
     return blocks;
 }
 

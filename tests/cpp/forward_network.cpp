@@ -60,7 +60,7 @@ std::vector<Buffer> pack_layers(const ConvolutionWeights& weights, const PackLay
             block.stride = repeat == 0 ? stage.stride : 1;
             block.has_expand = stage.expansion != 1;
             block.has_residual = repeat > 0;
-            const auto pack = [&](void* to) { pack_block(block, weights, weights, weights, layout, to); };
+            const auto pack = [&](void* to) { pack_block(block, {weights, weights, weights, {}, {}}, layout, to); };
             layers.push_back(pack_layer(block, layout, pack));
             channels = stage.channels;
         }

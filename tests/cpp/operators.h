@@ -30,7 +30,8 @@ template <class Params>
 std::string describe_window(const Params& params)
 {
     const Padding& p = params.padding;
-    return join(" stride ", params.stride, " padding ", p.top, p.left, p.bottom, p.right, " ", describe(params.activation));
+    return join(" kernel ", params.kernel, " stride ", params.stride, " padding ", p.top, p.left, p.bottom, p.right, " ",
+                describe(params.activation));
 }
 
 template <class Params>
@@ -80,6 +81,8 @@ inline std::string describe(const InvertedResidualParams& params)
 {
     return join("block ", describe_image(params), " -> ", params.has_expand ? "" : "(no expand) ", params.expanded_channels,
                 " -> ", params.out_channels, describe_window(params), ", ", describe(params.project_activation),
+                params.depthwise_activation ? join(" behind ", describe(*params.depthwise_activation)) : "",
+                params.squeezed_channels ? join(", gate of ", params.squeezed_channels) : "",
                 params.has_residual ? ", residual" : "");
 }
 
@@ -87,22 +90,24 @@ inline BlockWeights random_weights(Random& random, const InvertedResidualParams&
 {
     BlockWeights weights;
     if (params.has_expand) weights.expand = random_convolution(random, params.expanded_channels, params.in_channels);
-    weights.depthwise = random_convolution(random, params.expanded_channels, kernel_taps);
+    weights.depthwise = random_convolution(random, params.expanded_channels, params.taps());
     weights.project = random_convolution(random, params.out_channels, params.expanded_channels);
+    if (!params.has_gate()) return weights;
+    weights.squeeze = random_convolution(random, params.squeezed_channels, params.expanded_channels);
+    weights.excite = random_convolution(random, params.expanded_channels, params.squeezed_channels);
     return weights;
 }
 
 inline std::vector<uint8_t> pack(const InvertedResidualParams& params, const BlockWeights& weights, const PackLayout& layout)
 {
-    return packed_by(params, layout, [&](void* to) {
-        pack_block(params, weights.expand.view(), weights.depthwise.view(), weights.project.view(), layout, to);
-    });
+    return packed_by(params, layout, [&](void* to) { pack_block(params, weights.views(), layout, to); });
 }
 
 // The weights as kernels with that stored type hold them: pointwise layers' are rounded to it.
 inline BlockWeights rounded_for(const InvertedResidualParams&, const BlockWeights& weights, ScalarType stored)
 {
-    return {rounded(weights.expand, stored), weights.depthwise, rounded(weights.project, stored)};
+    return {rounded(weights.expand, stored), weights.depthwise, rounded(weights.project, stored),
+            rounded(weights.squeeze, stored), rounded(weights.excite, stored)};
 }
 
 inline Image reference(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights, ScalarType stored)
@@ -134,7 +139,7 @@ inline std::string describe(const StemParams& params)
 
 inline Convolution random_weights(Random& random, const StemParams& params)
 {
-    return random_convolution(random, params.out_channels, kernel_taps * params.in_channels);
+    return random_convolution(random, params.out_channels, params.taps() * params.in_channels);
 }
 
 inline std::vector<uint8_t> pack(const StemParams& params, const Convolution& weights, const PackLayout& layout)

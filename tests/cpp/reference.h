@@ -20,6 +20,7 @@ struct Bounded {
 
 constexpr double float_step = 0x1p-24;        // the relative error of one rounding
 constexpr double least_float = 0x1p-149;      // what underflow may lose
+constexpr double least_silu = 0x1p-121;       // where exp(-x) is no float32, silu is zero
 constexpr int64_t longest_run = 96;           // depths in a row that the accurate arithmetic adds up
 constexpr int64_t least_depth_in_runs = 192;  // sums of this depth and deeper are cut into runs
 
@@ -113,9 +114,24 @@ private:
 
 inline double activate(Activation activation, double x)
 {
+    if (activation == Activation::hardswish) return x * std::clamp(x + 3, 0.0, 6.0) / 6;
+    if (activation == Activation::silu) return x / (1 + std::exp(-x));
     const double low = activation == Activation::none ? -INFINITY : 0.0;
     const double high = activation == Activation::relu6 ? 6.0 : INFINITY;
     return x < low ? low : x > high ? high : x;  // leaves NaN alone
+}
+
+// The error of an activation's result. Curves are steeper than 1 and round by themselves, silu by up to two units in the last
+// place; hardswish may lose what x + 3 is rounded by.
+inline double activation_error(Activation activation, double x, double error)
+{
+    const double y = std::fabs(activate(activation, x));
+    switch (curve_of(activation)) {
+        case Curve::hardswish: return 1.5 * error + 4 * float_step * (std::fabs(x) + y);
+        case Curve::silu: return 1.1 * error + 4 * float_step * y + least_silu;
+        case Curve::none: break;
+    }
+    return error;
 }
 
 // Activation of sum * scale + bias. Where NaN or infinity comes out or goes in, nothing is left to chance.
@@ -126,7 +142,8 @@ inline Bounded finish(const Bounded& sum, const Convolution& layer, int64_t chan
     const double scaled = sum.value * scale, value = scaled + bias;
     if (!std::isfinite(value)) return {activate(activation, value), 0.0};
     const double error = std::fabs(scale) * sum.error;
-    return {activate(activation, value), error + 2 * float_step * (std::fabs(scaled) + std::fabs(value) + error) + least_float};
+    const double rounded = error + 2 * float_step * (std::fabs(scaled) + std::fabs(value) + error) + least_float;
+    return {activate(activation, value), activation_error(activation, value, rounded)};
 }
 
 inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_channels, Activation activation,
@@ -145,36 +162,38 @@ inline Image pointwise(const Image& x, const Convolution& layer, int64_t out_cha
 }
 
 struct Window {
+    int64_t kernel;
     int32_t stride;
     Padding padding;
 };
 
 // Counts the windows that fit.
-inline int64_t count_windows(int64_t size, int32_t before, int32_t after, int32_t stride)
+inline int64_t count_windows(int64_t size, int32_t before, int32_t after, const Window& window)
 {
     int64_t count = 0;
-    while (count * stride + 3 <= before + size + after) ++count;
+    while (count * window.stride + window.kernel <= before + size + after) ++count;
     return count;
 }
 
-// 3x3 convolution in groups, as torch defines them.
+// Convolution in groups, as torch defines them.
 inline Image convolve(const Image& x, const Convolution& layer, int64_t out_channels, int64_t groups, const Window& window,
                       Activation activation)
 {
     const Padding& padding = window.padding;
     const int64_t in_per_group = x.channels / groups, out_per_group = out_channels / groups;
-    Image y(x.batch, count_windows(x.height, padding.top, padding.bottom, window.stride),
-            count_windows(x.width, padding.left, padding.right, window.stride), out_channels);
+    const int64_t kernel = window.kernel;
+    Image y(x.batch, count_windows(x.height, padding.top, padding.bottom, window),
+            count_windows(x.width, padding.left, padding.right, window), out_channels);
     const auto sum_window = [&](int64_t n, int64_t row, int64_t column, int64_t o) {
         Dot dot;
         for (int64_t i = 0; i < in_per_group; ++i)
-            for (int64_t ky = 0; ky < 3; ++ky)
-                for (int64_t kx = 0; kx < 3; ++kx) {
+            for (int64_t ky = 0; ky < kernel; ++ky)
+                for (int64_t kx = 0; kx < kernel; ++kx) {
                     const int64_t from_y = row * window.stride + ky - padding.top;
                     const int64_t from_x = column * window.stride + kx - padding.left;
                     if (from_y < 0 || from_y >= x.height || from_x < 0 || from_x >= x.width) continue;
-                    const double weight = layer.weight[static_cast<size_t>(((o * in_per_group + i) * 3 + ky) * 3 + kx)];
-                    dot.add(weight, x(n, from_y, from_x, o / out_per_group * in_per_group + i));
+                    const int64_t tap = ((o * in_per_group + i) * kernel + ky) * kernel + kx;
+                    dot.add(layer.weight[static_cast<size_t>(tap)], x(n, from_y, from_x, o / out_per_group * in_per_group + i));
                 }
         return dot.result();
     };
@@ -183,6 +202,27 @@ inline Image convolve(const Image& x, const Convolution& layer, int64_t out_chan
             for (int64_t column = 0; column < y.width; ++column)
                 for (int64_t o = 0; o < out_channels; ++o)
                     y(n, row, column, o) = finish(sum_window(n, row, column, o), layer, o, activation);
+    return y;
+}
+
+// Means of all pixels.
+inline Image pooled(const Image& x)
+{
+    Image y(x.batch, 1, 1, x.channels);
+    const auto pixels = static_cast<double>(x.height * x.width);
+    for (int64_t n = 0; n < x.batch; ++n)
+        for (int64_t c = 0; c < x.channels; ++c) {
+            Bounded& mean = y(n, 0, 0, c);
+            double magnitude = 0.0;
+            for (int64_t row = 0; row < x.height; ++row)
+                for (int64_t column = 0; column < x.width; ++column) {
+                    const Bounded& from = x(n, row, column, c);
+                    mean.value += from.value / pixels;
+                    mean.error += from.error / pixels;
+                    magnitude += std::fabs(from.value) / pixels;
+                }
+            mean.error += (pixels + 2) * float_step * (magnitude + mean.error) + least_float;
+        }
     return y;
 }
 
@@ -195,8 +235,38 @@ inline void add_shortcut(const Image& x, Image& y)
 }
 
 struct BlockWeights {
-    Convolution expand, depthwise, project;
+    Convolution expand, depthwise, project, squeeze, excite;
+
+    BlockConvolutions views() const { return {expand.view(), depthwise.view(), project.view(), squeeze.view(), excite.view()}; }
 };
+
+inline double excite(GateActivation activation, double x)
+{
+    return activation == GateActivation::sigmoid ? 1 / (1 + std::exp(-x)) : std::clamp(x + 3, 0.0, 6.0) / 6;
+}
+
+// Multiplies each channel with its gate.
+inline void apply_gate(const InvertedResidualParams& params, const BlockWeights& weights, ScalarType stored, Image& x)
+{
+    Image means = pooled(x);
+    store_as(stored, means);
+    Image squeezed = pointwise(means, weights.squeeze, params.squeezed_channels, params.squeeze_activation, stored);
+    store_as(stored, squeezed);
+    const Image excited = pointwise(squeezed, weights.excite, x.channels, Activation::none, stored);
+    for (int64_t n = 0; n < x.batch; ++n)
+        for (int64_t row = 0; row < x.height; ++row)
+            for (int64_t column = 0; column < x.width; ++column)
+                for (int64_t c = 0; c < x.channels; ++c) {
+                    const Bounded& from = excited(n, 0, 0, c);
+                    const double factor = excite(params.excite_activation, from.value);
+                    const double steepness = 0.25;  // of sigmoid, the steeper one
+                    const double error = steepness * from.error + 4 * float_step * (1 + std::fabs(from.value));
+                    Bounded& at = x(n, row, column, c);
+                    at.error = at.error * (factor + error) + std::fabs(at.value) * (error + float_step) + least_float;
+                    at.value *= factor;
+                }
+    store_as(stored, x);
+}
 
 inline Image inverted_residual(const InvertedResidualParams& params, const Image& x, const BlockWeights& weights,
                                ScalarType stored)
@@ -204,8 +274,9 @@ inline Image inverted_residual(const InvertedResidualParams& params, const Image
     const Image expanded =
         params.has_expand ? pointwise(x, weights.expand, params.expanded_channels, params.activation, stored) : x;
     Image depthwise_out = convolve(expanded, weights.depthwise, params.expanded_channels, params.expanded_channels,
-                                   {params.stride, params.padding}, params.activation);
+                                   {params.kernel, params.stride, params.padding}, params.activation_behind_depthwise());
     store_as(stored, depthwise_out);
+    if (params.has_gate()) apply_gate(params, weights, stored, depthwise_out);
     Image y = pointwise(depthwise_out, weights.project, params.out_channels, params.project_activation, stored);
     if (params.has_residual) add_shortcut(x, y);
     return y;
@@ -213,28 +284,12 @@ inline Image inverted_residual(const InvertedResidualParams& params, const Image
 
 inline Image stem(const StemParams& params, const Image& x, const Convolution& layer)
 {
-    return convolve(x, layer, params.out_channels, 1, {params.stride, params.padding}, params.activation);
+    return convolve(x, layer, params.out_channels, 1, {params.kernel, params.stride, params.padding}, params.activation);
 }
 
 inline Image head_pool(const HeadPoolParams& params, const Image& x, const Convolution& layer, ScalarType stored)
 {
-    const Image wide = pointwise(x, layer, params.out_channels, params.activation, stored);
-    Image y(x.batch, 1, 1, params.out_channels);
-    const auto pixels = static_cast<double>(x.height * x.width);
-    for (int64_t n = 0; n < x.batch; ++n)
-        for (int64_t o = 0; o < params.out_channels; ++o) {
-            Bounded& mean = y(n, 0, 0, o);
-            double magnitude = 0.0;
-            for (int64_t row = 0; row < x.height; ++row)
-                for (int64_t column = 0; column < x.width; ++column) {
-                    const Bounded& from = wide(n, row, column, o);
-                    mean.value += from.value / pixels;
-                    mean.error += from.error / pixels;
-                    magnitude += std::fabs(from.value) / pixels;
-                }
-            mean.error += (pixels + 2) * float_step * (magnitude + mean.error) + least_float;
-        }
-    return y;
+    return pooled(pointwise(x, layer, params.out_channels, params.activation, stored));
 }
 
 // Whether a result of that type may be what float32 arithmetic and one rounding make of the bounded value.

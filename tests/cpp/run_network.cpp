@@ -68,13 +68,14 @@ public:
     {
         const Unpacked expand =
             params.has_expand ? pointwise(values, params.in_channels, params.expanded_channels) : Unpacked{};
-        const Unpacked depthwise = unpack(values, kernel_taps, params.expanded_channels, from_.vector_width, from_, false);
+        const Unpacked depthwise = unpack(values, params.taps(), params.expanded_channels, from_.vector_width, from_, false);
         const Unpacked project = pointwise(values, params.expanded_channels, params.out_channels);
-        return packed(params, [&](void* to) { pack_block(params, expand.view(), depthwise.view(), project.view(), to_, to); });
+        return packed(
+            params, [&](void* to) { pack_block(params, {expand.view(), depthwise.view(), project.view(), {}, {}}, to_, to); });
     }
     Bytes operator()(const StemParams& params, const float* values) const
     {
-        const Unpacked layer = unpack(values, kernel_taps * params.in_channels, params.out_channels, panel(), from_, false);
+        const Unpacked layer = unpack(values, params.taps() * params.in_channels, params.out_channels, panel(), from_, false);
         return packed(params, [&](void* to) { pack_stem(params, layer.view(), to_, to); });
     }
     Bytes operator()(const HeadPoolParams& params, const float* values) const

@@ -28,11 +28,19 @@ constexpr auto activations = [] {
     return all;
 }();
 
-// All sixteen paddings.
-inline std::vector<Padding> paddings()
+// Those that every backend has.
+constexpr Activation clamps[] = {Activation::none, Activation::relu, Activation::relu6};
+
+// All sixteen paddings of a 3x3; of larger kernels those whose sides are either the most that there may be or one of the
+// others.
+inline std::vector<Padding> paddings(int32_t kernel = kernel_size)
 {
+    const int32_t most = most_padding(kernel);
     std::vector<Padding> all;
-    for (int32_t bits = 0; bits < 16; ++bits) all.push_back({bits & 1, bits >> 1 & 1, bits >> 2 & 1, bits >> 3 & 1});
+    for (int32_t bits = 0; bits < 16; ++bits) {
+        const auto side = [&](int32_t index) { return bits >> index & 1 ? most : index % most; };
+        all.push_back({side(0), side(1), side(2), side(3)});
+    }
     return all;
 }
 
@@ -80,7 +88,7 @@ void for_each_window(Params params, const Body& body)
 {
     for (const Size& size : sizes)
         for (const int32_t stride : {1, 2})
-            for (const Padding& padding : paddings()) {
+            for (const Padding& padding : paddings(params.kernel)) {
                 params = sized(params, size);
                 params.stride = stride;
                 params.padding = padding;

@@ -38,8 +38,24 @@ TEST(every_channel_count_without_expand)
 
 TEST(every_size_stride_and_padding)
 {
-    for (const InvertedResidualParams& params : {block({}, 17, 24, 8), without_expand(block({}, 17, 0, 8))})
-        for_each_window(params, [](const InvertedResidualParams& one) { check_case(BlockCase{one}); });
+    for (const int32_t kernel : kernel_sizes)
+        for (InvertedResidualParams params : {block({}, 17, 24, 8), without_expand(block({}, 17, 0, 8))}) {
+            params.kernel = kernel;
+            for_each_window(params, [](const InvertedResidualParams& one) { check_case(BlockCase{one}); });
+        }
+}
+
+// Outputs are computed in groups of up to fourteen, which the ends of a row cut.
+TEST(every_width_of_every_kernel)
+{
+    for (const int32_t kernel : kernel_sizes)
+        for (int64_t width = 1; width <= 34; ++width)
+            for (const Activation activation : {Activation::relu6, Activation::hardswish}) {
+                InvertedResidualParams params = with_kernel(block({4, width}, 3, 40, 3), kernel);
+                params.depthwise_activation = activation;
+                check_case(BlockCase{params});
+                check_case(BlockCase{strided(params), ScalarType::bfloat16});
+            }
 }
 
 // A tile's height follows from the number of pixels; the tallest has 28.
@@ -61,6 +77,16 @@ TEST(every_activation)
                 params.activation = activation;
                 params.project_activation = project_activation;
                 check_case(BlockCase{params});
+            }
+}
+
+TEST(an_activation_of_its_own_behind_the_depthwise_convolution)
+{
+    for (const Activation activation : activations)
+        for (InvertedResidualParams params : varied_blocks())
+            for (const ScalarType dtype : dtypes) {
+                params.depthwise_activation = activation;
+                check_case(BlockCase{params, dtype});
             }
 }
 
@@ -100,14 +126,16 @@ TEST(combinations_at_random)
         const int64_t in = pick(random, channel_counts), expanded = pick(random, channel_counts), out = one_to(random, 60);
         InvertedResidualParams params = block(size, in, expanded, out);
         if (random() % 3 == 0) params = without_expand(params);
+        params = with_kernel(params, pick(random, kernel_sizes));
         params.batch = one_to(random, 3);
         params.activation = pick(random, activations);
         params.project_activation = pick(random, activations);
+        if (random() % 3 == 0) params.depthwise_activation = pick(random, activations);
         if (random() % 3 == 0) {
             params = with_residual(params);
         } else {
             params.stride = static_cast<int32_t>(one_to(random, 2));
-            params.padding = paddings()[random() % 16];
+            params.padding = paddings(params.kernel)[random() % 16];
         }
         const BlockCase one{params, pick(random, dtypes), pick(random, layouts)};
         if (has_output(params)) check_case(one);

@@ -31,6 +31,14 @@ InvertedResidualParams some_block(int64_t in, int64_t expanded, int64_t out)
     return block({0, 0}, in, expanded, out);
 }
 
+StemParams larger_stem(int64_t in, int64_t out)
+{
+    StemParams params = stem_of(in, out);
+    params.kernel = 5;
+    params.padding = {2, 2, 2, 2};
+    return params;
+}
+
 // Each way in which layers may follow one another.
 std::vector<Description> networks()
 {
@@ -48,6 +56,12 @@ std::vector<Description> networks()
         {"no stem", {some_block(3, 18, 24), direct(24, 8), with_residual(direct(8, 0)), head_of(8, 9), LinearParams{0, 9, 17}}},
         {"a head alone", {head_of(3, 40)}},
         {"a stem and a head", {stem_of(3, 24), head_of(24, 8), LinearParams{0, 8, 1}}},
+        {"linear layers behind each other",
+         {stem_of(3, 24), head_of(24, 35), LinearParams{0, 35, 70, Activation::hardswish},
+          LinearParams{0, 70, 9, Activation::silu}, LinearParams{0, 9, 33}}},
+        {"a larger kernel",
+         {larger_stem(3, 16), with_kernel(direct(16, 24), 5), strided(with_kernel(some_block(24, 72, 40), 7)),
+          head_of(40, 17)}},
     };
     for (size_t i = 0, count = all.size(); i < count; ++i) {
         all.push_back(all[i]);
@@ -320,7 +334,7 @@ std::string mismatch_of(const std::vector<LayerParams>& layers)
 TEST(layers_that_are_no_network)
 {
     const std::string chain =
-        "expected any of a stem, blocks, a head and a linear layer behind it, or a linear layer alone, got ";
+        "expected any of a stem, blocks, a head and linear layers behind it, or linear layers alone, got ";
     CHECK_EQUAL(mismatch_of(std::vector<LayerParams>{stem_of(3, 8)}), "");
     CHECK_EQUAL(mismatch_of({stem_of(3, 8), stem_of(3, 8), head_of(8, 8)}), "layer 1: " + chain + "a stem behind a stem");
     CHECK_EQUAL(mismatch_of({head_of(3, 8), some_block(8, 8, 8)}), "layer 1: " + chain + "a block behind a head");

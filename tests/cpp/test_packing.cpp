@@ -75,18 +75,52 @@ TEST(sixteen_bit_arithmetic_has_sixteen_bit_weights)
         }
 }
 
+InvertedResidualParams with_gate(InvertedResidualParams params, int64_t squeezed_channels)
+{
+    params.kernel = 5;
+    params.squeezed_channels = squeezed_channels;
+    return params;
+}
+
 TEST(packing_writes_within_its_bytes)
 {
-    const InvertedResidualParams params = block({1, 1}, 3, 17, 5);
+    const InvertedResidualParams plain = block({1, 1}, 3, 17, 5);
+    for (const InvertedResidualParams& params : {plain, with_gate(plain, 3)}) {
+        Random random(1);
+        const BlockWeights weights = random_weights(random, params);
+        for (const PackLayout& layout : pack_layouts)
+            for (const Placement placement : placements) {
+                const std::vector<uint8_t> expected = pack(params, weights, layout);
+                const GuardedBuffer packed(expected.size(), placement);
+                pack_block(params, weights.views(), layout, packed.data());
+                CHECK(std::memcmp(packed.data(), expected.data(), expected.size()) == 0);
+            }
+    }
+}
+
+// A pointwise layer, whose packed values end where they should.
+void check_pointwise(const std::vector<uint8_t>& block_bytes, int64_t offset, int64_t end, const Convolution& layer,
+                     int64_t depth, int64_t channels, const PackLayout& layout)
+{
+    const HeadPoolParams alone = head_of(depth, channels);
+    const std::vector<uint8_t> expected = pack(alone, layer, layout);
+    const auto floats = static_cast<size_t>(end - offset) * sizeof(float);
+    CHECK_EQUAL(floats, expected.size() - static_cast<size_t>(header_bytes));
+    CHECK(std::memcmp(packed_values(block_bytes.data()) + offset, packed_values(expected.data()), floats) == 0);
+}
+
+TEST(a_gate_is_two_pointwise_layers_behind_the_project)
+{
+    const InvertedResidualParams params = with_gate(block({1, 1}, 3, 51, 5), 13);
     Random random(1);
     const BlockWeights weights = random_weights(random, params);
-    for (const PackLayout& layout : pack_layouts)
-        for (const Placement placement : placements) {
-            const std::vector<uint8_t> expected = pack(params, weights, layout);
-            const GuardedBuffer packed(expected.size(), placement);
-            pack_block(params, weights.expand.view(), weights.depthwise.view(), weights.project.view(), layout, packed.data());
-            CHECK(std::memcmp(packed.data(), expected.data(), expected.size()) == 0);
-        }
+    for (const PackLayout& layout : pack_layouts) {
+        const std::vector<uint8_t> packed = pack(params, weights, layout);
+        const BlockOffsets at = block_offsets(params, layout);
+        check_pointwise(packed, at.project, at.squeeze, weights.project, 51, 5, layout);
+        check_pointwise(packed, at.squeeze, at.excite, weights.squeeze, 51, 13, layout);
+        check_pointwise(packed, at.excite, at.end, weights.excite, 13, 51, layout);
+    }
 }
 
 constexpr PackLayout avx2_layout = {Isa::avx2, 8, 2};
@@ -116,6 +150,10 @@ TEST(a_mismatch_names_what_was_expected_and_what_came)
                 "expected weights of a head with channels 3 -> 5, got a stem with channels 3 -> 5");
     CHECK_EQUAL(mismatch_of(packed_for(block({1, 1}, 17, 17, 5)), without_expand(block({1, 1}, 17, 0, 5))),
                 "expected weights of a block with channels 17 -> (no expand) 17 -> 5, got a block with channels 17 -> 17 -> 5");
+    CHECK_EQUAL(
+        mismatch_of(packed, with_gate(params, 4)),
+        "expected weights of a block with channels 3 -> 17 -> 5, kernel 5, gate of 4, got a block with channels 3 -> 17 "
+        "-> 5");
 }
 
 // Options that do not change the weights do not change which blocks they serve.

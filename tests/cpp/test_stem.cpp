@@ -28,7 +28,11 @@ TEST(every_remainder_of_channels)
 TEST(every_size_stride_and_padding)
 {
     for (const Layout layout : {Layout::nchw, Layout::nhwc})
-        for_each_window(stem_of(3, 24), [&](const StemParams& one) { check_case(StemCase{one, ScalarType::float32, layout}); });
+        for (const int32_t kernel : kernel_sizes) {
+            StemParams params = stem_of(3, 24);
+            params.kernel = kernel;
+            for_each_window(params, [&](const StemParams& one) { check_case(StemCase{one, ScalarType::float32, layout}); });
+        }
 }
 
 // A tile's height follows from the number of columns; the tallest has 28.
@@ -82,13 +86,30 @@ TEST(a_second_accumulator_for_long_sums)
     }
 }
 
+// A run has three channels, an odd number of ones: each may be rounded.
+TEST(a_second_accumulator_for_long_sums_of_a_larger_kernel)
+{
+    constexpr int64_t run_channels = longest_run / taps_of(5);
+    for (const int64_t channels : {8, 11, 40}) {
+        StemParams params = sized(stem_of(channels, 1, 1), {1, 1});
+        params.kernel = 5;
+        params.padding = {2, 2, 2, 2};
+        params.activation = Activation::none;
+        const int64_t ones = channels - run_channels, runs = channels / run_channels + 1;
+        check_long_sum(params, constant_convolution(1, params.taps() * channels, 1.0f),
+                       Tensor::large_then_ones(run_channels - 1, ones), ones, static_cast<double>(runs));
+    }
+}
+
 TEST(not_a_number_and_infinity)
 {
-    for (const Activation activation : activations) {
-        StemParams params = sized(stem_of(3, 24, 2), {9, 13});
-        params.activation = activation;
-        check_odd_values(params, Layout::nchw);
-    }
+    for (const Activation activation : activations)
+        for (const int32_t kernel : kernel_sizes) {
+            StemParams params = sized(stem_of(3, 24, 2), {9, 13});
+            params.activation = activation;
+            params.kernel = kernel;
+            check_odd_values(params, Layout::nchw);
+        }
 }
 
 }  // namespace

@@ -94,8 +94,8 @@ TEST(half_precision_is_no_less_accurate_than_separate_layers)
 TEST(options_are_honoured)
 {
     for (InvertedResidualParams params : {block_of(10, 10, 1, 40), block_of(8, 12, 2, 33), without_expand(9, 9, 1)})
-        for (const Activation activation : activations)
-            for (const Activation project_activation : activations) {
+        for (const Activation activation : clamps)
+            for (const Activation project_activation : clamps) {
                 Scope scope(activation_name(activation), ", ", activation_name(project_activation));
                 params.activation = activation;
                 params.project_activation = project_activation;

@@ -54,7 +54,7 @@ TEST(any_channels_will_do)
 TEST(options_are_honoured)
 {
     for (const auto& [type, packed_type] : type_pairs)
-        for (const Activation activation : activations)
+        for (const Activation activation : clamps)
             for (const Padding& padding : {Padding{0, 0, 0, 0}, Padding{0, 0, 1, 1}, Padding{1, 0, 0, 1}})
                 for (const int32_t stride : {1, 2}) {
                     StemParams params = stem_of(3, 16, stride);

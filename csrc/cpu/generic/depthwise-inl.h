@@ -1,4 +1,5 @@
-// The depthwise microkernel: output rows of one vector of channels, 3x3, the nine weights in registers.
+// The depthwise microkernel for 3x3 and activations that clamp: output rows of one vector of channels, the nine weights in
+// registers.
 //
 // Two forms. With thirty-two registers columns slide: each is loaded once and serves up to three outputs. At stride 2 two
 // output rows go together, since both read one input row: 7.2 cycles an output on Neoverse N1 by llvm-mca, 9.0 one row at a
@@ -31,9 +32,11 @@ struct DepthwiseInput {
 constexpr bool slides = register_count >= 32;
 
 struct DepthwiseWindow {
-    int64_t first_row, out_rows, out_width;  // first_row: the input row at the first output row's top, -1 where that is padding
+    int64_t first_row, out_rows,
+        out_width;  // first_row: the input row at the first output row's top, below 0 where that is padding
     int64_t pad_left;
     Clamp clamp;
+    Curve curve;
 };
 
 struct DepthwiseWeights {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cpu/generic/depthwise-inl.h"
+#include "cpu/generic/depthwise_windows-inl.h"
 #include "cpu/generic/expanded_rows-inl.h"
 #include "cpu/kernels.h"
 #include "cpu/range.h"
@@ -16,17 +16,18 @@ public:
     explicit DepthwiseOut(const BlockTask& task)
         : data_(
               static_cast<Stored*>(task.depthwise_out ? task.depthwise_out : task.scratch + task.plan->scratch.depthwise_out)),
+          is_whole_(task.depthwise_out != nullptr),
           width_(task.params->out_width()),
           row_elements_(width_ * lanes),
-          plane_(task.plan->cuts.strip_rows * row_elements_)
+          plane_((is_whole_ ? task.params->out_height() : task.plan->cuts.strip_rows) * row_elements_)
     {
     }
 
-    // From here on the rows of a strip that begins with this one.
-    void start_strip(int64_t first_row) { first_row_ = first_row; }
+    // From here on the rows of a strip that begins with this one, where there is no room for the whole image.
+    void start_strip(int64_t first_row) { first_row_ = is_whole_ ? 0 : first_row; }
 
-    // A vector of channels at the strip's first row.
-    Stored* vector(int64_t vector) const { return data_ + vector * plane_; }
+    // A vector of channels at a row.
+    Stored* vector(int64_t vector, int64_t row) const { return data_ + vector * plane_ + (row - first_row_) * row_elements_; }
 
     const Stored* row(int64_t row) const { return data_ + (row - first_row_) * row_elements_; }
 
@@ -37,6 +38,7 @@ public:
 
 private:
     Stored* data_;
+    bool is_whole_;
     int64_t width_, row_elements_, plane_;
     int64_t first_row_ = 0;
 };
@@ -47,7 +49,7 @@ bool reads_in_place(const BlockTask& task)
     return !task.params->has_expand && task.x.blocked && type_of<Stored> == ScalarType::float32;
 }
 
-// The 3x3 depthwise convolution.
+// The depthwise convolution.
 class Depthwise {
 public:
     Depthwise(const BlockTask& task, const ExpandedRows& expanded, const DepthwiseOut& depthwise_out)
@@ -55,7 +57,9 @@ public:
           depthwise_out_(depthwise_out),
           stride_(task.params->stride),
           padding_(task.params->padding),
-          clamp_(clamp_of(task.params->activation)),
+          activation_(task.params->activation_behind_depthwise()),
+          kernel_(depthwise_kernel(task.params->kernel, task.params->stride, curve_of(activation_))),
+          packed_floats_((task.params->taps() + 2) * lanes),
           packed_(task.packed + task.plan->weights.depthwise),
           x_(reads_in_place(task) ? static_cast<const float*>(task.x.data) : nullptr),
           x_plane_(task.x.stride_vector)
@@ -65,16 +69,16 @@ public:
     // Vectors [vectors.begin, vectors.end) of expanded channels at a strip's output rows.
     void run(const Range& vectors, const Range& strip) const
     {
-        const DepthwiseWindow window{strip.begin * stride_ - padding_.top, strip.count(), depthwise_out_.width(), padding_.left,
-                                     clamp_};
+        const DepthwiseWindow window{strip.begin * stride_ - padding_.top,
+                                     strip.count(),
+                                     depthwise_out_.width(),
+                                     padding_.left,
+                                     clamp_of(activation_),
+                                     curve_of(activation_)};
         for (int64_t vector = vectors.begin; vector < vectors.end; ++vector) {
             const DepthwiseInput input =
                 x_ ? expanded_.depthwise_input_at(x_ + vector * x_plane_) : expanded_.depthwise_input(vector);
-            const float* packed = packed_ + vector * (kernel_taps + 2) * lanes;
-            if (stride_ == 1)
-                depthwise_rows<1>(input, window, packed, depthwise_out_.vector(vector));
-            else
-                depthwise_rows<2>(input, window, packed, depthwise_out_.vector(vector));
+            kernel_(input, window, packed_ + vector * packed_floats_, depthwise_out_.vector(vector, strip.begin));
         }
     }
 
@@ -83,7 +87,9 @@ private:
     const DepthwiseOut& depthwise_out_;
     int64_t stride_;
     Padding padding_;
-    Clamp clamp_;
+    Activation activation_;
+    DepthwiseKernel kernel_;
+    int64_t packed_floats_;  // of a vector
     const float* packed_;
     const float* x_;  // the block's input where it is read in place, or null
     int64_t x_plane_;

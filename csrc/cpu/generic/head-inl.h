@@ -16,7 +16,8 @@ namespace {
 constexpr int64_t summed_pixels = 32;
 
 // The sum of up to summed_pixels pixels, in chains that do not wait for one another.
-MNV2_INLINE Vec sum_pixels(const float* from, int64_t pixels)
+template <class T>
+MNV2_INLINE Vec sum_pixels(const T* from, int64_t pixels)
 {
     constexpr int chains = 4;
     Vec sums[chains];
@@ -24,13 +25,14 @@ MNV2_INLINE Vec sum_pixels(const float* from, int64_t pixels)
     for (int i = 0; i < chains; ++i) sums[i] = splat(0.0f);
     int64_t pixel = 0;
     for (; pixel + chains <= pixels; pixel += chains) MNV2_UNROLL
-    for (int i = 0; i < chains; ++i) sums[i] = add(sums[i], load(from + (pixel + i) * lanes));
-    for (; pixel < pixels; ++pixel) sums[0] = add(sums[0], load(from + pixel * lanes));
+    for (int i = 0; i < chains; ++i) sums[i] = add(sums[i], widen(from + (pixel + i) * lanes));
+    for (; pixel < pixels; ++pixel) sums[0] = add(sums[0], widen(from + pixel * lanes));
     return add(add(sums[0], sums[1]), add(sums[2], sums[3]));
 }
 
 // sums += the pixels of each vector of a panel's blocked results.
-void add_pixels(const float* panel, int64_t pixels, int64_t vectors, double* sums)
+template <class T>
+void add_pixels(const T* panel, int64_t pixels, int64_t vectors, double* sums)
 {
     alignas(64) float sum[lanes];
     for (int64_t v = 0; v < vectors; ++v, sums += lanes)

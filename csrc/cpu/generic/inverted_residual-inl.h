@@ -43,7 +43,7 @@ public:
     Range input_rows(const Range& rows) const
     {
         const int64_t begin = rows.begin * params_.stride - params_.padding.top;
-        const int64_t end = (rows.end - 1) * params_.stride - params_.padding.top + kernel_size;
+        const int64_t end = (rows.end - 1) * params_.stride - params_.padding.top + params_.kernel;
         return {larger(begin, 0), smaller(end, params_.height)};
     }
 
@@ -71,6 +71,35 @@ public:
             const Range chunk{vector, smaller(vector + chunk_vectors, vectors.end)};
             expand(chunk, fresh);
             depthwise(chunk, strip);
+        }
+    }
+
+    // Expand and depthwise of a few vectors over the whole image, in strips that share expanded rows.
+    void compute_chunk(const Range& vectors)
+    {
+        const int64_t strip_rows = task_.plan->cuts.strip_rows;
+        const int64_t end = params_.out_height();
+        int64_t taken_end = 0;  // of the input rows
+        for (int64_t row = 0; row < end; row += strip_rows) {
+            const Range strip{row, smaller(row + strip_rows, end)}, needed = input_rows(strip);
+            const int64_t fresh = row == 0 ? needed.begin : taken_end;
+            take_input(needed, fresh);
+            expand(vectors, {fresh, needed.end});
+            depthwise(vectors, strip);
+            taken_end = needed.end;
+        }
+    }
+
+    // Brings in a strip of depthwise results, each channel times its factor.
+    void take_gated(const Range& strip, const DepthwiseOut& whole, const float* factors)
+    {
+        depthwise_out_.start_strip(strip.begin);
+        const int64_t elements = strip.count() * depthwise_out_.width() * lanes;
+        for (int64_t vector = 0; vector < vectors_of(params_.expanded_channels); ++vector) {
+            const Stored* const from = whole.vector(vector, strip.begin);
+            Stored* const to = depthwise_out_.vector(vector, strip.begin);
+            const Vec factor = load(factors + vector * lanes);
+            for (int64_t i = 0; i < elements; i += lanes) narrow(to + i, mul(widen(from + i), factor));
         }
     }
 

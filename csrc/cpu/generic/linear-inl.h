@@ -1,4 +1,5 @@
-// A linear layer: the pointwise microkernel with the vectors of a batch as pixels.
+// A linear layer: the pointwise microkernel with the vectors of a batch as pixels. Results are blocked where another linear
+// layer reads them.
 #pragma once
 
 #include <cstdint>
@@ -44,15 +45,30 @@ private:
     void compute(int64_t begin, int64_t count)
     {
         const ResultView& y = task_.y;
+        if (y.blocked) return compute_blocked(begin, count);
         const bool direct = y.dtype == ScalarType::float32;
         const int64_t row = direct ? params_.out_features : channels_;
         const int64_t offset = begin * params_.out_features + task_.channel_begin;
         float* to = direct ? static_cast<float*>(y.data) + offset : result_;
-        const PointwiseLayer layer{params_.in_features, plane(), {clamp_of(Activation::none), row, lanes, false, 0}};
-        pointwise(layer, task_.channel_begin, task_.channel_end, count, take_vectors(begin, count), task_.packed, to, nullptr);
+        multiply(begin, count, {clamp_of(params_.activation), row, lanes, false, 0, curve_of(params_.activation)}, to);
         if (direct) return;
         for (int64_t i = 0; i < count; ++i)
             store_values(result_ + i * channels_, channels_, y.dtype, y.data, offset + i * params_.out_features);
+    }
+
+    void compute_blocked(int64_t begin, int64_t count)
+    {
+        const int64_t result_plane = count * lanes;
+        multiply(begin, count, blocked_epilogue(params_.activation, result_plane), result_);
+        round_values(result_, vectors_of(channels_) * result_plane, task_.y.dtype);
+        auto* to = static_cast<Stored*>(task_.y.data) + task_.channel_begin / lanes * task_.y.stride_vector + begin * lanes;
+        store_blocked(result_, result_plane, count, channels_, to, task_.y.stride_vector);
+    }
+
+    void multiply(int64_t begin, int64_t count, const Epilogue& epilogue, float* to)
+    {
+        const PointwiseLayer layer{params_.in_features, plane(), epilogue};
+        pointwise(layer, task_.channel_begin, task_.channel_end, count, take_vectors(begin, count), task_.packed, to, nullptr);
     }
 
     const LinearTask& task_;

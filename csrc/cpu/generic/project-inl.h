@@ -55,10 +55,10 @@ private:
     void compute(const Range& strip, const Range& channels, const Results& to) const
     {
         const int64_t first_vector = channels.begin / lanes;
-        const PointwiseLayer layer{
-            params_.expanded_channels,
-            depthwise_out_.plane(),
-            {clamp_of(params_.project_activation), to.stride_pixel, to.stride_vector, task_.y.blocked, input_.plane()}};
+        const PointwiseLayer layer{params_.expanded_channels,
+                                   depthwise_out_.plane(),
+                                   {clamp_of(params_.project_activation), to.stride_pixel, to.stride_vector, task_.y.blocked,
+                                    input_.plane(), curve_of(params_.project_activation)}};
         const Stored* residual = params_.has_residual ? input_.row(strip.begin) + first_vector * input_.plane() : nullptr;
         pointwise(layer, channels.begin, channels.end, strip.count() * out_width_, depthwise_out_.row(strip.begin),
                   task_.packed + task_.plan->weights.project, to.data, residual);

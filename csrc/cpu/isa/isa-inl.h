@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/isa.h"
+#include "cpu/generic/gate-inl.h"
 #include "cpu/generic/head-inl.h"
 #include "cpu/generic/inverted_residual-inl.h"
 #include "cpu/generic/linear-inl.h"
@@ -23,6 +24,8 @@ constexpr Kernels make_kernels(const char* name, Isa isa)
             unfused_inverted_residual,
             expand_and_depthwise,
             project,
+            gate_depthwise,
+            gate_project,
             stem_and_block,
             stem,
             head_pool,

@@ -43,11 +43,11 @@ BlockCuts cuts_of(const InvertedResidualParams& params, const PackLayout& layout
 
 void pack_some_weights(const InvertedResidualParams& params, const PackLayout& layout, void* packed)
 {
-    const int64_t deepest = std::max({params.in_channels, params.out_channels, kernel_taps});
+    const int64_t deepest = std::max({params.in_channels, params.out_channels, params.taps(), params.squeezed_channels});
     std::vector<float> weight(static_cast<size_t>(params.expanded_channels * deepest));
     fill(weight.data(), static_cast<int64_t>(weight.size()));
     const ConvolutionWeights weights{weight.data(), nullptr, nullptr};
-    pack_block(params, weights, weights, weights, layout, packed);
+    pack_block(params, {weights, weights, weights, weights, weights}, layout, packed);
 }
 
 }  // namespace

@@ -21,10 +21,12 @@ const Params* as(const NetworkLayer& layer)
     return std::get_if<Params>(&layer.params);
 }
 
-// Layers of images, which come before a linear layer.
+// Layers of images, which come before linear layers.
 size_t body_of(const Layers& layers)
 {
-    return layers.size() - (as<LinearParams>(layers.back()) ? 1 : 0);
+    size_t body = layers.size();
+    while (body > 0 && as<LinearParams>(layers[body - 1])) --body;
+    return body;
 }
 
 BlockedImages result_of(const NetworkLayer& layer, const PackLayout& layout)
@@ -39,7 +41,7 @@ bool is_stem_with_block(const Layers& layers, size_t stem)
 {
     if (!as<StemParams>(layers[stem]) || stem + 1 == layers.size()) return false;
     const auto* block = as<InvertedResidualParams>(layers[stem + 1]);
-    return block && !block->has_expand && !block->has_residual;
+    return block && !block->has_expand && !block->has_residual && !block->has_gate();
 }
 
 // The stage that begins with a layer, for `count` images.
@@ -88,12 +90,16 @@ public:
 
     void run(const Parallel& parallel) const
     {
-        if (!plan_.single && !plan_.rest) return run_stage(*plan_.linear, 0, vectors_as_rows(x_), y_, parallel);
-        float* const pooled = plan_.linear ? scratch_or_throw(Scratch::pooled, plan_.pooled_floats) : nullptr;
-        const ResultView result = plan_.linear ? to_write(plan_.pooled, pooled) : y_;
-        if (plan_.single) run_whole_images(result, parallel);
-        if (plan_.rest) run_images(*plan_.rest, plan_.whole_images, result, parallel);
-        if (plan_.linear) run_stage(*plan_.linear, 0, to_read(plan_.pooled, pooled), y_, parallel);
+        constexpr int64_t areas = 2;
+        float* const vectors =
+            plan_.vectors_floats ? scratch_or_throw(Scratch::vectors, areas * plan_.vectors_floats) : nullptr;
+        const bool has_images = plan_.single || plan_.rest;
+        if (has_images) {
+            const ResultView result = plan_.linear.empty() ? y_ : to_write(plan_.vectors, vectors);
+            if (plan_.single) run_whole_images(result, parallel);
+            if (plan_.rest) run_images(*plan_.rest, plan_.whole_images, result, parallel);
+        }
+        run_linear(has_images ? to_read(plan_.vectors, vectors) : vectors_as_rows(x_), vectors, parallel);
     }
 
 private:
@@ -113,6 +119,17 @@ private:
     {
         x.stride_h = x.stride_n;
         return x;
+    }
+
+    // Linear layers one after another. x: what the first one reads, in the first area or elsewhere.
+    void run_linear(ImageView x, float* areas, const Parallel& parallel) const
+    {
+        for (size_t index = 0; index < plan_.linear.size(); ++index) {
+            float* const area = index % 2 == 0 ? areas + plan_.vectors_floats : areas;
+            const bool is_last = index + 1 == plan_.linear.size();
+            run_stage(plan_.linear[index], 0, x, is_last ? y_ : to_write(plan_.vectors, area), parallel);
+            x = to_read(plan_.vectors, area);
+        }
     }
 
     // Images from first_image on.
@@ -177,11 +194,14 @@ NetworkPlan plan_network(const std::vector<NetworkLayer>& layers, const Kernels&
     plan.result_pixels = size.height * size.width;
     plan.result_channels = channels_of(layers.back().params).out;
     const size_t body = body_of(layers);
-    if (body < layers.size()) plan.linear = plan_stage(layers, body, batch, layout, threads);
+    plan.vectors = {batch, layout.vector_width, batch * layout.vector_width};
+    for (size_t layer = body; layer < layers.size(); ++layer) {
+        plan.linear.push_back(plan_stage(layers, layer, batch, layout, threads));
+        if (layer == 0) continue;
+        const int64_t vectors = vector_count(channels_of(layers[layer].params).in, layout);
+        plan.vectors_floats = std::max(plan.vectors_floats, stored_floats(vectors * plan.vectors.plane, layout));
+    }
     if (body == 0) return plan;
-    plan.pooled = {batch, layout.vector_width, batch * layout.vector_width};
-    plan.pooled_floats =
-        stored_floats(vector_count(channels_of(layers[body - 1].params).out, layout) * plan.pooled.plane, layout);
     plan.whole_images = batch / threads * threads;
     if (plan.whole_images > 0) plan.single = plan_images(layers, 1, layout, 1);
     if (plan.whole_images < batch) plan.rest = plan_images(layers, batch - plan.whole_images, layout, threads);

@@ -45,10 +45,10 @@ struct NetworkPlan {
     int64_t result_pixels, result_channels;
     int64_t whole_images;              // as many as the threads can take whole, each by one thread
     std::optional<ImagesPlan> single;  // of each of them
-    std::optional<ImagesPlan> rest;    // of the other images, in segments; neither where a linear layer is alone
-    std::optional<Stage> linear;
-    BlockedImages pooled;  // what the linear layer reads: a batch's means are the pixels of one image
-    int64_t pooled_floats;
+    std::optional<ImagesPlan> rest;    // of the other images, in segments; neither where linear layers are alone
+    std::vector<Stage> linear;         // of the whole batch, whose vectors are the pixels of one image
+    BlockedImages vectors;             // what a linear layer reads of the layer in front of it
+    int64_t vectors_floats;            // of the largest of these; they take turns in two areas
 };
 
 // layers: what read_network read, with their images' sizes, packed for the kernels' instruction set.

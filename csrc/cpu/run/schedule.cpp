@@ -81,6 +81,39 @@ void run_by_channels(const Kernels& kernels, const Planned<InvertedResidualParam
     });
 }
 
+void run_gated(const Kernels& kernels, const Planned<InvertedResidualParams>& block, const ImageView& x, const void* packed,
+               const ResultView& y, const Parallel& parallel)
+{
+    const InvertedResidualParams& params = block.params;
+    const BlockPlan& plan = block.plan;
+    const int64_t image_floats = plan.depthwise_out_floats + plan.means_floats;
+    float* const images = scratch_or_throw(Scratch::depthwise_out, params.batch * image_floats);
+    const int64_t vectors = vector_count(params.expanded_channels, kernels.layout), rows = params.out_height();
+    const auto task_of = [&](int64_t image, const Range& range, float* scratch) -> BlockTask {
+        float* const depthwise_out = images + image * image_floats;
+        return {&params,
+                &plan,
+                image_of(x, image),
+                values_of(block, packed),
+                image_of(y, image),
+                range.begin,
+                range.end,
+                scratch,
+                depthwise_out,
+                depthwise_out + plan.depthwise_out_floats};
+    };
+    const int64_t of_channels = std::min(plan.cuts.segments, divide_up(vectors, plan.cuts.chunk_vectors));
+    for_each_segment(params.batch, of_channels, plan.scratch_bytes, parallel,
+                     [&](int64_t image, int64_t segment, float* scratch) {
+                         const Range range = segment_at_multiples(vectors, plan.cuts.chunk_vectors, of_channels, segment);
+                         kernels.gate_depthwise(task_of(image, range, scratch));
+                     });
+    for_each_segment(params.batch, plan.cuts.segments, plan.scratch_bytes, parallel,
+                     [&](int64_t image, int64_t segment, float* scratch) {
+                         kernels.gate_project(task_of(image, segment_of(rows, plan.cuts.segments, segment), scratch));
+                     });
+}
+
 }  // namespace
 
 ImageView view_of(const InputView& x, const Kernels& kernels)
@@ -110,6 +143,7 @@ void run(const Kernels& kernels, const Planned<InvertedResidualParams>& block, c
 {
     const InvertedResidualParams& params = block.params;
     const BlockPlan& plan = block.plan;
+    if (params.has_gate()) return run_gated(kernels, block, x, packed, y, parallel);
     if (plan.cuts.splits_channels) return run_by_channels(kernels, block, x, packed, y, parallel);
     for_each_segment(params.batch, plan.cuts.segments, plan.scratch_bytes, parallel,
                      [&](int64_t image, int64_t segment, float* scratch) {

@@ -26,7 +26,7 @@ constexpr int64_t alignment = 64;
 
 float* thread_scratch(Scratch use, int64_t bytes)
 {
-    thread_local std::array<Area, static_cast<size_t>(Scratch::pooled) + 1> areas;
+    thread_local std::array<Area, static_cast<size_t>(Scratch::vectors) + 1> areas;
     Area& area = areas[static_cast<size_t>(use)];
     if (bytes > area.bytes || !area.memory) {
         area.memory.reset();

@@ -10,7 +10,7 @@ enum class Scratch {
     task,           // what one task computes in
     depthwise_out,  // a block's depthwise results, where threads share them
     images,         // what a network's layers hand on
-    pooled,         // a batch's vectors on their way to a network's linear layer
+    vectors,        // a batch's vectors between a network's linear layers
 };
 
 // Memory for at least these bytes, aligned to a cache line, the same for every call of a thread until it asks for more; null

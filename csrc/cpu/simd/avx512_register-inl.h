@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
+#include "cpu/simd/exponent-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -22,10 +23,18 @@ MNV2_INLINE void store_first(float* p, Register v, int64_t count)
 {
     _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << count) - 1u), v);
 }
+MNV2_INLINE void store_register(float* p, Register v) { store(p, v); }
 MNV2_INLINE Register splat_register(float x) { return _mm512_set1_ps(x); }
 MNV2_INLINE Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
 MNV2_INLINE Register mul(Register a, Register b) { return _mm512_mul_ps(a, b); }
 MNV2_INLINE Register fma(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
+MNV2_INLINE Register fma_once(Register a, Register b, Register c) { return fma(a, b, c); }
+MNV2_INLINE Register div(Register a, Register b) { return _mm512_div_ps(a, b); }
+MNV2_INLINE Register half_power_of_two(Register n)
+{
+    const __m512i half = _mm512_set1_epi32(half_exponent << exponent_shift);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(n), exponent_shift), half));
+}
 MNV2_INLINE Register clamp(Register x, Register low, Register high) { return _mm512_min_ps(high, _mm512_max_ps(low, x)); }
 // acc += w * x[0]. Compilers turn the intrinsics into one vbroadcastss for several FMA: 1 to 6 % slower on Zen 4.
 MNV2_INLINE void fma_broadcast(Register& acc, Register w, const float* x)

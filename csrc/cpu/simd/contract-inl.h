@@ -16,7 +16,9 @@
 //   store_first               the first lanes only; writes nothing behind them
 //   add, mul, fma, clamp      a + b, a * b, a * b + c (in one rounding but in scalar.h), min(high, max(low, x)); NaN stays NaN
 //   widen, narrow             a vector from and to memory of any type, rounded to the nearest, of two the even one
-//   load_register             one register; splat_register, mul, fma, clamp and narrow make and take them, too
+//   load_register             one register; splat_register, store_register, add, mul, fma, clamp and narrow know them, too
+//   fma_once, div             of registers: a * b + c in one rounding, also in scalar.h; a / b
+//   half_power_of_two         of a register: 2^(n - 1) for the whole number n in the last bits of each lane
 //   fma_broadcast             accumulator += w * x[0]
 //   depths, fma_depth<K>      accumulator += w * x[K], where depths(x) may have loaded unrolled_k depths of a pixel
 //
@@ -55,11 +57,16 @@ concept ComputesWithVectors = requires(Vec v, const FLOAT* from, FLOAT* to, FLOA
 };
 
 template <class FLOAT>
-concept ComputesWithRegisters = requires(Register r, const FLOAT* from, FLOAT number, Stored* to) {
+concept ComputesWithRegisters = requires(Register r, const FLOAT* from, FLOAT* floats, FLOAT number, Stored* to) {
     r = load_register(from);
     r = splat_register(number);
+    store_register(floats, r);
+    r = add(r, splat_register(number));
     r = mul(r, splat_register(number));
     r = fma(r, r, splat_register(number));
+    r = fma_once(r, r, splat_register(number));
+    r = div(r, splat_register(number));
+    r = half_power_of_two(splat_register(number));
     r = clamp(r, r, splat_register(number));
     narrow(to, splat_register(number));
 };

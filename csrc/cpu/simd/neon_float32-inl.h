@@ -7,6 +7,7 @@
 
 #include "core/half-inl.h"
 #include "cpu/isa/fetch_ahead.h"
+#include "cpu/simd/exponent-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {
@@ -39,6 +40,13 @@ MNV2_INLINE Vec splat(float x) { return vdupq_n_f32(x); }
 MNV2_INLINE Vec add(Vec a, Vec b) { return vaddq_f32(a, b); }
 MNV2_INLINE Vec mul(Vec a, Vec b) { return vmulq_f32(a, b); }
 MNV2_INLINE Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
+MNV2_INLINE Vec fma_once(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+MNV2_INLINE Vec div(Vec a, Vec b) { return vdivq_f32(a, b); }
+MNV2_INLINE Vec half_power_of_two(Vec n)
+{
+    const int32x4_t half = vdupq_n_s32(half_exponent << exponent_shift);
+    return vreinterpretq_f32_s32(vaddq_s32(vshlq_n_s32(vreinterpretq_s32_f32(n), exponent_shift), half));
+}
 // Both instructions return NaN for NaN.
 MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high) { return vminq_f32(vmaxq_f32(x, low), high); }
 

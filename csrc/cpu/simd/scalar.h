@@ -6,6 +6,7 @@
 
 #include "core/half-inl.h"
 #include "cpu/isa/fetch_ahead.h"
+#include "cpu/simd/exponent-inl.h"
 #include "cpu/simd/macros.h"
 
 #ifndef MNV2_SCALAR_LANES
@@ -66,6 +67,21 @@ MNV2_INLINE Vec mul(const Vec& a, const Vec& b)
 MNV2_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c)
 {
     return generate([&](int i) { return a.at[i] * b.at[i] + c.at[i]; });
+}
+MNV2_INLINE Vec fma_once(const Vec& a, const Vec& b, const Vec& c)
+{
+    return generate([&](int i) { return __builtin_fmaf(a.at[i], b.at[i], c.at[i]); });
+}
+MNV2_INLINE Vec div(const Vec& a, const Vec& b)
+{
+    return generate([&](int i) { return a.at[i] / b.at[i]; });
+}
+MNV2_INLINE Vec half_power_of_two(const Vec& n)
+{
+    return generate([&](int i) {
+        constexpr uint32_t half = uint32_t{half_exponent} << exponent_shift;
+        return __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, n.at[i]) << exponent_shift) + half);
+    });
 }
 MNV2_INLINE Vec clamp(const Vec& x, const Vec& low, const Vec& high)
 {

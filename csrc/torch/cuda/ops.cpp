@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "cuda/launch.h"
+#include "cuda/served.h"
 #include "torch/allocate.h"
 #include "torch/cuda/launch.h"
 #include "torch/cuda/plan.h"
@@ -72,9 +73,8 @@ public:
 
     void operator()(const InvertedResidualParams& params) const
     {
-        const size_t last = tensors_.size() - 1;
-        const ConvolutionWeights expand = params.has_expand ? tensors_[0].view() : ConvolutionWeights{};
-        cuda::pack_inverted_residual(params, type_, expand, tensors_[last - 1].view(), tensors_[last].view(), to_, stream_);
+        const BlockConvolutions weights = block_convolutions(params, tensors_);
+        cuda::pack_inverted_residual(params, type_, weights.expand, weights.depthwise, weights.project, to_, stream_);
     }
     void operator()(const StemParams& params) const { cuda::pack_stem(params, type_, tensors_[0].view(), to_, stream_); }
     void operator()(const HeadPoolParams& params) const
@@ -146,6 +146,7 @@ Tensor run_linear(const LinearParams& params, const Tensor& x, const Tensor& pac
 Tensor CudaBackend::pack(const char* op, const Layers& layers, const std::vector<LayerArguments>& arguments,
                          std::optional<ScalarType> x)
 {
+    refuse_unserved(op, layers, cuda::served_options);
     const ScalarType type = x.value_or(weights_type(arguments));
     const ChainFormat format = format_of(layers, type);
     Tensor packed = allocate_bytes(op, format.bytes, *arguments[0].convolutions[0].weight);
@@ -187,7 +188,9 @@ Tensor CudaBackend::run(const char* op, const Prepared<CudaPlan>& call, const Te
 int64_t cuda_packed_bytes(const std::string& layers, const std::string& dtype)
 {
     constexpr const char* op = "cuda_packed_bytes";
-    return format_of(read_float_chain(op, layers), check_dtype(op, dtype)).bytes;
+    const Layers chain = read_float_chain(op, layers);
+    refuse_unserved(op, chain, cuda::served_options);
+    return format_of(chain, check_dtype(op, dtype)).bytes;
 }
 
 }  // namespace mnv2::ops

@@ -5,6 +5,7 @@
 
 #include "core/sizes.h"
 #include "cuda/common/packed_length.h"
+#include "cuda/served.h"
 #include "torch/cuda/launch.h"
 
 namespace mnv2::ops {
@@ -36,6 +37,7 @@ int64_t joined_bytes(const Layers& layers, ScalarType type)
 // The type that weights were packed for, which their length tells.
 ScalarType check_packed(const Argument& argument, const Tensor& x, const Tensor& packed, const Layers& layers)
 {
+    refuse_unserved(argument.op, layers, cuda::served_options);
     std::array<int64_t, std::size(packed_types)> lengths;
     std::transform(std::begin(packed_types), std::end(packed_types), lengths.begin(),
                    [&](ScalarType type) { return format_of(layers, type).bytes; });

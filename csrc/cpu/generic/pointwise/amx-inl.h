@@ -133,7 +133,7 @@ struct VectorOfPanel {
 };
 
 // Returns whether a sum is NaN: the results must then be computed again.
-template <bool HAS_RESIDUAL>
+template <Curve CURVE, bool HAS_RESIDUAL>
 MNV2_INLINE bool finish_pixels(const VectorOfPanel& of, const Epilogue& epilogue, int64_t pixels, const float* sums, float* y,
                                const BFloat16* residual)
 {
@@ -143,7 +143,7 @@ MNV2_INLINE bool finish_pixels(const VectorOfPanel& of, const Epilogue& epilogue
     for (int64_t pixel = 0; pixel < pixels; ++pixel, y += epilogue.y_pixel) {
         const Vec sum = load(sums + pixel * lanes);
         is_nan |= _mm512_cmp_ps_mask(sum.low, sum.high, _CMP_UNORD_Q);
-        Vec result = clamp(fma(sum, scale, bias), low, high);
+        Vec result = apply_curve<CURVE>(clamp(fma(sum, scale, bias), low, high));
         if constexpr (HAS_RESIDUAL) result = add(result, widen(residual + pixel * lanes));
         if (of.last_lanes == lanes)
             store(y, result);
@@ -196,9 +196,14 @@ private:
 
     MNV2_INLINE bool finish_tile(int64_t pixel, const float* sums) const
     {
-        float* y = y_ + pixel * layer_.epilogue.y_pixel;
-        if (residual_) return finish_pixels<true>(of_, layer_.epilogue, rows_, sums, y, residual_ + pixel * lanes);
-        return finish_pixels<false>(of_, layer_.epilogue, rows_, sums, y, nullptr);
+        const Epilogue& epilogue = layer_.epilogue;
+        float* y = y_ + pixel * epilogue.y_pixel;
+        bool has_nan = false;
+        with_curve(epilogue.curve, [&]<Curve CURVE>() {
+            has_nan = residual_ ? finish_pixels<CURVE, true>(of_, epilogue, rows_, sums, y, residual_ + pixel * lanes)
+                                : finish_pixels<CURVE, false>(of_, epilogue, rows_, sums, y, nullptr);
+        });
+        return has_nan;
     }
 
     const PointwiseLayer& layer_;
@@ -214,7 +219,7 @@ void pointwise_panel(const PointwiseLayer& layer, int64_t pixels, const Stored* 
                      int64_t last_lanes, const Stored* residual)
 {
     const auto* weights = reinterpret_cast<const BFloat16*>(panel + 2 * lanes);
-    const VectorOfPanel of{panel, panel + lanes, weights, last_lanes};
+    const VectorOfPanel of{panel, panel + lanes, weights, is_curved(last_lanes) ? last_lanes - lanes : last_lanes};
     with_tile_registers(shapes_of(pixels), [&] { PointwiseVector(layer, of, pixels, x, y, residual).run(); });
 }
 

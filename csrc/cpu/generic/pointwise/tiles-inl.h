@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/block.h"
+#include "cpu/generic/curves-inl.h"
 #include "cpu/generic/pointwise/sums-inl.h"
 #include "cpu/isa/fetch_ahead.h"
 #include "cpu/simd/convert-inl.h"
@@ -18,18 +19,26 @@ struct Epilogue {
     int64_t y_pixel, y_vector;  // floats from a pixel, and from a vector of channels, to the next
     bool y_is_blocked;          // there is room for the lanes past the last channel
     int64_t residual_plane;     // floats from a vector of the residual to the next
+    Curve curve;                // behind the clamp
 };
 
 MNV2_INLINE Epilogue blocked_epilogue(Activation activation, int64_t plane)
 {
-    return {clamp_of(activation), lanes, plane, true, 0};
+    return {clamp_of(activation), lanes, plane, true, 0, curve_of(activation)};
 }
 
-// Channels to store of a panel's last vector. channels: the layer's from the panel's first one on.
+// Channels to store of a panel's last vector; behind a curve, `lanes` more than that, so that a tile's end asks one question
+// for both of what is rare. channels: the layer's from the panel's first one on.
 MNV2_INLINE int64_t lanes_of_last_vector(int64_t channels, const Epilogue& epilogue)
 {
     const bool whole = epilogue.y_is_blocked || channels >= panel_width || channels % lanes == 0;
-    return whole ? lanes : channels % lanes;
+    const int64_t stored = whole ? lanes : channels % lanes;
+    return epilogue.curve == Curve::none ? stored : stored + lanes;
+}
+
+constexpr bool is_curved(int64_t last_lanes)
+{
+    return last_lanes > lanes;
 }
 
 // Straight-line code, in which stores follow one another while the others are still being computed: with branches in between a
@@ -51,7 +60,40 @@ MNV2_INLINE void store_tile(const Accumulators<MR, VECTORS>& sums, const float* 
     }
 }
 
-// y = clamp(sums * scale + bias) (+ residual); stores last_lanes channels of the last vector.
+// A tile's values on their way from one place to the other.
+struct TileValues {
+    const float* from;  // vectors of a pixel, then of the next
+    int64_t pixels, vectors;
+    float* y;
+    int64_t last_lanes;  // channels of the last vector
+    const Stored* residual;
+};
+
+// y = curve(from) (+ residual), in a loop: what a curve takes for each of a tile's vectors would be too much code written out.
+template <Curve CURVE>
+MNV2_INLINE void store_curved_values(const TileValues& values, const Epilogue& epilogue)
+{
+    const float* from = values.from;
+    float* y = values.y;
+    const Stored* residual = values.residual;
+    for (int64_t r = 0; r < values.pixels; ++r, y += epilogue.y_pixel)
+        for (int64_t v = 0; v < values.vectors; ++v, from += lanes) {
+            Vec result = apply_curve<CURVE>(load(from));
+            if (residual) result = add(result, widen(residual + v * epilogue.residual_plane + r * lanes));
+            float* const to = y + v * epilogue.y_vector;
+            if (v + 1 < values.vectors || values.last_lanes == lanes)
+                store(to, result);
+            else
+                store_first(to, result, values.last_lanes);
+        }
+}
+
+MNV2_OUTLINED void store_curved_tile(const TileValues& values, const Epilogue& epilogue)
+{
+    with_curve(epilogue.curve, [&]<Curve CURVE>() { store_curved_values<CURVE>(values, epilogue); });
+}
+
+// y = activation(sums * scale + bias) (+ residual). last_lanes: lanes_of_last_vector.
 template <int MR, int VECTORS>
 MNV2_INLINE void finish_tile(const Accumulators<MR, VECTORS>& sums, const float* scale_and_bias, const Epilogue& epilogue,
                              float* y, int64_t last_lanes, const Stored* residual)
@@ -61,11 +103,12 @@ MNV2_INLINE void finish_tile(const Accumulators<MR, VECTORS>& sums, const float*
     const bool is_whole = last_lanes == lanes;
     float* to = is_whole ? y : tile;
     const int64_t to_pixel = is_whole ? epilogue.y_pixel : nr, to_vector = is_whole ? epilogue.y_vector : lanes;
-    if (residual)
+    if (residual && !is_curved(last_lanes))
         store_tile<true>(sums, scale_and_bias, epilogue, to, to_pixel, to_vector, residual);
     else
         store_tile<false>(sums, scale_and_bias, epilogue, to, to_pixel, to_vector, residual);
     if (is_whole) return;
+    if (is_curved(last_lanes)) return store_curved_tile({tile, MR, VECTORS, y, last_lanes - lanes, residual}, epilogue);
     for (int r = 0; r < MR; ++r) {
         const float* from = tile + r * nr;
         float* pixel = y + r * epilogue.y_pixel;
