@@ -20,6 +20,7 @@
 #include "cpu/int8/isa/dispatch.h"
 #include "cpu/int8/packed_chain.h"
 #include "cpu/int8/packing.h"
+#include "cpu/int8/served.h"
 #include "cpu/run/huge_pages.h"
 #include "torch/allocate.h"
 #include "torch/threads.h"
@@ -28,8 +29,6 @@ namespace mnv2::ops {
 namespace {
 
 namespace int8 = cpu::int8;
-
-constexpr ServedOptions served{.backend = "int8"};
 
 // --- pack ---
 
@@ -212,7 +211,7 @@ struct Int8Call {
     Int8Call(const char* op, std::string of, const Tensor& x, const Tensor& packed)
         : text(std::move(of)), layers(read_chain(op, text)), packed_bytes(packed.numel())
     {
-        refuse_unserved(op, layers, served);
+        refuse_unserved(op, layers, int8::served_options);
         const Argument argument{op, "x"};
         check_int8_x(argument, layers, x);
         dtype = dtype_of(x);
@@ -268,7 +267,7 @@ Tensor run_call(const char* op, const Int8Call& call, const Tensor& x, const Ten
 
 Tensor pack_int8(const char* op, Layers layers, const OptionalTensors& weights)
 {
-    refuse_unserved(op, layers, served);
+    refuse_unserved(op, layers, int8::served_options);
     size_t wanted = 0;
     for (const NetworkLayer& layer : layers) wanted += tensors_of(layer);
     if (weights.size() != wanted)

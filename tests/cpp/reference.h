@@ -235,7 +235,8 @@ inline void add_shortcut(const Image& x, Image& y)
 }
 
 struct BlockWeights {
-    Convolution expand, depthwise, project, squeeze, excite;
+    Convolution expand, depthwise, project;
+    Convolution squeeze{}, excite{};  // of a gate
 
     BlockConvolutions views() const { return {expand.view(), depthwise.view(), project.view(), squeeze.view(), excite.view()}; }
 };

@@ -1,0 +1,10 @@
+// Which options of a layer have kernels for bytes.
+#pragma once
+
+#include "core/served_options.h"
+
+namespace mnv2::cpu::int8 {
+
+constexpr ServedOptions served_options{.backend = "int8"};
+
+}  // namespace mnv2::cpu::int8
