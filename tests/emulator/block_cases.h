@@ -80,7 +80,7 @@ inline Image separate_block(const InvertedResidualParams& params, const Weights&
     Image y = pointwise(x, only_weight(weights.expand), params.expanded_channels, Activation::none);
     normalise(y, weights.expand, params.activation, type);
     y = convolve(y, only_weight(weights.depthwise), params.expanded_channels, params.expanded_channels,
-                 {params.stride, params.padding}, Activation::none);
+                 {params.kernel, params.stride, params.padding}, Activation::none);
     normalise(y, weights.depthwise, params.activation, type);
     y = pointwise(y, only_weight(weights.project), params.out_channels, Activation::none);
     normalise(y, weights.project, Activation::none, type);

@@ -65,7 +65,8 @@ struct LayerCase {
 // The stem in double; with a type, as separate layers of that type compute it.
 inline Image separate_layers(const StemParams& params, const Convolution& layer, const Image& x, std::optional<ScalarType> type)
 {
-    Image y = convolve(x, only_weight(layer), params.out_channels, 1, {params.stride, params.padding}, Activation::none);
+    Image y = convolve(x, only_weight(layer), params.out_channels, 1, {params.kernel, params.stride, params.padding},
+                       Activation::none);
     normalise(y, layer, params.activation, type);
     return y;
 }

@@ -37,7 +37,7 @@ Image separate_block(const StemBlockParams& params, const StemBlockCase& from, s
 {
     const InvertedResidualParams& block = params.block;
     Image y = separate_layers(params.stem, from.stem, from.x.image(), type);
-    y = convolve(y, only_weight(from.depthwise), 32, 32, {block.stride, block.padding}, Activation::none);
+    y = convolve(y, only_weight(from.depthwise), 32, 32, {block.kernel, block.stride, block.padding}, Activation::none);
     normalise(y, from.depthwise, block.activation, type);
     y = pointwise(y, only_weight(from.project), 16, Activation::none);
     normalise(y, from.project, Activation::none, type);
