@@ -99,3 +99,13 @@ def test_which_cuda_kernel_serves_a_block():
         _native.select_cuda_block(
             layer=f"{BLOCK} kernel=5", batch=1, height=9, width=9, dtype="float16", **gpu
         )
+
+
+def test_measured_blocks():
+    image = {"height": 9, "width": 9}
+    with pytest.raises(
+        ValueError, match=r"^layer: kernel: expected 3 \(int8 has no kernels for others\), got 5$"
+    ):
+        _native.Int8BlockRun(f"{BLOCK} kernel=5 arithmetic=int8", **image)
+    with pytest.raises(ValueError, match=r"^layer: expected a block without a gate, got "):
+        _native.BlockRun(f"{BLOCK} squeezed_channels=4", batch=1, **image)

@@ -56,6 +56,20 @@ ImageSize result_size(const NetworkLayer& layer);
 bool are_same(const std::vector<NetworkLayer>& layers, const std::vector<NetworkLayer>& others);
 std::string text_of(const std::vector<NetworkLayer>& layers);
 
+// Which of a layer's options a backend has kernels for, beyond those of MobileNetV2, which all have. Each backend says it once.
+struct ServedOptions {
+    const char* backend;                // as errors name it
+    bool kernels = false;               // windows of 5x5 and 7x7
+    bool curves = false;                // hardswish and silu
+    bool depthwise_activation = false;  // another one than the expand's
+    bool gates = false;
+    bool linear_activation = false;
+    bool linear_chains = false;  // a linear layer behind another one
+};
+
+// The first option of these layers that has no kernel there. The argument names the layer where there are several.
+std::optional<LayerError> find_unserved(const std::vector<NetworkLayer>& layers, const ServedOptions& served);
+
 // Sets batch, sizes and SAME padding of every layer; false where an image does not fill some layer's window.
 bool set_image(std::vector<NetworkLayer>& layers, int64_t batch, int64_t height, int64_t width);
 

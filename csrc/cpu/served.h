@@ -1,7 +1,7 @@
 // Which options of a layer have kernels on CPUs.
 #pragma once
 
-#include "core/served_options.h"
+#include "core/layer_chain.h"
 #include "cpu/kernels.h"
 
 namespace mnv2::cpu {

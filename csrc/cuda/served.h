@@ -1,7 +1,7 @@
 // Which options of a layer have CUDA kernels.
 #pragma once
 
-#include "core/served_options.h"
+#include "core/layer_chain.h"
 
 namespace mnv2::cuda {
 

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "cpu/int8/isa/dispatch.h"
+#include "cpu/int8/served.h"
 #include "cpu/isa/dispatch.h"
 #include "cpu/measure/block_run.h"
 #include "cpu/measure/int8_block_run.h"
@@ -44,7 +45,10 @@ std::unique_ptr<BlockRun> make_block_run(const std::string& layer, int64_t batch
 
 std::unique_ptr<Int8BlockRun> make_int8_block_run(const std::string& layer, int64_t height, int64_t width)
 {
-    return std::make_unique<Int8BlockRun>(one_block(layer, 1, height, width), mnv2::cpu::int8::select_kernels());
+    const mnv2::InvertedResidualParams block = one_block(layer, 1, height, width);
+    if (const auto error = mnv2::find_unserved({{block, false}}, mnv2::cpu::int8::served_options))
+        throw py::value_error("layer: " + error->argument + ": " + error->reason);
+    return std::make_unique<Int8BlockRun>(block, mnv2::cpu::int8::select_kernels());
 }
 
 py::dict describe_int8_plan(const Int8BlockRun& run)

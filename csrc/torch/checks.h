@@ -15,7 +15,6 @@
 #include "core/block.h"
 #include "core/layer.h"
 #include "core/layer_chain.h"
-#include "core/served_options.h"
 #include "torch/errors.h"
 
 namespace mnv2::ops {

@@ -41,7 +41,7 @@ double silu_of(double x)
     return x / (1 + std::exp(-x));
 }
 
-// Of float32 at a number.
+// The unit in the last place of float32 at a number.
 double last_place(double number)
 {
     constexpr int fraction_bits = 23, least_exponent = -126;

@@ -6,7 +6,6 @@
 #include <cstdint>
 
 #include "core/half-inl.h"
-#include "cpu/simd/exponent-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {

@@ -8,7 +8,6 @@
 
 #include "core/half-inl.h"
 #include "cpu/isa/fetch_ahead.h"
-#include "cpu/simd/exponent-inl.h"
 #include "cpu/simd/macros.h"
 
 namespace mnv2::cpu::MNV2_ISA {

@@ -6,7 +6,6 @@
 
 #include "core/half-inl.h"
 #include "cpu/isa/fetch_ahead.h"
-#include "cpu/simd/exponent-inl.h"
 #include "cpu/simd/macros.h"
 
 #ifndef MNV2_SCALAR_LANES

@@ -90,7 +90,7 @@ def int8_floor_bytes(shape: shapes.BlockShape) -> int:
     activations += shape.out_height * shape.out_width * shape.out_channels
     expanded = shape.expanded_channels
     weights = (shape.in_channels if shape.expand else 0) * expanded
-    weights += shapes.KERNEL_TAPS * expanded + expanded * shape.out_channels
+    weights += shape.taps * expanded + expanded * shape.out_channels
     factors = 2 * ((2 if shape.expand else 1) * expanded + shape.out_channels)
     factors += shape.out_channels if shape.residual else 0
     return activations + weights + FLOAT_BYTES * factors
