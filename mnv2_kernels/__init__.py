@@ -14,6 +14,7 @@ except ImportError:
     raise
 from .dropin.fuse import fuse, unfuse
 from .dropin.report import FusionReport, fusion_report
+from .nn.deploying import deploy
 from .nn.inverted_residual import FusedInvertedResidual
 from .nn.mobilenet_v2 import FusedMobileNetV2
 from .shapes import BlockShape
@@ -32,6 +33,7 @@ __all__ = [
     "FusionReport",
     "QuantizedMobileNetV2",
     "__version__",
+    "deploy",
     "fuse",
     "fusion_report",
     "quantization_report",

@@ -19,7 +19,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import mnv2_kernels
-from mnv2_kernels import fuse, fusion_report, unfuse
+from mnv2_kernels import FusedMobileNetV2, deploy, fuse, fusion_report, unfuse
 
 X = torch.randn(2, 3, 40, 44, generator=torch.Generator().manual_seed(3))
 BLOCKS = ("features.1", "features.2", "features.3", "features.4")
@@ -499,3 +499,44 @@ def test_fuse_leaves_no_trace():
 
 def test_the_public_names():
     assert {"fuse", "unfuse", "fusion_report", "FusionReport"} <= set(mnv2_kernels.__all__)
+
+
+# --- deployment and conversion ---
+
+
+def test_a_deployed_copy_holds_packed_weights_alone():
+    eager, fused = pair()
+    deployed = deploy(fused)
+    with torch.no_grad(), calls() as names:
+        assert torch.equal(deployed(X), fused(X))
+    assert names.count("run network") == 2
+    assert not [*deployed.parameters()]
+    exported = torch.export.export(deployed, (X,))
+    assert any("mnv2.run" in str(node.target) for node in exported.graph.nodes)
+    fused.features[2].conv[2].weight.data.mul_(2)
+    assert_same(deployed, eager)
+    with pytest.raises(RuntimeError, match="packed for this machine"):
+        deployed.state_dict()
+
+
+def test_what_runs_eagerly_is_deployed_as_it_is():
+    torch.manual_seed(0)
+    eager = nn.Sequential(
+        Block("F.relu6"), Block("leaky"), nn.Sequential(Block("F.relu6"), Block("F.relu6"))
+    ).eval()
+    fused = fuse(copy.deepcopy(eager))
+    x = torch.randn(2, 16, 9, 8)
+    assert_same(deploy(fused), eager, x, ["run block", "run network"])
+    fused[2].register_forward_hook(lambda module, args, output: None)
+    with pytest.raises(RuntimeError, match="deploy: 2 has hooks"):
+        deploy(fused)
+    with pytest.raises(RuntimeError, match="nothing in the model runs fused"):
+        deploy(eager)
+    with pytest.raises(RuntimeError, match=r"call eval\(\) first"):
+        deploy(fused.train())
+
+
+def test_a_fused_model_converts_as_what_it_was():
+    eager, fused = pair()
+    assert_same(FusedMobileNetV2.from_model(fused), eager, operators=["run network"])
+    assert_same(fused, eager, operators=["run network"])

@@ -54,7 +54,7 @@ class Fused:
 
     def __prepare_scriptable__(self) -> Any:
         # torch.jit.script's hook: it scripts a twin of the module's own class.
-        return _twin(self, {})  # type: ignore[arg-type]
+        return unfused_twin(self)  # type: ignore[arg-type]
 
 
 def is_fused(module: nn.Module) -> TypeGuard[Any]:
@@ -86,8 +86,12 @@ def fused_class(eager: type[nn.Module]) -> type[nn.Module]:
     return type(eager.__name__, (Fused, eager), {**kept, "_eager_class": eager, "forward": forward})
 
 
+def unfused_twin(module: nn.Module) -> nn.Module:
+    """The module as it was before ``fuse``, with the same tensors, hooks and unfused modules inside."""
+    return _twin(module, {})
+
+
 def _twin(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
-    """The same module of its own class, with the same tensors, hooks and unfused modules inside."""
     if isinstance(module, torch.jit.ScriptModule) or not any(map(is_fused, module.modules())):
         return module
     if module not in made:
