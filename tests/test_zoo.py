@@ -1,4 +1,4 @@
-"""Models of other libraries (the extra `zoo`): every inverted residual is found, and fused if it is served."""
+"""Models of other libraries (extra `zoo`): every inverted residual is found, and fused if it is served."""
 
 import copy
 from collections.abc import Callable
