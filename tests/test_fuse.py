@@ -497,6 +497,37 @@ def test_fuse_leaves_no_trace():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Counting(nn.Module):
+    """Counts its calls in a buffer, in eval mode, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x
+
+
+def test_no_trial_changes_a_buffer_or_calls_a_hook():
+    torch.manual_seed(0)
+    model = nn.Sequential(Block("F.relu6"), Block("F.relu6"), Counting(), Block("F.relu6"), Block("F.relu6"))
+    model.eval()[1].norms[0].train()
+    seen = []
+    model[0].expand.register_forward_hook(lambda module, args, output: seen.append(output))
+    before = copy.deepcopy(model.state_dict())
+    fuse(model)
+    fusion_report(model)
+    assert not seen
+    for ours, theirs in zip(model.state_dict().values(), before.values(), strict=True):
+        assert torch.equal(ours, theirs)
+    model[1].eval()
+    eager = unfuse(copy.deepcopy(model))
+    assert_same(model, eager, torch.randn(1, 16, 9, 8), ["run block"] * 3)
+    assert len(seen) == 2
+    assert model[2].calls == eager[2].calls == 1
+
+
 def test_the_public_names():
     assert {"fuse", "unfuse", "fusion_report", "FusionReport"} <= set(mnv2_kernels.__all__)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..fusion.own_code import NotFusable
 from .parts import Part, parts_of
-from .recording import NO_OPTIONS, CallFails, Options, Recording, Value, record, undisturbed, without_hooks
+from .recording import NO_OPTIONS, CallFails, Options, Recording, Value, record
 from .steps import Convolution, Found, Step, form, found_between, joined
 
 # Images of trial calls; the others where a call asks for a size: all residues modulo 4 in either dimension,
@@ -28,6 +28,9 @@ class Leaf:
     name: str
     module: nn.Module
     obstacle: str = ""
+    is_uncallable: bool = (
+        False  # even for what comes behind it, as a norm in train mode changes its statistics
+    )
     found: list[Found] = field(default_factory=list)
 
 
@@ -88,7 +91,7 @@ def read(module: nn.Module, options: Options = NO_OPTIONS) -> list[Run]:
     """The runs of a module in eval mode, in order. What cannot be read has an obstacle instead of parts."""
     leaves = leaves_of(module)
     for leaf in leaves:
-        leaf.obstacle = _obstacle(leaf, module)
+        _look(leaf, module)
     calls = _calls(leaves, module, options, SIZES[0])
     if any(call is not None and call.asks_size for call in calls):
         more = [_calls(leaves, module, options, size) for size in SIZES[1:]]
@@ -100,15 +103,14 @@ def read(module: nn.Module, options: Options = NO_OPTIONS) -> list[Run]:
     return _runs(leaves)
 
 
-def _obstacle(leaf: Leaf, root: nn.Module) -> str:
-    if leaf.module is not root and (why := _call_obstacle(leaf.module)):
-        return why
+def _look(leaf: Leaf, root: nn.Module) -> None:
+    """Sets why a leaf's own code has to run, if it has."""
     for name, each in leaf.module.named_modules():
-        if each is not leaf.module and (why := _call_obstacle(each)):
-            return f"{name}: {why}"
+        where = f"{name}: " if name else ""
+        if each is not root and (why := _call_obstacle(each)):
+            leaf.obstacle = leaf.obstacle or where + why
         if each.training:
-            return f"{name}: it is in train mode" if name else "it is in train mode"
-    return ""
+            leaf.obstacle, leaf.is_uncallable = f"{where}it is in train mode", True
 
 
 def _calls(
@@ -124,17 +126,16 @@ def _calls(
     kept = [image, *root.parameters(), *root.buffers()]
     for leaf in leaves:
         recording = None
-        if x is not None and not leaf.obstacle:
+        if x is not None and not leaf.is_uncallable:
             try:
                 recording = _call(leaf, x, value, options, None if leaf is leaves[0] else kept)
             except NotFusable as why:
-                leaf.obstacle = str(why)
-        calls.append(recording)
-        if recording is not None:
+                leaf.obstacle = leaf.obstacle or str(why)
+        calls.append(None if leaf.obstacle else recording)
+        if recording is None:
+            x = None  # whatever it may do, it is not called to no purpose
+        else:
             x, value = recording.result, recording.output
-        elif x is not None and leaf is not leaves[-1]:
-            x = _result_without_recording(leaf, x, options)
-            value = value if x is None else _input_of(x)
     return calls
 
 
@@ -151,15 +152,6 @@ def _call(leaf: Leaf, x: Tensor, value: Value, options: Options, kept: list[Tens
             raise
         other = x.new_zeros(x.shape[0], failure.wanted, *x.shape[2:])
         return record(leaf.module, other, _input_of(other), options)
-
-
-def _result_without_recording(leaf: Leaf, x: Tensor, options: Options) -> Tensor | None:
-    try:
-        with undisturbed(x.device), without_hooks(leaf.module):
-            y = leaf.module.forward(x, *options[0], **dict(options[1]))
-    except Exception:
-        return None
-    return y if type(y) is Tensor else None
 
 
 def _image_channels(module: nn.Module) -> int:

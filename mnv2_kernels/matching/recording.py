@@ -249,7 +249,7 @@ def record(
     operators = _Operators(x, value, [*module.parameters(), *module.buffers()], kept)
     questions, before = _Questions(), _attributes(module)
     try:
-        with undisturbed(x.device), questions, operators:
+        with undisturbed(x.device), without_hooks(module), questions, operators:
             y = module.forward(x, *options[0], **dict(options[1]))
         if _changed(module, before):
             raise NotFusable("it keeps what it computes")
