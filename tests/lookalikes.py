@@ -32,6 +32,7 @@ SPELLINGS = (
         "same",
     ),
     *(
+        "kernel 5",
         "checkpoint",
         "weight_norm",
         "bias behind",
@@ -89,11 +90,18 @@ class Block(nn.Module):
         self.use_shortcut = how != "instance without a shortcut"
         bias = how in ("bias", "no norm")
         dilation, stride = (2 if how == "dilation" else 1), (3 if how == "stride 3" else 1)
-        padding = {"dilation": 2, "padding of 2": 2, "F.pad": 0, "reflected padding": 0, "padding of ones": 0}
+        padding = {
+            "dilation": 2,
+            "padding of 2": 2,
+            "kernel 5": 2,
+            "F.pad": 0,
+            "reflected padding": 0,
+            "padding of ones": 0,
+        }
         groups = 2 if how == "two groups" else EXPANDED
         self.expand = nn.Conv2d(CHANNELS, EXPANDED, 1, bias=bias)
         self.depthwise = nn.Conv2d(
-            *(EXPANDED, EXPANDED, 3, stride),
+            *(EXPANDED, EXPANDED, 5 if how == "kernel 5" else 3, stride),
             "same" if how == "same" else padding.get(how, 1),
             dilation,
             groups,

@@ -13,6 +13,7 @@ from torch import nn
 
 from mnv2_kernels import fuse, fusion_report
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
+from mnv2_kernels.matching import served
 
 
 def results(block, fused):
@@ -66,6 +67,16 @@ def test_what_only_looks_like_a_block_stays_eager(how):
     assert not names
     for one, other in zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]:
         assert torch.equal(one, other)
+
+
+def test_what_only_cpus_serve_stays_eager_elsewhere(monkeypatch):
+    block = fuse(Block("kernel 5"))
+    assert fusion_report(block).eager == {}
+    block.to("meta")
+    assert fusion_report(block).eager == {"depthwise": "no kernels on meta"}
+    monkeypatch.setattr(served, "DEVICES", ("meta",))
+    assert fusion_report(block).eager == {"depthwise": "kernel 5 on meta"}
+    assert fusion_report(fuse(Block("F.relu6")).to("meta")).eager == {}
 
 
 def test_a_weight_that_another_module_has_too_stays_eager():

@@ -15,7 +15,7 @@ from ..matching.parts import Part
 from ..matching.read import Run, read
 from ..matching.recording import Options
 from ..matching.replay import function_of
-from ..matching.served import layer_of_part, obstacles_of, place_obstacle, weights_of
+from ..matching.served import layer_of_part, obstacles_of, place_obstacles, weights_of
 from ..packing.cache import Packed, PackedCache
 from ..packing.packed_layers import outside_inference_mode, pack_layers
 from ..packing.snapshot import Snapshot
@@ -95,10 +95,7 @@ def run_obstacle(run: Run) -> str:
     if run.obstacle:
         return run.obstacle
     reasons = [reason for part in run.parts for reason in obstacles_of(part)]
-    weights = [layer.weight for part in run.parts for layer in part.convolutions]
-    if not reasons and weights and (place := place_obstacle(weights)):
-        reasons.append(place)
-    return ", ".join(dict.fromkeys(reasons))
+    return ", ".join(dict.fromkeys(reasons or place_obstacles(run.parts)))
 
 
 def _is_picked(part: Part, module: nn.Module, users: Users, fused: Collection[nn.Module]) -> bool:
@@ -114,7 +111,7 @@ def _packed(runs: Sequence[Run]) -> Iterator[Packed]:
     layers = [layer_of_part(part) for part in parts]
     start = 0
     for stop in range(1, len(parts) + 1):
-        if stop < len(parts) and is_chain(layers[start : stop + 1]):
+        if stop < len(parts) and is_chain(layers[start : stop + 1]) and not _ends(parts[stop - 1]):
             continue
         chain = parts[start:stop]
         fusions = [
@@ -123,6 +120,11 @@ def _packed(runs: Sequence[Run]) -> Iterator[Packed]:
         ]
         yield Packed(pack_layers(fusions), function_of(chain))
         start = stop
+
+
+def _ends(part: Part) -> bool:
+    """Whether a chain ends here in any case: kernels for GPUs have one linear layer, which is the last."""
+    return part.kind == "linear" and part.layers[0].weight.device.type != "cpu"
 
 
 def _modules(runs: Sequence[Run]) -> list[nn.Module]:

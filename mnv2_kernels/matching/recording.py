@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -274,9 +274,10 @@ MOST_WORDS = 160  # of an error, whose text may be a page
 def undisturbed(device: torch.device) -> Iterator[None]:
     """For a call of a module's own code that is to leave no trace, nor depend on where it comes from."""
     devices = [device] if device.type == "cuda" else []
-    with eager_only(), torch.no_grad(), torch.autocast(device.type, enabled=False):  # noqa: SIM117
-        with torch.random.fork_rng(devices=devices):
-            yield
+    can_cast = torch.amp.is_autocast_available(device.type)
+    no_autocast = torch.autocast(device.type, enabled=False) if can_cast else nullcontext()
+    with eager_only(), torch.no_grad(), no_autocast, torch.random.fork_rng(devices=devices):
+        yield
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")

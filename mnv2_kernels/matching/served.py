@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,21 +11,12 @@ from .. import _native
 from ..dtypes import DTYPES
 from ..layer import SAME, Layer
 from ..ops.gpu import DEVICES
-from ..shapes import MAX_CHANNELS
+from ..shapes import ACTIVATIONS, GATE_ACTIVATIONS, KERNEL_SIZE, KERNEL_SIZES, MAX_CHANNELS
 from .parts import Part
 from .steps import Convolution
 
-_FIELDS = {each.name: each.default for each in fields(Layer)}
-
-# Options that other networks' blocks have, in words for those that the operators lack.
-_NAMES = {
-    "kernel": "kernel {}",
-    "depthwise_activation": "two activations",
-    "squeezed_channels": "squeeze-excite",
-    "padding": "padding {}",
-    "activation": "{}",
-    "project_activation": "{}",
-}
+# What the kernels for GPUs serve beside MobileNetV2's own options: as in csrc/cuda/served.h and triton.
+CLAMPS = ("none", "relu", "relu6")
 
 
 def layer_of_part(part: Part) -> Layer:
@@ -48,12 +38,10 @@ def obstacles_of(part: Part) -> list[str]:
 
 
 def _option_obstacles(part: Part) -> Iterator[str]:
-    for name, value in _all_options(part).items():
-        if name not in _FIELDS:
-            if name in _NAMES and value != _DEFAULTS[name]:
-                yield _NAMES[name].format(value)
-        elif name.endswith("activation") and value not in (*_activations(name), None):
-            yield _NAMES.get(name, name).format(value)
+    for name, value in _options(part).items():
+        known = GATE_ACTIVATIONS if name == "excite_activation" else ACTIVATIONS
+        if name.endswith("activation") and value not in (*known, None):
+            yield value
 
 
 def _refusal(part: Part) -> list[str]:
@@ -63,26 +51,6 @@ def _refusal(part: Part) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
-
-
-def _options(part: Part) -> dict[str, Any]:
-    return {name: value for name, value in _all_options(part).items() if name in _FIELDS}
-
-
-# The defaults of options that Layer may not have yet.
-_DEFAULTS: dict[str, Any] = {
-    "kernel": 3,
-    "depthwise_activation": None,
-    "squeezed_channels": 0,
-    "squeeze_activation": "relu",
-    "excite_activation": "sigmoid",
-}
-
-
-def _activations(name: str) -> tuple[str, ...]:
-    if name == "excite_activation":
-        return ("sigmoid", "hardsigmoid")
-    return _native.activation_names()
 
 
 def _shape_obstacles(layer: Convolution) -> Iterator[str]:
@@ -99,13 +67,10 @@ def _shape_obstacles(layer: Convolution) -> Iterator[str]:
         yield f"dilation {layer.dilation[0]}"
     elif not layer.same and max(layer.padding) > layer.weight.shape[2] // 2:
         yield f"padding {layer.padding}"
-    elif layer.weight.shape[2] % 2 == 0 or layer.weight.shape[2] > MOST_KERNEL or layer.weight.shape[2] == 1:
+    elif layer.weight.shape[2] not in KERNEL_SIZES:
         yield f"kernel {layer.weight.shape[2]}"
     if max(layer.weight.shape[:2]) > MAX_CHANNELS:
         yield f"more than {MAX_CHANNELS} channels"
-
-
-MOST_KERNEL = 7
 
 
 def _keeps_size(part: Part) -> bool:
@@ -117,8 +82,8 @@ def _keeps_size(part: Part) -> bool:
     return is_same and depthwise.stride == (1, 1) and in_channels == part.layers[-1].weight.shape[0]
 
 
-def _all_options(part: Part) -> dict[str, Any]:
-    """The fields of the part's Layer by name, also those that Layer may not have."""
+def _options(part: Part) -> dict[str, Any]:
+    """The fields of the part's Layer by name."""
     first, last = part.layers[0], part.layers[-1]
     options: dict[str, Any] = {
         "in_channels": first.weight.shape[1] * first.groups,
@@ -175,17 +140,36 @@ def weights_of(part: Part) -> tuple[Tensor | None, ...]:
     return tuple(weights)
 
 
-def place_obstacle(weights: list[Tensor]) -> str | None:
-    """Why the operators do not run with these tensors where they are, in their dtype; None: they do."""
-    dtypes = {each.dtype for each in weights}
-    devices = {each.device for each in weights}
+def place_obstacles(parts: Sequence[Part]) -> list[str]:
+    """Why the operators do not run parts where their tensors are, in their dtype; nothing where they do."""
+    weights = [layer.weight for part in parts for layer in part.convolutions]
+    if not weights:
+        return []
+    dtypes, devices = {each.dtype for each in weights}, {each.device for each in weights}
     if len(devices) > 1:
-        return "weights on several devices"
+        return ["weights on several devices"]
     if len(dtypes) > 1:
-        return "weights of several dtypes"
+        return ["weights of several dtypes"]
     (dtype,), (device,) = dtypes, devices
     if dtype not in DTYPES:
-        return f"weights are {str(dtype).removeprefix('torch.')}"
-    if device.type not in ("cpu", *DEVICES):
-        return f"no kernels on {device.type}"
-    return None
+        return [f"weights are {str(dtype).removeprefix('torch.')}"]
+    if device.type == "cpu":
+        return []
+    if device.type not in DEVICES:
+        return [f"no kernels on {device.type}"]
+    return [f"{words} on {device.type}" for part in parts for words in _beyond_gpus(layer_of_part(part))]
+
+
+def _beyond_gpus(layer: Layer) -> Iterator[str]:
+    """What a layer has that only CPUs have kernels for."""
+    if layer.kernel != KERNEL_SIZE:
+        yield f"kernel {layer.kernel}"
+    for activation in (layer.activation, layer.project_activation, layer.depthwise_activation):
+        if activation not in (*CLAMPS, None):
+            yield str(activation)
+    if layer.squeezed_channels:
+        yield "squeeze-excite"
+    if layer.depthwise_activation and layer.expand:
+        yield "two activations"
+    if layer.kind == "linear" and layer.activation != "none":
+        yield "an activation behind a linear layer"
