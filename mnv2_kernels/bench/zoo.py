@@ -108,7 +108,7 @@ ZOO = {
     "timm efficientnet_b0": Entry(16, _timm("efficientnet_b0")),
     "torchvision mobilenet_v2": Entry(17, _torchvision("mobilenet_v2")),
     "torchvision mnasnet1_0": Entry(17, _torchvision("mnasnet1_0")),
-    "torchvision mobilenet_v3_small": Entry(11, _torchvision("mobilenet_v3_small")),
+    "torchvision mobilenet_v3_small": Entry(11, _torchvision("mobilenet_v3_small"), ((96, 96),)),
     "torchvision mobilenet_v3_large": Entry(15, _torchvision("mobilenet_v3_large")),
     "torchvision efficientnet_b0": Entry(16, _torchvision("efficientnet_b0")),
     "torchvision quantizable mobilenet_v2": Entry(17, _of("torchvision", "models.quantization.mobilenet_v2")),
