@@ -12,6 +12,9 @@ except ImportError:
     if reason := wrong_machine():
         raise ImportError(reason) from None
     raise
+from .dropin.fuse import fuse, unfuse
+from .dropin.report import FusionReport, fusion_report
+from .nn.deploying import deploy
 from .nn.inverted_residual import FusedInvertedResidual
 from .nn.mobilenet_v2 import FusedMobileNetV2
 from .shapes import BlockShape
@@ -27,10 +30,15 @@ __all__ = [
     "BlockShape",
     "FusedInvertedResidual",
     "FusedMobileNetV2",
+    "FusionReport",
     "QuantizedMobileNetV2",
     "__version__",
+    "deploy",
+    "fuse",
+    "fusion_report",
     "quantization_report",
     "quantize",
+    "unfuse",
 ]
 
 # Imported when they are asked for: those who do not quantise need not wait for them.

@@ -68,6 +68,17 @@ def timm(has_expand: bool = False) -> Layers:
     return [*layers, LayerNames("conv_head", "bn2")]
 
 
+def mmpretrain(has_expand: bool = False) -> Layers:
+    """With its classifier, beside which the rest is called its backbone."""
+    layers = [LayerNames("backbone.conv1.conv", "backbone.conv1.bn")]
+    for stage, (_, _, repeats, _) in enumerate(INVERTED_RESIDUAL_SETTING, start=1):
+        for repeat in range(repeats):
+            convolutions = 2 if stage == 1 and not has_expand else 3
+            names = (f"backbone.layer{stage}.{repeat}.conv.{index}" for index in range(convolutions))
+            layers += [LayerNames(f"{name}.conv", f"{name}.bn") for name in names]
+    return [*layers, LayerNames("backbone.conv2.conv", "backbone.conv2.bn")]
+
+
 def keras() -> Layers:
     layers = [LayerNames("Conv1", "bn_Conv1")]
     for index in range(BLOCKS):
@@ -82,6 +93,13 @@ NAMINGS = (
     Naming("d-li14", "conv.0.weight", "features.1.conv.6.weight", d_li14),
     Naming("tonylins", "features.2.conv.0.weight", "features.1.conv.6.weight", tonylins),
     Naming("timm", "conv_stem.weight", "blocks.0.0.conv_pwl.weight", timm),
+    Naming(
+        source="mmpretrain",
+        mark="backbone.conv1.conv.weight",
+        expand_mark="backbone.layer1.0.conv.2.conv.weight",
+        layers=mmpretrain,
+        classifiers=("head.fc",),
+    ),
 )
 
 # Weights that show an implementation whose names are not read here.

@@ -232,6 +232,30 @@ def test_timm_s_names(torchvision_network: nn.Module) -> None:
     assert_same_function(built(weights), torchvision_network)
 
 
+def mmpretrain_name(name: str) -> str:
+    """mmpretrain's name of a weight by torchvision's, by way of timm's."""
+    outside = {"conv_stem": "conv1.conv", "bn1": "conv1.bn", "conv_head": "conv2.conv", "bn2": "conv2.bn"}
+    layer, _, kind = timm_name(name).rpartition(".")
+    if layer == "classifier":
+        return f"head.fc.{kind}"
+    if layer in outside:
+        return f"backbone.{outside[layer]}.{kind}"
+    stage, repeat, part = re.fullmatch(r"blocks\.(\d)\.(\d)\.(\w+)", layer).groups()
+    convs = ["conv_dw", "conv_pw"] if stage == "0" else ["conv_pw", "conv_dw", "conv_pwl"]
+    index, what = (convs.index(part), "conv") if part in convs else (int(part[-1]) - 1, "bn")
+    return f"backbone.layer{int(stage) + 1}.{repeat}.conv.{index}.{what}.{kind}"
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_mmpretrain_s_names(torchvision_network: nn.Module, prefix: str) -> None:
+    weights = {
+        prefix + mmpretrain_name(name): each for name, each in torchvision_network.state_dict().items()
+    }
+    assert f"{prefix}backbone.layer1.0.conv.1.bn.running_var" in weights
+    assert f"{prefix}backbone.layer7.0.conv.2.conv.weight" in weights
+    assert_same_function(built(weights), torchvision_network)
+
+
 def test_a_classifier_of_one_linear_layer(torchvision_network: nn.Module) -> None:
     weights = {
         name.replace("classifier.1.", "classifier."): value

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..channels import STEM_STRIDE, STRIDES, Channels
+from ..dropin.fused import unfused_twin
 from ..fusion.eager_layers import global_average_pool
 from ..fusion.functions import chained
 from ..fusion.inference import check_is_tensor, is_traced, needs_layers
@@ -134,7 +135,8 @@ class FusedMobileNetV2(HasEager):
     def from_model(cls, model: nn.Module) -> FusedMobileNetV2:
         """A copy of a torchvision ``mobilenet_v2`` with its weights, eps, classifier, dtype and mode.
 
-        Of an instance of this class, also of a subclass, it is a plain copy. Called on a subclass it returns
+        A model that went through ``fuse`` counts as what it was before. Of an instance of this class, also of
+        a subclass, it is a plain copy. Called on a subclass it returns
         an instance of that, whose constructor does not run: a subclass that has one is a TypeError.
 
         Raises ValueError, naming the module and what it has, for any other architecture and where a part that
@@ -151,6 +153,7 @@ class FusedMobileNetV2(HasEager):
     @classmethod
     def _converted(cls, model: nn.Module) -> FusedMobileNetV2:
         """The network of the model's own layers, not copied."""
+        model = unfused_twin(model)
         if cls.__init__ is not FusedMobileNetV2.__init__:
             raise TypeError(
                 "from_model: expected a class without a constructor of its own, which would not run, got "

@@ -68,11 +68,17 @@ class PackedCache:
         if not all(map(can_watch, watched_tensors(module.modules()))):
             return None
         # Before packing: what changes meanwhile is noticed next time.
-        snapshot = Snapshot(module)
-        packed = self._packer(module)
+        snapshot = self._snapshot(module)
+        packed = self._pack(module, *attributes)
         entry = _Entry(weakref.ref(module), snapshot, attributes, packed, _backward_hooks(module))
         self._entry = entry
         return entry.usable()
+
+    def _snapshot(self, module: nn.Module) -> Snapshot:
+        return Snapshot(module)
+
+    def _pack(self, module: nn.Module, *attributes: Any) -> Any:
+        return self._packer(module)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedCache:
         return PackedCache(self._packer)

@@ -35,7 +35,7 @@ DEFAULT_CLASSES = 1000
 # Counters beside the weights, in which inference has no part.
 COUNTERS = ("num_batches_tracked", "n_averaged")
 
-STEM = re.compile(r"(?P<prefix>(?:.*\.)?)(?:features\.0\.0|conv_stem)\.weight")
+STEM = re.compile(r"(?P<prefix>(?:.*\.)?)(?:features\.0\.0|conv_stem|backbone\.conv1\.conv)\.weight")
 NEEDED_TYPE = re.compile(r"GLOBAL (\S+) was not")
 
 
@@ -112,9 +112,9 @@ def build_network(
 ) -> FusedMobileNetV2:
     """The network in eval mode that a state dict belongs to; ``origin`` is its name in error messages.
 
-    Names are those of torchvision, timm, d-li14 or tonylins, which may have a common prefix. Shapes tell the
-    channels of every layer, images included, and the classes; strides are those of the paper. Raises
-    WeightsError where keys are missing or unexpected, shapes are not MobileNetV2's, or weights are no
+    Names are those of torchvision, timm, d-li14, tonylins or mmpretrain, which may have a common prefix.
+    Shapes tell the channels of every layer, images included, and the classes; strides are those of the paper.
+    Raises WeightsError where keys are missing or unexpected, shapes are not MobileNetV2's, or weights are no
     floating point numbers.
     """
     names = _recognise(state_dict, origin)
@@ -161,7 +161,7 @@ def _recognise(state_dict: Mapping[str, torch.Tensor], origin: Path | str) -> _N
         if not prefixes and any(key.endswith(mark) for key in state_dict):
             raise WeightsError(
                 f"{origin}: {mark} is a name of {source}'s MobileNetV2; expected those of torchvision, timm, "
-                "d-li14 or tonylins: rename the weights"
+                "d-li14, tonylins or mmpretrain: rename the weights"
             )
     prefix = prefixes[0] if prefixes else ""
     naming = next((each for each in NAMINGS if f"{prefix}{each.mark}" in state_dict), NAMINGS[0])
