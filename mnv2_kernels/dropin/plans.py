@@ -13,7 +13,7 @@ from ..fusion.fused_layer import Fusion
 from ..layer import is_chain
 from ..matching.parts import Part
 from ..matching.read import Run, read
-from ..matching.recording import Options
+from ..matching.recording import Options, hooks_are_changing
 from ..matching.replay import function_of
 from ..matching.served import layer_of_part, obstacles_of, place_obstacles, weights_of
 from ..packing.cache import Packed, PackedCache
@@ -49,7 +49,8 @@ class PlanCache(PackedCache):
         super().__init__(_no_packer)
 
     def _snapshot(self, module: nn.Module) -> Snapshot:
-        return Watch(module)
+        with hooks_are_changing:
+            return Watch(module)
 
     def _pack(self, module: nn.Module, *attributes: Any) -> Plan | None:
         (options,) = attributes

@@ -280,20 +280,29 @@ def undisturbed(device: torch.device) -> Iterator[None]:
         yield
 
 
+# Held while a module lacks its hooks, and by whoever looks at them: calls in other threads may do.
+hooks_are_changing = threading.RLock()
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 @contextmanager
 def without_hooks(module: nn.Module) -> Iterator[None]:
     """Calls of the modules inside ``module`` run no hooks: a trial is nothing that a user wants to see."""
-    held = [(each, {name: vars(each)[name] for name in _HOOKS}) for each in module.modules()]
-    try:
-        for each, hooks in held:
-            vars(each).update({name: OrderedDict() for name in hooks})
-        yield
-    finally:
-        for each, hooks in held:
-            vars(each).update(hooks)
+    with hooks_are_changing:
+        held = [
+            (vars(each), name, vars(each)[name])
+            for each in module.modules()
+            for name in _HOOKS
+            if vars(each)[name]
+        ]
+        try:
+            for attributes, name, _ in held:
+                attributes[name] = OrderedDict()
+            yield
+        finally:
+            for attributes, name, hooks in held:
+                attributes[name] = hooks
 
 
 _Attributes = list[tuple[nn.Module, dict[str, Any]]]
