@@ -201,8 +201,8 @@ ERRORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
         r"mnv2::run: layers: expected any of a stem, blocks, .* got nothing",
     ),
     "no chain": (
-        lambda x, packed: run(x, packed, layers=f"{LINEAR}; {LINEAR}"),
-        r"mnv2::run: layers\[1\]: expected any of .*, got a linear layer behind a linear layer",
+        lambda x, packed: run(x, packed, layers=f"{LINEAR}; head_pool in_channels=2 out_channels=4"),
+        r"mnv2::run: layers\[1\]: expected any of .*, got a head behind a linear layer",
     ),
     "other channels": (
         lambda x, packed: run(x, packed, layers=f"head_pool in_channels=8 out_channels=8; {LINEAR}"),
@@ -247,7 +247,7 @@ def test_errors(name, packed, x):
 
 
 # Where the first layer's header begins in a network, and bits in it that make a stride of 2 one of 1.
-FIRST_HEADER, STRIDE_BYTE, STRIDE_BIT = 128, 20, 3
+FIRST_HEADER, STRIDE_BYTE, STRIDE_BIT = 128, 24, 3
 
 
 @pytest.mark.parametrize(
