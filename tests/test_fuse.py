@@ -56,6 +56,14 @@ def test_a_network_that_is_one_chain_is_one_call():
     assert_same(fused, eager, torch.randn(1, 3, 75, 33), ["run network"])
 
 
+def test_fuse_finds_the_same_in_inference_mode():
+    eager = eager_model()
+    with torch.inference_mode():
+        fused = fuse(copy.deepcopy(eager))
+        assert fusion_report(fused).fused == BLOCKS
+    assert_same(fused, eager, operators=["run network"])
+
+
 def test_consecutive_blocks_of_a_sequential_run_in_one_call():
     torch.manual_seed(0)
     blocks = [Block("F.relu6") for _ in range(5)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..matching.parts import MOST_STEM_CHANNELS
 from ..matching.read import Run, is_depthwise, is_kernel, read
+from ..packing.packed_layers import outside_inference_mode
 from ..shapes import KERNEL_SIZE
 
 
@@ -24,7 +25,8 @@ class Reading:
 
 def survey(model: nn.Module) -> list[Reading]:
     """Every module of a model that may hold a part, from the outside in. Each is called, in eval mode."""
-    with _all_in_eval(model):
+    # Inference mode takes composite operators apart below the level at which they are read.
+    with outside_inference_mode(), _all_in_eval(model):
         return list(_readings("", model, set()))
 
 
