@@ -478,6 +478,10 @@ def two_steps(conv: Any) -> None:
 
 DAMAGES: list[tuple[Callable[[Any], Any], str]] = [
     (
+        node("features.2.expand.bytes", lambda each: each.output.__setitem__(0, "lost")),
+        r"it reads .*, which nothing before it gives",
+    ),
+    (
         node("features.1.depthwise.sums", operator("ConvTranspose")),
         r"features\.1\.depthwise\.sums: ConvTransp",
     ),
@@ -517,6 +521,14 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     onnx.save(onnx.load(float_file(tmp_path)[0]), path)
     with pytest.raises(ValueError, match="are in float"):
         QuantizedMobileNetV2.from_onnx(path)
+    path.write_bytes(source.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="damaged, or no ONNX file"):
+        QuantizedMobileNetV2.from_onnx(path)
+
+
+def test_a_size_without_pixels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least 1 x 1, got 0 x 32"):
+        quantised(small()).to_onnx(tmp_path / "int8.onnx", (0, 32))
 
 
 def test_layers_in_float_are_not_written(tmp_path: Path) -> None:

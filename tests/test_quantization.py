@@ -598,6 +598,8 @@ def test_state_round_trip(tmp_path: Path, keep_float: list[str]) -> None:
         ({name: value for name, value in state.items() if name != "features.1.scale"}, r"features\.1\.scale"),
         ({**state, "features.1.scale": state["features.1.scale"].double()}, "expected torch.float32"),
         ({**state, "features.1.scale": state["features.1.scale"][:3]}, r"features\.1\.scale"),
+        ({**state, "features.1.scale": state["features.1.scale"] * math.nan}, "finite numbers above 0"),
+        ({**state, "features.0.image_scale": -state["features.0.image_scale"]}, "finite numbers above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             QuantizedMobileNetV2.from_state_dict(damaged)

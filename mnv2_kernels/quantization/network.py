@@ -322,8 +322,13 @@ class QuantizedMobileNetV2(nn.Module):
         network = cls(layers, layers_in_float(state_dict, layers))
         own = network.state_dict()
         for name, tensor in state_dict.items():
-            if name in own and tensor.dtype != own[name].dtype:
+            if name not in own:
+                continue  # load_state_dict refuses it
+            if tensor.dtype != own[name].dtype:
                 raise ValueError(f"{name}: expected {own[name].dtype}, got {tensor.dtype}")
+            # The kernels read no scale of these: a damaged one would show in reports and ONNX files only.
+            if name.endswith("scale") and not ((tensor > 0) & tensor.isfinite()).all():
+                raise ValueError(f"{name}: expected finite numbers above 0, got others")
         try:
             network.load_state_dict(state_dict)
         except RuntimeError as error:

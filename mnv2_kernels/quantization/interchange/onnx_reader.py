@@ -40,7 +40,7 @@ PIXELS = {2, 3}  # the dimensions that a mean is taken over
 def onnx_state(path: str | PathLike[str]) -> dict[str, Tensor]:
     """The state of ``QuantizedMobileNetV2.from_onnx``."""
     onnx = import_onnx("from_onnx")
-    model = onnx.load(fspath(path))
+    model = _loaded(onnx, path)
     texts = {each.key: each.value for each in model.metadata_props}
     declared = parse_layers(texts[LAYERS_KEY]) if LAYERS_KEY in texts else ()
     state = assemble(_Reader(onnx, model.graph).output(), declared)
@@ -49,6 +49,16 @@ def onnx_state(path: str | PathLike[str]) -> dict[str, Tensor]:
             own = state[f"{name}.{field}"]
             own[:] = torch.tensor(numbers)
     return state
+
+
+def _loaded(onnx: Any, path: str | PathLike[str]) -> Any:
+    # protobuf comes with onnx, which is no requirement of the package.
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        return onnx.load(fspath(path))
+    except DecodeError as error:
+        raise ValueError(f"{fspath(path)} is damaged, or no ONNX file: {error}") from None
 
 
 class _Weight:
@@ -89,6 +99,9 @@ class _Reader:
             )
         self._results[images[0]] = Image(images[0])
         for node in self._graph.node:
+            for name in node.input:
+                if name and name not in self._results:
+                    raise refused(node.name, f"it reads {name}, which nothing before it gives")
             result = self._constant(node)
             self._results[node.output[0]] = self._read(node) if result is None else result
         return self._node(self._graph.output[0].name, "the graph")

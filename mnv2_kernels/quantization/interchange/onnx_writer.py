@@ -35,6 +35,8 @@ def write_onnx(state: Mapping[str, Tensor], path: str | PathLike[str], size: int
     for name in layers_in_float(state, layers):
         raise ValueError(f"to_onnx: {name} is kept in float, and only layers in int8 are written")
     height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ValueError(f"to_onnx: expected a size of at least 1 x 1, got {height} x {width}")
     pad, *image = (state[f"{STEM_NAME}.{field}"] for field in ("pad", "image_scale", "image_zero_point"))
     if not torch.equal(pad, Grid(*image).pad):
         raise ValueError("to_onnx: expected a stem that surrounds images by their zeros")
