@@ -64,6 +64,11 @@ def test_fuse_finds_the_same_in_inference_mode():
     assert_same(fused, eager, operators=["run network"])
 
 
+def test_what_deploy_returns_is_saved_as_the_model_it_came_from():
+    with pytest.raises(RuntimeError, match="save the model it came from"):
+        pickle.dumps(deploy(pair()[1]))
+
+
 def test_consecutive_blocks_of_a_sequential_run_in_one_call():
     torch.manual_seed(0)
     blocks = [Block("F.relu6") for _ in range(5)]

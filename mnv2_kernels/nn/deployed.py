@@ -43,14 +43,12 @@ class DeployedMobileNetV2(nn.Module):
 
     def train(self, mode: bool = True) -> DeployedMobileNetV2:
         if mode:
-            raise RuntimeError(
-                "a deployed network cannot be trained: train the FusedMobileNetV2 it came from"
-            )
+            raise RuntimeError("a deployed network cannot be trained: train the model it came from")
         return super().train(mode)
 
     def __prepare_scriptable__(self) -> NoReturn:
         # torch.jit.script's hook.
-        raise RuntimeError("a deployed network cannot be scripted: script the FusedMobileNetV2 it came from")
+        raise RuntimeError("a deployed network cannot be scripted: script the model it came from")
 
     def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError(NOT_SAVED)

@@ -14,7 +14,7 @@ from ..layer import Layer, is_chain, join_layers
 
 NOT_SAVED = (
     "a deployed network holds weights packed for this machine, which are not saved: save the "
-    "FusedMobileNetV2 it came from, and call deploy() after loading"
+    "model it came from, and call deploy() after loading"
 )
 
 
