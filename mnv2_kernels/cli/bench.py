@@ -33,7 +33,7 @@ from ..shapes import BlockShape
 from ..weights.sources import Int8Network, Network, load_any
 from . import bench_tables as tables
 from .console import show
-from .options import is_given, refuse_options
+from .options import NetworkName, is_given, refuse_options
 
 WRONG_RESULT = 1
 QUICK_ROUNDS = 5
@@ -89,6 +89,7 @@ def bench(
             metavar="NAME|FILE", help="What int8 weights were made of, if not where their file says."
         ),
     ] = None,
+    network_name: NetworkName = None,
     size: Size = 224,
     width: Width = 1.0,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it all runs.")] = "cpu",
@@ -103,6 +104,8 @@ def bench(
         raise BenchError("torch sees no GPU")
     chosen = select_peers(peers.split(","), device)
     all_threads = torch.get_num_threads()
+    if network_name is not None:
+        refuse_options(context, ("weights", "width"), "a --network has random weights and a width of 1")
     network, int8 = _networks(weights, float_weights, size if is_given(context, "size") else None)
     if network is not None:
         refuse_options(context, ("width",), "--weights have one")
@@ -115,9 +118,10 @@ def bench(
     rounds = QUICK_ROUNDS if quick and not is_given(context, "rounds") else rounds
     named = ALL not in peers.split(",")
 
-    show(Text(f"MobileNetV2, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
+    title = network_name or "MobileNetV2"
+    show(Text(f"{title}, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
     rows: list[PeerRow] = []
-    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8):
+    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8, network_name):
         show(tables.peers(rows_of_setting))
         rows += rows_of_setting
     _write(context, json_file, rows, rounds)
