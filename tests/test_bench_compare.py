@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 from cli_cases import refusal
 
 from mnv2_kernels import _native, shapes
-from mnv2_kernels.bench import BenchError, compare, peers
+from mnv2_kernels.bench import BenchError, compare, peers, zoo
 from mnv2_kernels.bench.accuracy import LARGEST_ERROR
 from mnv2_kernels.bench.compare import PeerRow
 from mnv2_kernels.bench.peers import PEERS, Peer
@@ -21,6 +23,8 @@ from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.setting import Setting
 from mnv2_kernels.bench.subject import Subject, Unsupported
 from mnv2_kernels.cli.app import main
+from mnv2_kernels.layer import layer_shapes
+from mnv2_kernels.networks import NETWORKS, layers_of
 from mnv2_kernels.packing.plans import layer_plans
 from mnv2_kernels.processor import FORCE_ISA_VARIABLE
 
@@ -210,3 +214,29 @@ def test_installed_peers_are_right(name) -> None:
         pytest.skip(row.obstacle)
     assert row.obstacle is None
     assert row.median_ms > 0
+
+
+@pytest.mark.parametrize(("network", "library"), [("fbnet_c", "timm"), ("mobilenetv3_small", "torchvision")])
+def test_a_well_known_network(network, library, capsys: Capture, tmp_path: Path) -> None:
+    pytest.importorskip(library)
+    file = tmp_path / "peers.json"
+    options = ("--network", network, "--size", "64", "--threads", "1", "--rounds", "1")
+    assert main(["bench", *options, "--peers", "eager,deploy,int8", "--json", str(file)]) == 0
+    rows = {row.peer: row for row in read_results(file, PeerRow).rows}
+    macs = sum(shape.macs for shape in layer_shapes(layers_of(network), 1, 64, 64))
+    for name in ("fused", "deploy", "eager"):
+        assert rows[name].weights == f"{network}, random"
+        assert rows[name].share == pytest.approx(2e-6 * macs / rows[name].best_ms / rows[name].peak_gflops)
+        assert rows[name].error < 1e-4
+    assert rows["int8"].obstacle == "random weights are not quantised"
+    assert capsys.readouterr().out.startswith(f"{network}, ")
+
+
+def test_what_a_well_known_network_refuses(capsys: Capture, monkeypatch) -> None:
+    assert set(zoo.BUILDERS) == set(NETWORKS)
+    arguments = ["bench", "--network", "mnasnet_b1", "--width", "1.4"]
+    assert "--width: a --network has" in refusal(capsys, arguments)
+    missing = partial(importlib.import_module, "no_such_library")
+    monkeypatch.setitem(zoo.BUILDERS, "mnasnet_b1", missing)
+    with pytest.raises(BenchError, match="mnasnet_b1 comes from no_such_library, which is not installed"):
+        next(compare.compare([SETTING], peers.PEERS[:1], 1, well_known="mnasnet_b1"))

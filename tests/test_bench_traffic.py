@@ -155,20 +155,50 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path:
     rows = [ROW, replace(ROW, floor_bytes=90, eager_bytes=None, eager_channels_last_bytes=None)]
     asked = []
 
-    def measure(cache_bytes: int, eager: bool, l2_bytes: int | None) -> list[TrafficRow]:
-        asked.append((cache_bytes, eager, l2_bytes))
+    def measure(cache_bytes: int, blocks: None, eager: bool, l2_bytes: int | None) -> list[TrafficRow]:
+        asked.append((cache_bytes, blocks, eager, l2_bytes))
         return rows
 
     monkeypatch.setattr(commands, "measure_traffic", measure)
     path = tmp_path / "traffic.json"
     lines = table_of(capsys, "traffic", "--cache", "1M", "--no-eager", "--json", path)
-    assert asked == [(1 << 20, False, None)]
+    assert asked == [(1 << 20, None, False, None)]
     assert " 1.20 " in lines[2]
     assert " 1/20.0" in lines[2]
     assert " 1.33 * " in lines[3]
     results = read_results(path, TrafficRow)
     assert results.rows == tuple(rows)
     assert results.header.command == f"mnv2 traffic --cache 1M --no-eager --json {path}"
+
+
+def test_the_command_on_a_network(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Seven of MobileNetV3-large's blocks have no gate."""
+    asked = []
+
+    def measure(cache_bytes: int, blocks: list[BlockShape], eager: bool, l2_bytes: None) -> list[TrafficRow]:
+        asked.append((blocks, eager))
+        return [ROW]
+
+    monkeypatch.setattr(commands, "measure_traffic", measure)
+    table_of(capsys, "traffic", "--network", "mobilenetv3_large")
+    ((blocks, eager),) = asked
+    assert [(each.height, each.expanded_channels) for each in blocks] == [
+        *((112, 16), (112, 64), (56, 72)),
+        *((28, 240), (14, 200), (14, 184), (14, 184)),
+    ]
+    assert not eager
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["efficientnet_b0"], "efficientnet_b0: every block has a gate"),
+        (["fbnet_c", "--eager"], "--eager: not for a --network"),
+        (["fbnet_c", "--weights", "int8.safetensors"], "--weights: not for a --network"),
+    ],
+)
+def test_what_a_network_refuses(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert message in refusal(capsys, ["traffic", "--network", *arguments])
 
 
 def test_the_marks_have_the_names_that_callgrind_looks_for() -> None:

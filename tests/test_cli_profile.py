@@ -10,7 +10,10 @@ import torch
 from cli_cases import FAST, refusal, save_weights, table_of
 
 from mnv2_kernels import FusedMobileNetV2, shapes
+from mnv2_kernels.bench.random_layers import pack_random
 from mnv2_kernels.cli.app import main
+from mnv2_kernels.layer import layer_shapes
+from mnv2_kernels.networks import NETWORKS, layers_of
 from mnv2_kernels.packing.plans import layer_plans
 
 Capture = pytest.CaptureFixture[str]
@@ -68,3 +71,36 @@ def test_scratch_stays_small_at_the_published_size(threads: int) -> None:
     packed = FusedMobileNetV2().eval().deploy().network.packed
     plans = layer_plans(packed, torch.empty(1, 3, 224, 224), threads)
     assert max(plan["scratch_bytes"] for plan in plans) < MOST_SCRATCH
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_well_known_network(batch: int, capsys: Capture) -> None:
+    """MobileNetV3 has gates, and two linear layers, which take the whole batch."""
+    options = ["--network", "mobilenetv3_small", "--size", 64, "--threads", 2, "--batch", batch]
+    result = profile_json(capsys, *options)
+    workers = 2 if batch == 1 else 1
+    assert [layer["kind"] for layer in result["layers"]][-3:] == ["head", "linear", "linear"]
+    counted = sum(layer["gflops"] * layer["ms"] for layer in result["layers"][:-2])
+    *images, wide, last = layer_shapes(layers_of("mobilenetv3_small"), 1, 64, 64)
+    assert counted == pytest.approx(2e-6 * sum(shape.macs for shape in images))
+    for layer, shape in zip(result["layers"][-2:], (wide, last), strict=True):
+        assert layer["gflops"] * layer["ms"] == pytest.approx(2e-6 * shape.macs * batch)
+        assert layer["share"] == pytest.approx(layer["gflops"] / (2 * result["peak_gflops"]))
+    for layer in result["layers"][:-2]:
+        assert layer["share"] == pytest.approx(layer["gflops"] / (workers * result["peak_gflops"]))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_random_weights_keep_the_signal_normal(network: str) -> None:
+    """Zeros, infinities and denormals would take another time."""
+    packed = pack_random(layers_of(network), torch.float32)
+    y = packed(torch.randn(1, 3, 64, 64))
+    assert y.isfinite().all()
+    assert 1e-3 < y.std() < 1e6
+
+
+def test_what_a_well_known_network_refuses(capsys: Capture) -> None:
+    assert "expected one of mobilenet_v2" in refusal(capsys, ["profile", "--network", "alexnet"])
+    assert "--weights: a --network has random ones" in refusal(
+        capsys, ["profile", "--network", "fbnet_c", "--weights", "random"]
+    )

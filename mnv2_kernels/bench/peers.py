@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import _native
 from ..dtypes import DTYPE_NAMES
-from ..nn.mobilenet_v2 import FusedMobileNetV2
+from ..nn.deploying import deploy
 from ..ops import gpu
 from ..processor import forced_isa
 from . import BenchError
@@ -41,7 +41,7 @@ BY_ITSELF = "what deploy() does by itself"
 # --- this package ---
 
 
-def fused(subject: Subject, setting: Setting) -> FusedMobileNetV2:
+def fused(subject: Subject, setting: Setting) -> nn.Module:
     by_triton = setting.device == "cuda" and gpu.backend() == "triton"
     if by_triton and importlib.util.find_spec("triton") is None:
         raise BenchError("fused runs on this GPU by Triton, which is not installed: pip install triton")
@@ -49,7 +49,7 @@ def fused(subject: Subject, setting: Setting) -> FusedMobileNetV2:
 
 
 def deployed(subject: Subject, setting: Setting) -> Function:
-    return fused(subject, setting).deploy()
+    return deploy(fused(subject, setting))
 
 
 def deployed_avx2(subject: Subject, setting: Setting) -> Function:

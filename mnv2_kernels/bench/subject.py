@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..dropin.fuse import fuse
+from ..layer import layer_shapes
+from ..networks import layers_of
 from ..nn.eager import eager
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.networks import classes, network_shape
@@ -34,6 +37,7 @@ from ..weights.views import PACKAGES, packaged_photos, random_views
 from . import BenchError
 from .int8_engines import onnx_int8, openvino_int8
 from .setting import Setting, random_images, torch_threads
+from .zoo import BUILDERS, with_statistics
 
 INSTALL = "pip install '.[bench]'"
 
@@ -59,15 +63,19 @@ class Trained:
         self.size = size
         self._given_int8 = None if int8 is None else int8.model
         if network is None:
-            self.weights, self.settings, self.fused = _default_network(width)
-            self.model = _torchvision_model(self.fused, width, self.settings.eps)
+            self.weights, self.settings, self._network = _default_network(width)
+            self.model = _torchvision_model(self._network, width, self.settings.eps)
         else:
-            self.weights, self.settings, self.fused = network.name, network.settings, network.model
+            self.weights, self.settings, self._network = network.name, network.settings, network.model
             self.model = copy.deepcopy(eager(network.model)).eval().requires_grad_(False)
 
     @property
+    def fused(self) -> nn.Module:
+        return self._network
+
+    @property
     def macs(self) -> int:
-        return network_shape(self.fused, self.size).macs
+        return network_shape(self._network, self.size).macs
 
     @cached_property
     def photos(self) -> tuple[Any, ...]:
@@ -107,8 +115,9 @@ class Trained:
     def int8(self) -> QuantizedMobileNetV2:
         if self._given_int8 is not None:
             return self._given_int8
+        views = [self.calibration]
         images = TENSORFLOW_IMAGES if self.settings.preprocess == "tf" else TORCHVISION_IMAGES
-        return quantize(self.fused, [self.calibration], mean=images[0], deviation=images[1], progress=False)
+        return quantize(self._network, views, mean=images[0], deviation=images[1], progress=False)
 
     @cached_property
     def openvino_int8(self) -> Any:
@@ -126,6 +135,38 @@ class Trained:
         images = self.grid.real(_filled(self.evaluation, batch))
         results = [torch.as_tensor(run(x)).clone() for x in images.split(batch)]
         return agreement(torch.cat(results)[:EVALUATION_VIEWS], self._float_logits)
+
+
+class WellKnown(Trained):
+    """One of networks.NETWORKS as torchvision or timm builds it, with random weights, fused in place.
+
+    Raises BenchError where that library is not installed.
+    """
+
+    def __init__(self, network: str, size: int) -> None:
+        self.size = size
+        self.weights, self.settings = f"{network}, {RANDOM}", Settings()
+        self._given_int8 = None
+        self._layers = layers_of(network)
+        try:
+            self.model = with_statistics(BUILDERS[network]).requires_grad_(False)
+        except ModuleNotFoundError as error:
+            raise BenchError(f"{network} comes from {error.name}, which is not installed") from None
+
+    @cached_property
+    def fused(self) -> nn.Module:
+        return fuse(copy.deepcopy(self.model))
+
+    @property
+    def macs(self) -> int:
+        return sum(shape.macs for shape in layer_shapes(self._layers, 1, self.size, self.size))
+
+    def images(self, batch: int) -> Tensor:
+        return random_images(batch, self.size)
+
+    def _views(self, count: int, half: int, seed: int) -> Tensor:
+        """Raises Unsupported: what int8 keeps of random weights says nothing."""
+        raise Unsupported("random weights are not quantised")
 
 
 def _filled(views: Tensor, batch: int) -> Tensor:

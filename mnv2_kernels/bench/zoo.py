@@ -137,6 +137,17 @@ ZOO = {
     ),
 }
 
+# What builds networks.NETWORKS, of 1000 classes.
+BUILDERS = {
+    "mobilenet_v2": _torchvision("mobilenet_v2"),
+    "efficientnet_lite0": _of("timm", "create_model", "efficientnet_lite0"),
+    "mnasnet_b1": _torchvision("mnasnet1_0"),
+    "fbnet_c": _of("timm", "create_model", "fbnetc_100"),
+    "mobilenetv3_small": _torchvision("mobilenet_v3_small"),
+    "mobilenetv3_large": _torchvision("mobilenet_v3_large"),
+    "efficientnet_b0": _torchvision("efficientnet_b0"),
+}
+
 
 def run(model: Any, x: Tensor) -> list[Tensor]:
     """What a model makes of images; of a detector without its boxes, whose order may change by a rounding."""
@@ -149,11 +160,16 @@ def run(model: Any, x: Tensor) -> list[Tensor]:
     return [each for each in tree_leaves(results) if isinstance(each, Tensor)]
 
 
-@torch.no_grad()
 def prepared(entry: Entry) -> nn.Module:
+    """An entry's model in eval mode, with random images' statistics."""
+    return with_statistics(entry.build, entry.sizes[0])
+
+
+@torch.no_grad()
+def with_statistics(build: Callable[[], nn.Module], size: tuple[int, int] = (_SIZE, _SIZE)) -> nn.Module:
     """A model in eval mode, with random images' statistics: with others a signal dies out on its way."""
     torch.manual_seed(0)
-    model = entry.build()
+    model = build()
     norms = [
         each for each in model.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats
     ]
@@ -162,5 +178,5 @@ def prepared(entry: Entry) -> nn.Module:
         if norm.affine:
             norm.weight.uniform_(0.5, 1.5)
             norm.bias.normal_(0, 0.3)
-    run(model.train(), torch.randn(4, 3, *entry.sizes[0]))
+    run(model.train(), torch.randn(4, 3, *size))
     return model.eval()

@@ -44,8 +44,8 @@ from .int8 import tables as int8_tables
 from .int8.classify import classify_int8
 from .int8.profile import profile_int8
 from .int8.verify import verify_int8
-from .options import refuse_options
-from .profile import profile_network
+from .options import DEFAULT_SIZE, NetworkName, refuse_options
+from .profile import profile_layers, profile_network
 from .quantize import quantize_network
 from .verify import verify_network
 
@@ -207,11 +207,16 @@ def profile(
     batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Images a call.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="torch's threads.")] = None,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls.")] = 50,
+    network_name: NetworkName = None,
     as_json: AsJson = False,
 ) -> None:
-    network = load_any(weights or RANDOM, size=size)
     if threads is not None:
         torch.set_num_threads(threads)
+    if network_name is not None:
+        refuse_options(context, ("weights",), "a --network has random ones")
+        named = profile_layers(network_name, size or DEFAULT_SIZE, batch, getattr(torch, dtype), rounds)
+        return show(named.as_json() if as_json else tables.profile(named))
+    network = load_any(weights or RANDOM, size=size)
     if isinstance(network, Int8Network):
         refuse_options(context, ("dtype",), NO_DTYPE)
         int8 = profile_int8(network, batch, rounds)

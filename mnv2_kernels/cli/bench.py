@@ -25,7 +25,7 @@ from ..bench.results import Row, collect, write_results
 from ..bench.roofline import measure_roofline
 from ..bench.scaling import measure_scaling
 from ..bench.subject import width_of
-from ..bench.traffic.blocks import measure_traffic, parse_bytes
+from ..bench.traffic.blocks import countable_blocks, measure_traffic, parse_bytes
 from ..bench.traffic.int8_blocks import measure_int8_traffic
 from ..dtypes import DtypeName
 from ..layer import layer_shapes
@@ -33,7 +33,7 @@ from ..shapes import BlockShape
 from ..weights.sources import Int8Network, Network, load_any
 from . import bench_tables as tables
 from .console import show
-from .options import is_given, refuse_options
+from .options import NetworkName, is_given, refuse_options
 
 WRONG_RESULT = 1
 QUICK_ROUNDS = 5
@@ -89,6 +89,7 @@ def bench(
             metavar="NAME|FILE", help="What int8 weights were made of, if not where their file says."
         ),
     ] = None,
+    network_name: NetworkName = None,
     size: Size = 224,
     width: Width = 1.0,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it all runs.")] = "cpu",
@@ -103,6 +104,8 @@ def bench(
         raise BenchError("torch sees no GPU")
     chosen = select_peers(peers.split(","), device)
     all_threads = torch.get_num_threads()
+    if network_name is not None:
+        refuse_options(context, ("weights", "width"), "a --network has random weights and a width of 1")
     network, int8 = _networks(weights, float_weights, size if is_given(context, "size") else None)
     if network is not None:
         refuse_options(context, ("width",), "--weights have one")
@@ -115,9 +118,10 @@ def bench(
     rounds = QUICK_ROUNDS if quick and not is_given(context, "rounds") else rounds
     named = ALL not in peers.split(",")
 
-    show(Text(f"MobileNetV2, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
+    title = network_name or "MobileNetV2"
+    show(Text(f"{title}, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
     rows: list[PeerRow] = []
-    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8):
+    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8, network_name):
         show(tables.peers(rows_of_setting))
         rows += rows_of_setting
     _write(context, json_file, rows, rounds)
@@ -144,7 +148,8 @@ def _networks(
 
 
 @app.command(
-    help="Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."
+    help="Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager.\n\n"
+    "Of a --network without torch eager, and only of its blocks without a gate."
 )
 def traffic(
     context: typer.Context,
@@ -161,8 +166,11 @@ def traffic(
     weights: Annotated[
         str | None, typer.Option(metavar="FILE", help="What `mnv2 quantize` wrote: counts its int8 blocks.")
     ] = None,
+    network_name: NetworkName = None,
     json_file: Json = None,
 ) -> None:
+    if network_name is not None:
+        refuse_options(context, ("weights", "eager"), "not for a --network, counted without both")
     if weights is not None:
         refuse_options(context, ("l2", "eager"), "for float blocks alone; --weights counts int8 ones")
         int8_rows = measure_int8_traffic(_int8_blocks(weights), parse_bytes(cache))
@@ -170,7 +178,9 @@ def traffic(
         _write(context, json_file, int8_rows)
         return
     l2_bytes = None if l2 is None else parse_bytes(l2)
-    rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes)
+    blocks = None if network_name is None else countable_blocks(network_name)
+    eager = eager and network_name is None
+    rows = measure_traffic(parse_bytes(cache), blocks, eager=eager, l2_bytes=l2_bytes)
     show(tables.traffic(rows))
     _write(context, json_file, rows)
 

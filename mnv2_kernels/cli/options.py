@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from ..bench import BenchError
+from ..networks import NETWORKS
+
+DEFAULT_SIZE = 224
+
+
+def _check_network(name: str | None) -> str | None:
+    if name is not None and name not in NETWORKS:
+        raise typer.BadParameter(f"expected one of {', '.join(NETWORKS)}, got {name!r}")
+    return name
+
+
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="NAME",
+        callback=_check_network,
+        help=f"A well-known network of random weights: {', '.join(NETWORKS)}.",
+    ),
+]
 
 
 def is_given(context: typer.Context, option: str) -> bool:

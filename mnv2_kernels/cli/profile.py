@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from .. import _native
+from ..bench.random_layers import pack_random
 from ..bench.setting import random_images
 from ..dtypes import dtype_name
 from ..layer import layer_shapes
+from ..networks import IMAGE_CHANNELS, layers_of
 from ..nn.mobilenet_v2 import FusedMobileNetV2
 from ..nn.networks import image_channels
 from ..packing.packed_layers import PackedLayers
@@ -76,18 +78,27 @@ def profile_network(
 
     Raises RuntimeError where a part of the network has no kernel.
     """
-    threads = torch.get_num_threads()
     network = copy.deepcopy(model).to(dtype).deploy().network
     assert isinstance(network, PackedLayers)  # all of it is on the CPU
-    x = random_images(batch, size, image_channels(model)).to(dtype)
+    return _profile(name, network, random_images(batch, size, image_channels(model)).to(dtype), rounds)
+
+
+def profile_layers(network: str, size: int, batch: int, dtype: torch.dtype, rounds: int) -> Profile:
+    """The same for one of networks.NETWORKS, with random weights."""
+    packed = pack_random(layers_of(network), dtype)
+    return _profile(network, packed, random_images(batch, size, IMAGE_CHANNELS).to(dtype), rounds)
+
+
+def _profile(name: str, network: PackedLayers, x: Tensor, rounds: int) -> Profile:
+    threads = torch.get_num_threads()
     seconds = median_seconds(network, x, rounds)
     peak = _native.measure_fma_peak()
     return Profile(
         weights=name,
-        isa=_native.selected_isa(dtype_name(dtype)),
-        dtype=dtype_name(dtype),
-        batch=batch,
-        size=size,
+        isa=_native.selected_isa(dtype_name(x.dtype)),
+        dtype=dtype_name(x.dtype),
+        batch=len(x),
+        size=x.shape[-1],
         threads=threads,
         rounds=rounds,
         peak_gflops=peak,
@@ -111,9 +122,10 @@ def _layers(
     images, used = (x[:1], 1) if len(x) >= threads else (x, threads)
     shapes = list(layer_shapes(network.layers, len(images), *x.shape[2:]))
     plans = layer_plans(network.packed, images, used)
-    if isinstance(shapes[-1], ClassifierShape):
-        shapes[-1] = network.layers[-1].shape(len(x), 1, 1)
-        plans[-1] = layer_plans(network.packed, x, threads)[-1]
+    whole_batch = layer_plans(network.packed, x, threads)
+    for index, layer in enumerate(network.layers):
+        if layer.kind == "linear":
+            shapes[index], plans[index] = layer.shape(len(x), 1, 1), whole_batch[index]
     joined: list[LayerShape] = []
     scratch_bytes = 0
     for shape, plan, time in zip(shapes, plans, seconds, strict=True):

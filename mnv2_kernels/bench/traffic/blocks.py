@@ -29,7 +29,8 @@ from typing import Any, ClassVar
 import torch
 
 from ... import _native, shapes
-from ...layer import block_arguments
+from ...layer import block_arguments, layer_shapes
+from ...networks import layers_of
 from ...packing.plans import describe_plan
 from . import count_blocks
 from .callgrind import Count, TrafficError, check_cache, count_misses
@@ -40,6 +41,8 @@ DEFAULT_CACHE = 1 << 20
 FLOOR_FACTOR = 1.2
 EAGER_SHARE = 1 / 20
 LARGE_IMAGE = 56
+
+IMAGE_SIZE = 224
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
 
@@ -136,6 +139,20 @@ def parse_bytes(text: str) -> int:
     if not (digits.isascii() and digits.isdecimal()):
         raise TrafficError(f"a cache of {text!r}: expected bytes, such as 256K or 1M")
     return int(digits) * UNITS[unit]
+
+
+def countable_blocks(network: str, size: int = IMAGE_SIZE) -> list[shapes.BlockShape]:
+    """The blocks of one of networks.NETWORKS that can be counted, batch 1: those without a gate.
+
+    BlockRun has no second pass for a gate's. Raises TrafficError where every block has one.
+    """
+    layers = layer_shapes(layers_of(network), 1, size, size)
+    blocks = [
+        shape for shape in layers if isinstance(shape, shapes.BlockShape) and not shape.squeezed_channels
+    ]
+    if not blocks:
+        raise TrafficError(f"{network}: every block has a gate, and blocks with gates cannot be counted")
+    return blocks
 
 
 def measure_traffic(
