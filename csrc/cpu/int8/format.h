@@ -7,8 +7,9 @@
 //       front of the weights stands start[width], int32: 128 times the sum of a channel's weights. Steps of sixteen depths
 //       subtract 127 from the second half of them, and from a depthwise window's second row.
 //   stem: the image's pixels lie in rows of 4 * pixel_words bytes a pixel. Panels as above, weights [3 ky][3 kx][depths of a
-//       pixel] in the place of the depths; a step is one word of a pixel, or part of one. In front of them, for each of up to 64
-//       channels of the image, the byte that surrounds it, and as float32 the factor and the zero point of an image of floats.
+//       pixel] in the place of the depths; a step is one word of a pixel, or part of one. In front of them, for each of up to
+//       64 channels of the image, the byte that surrounds it, and as float32 the factor and the zero point of an image of
+//       floats.
 //   head: 64 bytes that hold the pool's factor, float32, then panels.
 //   depthwise layers: for each block M[width], B[width] and, if need be, start[width], then the weights, int8 [3 kx][width][4
 //   ky], or in 16-bit
