@@ -68,6 +68,7 @@ LOOKALIKES = {
     "random": "random",
     "decides by values": "values",
     "decides by the size": "flip",
+    "decides by the layout": "lies in memory",
     "scaled by the size": "size",
     "padded like no other": "padding depends",
     "other dtype between": "_to_copy",
@@ -166,6 +167,8 @@ class Block(nn.Module):
         else:
             expanded = self.activate(self.norm(0, self.expand(x)))
         if how == "decides by values" and expanded.mean() > 1e6:
+            return expanded
+        if how == "decides by the layout" and not x.is_contiguous():
             return expanded
         if how == "decides by the size" and x.shape[-1] > 40:
             expanded = expanded.flip(-1)

@@ -193,6 +193,8 @@ class _Questions(TorchFunctionMode):
         self.size |= func in _SIZE_READERS
         if func in _VALUE_READERS:
             raise NotFusable("it decides by values")
+        if func is Tensor.is_contiguous:  # which differs between images of one size
+            raise NotFusable("it asks how its image lies in memory")
         if func is torch._C._set_grad_enabled:
             raise NotFusable("it turns gradients on or off")
         return func(*args, **(kwargs or {}))
