@@ -83,7 +83,7 @@ def test_cannot_be_trained_or_saved() -> None:
         lambda: pickle.dumps(deployed),
         lambda: pickle.dumps(deployed.network),
     ):
-        with pytest.raises(RuntimeError, match=r"packed for this machine.*save the FusedMobileNetV2"):
+        with pytest.raises(RuntimeError, match=r"packed for this machine.*save the model it came from"):
             save()
 
 
