@@ -76,7 +76,7 @@ def halves(files: Sequence[Path], size: int, calibration: int, evaluation: int) 
 
 
 @torch.no_grad()
-def _logits(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def logits_of(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return torch.cat([network(batch).float() for batch in images.split(BATCH)])
 
 
@@ -118,9 +118,9 @@ def measure(weights: str, files: Sequence[Path], views: int, calibration: int) -
             **{name: one_by_one(run) for name, run in peers(exact, real(half.calibration)).items()},
         }
         for name, run in on_floats.items():
-            logits.setdefault(name, []).append(_logits(run, real(half.evaluation)))
+            logits.setdefault(name, []).append(logits_of(run, real(half.evaluation)))
         for recipe, run in ours.items():
-            logits.setdefault(recipe, []).append(_logits(run, half.evaluation))
+            logits.setdefault(recipe, []).append(logits_of(run, half.evaluation))
     together = {name: torch.cat(each) for name, each in logits.items()}
     want = together.pop("float32")
     return {name: agreement(together[name], want) for name in ROWS}
@@ -144,7 +144,7 @@ def main(
     for weights in networks or RECORDED:
         measured, recorded = measure(weights, files, views, calibration), RECORDED.get(weights, {})
         for name in {**measured, **recorded}:
-            cells = [*_cells(measured.get(name)), *_cells(recorded.get(name))]
+            cells = [*score_cells(measured.get(name)), *score_cells(recorded.get(name))]
             table.add_row(weights, name, *cells)
     show(table)
     print(
@@ -153,7 +153,7 @@ def main(
     )
 
 
-def _cells(scores: Agreement | tuple[float, float, float] | None) -> list[str]:
+def score_cells(scores: Agreement | tuple[float, float, float] | None) -> list[str]:
     if scores is None:
         return ["-"] * 3
     if isinstance(scores, Agreement):

@@ -21,27 +21,20 @@ import onnxruntime
 import openvino
 import torch
 import typer
-from int8_accuracy import Half, _logits, halves, photographs, score
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
+from int8_accuracy import Half, halves, logits_of, photographs, score_cells
 from rich import box
 from rich.table import Table
 from torch import Tensor
 
 from mnv2_kernels import QuantizedMobileNetV2, quantize
+from mnv2_kernels.bench.int8_engines import input_name, onnx_int8
+from mnv2_kernels.bench.subject import to_onnx
 from mnv2_kernels.cli.console import show
 from mnv2_kernels.nn.networks import eager_copy
+from mnv2_kernels.quantization.agreement import Agreement, agreement
 from mnv2_kernels.weights.sources import load_network
 
 Run = Callable[[Tensor], Tensor]
-
-
-class _Images(CalibrationDataReader):
-    def __init__(self, name: str, images: Tensor) -> None:
-        self._feeds = iter({name: image.numpy()} for image in images.split(1))
-
-    def get_next(self) -> Any:
-        return next(self._feeds, None)
 
 
 def _one_by_one(run: Callable[[np.ndarray], Any]) -> Run:
@@ -69,22 +62,13 @@ def runs(model: Any, half: Half, folder: Path) -> Iterator[tuple[str, Run]]:
     yield "our file by ONNX Runtime", by_onnx_runtime(file)
     yield "our file by OpenVINO", by_openvino(file)
 
-    source, prepared = folder / "float.onnx", folder / "prepared.onnx"
+    source = folder / "float.onnx"
     exact = eager_copy(model).to(memory_format=torch.contiguous_format)
-    torch.onnx.export(exact, (torch.zeros(1, 3, size, size),), source, dynamo=True, external_data=False)
-    name = onnx.load(source).graph.input[0].name
+    source.write_bytes(to_onnx(exact, torch.zeros(1, 3, size, size)))
+    name = input_name(source.read_bytes())
     calibration = ours.image_grid.real(half.calibration)
-    quant_pre_process(source, prepared)
     by_itself = folder / "onnxruntime.onnx"
-    quantize_static(
-        prepared,
-        by_itself,
-        _Images(name, calibration),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
+    by_itself.write_bytes(onnx_int8(source.read_bytes(), calibration))
     yield "ONNX Runtime's file by itself", by_onnx_runtime(by_itself)
     yield "ONNX Runtime's file, read", QuantizedMobileNetV2.from_onnx(by_itself)
     feeds = [{name: image.numpy()} for image in calibration.split(1)]
@@ -94,18 +78,18 @@ def runs(model: Any, half: Half, folder: Path) -> Iterator[tuple[str, Run]]:
 
 
 @torch.no_grad()
-def measure(weights: str, views: int, calibration: int) -> dict[str, tuple[float, float, float]]:
+def measure(weights: str, views: int, calibration: int) -> dict[str, Agreement]:
     network = load_network(weights)
     exact, logits = eager_copy(network.model), {}
     for half in halves(photographs(None), network.settings.size, calibration, views):
         with TemporaryDirectory() as folder:
             for name, run in runs(network.model, half, Path(folder)):
                 real = half.evaluation / 127.5 - 1
-                logits.setdefault(name, []).append(_logits(run, real))
-        logits.setdefault("float32", []).append(_logits(exact, real))
+                logits.setdefault(name, []).append(logits_of(run, real))
+        logits.setdefault("float32", []).append(logits_of(exact, real))
     together = {name: torch.cat(each) for name, each in logits.items()}
     want = together.pop("float32")
-    return {name: score(got, want) for name, got in together.items()}
+    return {name: agreement(got, want) for name, got in together.items()}
 
 
 def main(
@@ -118,8 +102,8 @@ def main(
         table = Table(box=box.SIMPLE_HEAD)
         for heading in (weights, "dB", "KL", "top 1, %"):
             table.add_column(heading, justify="left" if heading == weights else "right")
-        for name, (ratio, divergence, kept) in measure(weights, views, calibration).items():
-            table.add_row(name, f"{ratio:.1f}", f"{divergence:.4f}", f"{kept:.1f}")
+        for name, scores in measure(weights, views, calibration).items():
+            table.add_row(name, *score_cells(scores))
         show(table)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from statistics import median
 from typing import Annotated, Any, Literal
 
-import nncf
 import openvino
 import torch
 import typer
@@ -20,7 +19,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mnv2_kernels import quantize
+from mnv2_kernels.bench.int8_engines import openvino_int8
 from mnv2_kernels.bench.setting import torch_threads
+from mnv2_kernels.bench.subject import to_openvino
 from mnv2_kernels.cli.console import show
 from mnv2_kernels.nn.networks import eager_copy
 from mnv2_kernels.timing import interleaved_times
@@ -28,14 +29,12 @@ from mnv2_kernels.weights.photos import load_photos
 from mnv2_kernels.weights.sources import data_photos, load_network
 
 
-def openvino_int8(model: nn.Module, views: Tensor, batch: int, threads: int) -> Callable[[Tensor], Tensor]:
+def by_openvino(model: nn.Module, views: Tensor, batch: int, threads: int) -> Callable[[Tensor], Tensor]:
     """The network quantised by NNCF's defaults, for batches of this size."""
-    converted = openvino.convert_model(model, example_input=views[:1], input=[(batch, *views.shape[1:])])
-    whole = views[: len(views) // batch * batch].split(batch)
-    dataset = nncf.Dataset([each.numpy() for each in whole])
+    whole = views[: len(views) // batch * batch]
+    quantised = openvino_int8(to_openvino(model, whole[:batch]), whole, batch)
     options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-    compiled = openvino.Core().compile_model(nncf.quantize(converted, dataset), "CPU", options)
-    request = compiled.create_infer_request()
+    request = openvino.Core().compile_model(quantised, "CPU", options).create_infer_request()
 
     def run(x: Tensor) -> Tensor:
         results: Any = request.infer({0: x.numpy()}, share_inputs=True)
@@ -63,7 +62,7 @@ def main(
         raise SystemExit("int8 results are not the reference's")
     eager = eager_copy(network.model)
     torch.testing.assert_close(floats(x), eager(x), rtol=1e-3, atol=1e-3)
-    peer = openvino_int8(eager, views, batch, threads)
+    peer = by_openvino(eager, views, batch, threads)
     if peer(x).argmax(1).ne(eager(x).argmax(1)).all():
         raise SystemExit("OpenVINO's results are another network's")
     with torch_threads(threads):

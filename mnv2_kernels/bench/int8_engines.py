@@ -13,12 +13,12 @@ from torch import Tensor
 NNCF_IMAGES = 300
 
 
-def openvino_int8(model: Any, images: Tensor) -> Any:
-    """An OpenVINO model of one image a call, quantised by NNCF on float32 images (N, C, H, W)."""
+def openvino_int8(model: Any, images: Tensor, batch: int = 1) -> Any:
+    """An OpenVINO model of ``batch`` images a call, quantised by NNCF on float32 images (N, C, H, W)."""
     import nncf
 
-    batches = [image.numpy() for image in images.contiguous().split(1)]
-    return nncf.quantize(model, nncf.Dataset(batches), subset_size=min(len(images), NNCF_IMAGES))
+    batches = [each.numpy() for each in images.contiguous().split(batch)]
+    return nncf.quantize(model, nncf.Dataset(batches), subset_size=min(len(batches), NNCF_IMAGES))
 
 
 def onnx_int8(model: bytes, images: Tensor, batch: int = 1) -> bytes:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..fusion.own_code import NotFusable
+from ..shapes import same_padding
 from .parts import Part, parts_of
 from .recording import NO_OPTIONS, CallFails, Options, Recording, Value, record
 from .steps import Convolution, Found, Step, form, found_between, joined
@@ -231,15 +232,10 @@ def _is_same(layer: Convolution, padding: tuple[int, ...], size: tuple[int, ...]
     if layer.weight.dim() != 4 or layer.dilation != (1, 1):
         return False
     (top, bottom), (left, right) = (
-        _same_padding(each, stride, kernel)
+        same_padding(each, stride, kernel)
         for each, stride, kernel in zip(size, layer.stride, layer.weight.shape[2:], strict=True)
     )
     return padding == (top, left, bottom, right)
-
-
-def _same_padding(size: int, stride: int, kernel: int) -> tuple[int, int]:
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
 
 
 def _runs(leaves: Sequence[Leaf]) -> list[Run]:

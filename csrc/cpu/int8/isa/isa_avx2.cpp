@@ -23,11 +23,6 @@ struct Dot {
     static MNV2_INLINE int32_t first(Vec sum) { return _mm256_cvtsi256_si32(sum); }
 };
 
-double dot_burst(int64_t rounds, int32_t* sink)
-{
-    return burst_of<Dot>(rounds, sink);
-}
-
 }  // namespace
 }  // namespace avx2
 
@@ -36,6 +31,6 @@ static_assert(format_of(Isa::avx2).group == avx2::group);
 static_assert(format_of(Isa::avx2).depths == avx2::step_depths);
 
 const Kernels avx2_kernels{format_of(Isa::avx2), avx2::pointwise, avx2::linear, avx2::depthwise,
-                           avx2::stem,           avx2::load_row,  avx2::pool,   avx2::dot_burst};
+                           avx2::stem,           avx2::load_row,  avx2::pool,   avx2::burst_of<avx2::Dot>};
 
 }  // namespace mnv2::cpu::int8

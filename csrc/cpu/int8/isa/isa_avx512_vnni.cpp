@@ -21,19 +21,14 @@ struct Dot {
     static MNV2_INLINE int32_t first(Vec sum) { return _mm512_cvtsi512_si32(sum); }
 };
 
-double dot_burst(int64_t rounds, int32_t* sink)
-{
-    return burst_of<Dot>(rounds, sink);
-}
-
 }  // namespace
 }  // namespace avx512_vnni
 
 static_assert(format_of(Isa::avx512_vnni).vector_lanes == avx512_vnni::register_lanes);
 static_assert(format_of(Isa::avx512_vnni).depths == avx512_vnni::step_depths);
 
-const Kernels avx512_vnni_kernels{format_of(Isa::avx512_vnni), avx512_vnni::pointwise, avx512_vnni::linear,
-                                  avx512_vnni::depthwise,      avx512_vnni::stem,      avx512_vnni::load_row,
-                                  avx512_vnni::pool,           avx512_vnni::dot_burst};
+const Kernels avx512_vnni_kernels{
+    format_of(Isa::avx512_vnni), avx512_vnni::pointwise, avx512_vnni::linear, avx512_vnni::depthwise,
+    avx512_vnni::stem,           avx512_vnni::load_row,  avx512_vnni::pool,   avx512_vnni::burst_of<avx512_vnni::Dot>};
 
 }  // namespace mnv2::cpu::int8

@@ -20,11 +20,6 @@ struct Dot {
     static MNV2_INLINE int32_t first(Vec sum) { return _mm256_cvtsi256_si32(sum); }
 };
 
-double dot_burst(int64_t rounds, int32_t* sink)
-{
-    return burst_of<Dot>(rounds, sink);
-}
-
 }  // namespace
 }  // namespace avx_vnni
 
@@ -32,7 +27,8 @@ static_assert(format_of(Isa::avx_vnni).vector_lanes == avx_vnni::register_lanes)
 static_assert(format_of(Isa::avx_vnni).group == avx_vnni::group);
 static_assert(format_of(Isa::avx_vnni).depths == avx_vnni::step_depths);
 
-const Kernels avx_vnni_kernels{format_of(Isa::avx_vnni), avx_vnni::pointwise, avx_vnni::linear, avx_vnni::depthwise,
-                               avx_vnni::stem,           avx_vnni::load_row,  avx_vnni::pool,   avx_vnni::dot_burst};
+const Kernels avx_vnni_kernels{
+    format_of(Isa::avx_vnni), avx_vnni::pointwise, avx_vnni::linear, avx_vnni::depthwise,
+    avx_vnni::stem,           avx_vnni::load_row,  avx_vnni::pool,   avx_vnni::burst_of<avx_vnni::Dot>};
 
 }  // namespace mnv2::cpu::int8

@@ -25,15 +25,10 @@ struct Dot {
     static MNV2_INLINE int32_t first(Vec sum) { return vgetq_lane_s32(sum, 0); }
 };
 
-double dot_burst(int64_t rounds, int32_t* sink)
-{
-    return burst_of<Dot>(rounds, sink);
-}
-
 }  // namespace
 }  // namespace neon
 
 const Kernels neon_kernels{format_of(Isa::neon), neon::pointwise, neon::linear, neon::depthwise,
-                           neon::stem,           neon::load_row,  neon::pool,   neon::dot_burst};
+                           neon::stem,           neon::load_row,  neon::pool,   neon::burst_of<neon::Dot>};
 
 }  // namespace mnv2::cpu::int8

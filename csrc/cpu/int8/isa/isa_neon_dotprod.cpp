@@ -21,16 +21,11 @@ struct Dot {
     static MNV2_INLINE int32_t first(Vec sum) { return vgetq_lane_s32(sum, 0); }
 };
 
-double dot_burst(int64_t rounds, int32_t* sink)
-{
-    return burst_of<Dot>(rounds, sink);
-}
-
 }  // namespace
 }  // namespace neon_dotprod
 
-const Kernels neon_dotprod_kernels{format_of(Isa::neon_dotprod), neon_dotprod::pointwise, neon_dotprod::linear,
-                                   neon_dotprod::depthwise,      neon_dotprod::stem,      neon_dotprod::load_row,
-                                   neon_dotprod::pool,           neon_dotprod::dot_burst};
+const Kernels neon_dotprod_kernels{
+    format_of(Isa::neon_dotprod), neon_dotprod::pointwise, neon_dotprod::linear, neon_dotprod::depthwise,
+    neon_dotprod::stem,           neon_dotprod::load_row,  neon_dotprod::pool,   neon_dotprod::burst_of<neon_dotprod::Dot>};
 
 }  // namespace mnv2::cpu::int8

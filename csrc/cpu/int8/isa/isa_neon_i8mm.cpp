@@ -21,15 +21,11 @@ struct Dot {
     static MNV2_INLINE int32_t first(Vec sum) { return vgetq_lane_s32(sum, 0); }
 };
 
-double dot_burst(int64_t rounds, int32_t* sink)
-{
-    return burst_of<Dot>(rounds, sink);
-}
-
 }  // namespace
 }  // namespace neon_i8mm
 
-const Kernels neon_i8mm_kernels{format_of(Isa::neon_i8mm), neon_i8mm::pointwise, neon_i8mm::linear, neon_i8mm::depthwise,
-                                neon_i8mm::stem,           neon_i8mm::load_row,  neon_i8mm::pool,   neon_i8mm::dot_burst};
+const Kernels neon_i8mm_kernels{
+    format_of(Isa::neon_i8mm), neon_i8mm::pointwise, neon_i8mm::linear, neon_i8mm::depthwise,
+    neon_i8mm::stem,           neon_i8mm::load_row,  neon_i8mm::pool,   neon_i8mm::burst_of<neon_i8mm::Dot>};
 
 }  // namespace mnv2::cpu::int8

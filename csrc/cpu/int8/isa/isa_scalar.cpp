@@ -134,15 +134,10 @@ struct Dot {
     static MNV2_INLINE int32_t first(Vec sum) { return sum; }
 };
 
-double dot_burst(int64_t rounds, int32_t* sink)
-{
-    return burst_of<Dot>(rounds, sink);
-}
-
 }  // namespace
 }  // namespace scalar
 
 const Kernels scalar_kernels{format_of(Isa::scalar), scalar::pointwise, scalar::linear, scalar::depthwise,
-                             scalar::stem,           scalar::load_row,  scalar::pool,   scalar::dot_burst};
+                             scalar::stem,           scalar::load_row,  scalar::pool,   scalar::burst_of<scalar::Dot>};
 
 }  // namespace mnv2::cpu::int8
