@@ -23,9 +23,8 @@ def is_ours(module: str) -> bool:
 def imports(program: Path) -> Iterator[tuple[str, str]]:
     """Modules of benchmarks or the package, each with a name that is taken from it."""
     for node in ast.walk(ast.parse(program.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if is_ours(node.module):
-                yield from ((node.module, alias.name) for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module and is_ours(node.module):
+            yield from ((node.module, alias.name) for alias in node.names)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
