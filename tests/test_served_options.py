@@ -11,6 +11,7 @@ from cases import make_case
 
 from mnv2_kernels import _native
 from mnv2_kernels.layer import join_layers, parse_layers
+from mnv2_kernels.matching.served import beyond_gpus
 
 BLOCK = "block in_channels=8 expanded_channels=48 out_channels=8"
 STEM = "stem in_channels=3 out_channels=8"
@@ -89,6 +90,13 @@ def test_triton(layers):
 
     with pytest.raises(RuntimeError, match=f"^{refusal('Triton', layers)}$"):
         operators.pack(weights_of(layers), layers=layers)
+
+
+@pytest.mark.parametrize("layers", [each for each in UNSERVED if each != f"{LINEAR}; {LINEAR}"])
+def test_fuse_leaves_eager_on_gpus_what_these_refuse(layers):
+    """But for a chain: fuse asks of each layer by itself."""
+    assert [words for layer in parse_layers(layers) for words in beyond_gpus(layer)]
+    assert not [*beyond_gpus(parse_layers(BLOCK)[0]), *beyond_gpus(parse_layers(STEM)[0])]
 
 
 def test_which_cuda_kernel_serves_a_block():

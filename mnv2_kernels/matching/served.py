@@ -157,11 +157,11 @@ def place_obstacles(parts: Sequence[Part]) -> list[str]:
         return []
     if device.type not in DEVICES:
         return [f"no kernels on {device.type}"]
-    return [f"{words} on {device.type}" for part in parts for words in _beyond_gpus(layer_of_part(part))]
+    return [f"{words} on {device.type}" for part in parts for words in beyond_gpus(layer_of_part(part))]
 
 
-def _beyond_gpus(layer: Layer) -> Iterator[str]:
-    """What a layer has that only CPUs have kernels for."""
+def beyond_gpus(layer: Layer) -> Iterator[str]:
+    """What a layer has that only CPUs have kernels for: what CUDA's and Triton's packers refuse."""
     if layer.kernel != KERNEL_SIZE:
         yield f"kernel {layer.kernel}"
     for activation in (layer.activation, layer.project_activation, layer.depthwise_activation):
