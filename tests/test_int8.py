@@ -190,6 +190,9 @@ def test_a_chain_gives_the_bits_of_its_layers_for_any_batch_and_threads():
         assert torch.equal(run(x, CHAIN, flat), wanted)
     torch.set_num_threads(threads)
     assert torch.equal(run(x[3:4], CHAIN, flat), wanted[3:4])
+    text = join_layers(CHAIN)
+    portable = torch.ops.mnv2.pack(flat, layers=text, portable=True)
+    assert torch.equal(torch.ops.mnv2.run(x, portable, layers=text), wanted)
     many = torch.arange(37) % 5  # more than wait for the linear layer together
     assert torch.equal(run(x[many], CHAIN, flat), wanted[many])
     assert torch.equal(run(quantise_back(x, weights[0]), CHAIN, flat), wanted)

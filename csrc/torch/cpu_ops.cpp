@@ -153,6 +153,7 @@ private:
 
 struct CpuBackend {
     using Plan = CpuPlan;
+    static constexpr bool reads_portable = true;
 
     static Device device(const Tensor&) { return cpu_device(); }
 
@@ -190,9 +191,10 @@ struct CpuBackend {
     }
 };
 
-Tensor run_seconds(const Tensor& x, const Tensor& packed, const std::string& text)
+Tensor run_seconds(const Tensor& x, const Tensor& given, const std::string& text)
 {
     constexpr const char* op = "run_seconds";
+    const Tensor packed = Operators<CpuBackend>::for_this_machine(op, given, text);
     if (text.find(int8_option) != std::string::npos) return run_int8_seconds(op, text, x, packed);
     const auto call = find_prepared<CpuPlan>(op, text, x, packed);
     const auto layers = static_cast<int64_t>(call->plan.layers());

@@ -11,6 +11,7 @@
 #include "core/layer.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
+#include "torch/portable.h"
 #include "torch/prepared.h"
 
 namespace mnv2::ops {
@@ -31,27 +32,35 @@ inline int64_t check_outputs(const Argument& argument, const Tensor& weight)
 
 // Backend has pack(op, layers, arguments, x) for checked arguments, x being the dtype of the tensor that the weights will
 // serve, none where only weights are packed; a Plan as prepared.h wants it; run(op, call, x, packed) for a Prepared<Plan>; and
-// pack_int8(op, layers, weights) and run_int8(op, text, x, packed) for layers of bytes, unchecked.
+// pack_int8(op, layers, weights) and run_int8(op, text, x, packed) for layers of bytes, unchecked. Where
+// Backend::reads_portable, it takes portable weights, too.
 template <class Backend>
 struct Operators {
-    static Tensor pack(const OptionalTensors& weights, const std::string& text)
+    static Tensor pack(const OptionalTensors& weights, const std::string& text, bool portable)
     {
         constexpr const char* op = "pack";
-        const Layers layers = read_chain(op, text);
         const OptionalTensors given = without_undefined(weights);
-        if (layers.front().arithmetic == Arithmetic::int8) return Backend::pack_int8(op, layers, given);
-        const std::vector<LayerArguments> arguments = layer_arguments(op, layers, given);
-        check_weights(arguments, std::nullopt, Backend::device(first_weight(op, given)));
-        return Backend::pack(op, layers, arguments, std::nullopt);
+        Tensor packed = pack_for_this_machine(op, given, text);
+        if (!portable) return packed;
+        if constexpr (Backend::reads_portable) return to_portable(op, given);  // packing has checked them
+        refuse({op, "portable"}, "False (portable weights are for CPUs)", "True");
     }
 
     static Tensor run(const Tensor& x, const Tensor& packed, const std::string& text)
     {
         constexpr const char* op = "run";
-        if (text.find(int8_option) != std::string::npos) return Backend::run_int8(op, text, x, packed);
-        return run_packed(op, x, packed, text);
+        return run_anything(op, x, for_this_machine(op, packed, text), text);
     }
 
+    // What run takes, as weights packed for this machine.
+    static Tensor for_this_machine(const char* op, const Tensor& packed, const std::string& text)
+    {
+        if constexpr (Backend::reads_portable) {
+            const auto pack = [op, &text](const OptionalTensors& weights) { return pack_for_this_machine(op, weights, text); };
+            if (is_portable(packed)) return packed_here(op, packed, text, pack);
+        }
+        return packed;
+    }
     static Tensor fused_block(const Tensor& x, const OptionalTensor& expand_weight, const OptionalTensor& expand_scale,
                               const OptionalTensor& expand_bias, const Tensor& depthwise_weight,
                               const OptionalTensor& depthwise_scale, const OptionalTensor& depthwise_bias,
@@ -131,6 +140,21 @@ struct Operators {
     }
 
 private:
+    static Tensor pack_for_this_machine(const char* op, const OptionalTensors& weights, const std::string& text)
+    {
+        const Layers layers = read_chain(op, text);
+        if (layers.front().arithmetic == Arithmetic::int8) return Backend::pack_int8(op, layers, weights);
+        const std::vector<LayerArguments> arguments = layer_arguments(op, layers, weights);
+        check_weights(arguments, std::nullopt, Backend::device(first_weight(op, weights)));
+        return Backend::pack(op, layers, arguments, std::nullopt);
+    }
+
+    static Tensor run_anything(const char* op, const Tensor& x, const Tensor& packed, const std::string& text)
+    {
+        if (text.find(int8_option) != std::string::npos) return Backend::run_int8(op, text, x, packed);
+        return run_packed(op, x, packed, text);
+    }
+
     static void set_window(const char* op, const Tensor& weight, int64_t stride, const Integers& padding, Layer& layer)
     {
         refuse_if(op, set_kernel(kernel_of(weight), layer.kernel));

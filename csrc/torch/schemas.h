@@ -32,7 +32,8 @@ void define_operators(Library& m)
 
     // A layer or a chain of layers; layers is their text, see core/layer.h. weights: those of each layer as in its operator
     // above, one layer after the other; those of layers with arithmetic=int8 as in int8_ops.h, on bytes, on the CPU.
-    m.def("pack(Tensor?[] weights, *, str layers) -> Tensor");
+    // portable: for any machine's CPU, where run packs it.
+    m.def("pack(Tensor?[] weights, *, str layers, bool portable=False) -> Tensor");
     m.def("run(Tensor x, Tensor packed, *, str layers) -> Tensor");
     m.def("run_seconds(Tensor x, Tensor packed, *, str layers) -> Tensor");
 

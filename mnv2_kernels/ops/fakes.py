@@ -97,8 +97,11 @@ def _chain(op: str, text: str) -> tuple[Layer, ...]:
     return chain
 
 
-def _pack_fake(weights: Sequence[Tensor | None], *, layers: str) -> Tensor:
+def _pack_fake(weights: Sequence[Tensor | None], *, layers: str, portable: bool = False) -> Tensor:
     chain = _chain("pack", layers)
+    _check(
+        "pack", "portable", not portable, "False in a graph, which keeps what was packed before", lambda: True
+    )
     first = next(weight for weight in weights if weight is not None)
     device = first.device.type
     on_gpu = device in gpu.DEVICES

@@ -50,12 +50,15 @@ class PackedLayers(nn.Module):
         return self.text
 
 
-def pack_layers(fusions: Sequence[Fusion]) -> PackedLayers:
-    """A chain of layers with weights packed now."""
+def pack_layers(fusions: Sequence[Fusion], portable: bool = False) -> PackedLayers:
+    """A chain of layers with weights packed now.
+
+    ``portable``: with weights for any machine's CPU instead, packed there by the first call.
+    """
     layers = [fusion.layer for fusion in fusions]
     with outside_inference_mode():
         weights = [weight for fusion in fusions for weight in fusion.weights()]
-        packed = torch.ops.mnv2.pack.default(weights, layers=join_layers(layers))
+        packed = torch.ops.mnv2.pack.default(weights, layers=join_layers(layers), portable=portable)
     return PackedLayers(layers, packed)
 
 

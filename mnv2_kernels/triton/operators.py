@@ -30,7 +30,9 @@ def precision(x: Tensor) -> str:
 # --- packed layers ---
 
 
-def pack(weights: Sequence[Weight], *, layers: str) -> Tensor:
+def pack(weights: Sequence[Weight], *, layers: str, portable: bool = False) -> Tensor:
+    if portable:
+        raise RuntimeError("mnv2::pack: portable: expected False (portable weights are for CPUs), got True")
     dtype = DTYPES[checks.check_pack(weights, layers=layers)]
     chain = parse_layers(layers)
     return pack_chain(chain_packing(chain, dtype), chain, weights)

@@ -13,6 +13,7 @@ namespace mnv2::ops {
 
 struct CudaBackend {
     using Plan = CudaPlan;
+    static constexpr bool reads_portable = false;
 
     static Device device(const Tensor& tensor) { return device_of(tensor); }
 
