@@ -20,6 +20,7 @@ from .nn.mobilenet_v2 import FusedMobileNetV2
 from .shapes import BlockShape
 
 if TYPE_CHECKING:
+    from .deployment.export import export as export
     from .quantization.network import QuantizedMobileNetV2 as QuantizedMobileNetV2
     from .quantization.quantize import quantize as quantize
     from .quantization.report import quantization_report as quantization_report
@@ -34,6 +35,7 @@ __all__ = [
     "QuantizedMobileNetV2",
     "__version__",
     "deploy",
+    "export",
     "fuse",
     "fusion_report",
     "quantization_report",
@@ -41,8 +43,9 @@ __all__ = [
     "unfuse",
 ]
 
-# Imported when they are asked for: those who do not quantise need not wait for them.
+# Imported when they are asked for: those who do not quantise or export need not wait for them.
 _LATER = {
+    "export": ".deployment.export",
     "QuantizedMobileNetV2": ".quantization.network",
     "quantization_report": ".quantization.report",
     "quantize": ".quantization.quantize",

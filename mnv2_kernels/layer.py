@@ -27,7 +27,7 @@ from .shapes import (
 LayerKind = Literal["stem", "block", "head_pool", "linear"]
 KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 # Tensors that mnv2::pack takes for a layer: weight, scale and bias of each convolution; a linear layer and
-# the two of a gate have no scale. Those of int8 arithmetic: csrc/torch/int8_ops.h.
+# the two of a gate have no scale. Those of int8 arithmetic: csrc/torch/int8/ops.h.
 _TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
 _GATE_TENSORS = 4
 

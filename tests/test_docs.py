@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 import mnv2_kernels  # noqa: F401
@@ -24,8 +25,10 @@ def test_every_operator_is_documented() -> None:
     assert public <= named
 
 
-def test_the_example_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", OPERATORS, re.DOTALL)
+@pytest.mark.parametrize("page", ["operators.md", "deploy.md"])
+def test_the_example_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
     exec(example, {})
 
 

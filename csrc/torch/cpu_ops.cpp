@@ -19,7 +19,7 @@
 #include "torch/allocate.h"
 #include "torch/arguments.h"
 #include "torch/checks.h"
-#include "torch/int8_ops.h"
+#include "torch/int8/ops.h"
 #include "torch/operators.h"
 #include "torch/threads.h"
 #include "torch/weights.h"

@@ -31,7 +31,7 @@ void define_operators(Library& m)
     m.def("linear(Tensor x, " MNV2_LINEAR_WEIGHTS ", *, " MNV2_LINEAR_OPTIONS ") -> Tensor");
 
     // A layer or a chain of layers; layers is their text, see core/layer.h. weights: those of each layer as in its operator
-    // above, one layer after the other; those of layers with arithmetic=int8 as in int8_ops.h, on bytes, on the CPU.
+    // above, one layer after the other; those of layers with arithmetic=int8 as in int8/ops.h, on bytes, on the CPU.
     // portable: for any machine's CPU, where run packs it.
     m.def("pack(Tensor?[] weights, *, str layers, bool portable=False) -> Tensor");
     m.def("run(Tensor x, Tensor packed, *, str layers) -> Tensor");

@@ -1,4 +1,4 @@
-"""The command line: `classify`, `quantize`, `verify`, `profile`, `info`, `demo`; bench.py has benchmarks.
+"""The command line, but for benchmarks, which bench.py has.
 
 Exit code 0: done; 1: a result is wrong; 2: a request that cannot be carried out, said in one line on stderr.
 """
@@ -17,6 +17,8 @@ import typer
 
 from .. import __version__, _native
 from ..bench import BenchError, WrongResultError
+from ..deployment.export import Format as ExportFormat
+from ..deployment.export import WrongProgramError
 from ..dtypes import DtypeName
 from ..nn.building import PaddingRule
 from ..ops import gpu
@@ -39,6 +41,7 @@ from . import tables
 from .classify import classify_photos
 from .console import show
 from .demo import DemoError, demo_networks
+from .export import InputName, export_network
 from .info import gather_info
 from .int8 import tables as int8_tables
 from .int8.classify import classify_int8
@@ -159,6 +162,35 @@ def quantize(
 
 
 @app.command(
+    help="Write a network as a program of torch that any machine runs, and verify the file.",
+)
+def export(
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The .pt2 file to write.")] = None,
+    triton_repository: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write a model repository of Triton Inference Server instead."),
+    ] = None,
+    weights: Weights = None,
+    format: Annotated[
+        ExportFormat, typer.Option(help="For torch.export.load, or compiled for C++ (AOTInductor).")
+    ] = "export",
+    size: Annotated[
+        str | None, typer.Option(metavar="PIXELS|dynamic", help="Height and width of an input, or any.")
+    ] = None,
+    images: Annotated[InputName, typer.Option("--input", help="What the program takes.")] = "float",
+    padding: Padding = None,
+    eps: Eps = None,
+    as_json: AsJson = False,
+) -> None:
+    weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
+    network = load_any(weights, padding=padding, eps=eps)
+    result = export_network(
+        network, out=out, repository=triton_repository, format=format, size=size, images=images
+    )
+    show(result.as_json() if as_json else tables.exported(result))
+
+
+@app.command(
     help="Verify every block of a network: fused against eager and float64, int8 against its reference."
 )
 def verify(
@@ -255,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="mnv2", standalone_mode=False, obj=written)
     except UsageError as error:
         return _refuse(error.format_message())
-    except WrongResultError as error:
+    except (WrongProgramError, WrongResultError) as error:
         return _refuse(str(error), WRONG_RESULT)
     except (BenchError, DemoError, ExpectedError, PhotoError, WeightsError) as error:
         return _refuse(str(error))

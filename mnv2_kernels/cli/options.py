@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..bench import BenchError
 from ..networks import NETWORKS
+from ..weights.checkpoints import WeightsError
 
 DEFAULT_SIZE = 224
 
@@ -28,6 +30,17 @@ NetworkName = Annotated[
         help=f"A well-known network of random weights: {', '.join(NETWORKS)}.",
     ),
 ]
+
+
+def check_out(out: Path, suffix: str) -> Path:
+    """The same, before work whose result nobody could write or read. Raises WeightsError."""
+    if out.suffix != suffix:
+        raise WeightsError(f"{out}: expected a name that ends in {suffix}")
+    if not out.parent.is_dir():
+        raise WeightsError(f"{out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise WeightsError(f"{out}: a folder, where a file is to be written")
+    return out
 
 
 def is_given(context: typer.Context, option: str) -> bool:

@@ -25,6 +25,7 @@ from ..weights.int8_files import About, write_int8
 from ..weights.photos import PhotoError
 from ..weights.sources import Network
 from ..weights.views import photos_of, random_views, whole_and_views
+from .options import check_out
 
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
@@ -54,16 +55,6 @@ class Quantization:
         return asdict(self)
 
 
-def check_out(out: Path) -> None:
-    """Before minutes of work whose result nobody could write or read. Raises WeightsError."""
-    if out.suffix != SAFETENSORS_SUFFIX:
-        raise WeightsError(f"{out}: expected a name that ends in {SAFETENSORS_SUFFIX}")
-    if not out.parent.is_dir():
-        raise WeightsError(f"{out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise WeightsError(f"{out}: a folder, where a file is to be written")
-
-
 def quantize_network(
     network: Network,
     folder: Path,
@@ -79,7 +70,7 @@ def quantize_network(
     Raises PhotoError where there is no photograph or a damaged one, WeightsError where the network cannot be
     quantised or the file not be written.
     """
-    check_out(out)
+    check_out(out, SAFETENSORS_SUFFIX)
     network.check_takes_photos()
     photos = _photos(folder)
     settings = network.settings

@@ -11,12 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from .classify import Classification, Comparison, PhotoResult, Timing
+from .export import Exported
 from .info import Info
 from .profile import Profile
 from .verify import Verification
 
 PASS = Text("ok", style="green")
 FAIL = Text("FAILED", style="bold red")
+
+LOADED_BY = {"export": "for torch.export.load", "aoti": "for aoti_load_package and C++"}
 
 
 def classification(result: Classification) -> RenderableType:
@@ -177,6 +180,18 @@ def new_table(*columns: str, texts: Sequence[str] = (), numbers: Sequence[str] =
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def exported(result: Exported) -> RenderableType:
+    facts: dict[str, str | Text] = {
+        "network": result.weights,
+        "written": f"{result.out}, {result.out_bytes / 1e6:.1f} MB, {LOADED_BY[result.format]}",
+        "takes": result.images,
+        "gives": f"{result.result}, verified against the network",
+    }
+    if result.config is not None:
+        facts["server"] = result.config
+    return facts_table(facts)
 
 
 def facts_table(facts: Mapping[str, str | Text]) -> Table:

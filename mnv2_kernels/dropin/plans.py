@@ -119,7 +119,7 @@ def _packed(runs: Sequence[Run]) -> Iterator[Packed]:
             Fusion(layer, partial(weights_of, part), function_of([part]))
             for layer, part in zip(layers[start:stop], chain, strict=True)
         ]
-        yield Packed(pack_layers(fusions), function_of(chain))
+        yield Packed(pack_layers(fusions), function_of(chain), fusions)
         start = stop
 
 

@@ -20,8 +20,8 @@ class DeployedMobileNetV2(nn.Module):
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. A saved export
     holds the packed weights: it loads after ``import mnv2_kernels`` and runs where their instruction set
-    does. ``train()``, ``state_dict()``, ``load_state_dict()``, pickling and
-    torch.jit.script raise RuntimeError.
+    does; portable weights run on any CPU (``mnv2_kernels.export``). ``train()``, ``state_dict()``,
+    ``load_state_dict()``, pickling and torch.jit.script raise RuntimeError.
     """
 
     network: nn.Module
@@ -55,3 +55,10 @@ class DeployedMobileNetV2(nn.Module):
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError(NOT_SAVED)
+
+
+class Deployable(nn.Module):
+    """A network that says itself what is deployed of it."""
+
+    def deploy(self, *, portable: bool = False) -> DeployedMobileNetV2:
+        raise NotImplementedError

@@ -12,34 +12,38 @@ from ..dropin.plans import Plan, plan_of
 from ..fusion.own_code import copy_obstacle
 from ..matching.recording import NO_OPTIONS
 from ..packing.cache import Packed
-from .deployed import DeployedMobileNetV2
-from .mobilenet_v2 import FusedMobileNetV2
+from ..packing.packed_layers import PackedLayers, pack_layers
+from .deployed import Deployable, DeployedMobileNetV2
 
 
-def deploy(model: nn.Module) -> DeployedMobileNetV2:
+def deploy(model: nn.Module, portable: bool = False) -> DeployedMobileNetV2:
     """A copy of a fused model in eval mode, with packed weights in place of the modules that run fused.
 
-    ``model`` went through ``fuse``, or is a FusedMobileNetV2, whose ``deploy()`` this calls. The copy looks
-    for no changes, works under torch.compile and torch.export, and is neither trained nor saved. Modules that
-    run eagerly are copied with their hooks; a fused module's attributes are not.
+    ``model`` went through ``fuse``, or is a FusedMobileNetV2 or QuantizedMobileNetV2, whose ``deploy()`` this
+    calls. The copy looks for no changes, works under torch.compile and torch.export, and is neither trained
+    nor saved. Modules that run eagerly are copied with their hooks; a fused module's attributes are not.
+
+    ``portable``: hold weights for any machine's CPU, for a graph that is saved, as FusedMobileNetV2's has it.
 
     Raises RuntimeError where the model is in train mode, nothing in it runs fused, a module that does has
     hooks, or a copy would not be independent.
     """
-    if isinstance(model, FusedMobileNetV2):
-        return model.deploy()
+    if isinstance(model, Deployable):
+        return model.deploy(portable=portable)
     if model.training:
         raise RuntimeError("deploy: expected a model in eval mode; call eval() first")
     if obstacle := copy_obstacle(model):
         raise RuntimeError(f"deploy: {obstacle}")
     if not any(_planned("", model)):
         raise RuntimeError("deploy: nothing in the model runs fused; mnv2_kernels.fusion_report says why")
-    return DeployedMobileNetV2(_deployed("", model).requires_grad_(False), None)
+    return DeployedMobileNetV2(_deployed("", model, portable).requires_grad_(False), None)
 
 
-def _deployed(prefix: str, module: nn.Module) -> nn.Module:
+def _deployed(prefix: str, module: nn.Module, portable: bool) -> nn.Module:
     """A copy, with operators in place of what runs fused inside."""
-    replaced = {id(each): _operators(name, each, plan) for name, each, plan in _planned(prefix, module)}
+    replaced = {
+        id(each): _operators(name, each, plan, portable) for name, each, plan in _planned(prefix, module)
+    }
     return replaced.get(id(module)) or copy.deepcopy(module, {**replaced})
 
 
@@ -53,11 +57,16 @@ def _planned(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, Pla
         yield from _planned(f"{name}.{child_name}".lstrip("."), child)
 
 
-def _operators(name: str, module: nn.Module, plan: Plan) -> nn.Module:
+def _operators(name: str, module: nn.Module, plan: Plan, portable: bool) -> nn.Module:
     if module._forward_hooks or module._forward_pre_hooks:
         raise RuntimeError(f"deploy: {name or 'the model'} has hooks, which a deployed copy would not call")
     names = {each: f"{name}.{inner}".lstrip(".") for inner, each in module.named_modules()}
     steps = [
-        step.operator if isinstance(step, Packed) else _deployed(names[step], step) for step in plan.steps
+        _packed(step, portable) if isinstance(step, Packed) else _deployed(names[step], step, portable)
+        for step in plan.steps
     ]
     return steps[0] if len(steps) == 1 else nn.Sequential(*steps)
+
+
+def _packed(step: Packed, portable: bool) -> PackedLayers:
+    return pack_layers(step.fusions, portable) if portable else step.operator

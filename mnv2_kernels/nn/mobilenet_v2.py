@@ -38,7 +38,7 @@ from .building import (
 )
 from .conversion import converted_parts, copied, own_parts
 from .cuda_graphs import GraphedNetwork
-from .deployed import DeployedMobileNetV2
+from .deployed import Deployable, DeployedMobileNetV2
 from .eager import EagerMobileNetV2, HasEager
 from .inverted_residual import FusedInvertedResidual
 from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit
@@ -47,7 +47,7 @@ UNITS = (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
 SEQUENTIAL_FORWARD, HEAD_FORWARD = nn.Sequential.forward, FusedHead.forward
 
 
-class FusedMobileNetV2(HasEager):
+class FusedMobileNetV2(HasEager, Deployable):
     """torchvision's MobileNetV2 — names, shapes, initialisation — with fused kernels in eval mode.
 
     Args:
@@ -243,16 +243,19 @@ class FusedMobileNetV2(HasEager):
                 obstacles[f"features.{name}"] = why
         return obstacles
 
-    def deploy(self, cuda_graphs: bool = False) -> DeployedMobileNetV2:
-        """A lean copy for inference on this machine that holds packed weights only.
+    def deploy(self, cuda_graphs: bool = False, portable: bool = False) -> DeployedMobileNetV2:
+        """A lean copy for inference that holds packed weights only.
 
         Args:
             cuda_graphs: run small batches by CUDA graphs, one captured for each input shape that it meets
                 (see GraphedNetwork), as their launches take longer than their kernels.
+            portable: hold the weights for any machine's CPU, which packs them in its first call, instead of
+                packed for this one: for a graph that is saved.
 
         Raises RuntimeError where the network or something in ``features`` does more than its kernels as it is
-        now (hooks, the forward of a subclass: see ``fusion_obstacles``), or where CUDA graphs are asked for
-        and the parameters are not on CUDA. A classifier that no kernel computes is copied with its hooks.
+        now (hooks, the forward of a subclass: see ``fusion_obstacles``), or where the parameters are not on
+        CUDA for CUDA graphs, or not on the CPU for portable weights. A classifier that no kernel computes is
+        copied with its hooks.
         """
         self._check_deployable()
         units: list[Any] = [*self.features]
@@ -261,8 +264,8 @@ class FusedMobileNetV2(HasEager):
             units.append(classifier)
             classifier = None
         fusions, device = [unit.fusion() for unit in units], _device(units)
-        chain = pack_chain(fusions, device)
-        network = chain or nn.Sequential(*(pack_layers([each]) for each in fusions))
+        chain = pack_chain(fusions, device, portable)
+        network = chain or nn.Sequential(*(pack_layers([each], portable) for each in fusions))
         if cuda_graphs:
             if device is None or device.type != "cuda":
                 found = "several devices" if device is None else device
@@ -332,7 +335,7 @@ def _pack_units(modules: list[nn.Module]) -> Packed | None:
         return None  # what calls this expects pooled features or logits
     operator = pack_chain(fusions, _device(units))
     function = chained([fusion.function for fusion in fusions])
-    return None if operator is None else Packed(operator, function)
+    return None if operator is None else Packed(operator, function, fusions)
 
 
 def _device(units: Sequence[nn.Module]) -> torch.device | None:

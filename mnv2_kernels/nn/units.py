@@ -135,4 +135,4 @@ def _pack(unit: FusedUnit) -> Packed | None:
         fusion = unit.fusion()
     except NotFusable:
         return None
-    return Packed(pack_layers([fusion]), fusion.function)
+    return Packed(pack_layers([fusion]), fusion.function, [fusion])

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..fusion.functions import LayerFunction
+from ..fusion.fused_layer import Fusion
 from ..fusion.inference import run_with_backward
 from .packed_layers import PackedLayers
 from .snapshot import Snapshot, can_watch, watched_tensors
 
 
 class Packed(NamedTuple):
-    """An operator in place of a module, and what it computes in torch's functions."""
+    """An operator in place of a module, what it computes in torch's functions, and what was packed."""
 
     operator: PackedLayers
     layers: LayerFunction
+    fusions: Sequence[Fusion]
 
     def run(self, x: Tensor) -> Tensor:
         """The operator's result; a backward through it runs the layers."""

@@ -62,8 +62,10 @@ def pack_layers(fusions: Sequence[Fusion], portable: bool = False) -> PackedLaye
     return PackedLayers(layers, packed)
 
 
-def pack_chain(fusions: Sequence[Fusion], device: torch.device | None) -> PackedLayers | None:
+def pack_chain(
+    fusions: Sequence[Fusion], device: torch.device | None, portable: bool = False
+) -> PackedLayers | None:
     """The same; None where the layers are no chain, or ``device`` is None: weights are on several."""
     if device is None or not is_chain([fusion.layer for fusion in fusions]):
         return None
-    return pack_layers(fusions)
+    return pack_layers(fusions, portable)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..fusion.inference import check_is_tensor, is_traced, wants_gradient
 from ..fusion.own_code import has_global_hooks, own_code_obstacle
 from ..layer import Layer, is_chain, join_layers
-from ..nn.deployed import DeployedMobileNetV2
+from ..nn.deployed import Deployable, DeployedMobileNetV2
 from ..packing.cache import PackedCache
 from ..packing.packed_layers import PackedLayers, outside_inference_mode
 from ..shapes import KERNEL_SIZE
@@ -254,11 +254,11 @@ def _pack_layer(layer: QuantizedLayer) -> PackedLayers:
     return _packed([layer])
 
 
-def _packed(layers: Sequence[QuantizedLayer]) -> PackedLayers:
+def _packed(layers: Sequence[QuantizedLayer], portable: bool = False) -> PackedLayers:
     """One operator for layers that follow each other."""
     described, tensors = _described(layers)
     with outside_inference_mode():
-        packed = torch.ops.mnv2.pack.default(tensors, layers=join_layers(described))
+        packed = torch.ops.mnv2.pack.default(tensors, layers=join_layers(described), portable=portable)
     return PackedLayers(described, packed)
 
 
@@ -279,7 +279,7 @@ def _described(layers: Sequence[QuantizedLayer]) -> tuple[list[Layer], list[Tens
 AnyLayer = FloatLayer | QuantizedLayer
 
 
-class QuantizedMobileNetV2(nn.Module):
+class QuantizedMobileNetV2(Deployable):
     """What ``quantize`` returns: a MobileNetV2 with int8 weights and activations.
 
     A call on the CPU runs int8 kernels, equal to ``reference_int8`` to the bit on any processor, one operator
@@ -416,12 +416,14 @@ class QuantizedMobileNetV2(nn.Module):
         steps = None if each_by_itself else self._cache.lookup(self)
         return _run_steps(self._single_steps() if steps is None else steps, x)
 
-    def deploy(self) -> DeployedMobileNetV2:
-        """A lean copy for inference on this machine, of packed weights: it does not look for changes of them.
+    def deploy(self, *, portable: bool = False) -> DeployedMobileNetV2:
+        """A lean copy for inference, of packed weights: it does not look for changes of them.
+
+        ``portable``: as FusedMobileNetV2's.
 
         Raises RuntimeError where a layer has hooks or other code of its own.
         """
-        steps = _pack_network(self)
+        steps = _pack_network(self, portable)
         if steps is None:
             raise RuntimeError("deploy: expected layers without hooks and code of their own")
         return DeployedMobileNetV2(_Steps(steps), None)
@@ -489,7 +491,7 @@ class _Steps(nn.Module):
         return _run_steps(self.steps, x)
 
 
-def _pack_network(network: QuantizedMobileNetV2) -> list[_Step] | None:
+def _pack_network(network: QuantizedMobileNetV2, portable: bool = False) -> list[_Step] | None:
     """None where a layer has to be called by itself: hooks, or other code of its own."""
     layers = [*network.with_input_grids()]
     known = {True: FloatLayer, False: QuantizedLayer}
@@ -502,5 +504,5 @@ def _pack_network(network: QuantizedMobileNetV2) -> list[_Step] | None:
         if is_float:
             steps += [_Step(grid, layer.takes, layer) for layer, grid in zip(chain, grids, strict=True)]
         else:
-            steps.append(_Step(grids[0], chain[0].takes, _packed(chain)))
+            steps.append(_Step(grids[0], chain[0].takes, _packed(chain, portable)))
     return steps

@@ -1,4 +1,4 @@
-#include "torch/int8_ops.h"
+#include "torch/int8/ops.h"
 
 #include <torch/csrc/stable/ops.h>
 

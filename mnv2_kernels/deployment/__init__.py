@@ -1,0 +1,1 @@
+"""Trained networks on their way to production."""

@@ -1,0 +1,107 @@
+"""Saved programs of torch: one file that runs a fused model on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..bench.accuracy import LARGEST_ERROR, relative_error
+from ..dtypes import dtype_name
+from ..nn.deploying import deploy
+
+Format = Literal["export", "aoti"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+SUFFIX = ".pt2"
+
+# Sizes of 0 and 1 are constants to torch.export; a program that was made with 2 images takes any number.
+FEWEST_IMAGES = 2
+
+# Other code than operators of torch and of this package is compiled for the processor's architecture, not for
+# what this machine's processor has beyond it.
+FOR_ANY_PROCESSOR = {"cpp.march": "", "cpp.simdlen": 0}
+
+
+class WrongProgramError(RuntimeError):
+    """A written program that does not compute what its model does."""
+
+
+def export(
+    model: nn.Module,
+    path: str | PathLike[str],
+    images: Tensor,
+    *,
+    format: Format = "export",
+    any_size: bool = False,
+) -> None:
+    """Writes a model as a program that any machine runs, each by its best instruction set.
+
+    Args:
+        model: in eval mode on the CPU, as ``mnv2_kernels.deploy`` takes it: fused, a FusedMobileNetV2 or a
+            QuantizedMobileNetV2.
+        path: of the file, which ends in .pt2; one that is there is overwritten.
+        images: as the model takes them, (N, C, H, W). The program takes this dtype, C, H and W, and any N.
+        format: "export" for ``torch.export.load(path).module()``; "aoti" for ``aoti_load_package``, also of
+            C++, on processors of this architecture, x86-64 or ARM. Writing it needs a C++ compiler.
+        any_size: whether the program takes images of any H and W.
+
+    The weights stand in the file as they are. The first call packs them for its machine, once a process.
+    Before this returns the file is loaded and compared with the model: equal to the bit, but for what torch
+    itself compiles ("aoti" of a model with parts that no operator of this package computes), which has to be
+    within a thousandth of the largest result.
+
+    Raises ValueError for a wrong path, format or images, RuntimeError where ``deploy`` does,
+    WrongProgramError where the file computes something else, and torch's own errors.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path}: expected a name that ends in {SUFFIX}")
+    if format not in FORMATS:
+        raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
+    if images.dim() != 4 or images.numel() == 0:
+        raise ValueError(f"images: expected (N, C, H, W), got shape {tuple(images.shape)}")
+    deployed = deploy(model, portable=True)
+    images = images.repeat(-(-FEWEST_IMAGES // len(images)), 1, 1, 1)
+    sizes = dict.fromkeys((0, 2, 3) if any_size else (0,), torch.export.Dim.DYNAMIC)
+    with torch.no_grad():
+        program = torch.export.export(deployed, (images,), dynamic_shapes=(sizes,))
+    if format == "aoti":
+        _compile(program, path)
+    else:
+        torch.export.save(program, path)
+    one = images[:1]
+    for batch in (one, images, images[:, :, : -(-images.shape[2] // 2)] if any_size else one):
+        _check(path, load(path, format)(batch), deployed(batch), exactly=format == "export")
+
+
+def load(path: str | PathLike[str], format: Format = "export") -> Callable[[Tensor], Tensor]:
+    """What a file of ``export`` computes: (N, C, H, W) images to the model's result, without a gradient."""
+    if format == "export":
+        return torch.export.load(path).module()
+    return torch._inductor.aoti_load_package(str(path))
+
+
+def _compile(program: torch.export.ExportedProgram, path: Path) -> None:
+    import torch._inductor.config as config
+
+    if not hasattr(config.cpp, "march"):
+        raise ValueError(
+            f"format: torch {torch.__version__} compiles for this very processor; 'export' serves any, or "
+            "take a newer torch for 'aoti'"
+        )
+    torch._inductor.aoti_compile_and_package(
+        program, package_path=str(path.resolve()), inductor_configs=FOR_ANY_PROCESSOR
+    )
+
+
+def _check(path: Path, found: Any, expected: Tensor, exactly: bool) -> None:
+    if torch.equal(found, expected):
+        return
+    error = relative_error(found, expected.double())
+    if exactly or not error <= LARGEST_ERROR[dtype_name(expected.dtype)]:
+        raise WrongProgramError(f"{path} is wrong: off by {error:.2g} of the model's largest result")
