@@ -580,6 +580,22 @@ def test_what_runs_eagerly_is_deployed_as_it_is():
         deploy(fused.train())
 
 
+@pytest.mark.parametrize("call", [fuse, unfuse, fusion_report, deploy])
+def test_what_is_no_model_is_named(call):
+    for given, found in (("x", "str"), (nn.ReLU, "the class ReLU"), (None, "NoneType")):
+        words = rf"^{call.__name__}: expected a model, a torch\.nn\.Module, got {found}$"
+        with pytest.raises(TypeError, match=words):
+            call(given)
+
+
+def test_lazy_and_deployed_models_are_named():
+    for call in (fuse, fusion_report):
+        with pytest.raises(ValueError, match=r"^1\.weight belongs to a lazy module.* call the model once$"):
+            call(nn.Sequential(Block("F.relu6"), nn.LazyConv2d(8, 3)))
+    with pytest.raises(RuntimeError, match="what deploy returned already: deploy the one it came from"):
+        deploy(deploy(pair()[1]))
+
+
 def test_a_fused_model_converts_as_what_it_was():
     eager, fused = pair()
     assert_same(FusedMobileNetV2.from_model(fused), eager, operators=["run network"])

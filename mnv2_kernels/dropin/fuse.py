@@ -11,7 +11,7 @@ from .candidates import candidates
 from .fused import is_fused, swap, swap_back
 from .plans import served_runs
 from .report import fusion_report
-from .survey import Reading, survey
+from .survey import Reading, check_model, survey
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 Filter = Callable[[nn.Module, str], bool]
@@ -40,8 +40,10 @@ def fuse(model: AnyModule, *, filter: Filter | None = None, strict: bool = False
     ``copy.deepcopy`` gives a fused copy; pickle and ``torch.save`` store the model as it is without ``fuse``.
 
     Raises ValueError, with the ``fusion_report`` as its text, where ``strict`` is not satisfied; the model is
-    as it was then.
+    as it was then. Raises TypeError for what is no module, and ValueError where lazy modules have no weights
+    yet.
     """
+    check_model("fuse", model)
     swapped = [each for each in _to_swap(model, survey(model), filter) if not is_fused(each)]
     for each in swapped:
         swap(each)
@@ -56,6 +58,7 @@ def fuse(model: AnyModule, *, filter: Filter | None = None, strict: bool = False
 
 def unfuse(model: AnyModule) -> AnyModule:
     """Takes ``fuse`` back, in place: classes, forwards and attributes as they were. Returns the model."""
+    check_model("unfuse", model)
     for each in model.modules():
         swap_back(each)
     return model

@@ -15,7 +15,7 @@ from .candidates import candidates
 from .fused import is_fused
 from .owners import users_of
 from .plans import run_obstacle, served_runs
-from .survey import Reading, survey
+from .survey import Reading, check_model, survey
 
 NOT_FUSED = "it is not fused: left out by the filter, or fuse was not called"
 NO_MODULE = "no module that runs nothing else holds it with its projection"
@@ -46,6 +46,7 @@ class FusionReport:
 
 def fusion_report(model: nn.Module) -> FusionReport:
     """Which blocks of a model run fused in eval mode, as it is now. Its modules are called as by ``fuse``."""
+    check_model("fusion_report", model)
     readings = survey(model)
     names = _names(model, readings)
     served = {key: part for part in _served_parts(readings) for key in _depthwise(part)}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..matching.parts import MOST_STEM_CHANNELS
 from ..matching.read import Run, is_depthwise, is_kernel, read
@@ -23,8 +24,21 @@ class Reading:
     runs: list[Run]
 
 
+def check_model(caller: str, model: object) -> None:
+    """Raises TypeError for what is no module."""
+    if not isinstance(model, nn.Module):
+        found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"{caller}: expected a model, a torch.nn.Module, got {found}")
+
+
 def survey(model: nn.Module) -> list[Reading]:
-    """Every module of a model that may hold a part, from the outside in. Each is called, in eval mode."""
+    """Every module of a model that may hold a part, from the outside in. Each is called, in eval mode.
+
+    Raises ValueError where a lazy module has no weights yet.
+    """
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(f"{name} belongs to a lazy module and has no shape yet: call the model once")
     # Inference mode takes composite operators apart below the level at which they are read.
     with outside_inference_mode(), _all_in_eval(model):
         return list(_readings("", model, set()))

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..dropin.fused import is_fused
 from ..dropin.plans import Plan, plan_of
+from ..dropin.survey import check_model
 from ..fusion.own_code import copy_obstacle
 from ..matching.recording import NO_OPTIONS
 from ..packing.cache import Packed
@@ -25,9 +26,12 @@ def deploy(model: nn.Module, portable: bool = False) -> DeployedMobileNetV2:
 
     ``portable``: hold weights for any machine's CPU, for a graph that is saved, as FusedMobileNetV2's has it.
 
-    Raises RuntimeError where the model is in train mode, nothing in it runs fused, a module that does has
-    hooks, or a copy would not be independent.
+    Raises TypeError for what is no module, RuntimeError where the model is in train mode or was deployed,
+    nothing in it runs fused, a module that does has hooks, or a copy would not be independent.
     """
+    check_model("deploy", model)
+    if isinstance(model, DeployedMobileNetV2):
+        raise RuntimeError("deploy: the model is what deploy returned already: deploy the one it came from")
     if isinstance(model, Deployable):
         return model.deploy(portable=portable)
     if model.training:
