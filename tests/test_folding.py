@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnv2_kernels.fusion.folding import fold
+from mnv2_kernels.fusion.eager_layers import EagerLayer
+from mnv2_kernels.matching.known import head_fusion
 
 CHANNELS = 6
 
@@ -25,6 +26,11 @@ def norm(**options: object) -> nn.BatchNorm2d:
             module.weight.copy_(torch.tensor([1.0, -0.7, 1.3, 0.0, 0.2, 5.0]))
             module.bias.normal_()
     return module
+
+
+def fold(conv: nn.Conv2d, module: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    """Scale and bias."""
+    return head_fusion(EagerLayer("0", conv, module)).weights()[1:]
 
 
 def applied(conv: nn.Conv2d, scale: Tensor | None, bias: Tensor | None, x: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import mnv2_kernels
-from mnv2_kernels import FusedMobileNetV2, deploy, fuse, fusion_report, unfuse
+from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2, deploy, fuse, fusion_report, unfuse
+from mnv2_kernels.nn.eager import eager as eager_twin
 
 X = torch.randn(2, 3, 40, 44, generator=torch.Generator().manual_seed(3))
 BLOCKS = ("features.1", "features.2", "features.3", "features.4")
@@ -103,6 +104,16 @@ def test_layers_that_lie_flat_in_a_sequential_are_found():
     fused = fuse(copy.deepcopy(eager))
     assert_same(fused, eager, operators=["run network"])
     assert fusion_report(fused).fused == ("2", "7")
+
+
+def test_same_padding_is_told_by_every_size_of_a_trial():
+    """An image that came down to one pixel needs what padding of a fixed size gives it."""
+    torch.manual_seed(0)
+    blocks = [FusedInvertedResidual(8, 8, 2, 2, padding="same") for _ in range(7)]
+    eager = eager_twin(randomised(nn.Sequential(*blocks)).eval())
+    fused = fuse(copy.deepcopy(eager))
+    for size in (70, 256):
+        assert_same(fused, eager, torch.randn(2, 8, size, size), ["run network"])
 
 
 def test_nothing_is_found_in_a_model_without_a_block():

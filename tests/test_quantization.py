@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from models import small
+from models import changed, small
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -641,6 +641,9 @@ def test_what_cannot_be_quantised_is_refused() -> None:
     silent = small()
     silent.features[2].conv[0][2] = nn.Identity()
     silent.features[2].conv[1][2] = nn.Identity()
+    mixed = changed(small(), {"features.2.conv.0.2": nn.ReLU()})
+    channels = small().features[2].conv[1][0].out_channels
+    five = nn.Conv2d(channels, channels, 5, 2, 2, groups=channels)
     hooked = small()
     hooked.features[1].register_forward_hook(lambda *_: None)
     wide = small()
@@ -648,6 +651,8 @@ def test_what_cannot_be_quantised_is_refused() -> None:
         wide.features[1].conv[1].weight[0] = math.inf
     for model, message in (
         (silent, r"features\.2 cannot be quantised: its activation is none"),
+        (mixed, r"features\.2 cannot be quantised: its activations differ"),
+        (changed(small(), {"features.2.conv.1.0": five}), r"features\.2 cannot .*: its kernel is 5"),
         (hooked, r"features\.1 cannot be quantised"),
         (small().train(), "cannot be quantised"),
         (wide, "finite"),

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..fusion.eager_layers import ConvNormActivation, global_average_pool, read_layer
-from ..fusion.fused_layer import Fusion, block_fusion
+from ..fusion.fused_layer import Fusion
+from ..matching.known import block_fusion
 from ..nn.building import NormLayer
 from ..nn.units import FusedClassifier, FusedStem, FusedUnit
 from ..packing.packed_layers import pack_layers
@@ -72,8 +73,8 @@ class SeparableBlock(FusedUnit, nn.Sequential):
         super().__init__(_activated(depthwise, norm_layer), _activated(pointwise, norm_layer))
 
     def fusion(self) -> Fusion:
-        depthwise, pointwise = (read_layer(name, layer) for name, layer in self.named_children())
-        return block_fusion(None, depthwise, pointwise, residual=False)
+        layers = [read_layer(name, layer) for name, layer in self.named_children()]
+        return block_fusion(layers, residual=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) to (N, out_channels, H', W')."""

@@ -15,7 +15,7 @@ from ..matching.parts import Part
 from ..matching.read import Run, read
 from ..matching.recording import Options, hooks_are_changing
 from ..matching.replay import function_of
-from ..matching.served import layer_of_part, obstacles_of, place_obstacles, weights_of
+from ..matching.served import layer_of_part, reasons_of, weights_of
 from ..packing.cache import Packed, PackedCache
 from ..packing.packed_layers import outside_inference_mode, pack_layers
 from ..packing.snapshot import Snapshot
@@ -93,10 +93,7 @@ def served_runs(
 
 def run_obstacle(run: Run) -> str:
     """Why no operators compute a run; "" where they do."""
-    if run.obstacle:
-        return run.obstacle
-    reasons = [reason for part in run.parts for reason in obstacles_of(part)]
-    return ", ".join(dict.fromkeys(reasons or place_obstacles(run.parts)))
+    return run.obstacle or reasons_of(run.parts)
 
 
 def _is_picked(part: Part, module: nn.Module, users: Users, fused: Collection[nn.Module]) -> bool:

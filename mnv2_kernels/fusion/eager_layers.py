@@ -1,8 +1,7 @@
-"""The layers of an eager MobileNetV2, and which of them a kernel can take over."""
+"""The layers of an eager MobileNetV2, by the modules that hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,17 +10,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
-from ..shapes import KERNEL_SIZE, MAX_CHANNELS, Padding
 from .own_code import NotFusable, check_own_code, class_name, class_obstacle
 
 ACTIVATION_NAMES: dict[type[nn.Module], str] = {
-    nn.ReLU6: "relu6",
-    nn.Hardtanh: "relu6",
     nn.ReLU: "relu",
     nn.Identity: "none",
+    nn.Hardswish: "hardswish",
+    nn.SiLU: "silu",
 }
-# By a Hardtanh's bounds; ReLU6 is one, too.
-NAMES_BY_BOUNDS: dict[tuple[float, float], str] = {(0, 6): "relu6"}
 
 # What a graph that is being made has for an int is none that torch declares so.
 sym_max: Any = torch.sym_max
@@ -85,40 +81,48 @@ def global_average_pool(x: Tensor) -> Tensor:
 class EagerLayer(NamedTuple):
     """A convolution, named as in its unit, the norm behind it and the activation behind that, if any.
 
-    ``norm`` is like a BatchNorm2d, with which torchvision's FrozenBatchNorm2d shares no base, or an Identity.
+    ``conv`` may also be a Linear. ``norm`` is like a BatchNorm2d, with which torchvision's FrozenBatchNorm2d
+    shares no base, or an Identity.
     """
 
     name: str
-    conv: nn.Conv2d
+    conv: Any
     norm: Any
     activation: nn.Module | None = None
 
+    def check(self) -> None:
+        """Raises NotFusable where it is not of torch's own code, or a tensor is no plain one."""
+        conv, activation = self.conv, self.activation
+        if type(conv) not in (nn.Conv2d, SamePaddedConv2d):
+            raise NotFusable(f"{self.name} is {class_name(conv)} instead of Conv2d")
+        check_own_code(self.name, conv, type(conv))
+        check_tensors(self.name, conv.weight, conv.bias)
+        _check_norm(self._name_behind(1), self.norm)
+        if activation is not None:
+            check_own_code(self._name_behind(2), activation, type(activation))
+
     @property
     def activation_name(self) -> str:
-        if isinstance(self.activation, nn.Hardtanh):
-            return NAMES_BY_BOUNDS[self.activation.min_val, self.activation.max_val]
-        return "none" if self.activation is None else ACTIVATION_NAMES[type(self.activation)]
-
-    @property
-    def padding(self) -> Padding | None:
-        """(top, left, bottom, right), or None for SAME."""
-        if type(self.conv) is SamePaddedConv2d:
-            return None
-        assert isinstance(self.conv.padding, tuple)  # check() refuses names
-        vertical, horizontal = self.conv.padding
-        return vertical, horizontal, vertical, horizontal
-
-    def check(self, kernel_size: int, depthwise: bool = False) -> None:
-        """Raises NotFusable unless a kernel computes just this."""
-        _check_convolution(self.name, self.conv, kernel_size, depthwise)
-        _check_norm(self._name_behind(1), self.norm)
-        if self.activation is not None:
-            _check_activation(self._name_behind(2), self.activation)
+        """As the operators call it; raises NotFusable for a class that is none of torch's."""
+        activation = self.activation
+        if activation is None:
+            return "none"
+        if type(activation) in (nn.ReLU6, nn.Hardtanh):
+            return clamp_name(activation.min_val, activation.max_val)
+        if type(activation) not in ACTIVATION_NAMES:
+            raise NotFusable(f"{self._name_behind(2)}: the activation is {class_name(activation)}")
+        return ACTIVATION_NAMES[type(activation)]
 
     def _name_behind(self, modules: int) -> str:
         """The name of what comes that many modules behind the convolution in its Sequential."""
         parent, dot, index = self.name.rpartition(".")
         return f"{parent}{dot}{int(index) + modules}"
+
+
+def clamp_name(low: object, high: object) -> str:
+    """An activation that is a clamp, as the operators call it, or by its bounds."""
+    known: dict[Any, str] = {(0, 6): "relu6", (0, None): "relu"}
+    return known.get((low, high), f"clamp({low}, {high})")
 
 
 def read_layer(name: str, module: nn.Module) -> EagerLayer:
@@ -134,16 +138,15 @@ def layer_of(name: str, children: list[nn.Module]) -> EagerLayer:
     return EagerLayer(name, _convolution(name, conv), norm, activation)
 
 
-def read_block(name: str, conv: nn.Module) -> tuple[EagerLayer | None, EagerLayer, EagerLayer]:
-    """The expand (None: no expand), depthwise and project layers of an inverted residual's ``conv``."""
+def read_block(name: str, conv: nn.Module) -> list[EagerLayer]:
+    """The expand, if there is one, depthwise and project layers of an inverted residual's ``conv``."""
     children = _sequential_children(name, conv)
     if len(children) not in (3, 4):
         raise NotFusable(f"{name} has {len(children)} modules instead of 3, or 4 with an expand")
     *activated, project, norm = children
     layers = [read_layer(f"{name}.{index}", module) for index, module in enumerate(activated)]
-    expand = layers[0] if len(layers) == 2 else None
     last = f"{name}.{len(layers)}"
-    return expand, layers[-1], EagerLayer(last, _convolution(last, project), norm)
+    return [*layers, EagerLayer(last, _convolution(last, project), norm)]
 
 
 def _convolution(name: str, module: nn.Module) -> nn.Conv2d:
@@ -182,18 +185,6 @@ def _is_frozen_batch_norm(norm: nn.Module) -> bool:
     return type(norm).__name__ == "FrozenBatchNorm2d" and type(norm).__module__.startswith("torchvision.")
 
 
-def check_weight(name: str, weight: Tensor) -> None:
-    """Raises NotFusable where a weight (out_channels, in_channels, ...) is none that the kernels take."""
-    check_tensors(name, weight)
-    if weight.dtype.itemsize > 4:
-        raise NotFusable(f"{name}: weights are {weight.dtype}, and the kernels compute in float32")
-    if not all(1 <= channels <= MAX_CHANNELS for channels in weight.shape[:2]):
-        shape = tuple(weight.shape)
-        raise NotFusable(
-            f"{name}: weights are of shape {shape}, and the kernels take 1 to {MAX_CHANNELS} channels"
-        )
-
-
 def check_tensors(name: str, *tensors: Tensor | None) -> None:
     """Raises NotFusable where one is no plain tensor: a subclass, or one without strides."""
     for tensor in tensors:
@@ -201,36 +192,6 @@ def check_tensors(name: str, *tensors: Tensor | None) -> None:
             raise NotFusable(f"{name} has a {type(tensor).__name__} instead of a plain Tensor")
         if tensor is not None and tensor.layout is not torch.strided:
             raise NotFusable(f"{name} has a tensor of layout {tensor.layout} instead of torch.strided")
-
-
-def _check_convolution(name: str, conv: nn.Conv2d, kernel_size: int, depthwise: bool) -> None:
-    if type(conv) not in (nn.Conv2d, SamePaddedConv2d):
-        raise NotFusable(f"{name} is {class_name(conv)} instead of Conv2d")
-    check_own_code(name, conv, type(conv))
-    check_weight(name, conv.weight)
-    check_tensors(name, conv.bias)
-    strides, sides = ((1, 2), (0, 1)) if kernel_size == KERNEL_SIZE else ((1,), (0,))
-    groups = conv.weight.shape[0] if depthwise else 1
-    _check(name, "kernel", tuple(conv.weight.shape[2:]), [(kernel_size, kernel_size)])
-    _check(name, "stride", conv.stride, [(stride, stride) for stride in strides])
-    if kernel_size > 1:  # a single tap has no neighbour to be far from
-        _check(name, "dilation", conv.dilation, [(1, 1)])
-    _check(name, "groups", conv.groups, [groups])
-    if depthwise:
-        _check(name, "number of input channels in a group", conv.weight.shape[1], [1])
-    _check(name, "padding_mode", conv.padding_mode, ["zeros"])
-    if type(conv) is not SamePaddedConv2d:
-        _check(
-            name,
-            "padding",
-            conv.padding,
-            [(vertical, horizontal) for vertical in sides for horizontal in sides],
-        )
-
-
-def _check(name: str, what: str, given: object, allowed: Sequence[object]) -> None:
-    if given not in allowed:
-        raise NotFusable(f"{name}: {what} is {given}, not {' or '.join(map(str, allowed))}")
 
 
 def _check_norm(name: str, norm: Any) -> None:
@@ -246,12 +207,3 @@ def _check_norm(name: str, norm: Any) -> None:
     check_tensors(name, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     if norm.training and not _is_frozen_batch_norm(norm):
         raise NotFusable(f"{name}: the norm is in training mode")
-
-
-def _check_activation(name: str, activation: nn.Module) -> None:
-    if type(activation) not in ACTIVATION_NAMES:
-        raise NotFusable(f"{name}: the activation is {class_name(activation)}")
-    check_own_code(name, activation, type(activation))
-    if isinstance(activation, nn.Hardtanh):
-        bounds = (activation.min_val, activation.max_val)
-        _check(name, f"the range of {class_name(activation)}", bounds, [*NAMES_BY_BOUNDS])

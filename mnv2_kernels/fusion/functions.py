@@ -53,11 +53,14 @@ def layer_function(layer: EagerLayer) -> LayerFunction:
     return LayerFunction(function, tuple(given.values()))
 
 
-# In place, as torchvision's: neither a convolution nor a norm in eval mode needs its result in its backward.
+# In place, as torchvision's, where the backward can do with the result: neither a convolution nor a norm in
+# eval mode needs its own.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": partial(F.relu, inplace=True),
     "relu6": partial(F.relu6, inplace=True),
+    "hardswish": F.hardswish,
+    "silu": F.silu,
 }
 
 

@@ -59,7 +59,7 @@ class Part:
         return [each for each in self.convolutions if each.kind == "depthwise"]
 
 
-def parts_of(items: Sequence[Joined]) -> list[Part]:
+def parts_of(items: Sequence[Joined], most_stem_channels: int = MOST_STEM_CHANNELS) -> list[Part]:
     parts: list[Part] = []
     while items:
         count = 0
@@ -68,7 +68,7 @@ def parts_of(items: Sequence[Joined]) -> list[Part]:
                 part, count = found
                 break
         else:
-            part, count = _single(items[0].item), 1
+            part, count = _single(items[0].item, most_stem_channels), 1
         taken = items[:count]
         part.start, part.end = taken[0].before, taken[-1].behind
         part.first, part.last = taken[0].first, taken[-1].last
@@ -77,12 +77,12 @@ def parts_of(items: Sequence[Joined]) -> list[Part]:
     return parts
 
 
-_NOWHERE = Value("nowhere")
+NOWHERE = Value("nowhere")
 
 
 def _part(kind: PartKind, items: Sequence[Item], obstacle: str = "") -> Part:
     layers = [each for each in items if isinstance(each, Convolution)]
-    part = Part(kind, layers, _NOWHERE, _NOWHERE, 0, 0, obstacle=obstacle)
+    part = Part(kind, layers, NOWHERE, NOWHERE, 0, 0, obstacle=obstacle)
     gates = [each.detail for each in items if isinstance(each, Step) and each.kind == "gate"]
     part.convolutions = layers + [each for gate in gates for each in gate if isinstance(each, Convolution)]
     return part
@@ -141,10 +141,10 @@ def _linear(items: list[Item]) -> tuple[Part, int] | None:
     return (_part("linear", items[:1]), 1) if _kinds(items, 1) == ["linear"] else None
 
 
-def _single(item: Item) -> Part:
+def _single(item: Item, most_stem_channels: int) -> Part:
     """What is no part of a block: a stem, or nothing that an operator computes."""
     if isinstance(item, Convolution):
-        if item.kind == "dense" and item.groups == 1 and item.weight.shape[1] <= MOST_STEM_CHANNELS:
+        if item.kind == "dense" and item.groups == 1 and item.weight.shape[1] <= most_stem_channels:
             return _part("stem", [item])
         words = {
             "depthwise": "no 1x1 convolution follows its depthwise one",

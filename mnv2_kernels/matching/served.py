@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import _native
@@ -37,6 +38,12 @@ def obstacles_of(part: Part) -> list[str]:
     return list(dict.fromkeys(found)) or _refusal(part)
 
 
+def reasons_of(parts: Sequence[Part]) -> str:
+    """Why no operators compute parts where their tensors are; "" where they do."""
+    reasons = [reason for part in parts for reason in obstacles_of(part)]
+    return ", ".join(dict.fromkeys(reasons or place_obstacles(parts)))
+
+
 def _option_obstacles(part: Part) -> Iterator[str]:
     for name, value in _options(part).items():
         known = GATE_ACTIVATIONS if name == "excite_activation" else ACTIVATIONS
@@ -46,11 +53,17 @@ def _option_obstacles(part: Part) -> Iterator[str]:
 
 def _refusal(part: Part) -> list[str]:
     """What the library itself says."""
+    refusal = _refusal_of(str(layer_of_part(part)))
+    return [refusal] if refusal else []
+
+
+@torch.compiler.assume_constant_result  # torch.compile does not look into the library
+def _refusal_of(text: str) -> str:
     try:
-        _native.canonical_layers(str(layer_of_part(part)))
+        _native.canonical_layers(text)
     except ValueError as error:
-        return [str(error)]
-    return []
+        return str(error)
+    return ""
 
 
 def _shape_obstacles(layer: Convolution) -> Iterator[str]:
@@ -95,15 +108,14 @@ def _options(part: Part) -> dict[str, Any]:
     if part.kind == "head_pool":
         return options
     window = first if part.kind == "stem" else part.layers[-2]
-    options |= {"kernel": window.weight.shape[2], "stride": window.stride[0], "padding": _padding(window)}
+    options |= {
+        "kernel": window.weight.shape[2],
+        "stride": window.stride[0],
+        "padding": SAME if window.same else window.padding,
+    }
     if part.kind == "block":
         options |= _block_options(part)
     return options
-
-
-def _padding(window: Convolution) -> Any:
-    rim = window.weight.shape[2] // 2
-    return SAME if window.same and window.padding != (rim,) * 4 else tuple(window.padding)
 
 
 def _block_options(part: Part) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..fusion.eager_layers import clamp_name
 from ..fusion.own_code import NotFusable
 from .recording import Value
 
@@ -153,11 +154,18 @@ def _batch_norm(value: Value) -> Made | None:
     if index:
         return None
     x, *vectors, in_training, _, eps = made.args[:8]
-    weight, bias, mean, variance = (None if each is None else each.constant().double() for each in vectors)
+    weight, bias, mean, variance = (None if each is None else each.constant() for each in vectors)
     if in_training or mean is None or variance is None:
         raise NotFusable("a norm uses the batch's statistics")
-    scale = (1.0 if weight is None else weight) / (variance + eps).sqrt()
-    return x, Step("affine", (scale, (0.0 if bias is None else bias) - mean * scale))
+    return x, Step("affine", norm_affine(weight, bias, mean, variance, eps))
+
+
+def norm_affine(
+    weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """The scale and the shift, float64 of (C,), that a norm of these vectors is in eval mode."""
+    scale = (1.0 if weight is None else weight.double()) / (variance.double() + eps).sqrt()
+    return scale, (0.0 if bias is None else bias.double()) - mean.double() * scale
 
 
 _ACTIVATIONS = (
@@ -183,8 +191,7 @@ def _clamp(value: Value) -> Made | None:
     if any(isinstance(each, Value) for each in limits):
         return None
     low, high = (*(limits or (-1, 1)), None)[:2]
-    known = {(0, 6): "relu6", (0, None): "relu"}
-    return x, Step("activation", known.get((low, high), f"clamp({low}, {high})"))
+    return x, Step("activation", clamp_name(low, high))
 
 
 @_reads("constant_pad_nd")

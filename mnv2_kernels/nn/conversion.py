@@ -93,9 +93,9 @@ def _block(name: str, block: Any) -> FusedInvertedResidual:
         if not hasattr(block, attribute):
             raise NotFusable(f"{name} is {type(block).__name__} and has no '{attribute}'")
     _check_known(name, block, BLOCKS, ("conv",))
-    expand, depthwise, project = read_block(f"{name}.conv", block.conv)
-    if expand is not None:
-        _check_layer(expand, kernel_size=1)
+    *expand, depthwise, project = read_block(f"{name}.conv", block.conv)
+    for layer in expand:
+        _check_layer(layer, kernel_size=1)
     _check_layer(depthwise, KERNEL_SIZE)
     _check_layer(project, kernel_size=1)
     if depthwise.conv.groups != depthwise.conv.out_channels:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..fusion.eager_layers import read_block
-from ..fusion.fused_layer import Fusion, block_fusion
+from ..fusion.fused_layer import Fusion
+from ..matching.known import block_fusion
 from ..packing.cache import Packed
 from .building import NormLayer, PaddingRule, block_layers
 from .eager import EagerInvertedResidual
@@ -64,8 +65,7 @@ class FusedInvertedResidual(FusedUnit):
         return self._cache.lookup(self, self.use_res_connect)
 
     def fusion(self) -> Fusion:
-        expand, depthwise, project = read_block("conv", self.conv)
-        return block_fusion(expand, depthwise, project, bool(self.use_res_connect))
+        return block_fusion(read_block("conv", self.conv), bool(self.use_res_connect))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inp, H, W) to (N, oup, H', W'), channels_last where it runs fused."""

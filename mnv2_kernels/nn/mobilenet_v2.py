@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
-from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,6 +13,7 @@ from ..channels import STEM_STRIDE, STRIDES, Channels
 from ..dropin.fused import unfused_twin
 from ..fusion.eager_layers import global_average_pool
 from ..fusion.functions import chained
+from ..fusion.fused_layer import Fusion
 from ..fusion.inference import check_is_tensor, is_traced, needs_layers
 from ..fusion.own_code import (
     NotFusable,
@@ -41,7 +42,7 @@ from .cuda_graphs import GraphedNetwork
 from .deployed import Deployable, DeployedMobileNetV2
 from .eager import EagerMobileNetV2, HasEager
 from .inverted_residual import FusedInvertedResidual
-from .units import FusedClassifier, FusedHead, FusedStem, FusedUnit
+from .units import FusedClassifier, FusedHead, FusedStem
 
 UNITS = (FusedStem, FusedInvertedResidual, FusedHead, FusedClassifier)
 SEQUENTIAL_FORWARD, HEAD_FORWARD = nn.Sequential.forward, FusedHead.forward
@@ -239,8 +240,10 @@ class FusedMobileNetV2(HasEager, Deployable):
             why = "global hooks, or a patch of nn.Module.__call__, watch every module"
         obstacles = {} if why is None else {"features": why}
         for name, unit in features.named_children():
-            if why := _unit_obstacle(unit):
-                obstacles[f"features.{name}"] = why
+            try:
+                own_fusion(unit)
+            except NotFusable as reason:
+                obstacles[f"features.{name}"] = str(reason)
         return obstacles
 
     def deploy(self, cuda_graphs: bool = False, portable: bool = False) -> DeployedMobileNetV2:
@@ -258,20 +261,20 @@ class FusedMobileNetV2(HasEager, Deployable):
         copied with its hooks.
         """
         self._check_deployable()
-        units: list[Any] = [*self.features]
-        classifier: nn.Module | None = self.classifier
-        if isinstance(classifier, FusedClassifier) and _unit_obstacle(classifier) is None:
+        units, classifier = [*self.features], self.classifier
+        fusions = [own_fusion(unit) for unit in units]
+        with suppress(NotFusable):
+            fusions.append(own_fusion(classifier))
             units.append(classifier)
-            classifier = None
-        fusions, device = [unit.fusion() for unit in units], _device(units)
+        device = _device(units)
         chain = pack_chain(fusions, device, portable)
-        network = chain or nn.Sequential(*(pack_layers([each], portable) for each in fusions))
+        network: nn.Module = chain or nn.Sequential(*(pack_layers([each], portable) for each in fusions))
         if cuda_graphs:
             if device is None or device.type != "cuda":
                 found = "several devices" if device is None else device
                 raise RuntimeError(f"deploy: expected parameters on cuda for cuda_graphs, got {found}")
-            return DeployedMobileNetV2(GraphedNetwork(network), classifier)
-        return DeployedMobileNetV2(network, classifier)
+            network = GraphedNetwork(network)
+        return DeployedMobileNetV2(network, None if classifier in units else classifier)
 
     def _check_deployable(self) -> None:
         """Raises RuntimeError, naming module and cause, where a deployed copy would not compute the same."""
@@ -329,11 +332,15 @@ def _pack_features(features: nn.Sequential) -> Packed | None:
 
 def _pack_units(modules: list[nn.Module]) -> Packed | None:
     """One operator for all; None where there is no such operator or modules have to be called."""
-    units = [module for module in modules if _is_own_operator(module)]
-    fusions = [unit.fusion() for unit in units]
-    if len(units) < len(modules) or not fusions or fusions[-1].layer.kind not in ("head_pool", "linear"):
+    if any(module.training for module in modules):
+        return None
+    try:
+        fusions = [own_fusion(module) for module in modules]
+    except NotFusable:
+        return None
+    if not fusions or fusions[-1].layer.kind not in ("head_pool", "linear"):
         return None  # what calls this expects pooled features or logits
-    operator = pack_chain(fusions, _device(units))
+    operator = pack_chain(fusions, _device(modules))
     function = chained([fusion.function for fusion in fusions])
     return None if operator is None else Packed(operator, function, fusions)
 
@@ -344,14 +351,15 @@ def _device(units: Sequence[nn.Module]) -> torch.device | None:
     return devices.pop() if len(devices) == 1 else None
 
 
-def _is_own_operator(unit: nn.Module) -> TypeGuard[FusedUnit]:
-    """Whether a call of this module does nothing but run its kernel; PackedCache looks for backward hooks."""
-    return not unit.training and _unit_obstacle(unit) is None
+def own_fusion(unit: nn.Module) -> Fusion:
+    """The operator that a call of this module in eval mode runs, if nobody waits for a backward through it.
 
-
-def _unit_obstacle(unit: nn.Module) -> str | None:
-    """Why a call of this module in eval mode does something else than run its kernel; None: it does not."""
-    if not isinstance(unit, UNITS):
-        return f"{type(unit).__name__} has no kernel"
-    known = next(each for each in UNITS if isinstance(unit, each))
-    return own_code_obstacle(unit, known) or unit.fusion_obstacle()
+    Raises NotFusable where a call does something else.
+    """
+    known = next((each for each in UNITS if isinstance(unit, each)), None)
+    if known is None:
+        raise NotFusable(f"{type(unit).__name__} has no kernel")
+    if why := own_code_obstacle(unit, known):
+        raise NotFusable(why)
+    fusion: Fusion = unit.fusion()  # type: ignore[operator]
+    return fusion

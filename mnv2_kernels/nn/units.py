@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..fusion.eager_layers import ConvNormActivation, global_average_pool, layer_of
-from ..fusion.fused_layer import Fusion, head_fusion, linear_fusion, stem_fusion
+from ..fusion.fused_layer import Fusion
 from ..fusion.inference import check_is_tensor, is_traced, needs_layers
 from ..fusion.own_code import NotFusable, check_own_code, class_name, has_global_hooks
+from ..matching.known import head_fusion, linear_fusion, stem_fusion
 from ..packing.cache import Packed, PackedCache
 from ..packing.packed_layers import pack_layers
 from .eager import HasEager

@@ -8,13 +8,12 @@ from functools import partial
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..fusion.fused_layer import Fusion
 from ..fusion.own_code import NotFusable, own_code_obstacle
 from ..layer import SAME
-from ..nn.mobilenet_v2 import FusedMobileNetV2
-from ..nn.units import FusedUnit
+from ..nn.mobilenet_v2 import FusedMobileNetV2, own_fusion
+from ..shapes import KERNEL_SIZE
 from .calibration import BATCH, calibrate
 from .network import ACTIVATIONS, FloatLayer, QuantizedMobileNetV2
 from .ranges import grids_of, observe
@@ -97,7 +96,7 @@ def float_layers(model: FusedMobileNetV2) -> dict[str, FloatLayer]:
     layers = {}
     for name, unit in (units | {"classifier": model.classifier}).items():
         try:
-            fusion = _fusion(unit)
+            fusion = own_fusion(unit)
         except NotFusable as error:
             obstacles.setdefault(name, str(error))
             continue
@@ -105,17 +104,15 @@ def float_layers(model: FusedMobileNetV2) -> dict[str, FloatLayer]:
             obstacles[name] = f"its activation is {fusion.layer.activation}"
         if fusion.layer.project_activation != "none":
             obstacles[name] = "its project has an activation"
+        if fusion.layer.kernel != KERNEL_SIZE:
+            obstacles[name] = f"its kernel is {fusion.layer.kernel}"
+        if fusion.layer.depthwise_activation is not None:
+            obstacles[name] = "its activations differ"
         layers[name] = _folded(FloatLayer(fusion.layer), fusion.weights())
     if obstacles:
         name, why = next(iter(obstacles.items()))
         raise ValueError(f"quantize: {name} cannot be quantised: {why}")
     return layers
-
-
-def _fusion(unit: nn.Module) -> Fusion:
-    if not isinstance(unit, FusedUnit):
-        raise NotFusable(f"{type(unit).__name__} has no kernel")
-    return unit.fusion()
 
 
 def _folded(layer: FloatLayer, weights: Sequence[Tensor | None]) -> FloatLayer:
