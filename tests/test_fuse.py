@@ -574,6 +574,36 @@ def test_a_deployed_copy_holds_packed_weights_alone():
         deployed.state_dict()
 
 
+def test_this_package_s_own_network_is_fused_as_it_is():
+    model = FusedMobileNetV2.from_model(eager_model())
+    kinds = [type(each) for each in model.modules()]
+    assert [type(each) for each in fuse(model, strict=True).modules()] == kinds
+    assert fusion_report(model).fused == BLOCKS
+    eager = nn.Sequential(nn.Hardtanh(), eager_twin(model))
+    whole = nn.Sequential(nn.Hardtanh(), model).eval()
+    for fused in (whole, fuse(copy.deepcopy(whole))):
+        for each in (fused, deploy(fused)):
+            assert_same(each, eager, operators=["run network"])
+    handle = model.features[2].conv.register_forward_hook(lambda module, args, output: output)
+    assert fusion_report(model).fused == ("features.1", "features.3", "features.4")
+    handle.remove()
+
+
+def test_blocks_in_a_network_of_one_s_own_are_chained_and_deployed():
+    torch.manual_seed(0)
+    blocks = [FusedInvertedResidual(3, 8, 2, 2), FusedInvertedResidual(8, 8, 1, 6)]
+    plain = randomised(nn.Sequential(*blocks)).eval()
+    eager = eager_twin(copy.deepcopy(plain))
+    assert_same(deploy(plain), eager, operators=["run block", "run block"])
+    fused = fuse(copy.deepcopy(plain))
+    assert [type(each) for each in fused] == [FusedInvertedResidual] * 2
+    for each in (fused, deploy(fused)):
+        assert_same(each, eager, operators=["run network"])
+    assert type(unfuse(fused)) is nn.Sequential
+    assert type(fused[0]) is FusedInvertedResidual
+    assert_same(eager_twin(fuse(fused)), eager, operators=[])
+
+
 def test_what_runs_eagerly_is_deployed_as_it_is():
     torch.manual_seed(0)
     eager = nn.Sequential(

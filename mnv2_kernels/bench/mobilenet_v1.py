@@ -65,7 +65,7 @@ def mobilenet_v1(resolution: int = 224) -> V1Shape:
 class SeparableBlock(FusedUnit, nn.Sequential):
     """A depthwise and a 1x1 convolution, each normalised and activated: mnv2::fused_block in eval mode."""
 
-    eager_class = nn.Sequential
+    _eager_class = nn.Sequential
 
     def __init__(self, channels: int, out_channels: int, stride: int, norm_layer: NormLayer) -> None:
         depthwise = nn.Conv2d(channels, channels, KERNEL_SIZE, stride, 1, groups=channels, bias=False)

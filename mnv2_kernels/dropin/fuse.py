@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 from .candidates import candidates
-from .fused import is_fused, swap, swap_back
+from .fused import Fused, is_fused, swap, swap_back
 from .plans import served_runs
 from .report import fusion_report
 from .survey import Reading, check_model, survey
@@ -41,10 +41,11 @@ def fuse(model: AnyModule, *, filter: Filter | None = None, strict: bool = False
 
     Raises ValueError, with the ``fusion_report`` as its text, where ``strict`` is not satisfied; the model is
     as it was then. Raises TypeError for what is no module, and ValueError where lazy modules have no weights
-    yet.
+    yet. This package's own modules run fused as they are.
     """
     check_model("fuse", model)
-    swapped = [each for each in _to_swap(model, survey(model), filter) if not is_fused(each)]
+    done = _run_operators(model)
+    swapped = [each for each in _to_swap(model, survey(model), filter) if each not in done]
     for each in swapped:
         swap(each)
     if strict:
@@ -62,6 +63,13 @@ def unfuse(model: AnyModule) -> AnyModule:
     for each in model.modules():
         swap_back(each)
     return model
+
+
+def _run_operators(model: nn.Module) -> set[nn.Module]:
+    """The modules that are fused already, and all that this package's own modules hold."""
+    fused = [each for each in model.modules() if is_fused(each)]
+    own = [each for each in fused if not isinstance(each, Fused)]
+    return {*fused, *(inner for each in own for inner in each.modules())}
 
 
 def _to_swap(model: nn.Module, readings: Sequence[Reading], filter: Filter | None) -> list[nn.Module]:

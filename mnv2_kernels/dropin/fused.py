@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copyreg
-from copy import copy, deepcopy
+from copy import deepcopy
 from functools import cache, wraps
 from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from ..fusion.inference import is_traced, is_transformed
+from ..fusion.inference import is_eager_only, is_traced, is_transformed
 from ..fusion.own_code import has_global_hooks
-from ..matching.recording import Options, is_eager_only
+from ..matching.recording import Options
 from .plans import Plan, PlanCache
+from .twins import twin_of
 
 _PLAIN = (bool, int, float, str, tuple, type(None))
 _CACHE = "_fused_plan"
@@ -58,18 +58,18 @@ class Fused:
 
 
 def is_fused(module: nn.Module) -> TypeGuard[Any]:
-    return isinstance(module, Fused)
+    """Whether its class runs operators: one that ``fuse`` made, or one of this package's own."""
+    return hasattr(type(module), "_eager_class")
 
 
 def swap(module: nn.Module) -> None:
-    """Gives a module its fused class."""
-    if not is_fused(module):
-        module.__class__ = fused_class(type(module))  # type: ignore[arg-type]
-        vars(module)[_CACHE] = PlanCache()
+    """Gives a module, which has none, its fused class."""
+    module.__class__ = fused_class(type(module))  # type: ignore[arg-type]
+    vars(module)[_CACHE] = PlanCache()
 
 
 def swap_back(module: nn.Module) -> None:
-    if is_fused(module):
+    if isinstance(module, Fused):
         module.__class__ = module._eager_class
         vars(module).pop(_CACHE, None)
 
@@ -88,20 +88,13 @@ def fused_class(eager: type[nn.Module]) -> type[nn.Module]:
 
 def unfused_twin(module: nn.Module) -> nn.Module:
     """The module as it was before ``fuse``, with the same tensors, hooks and unfused modules inside."""
-    return _twin(module, {})
+    return twin_of(module, _class_before)
 
 
-def _twin(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
-    if isinstance(module, torch.jit.ScriptModule) or not any(map(is_fused, module.modules())):
-        return module
-    if module not in made:
-        kind = module._eager_class if is_fused(module) else type(module)
-        twin = made[module] = kind.__new__(kind)
-        for name, value in _without_plan(vars(module)).items():
-            vars(twin)[name] = copy(value) if isinstance(value, (dict, set)) else value
-        for name, child in module._modules.items():
-            twin._modules[name] = None if child is None else _twin(child, made)
-    return made[module]
+def _class_before(module: nn.Module, name: str) -> type[nn.Module] | None:
+    if not any(isinstance(each, Fused) for each in module.modules()):
+        return None
+    return module._eager_class if isinstance(module, Fused) else type(module)
 
 
 def _without_plan(state: dict[str, Any]) -> dict[str, Any]:

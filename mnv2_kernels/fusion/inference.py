@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,8 @@ INFERENCE_TENSOR = (
     "a backward through a module of FusedMobileNetV2 runs its layers on the input and parameters of the "
     "forward, of which one was made in inference mode and cannot be saved: make it outside, or clone it there"
 )
+
+_thread = threading.local()
 
 
 class _Recomputed(torch.autograd.Function):
@@ -75,14 +78,28 @@ def _autocast_as_now(device: str) -> Callable[[], AbstractContextManager[None]]:
     )
 
 
+@contextmanager
+def eager_only() -> Iterator[None]:
+    """Modules that run operators run torch's layers instead, in this thread."""
+    before, _thread.eager = is_eager_only(), True
+    try:
+        yield
+    finally:
+        _thread.eager = before
+
+
+def is_eager_only() -> bool:
+    return getattr(_thread, "eager", False)
+
+
 def needs_layers(x: Tensor) -> bool:
-    """Whether only torch's own layers have the derivative that may be asked for.
+    """Whether torch's own layers are asked for, or only they have the derivative that may be asked for.
 
     It is one along x in a graph that is being made, in forward mode, or by torch.func.
     """
     if torch.compiler.is_compiling():
         return x.requires_grad and torch.is_grad_enabled()
-    return forward_ad._current_level >= 0 or _is_differentiated_function(x)
+    return is_eager_only() or forward_ad._current_level >= 0 or _is_differentiated_function(x)
 
 
 def wants_gradient(x: Tensor) -> bool:

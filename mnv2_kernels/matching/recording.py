@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from ..fusion.inference import eager_only
 from ..fusion.own_code import NotFusable
 
 # Positional and keyword arguments of a call behind the image.
@@ -32,7 +33,6 @@ _SIZE_READERS = (
     *(_shape.__get__, Tensor.size, Tensor.numel, Tensor.nelement, Tensor.__len__, Tensor.stride),
 )
 _VALUE_READERS = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage)
-_thread = threading.local()
 
 
 @dataclass(eq=False)
@@ -198,20 +198,6 @@ class _Questions(TorchFunctionMode):
         if func is torch._C._set_grad_enabled:
             raise NotFusable("it turns gradients on or off")
         return func(*args, **(kwargs or {}))
-
-
-def is_eager_only() -> bool:
-    return getattr(_thread, "eager", False)
-
-
-@contextmanager
-def eager_only() -> Iterator[None]:
-    """Fused modules of this thread run their own forward."""
-    before, _thread.eager = is_eager_only(), True
-    try:
-        yield
-    finally:
-        _thread.eager = before
 
 
 @dataclass

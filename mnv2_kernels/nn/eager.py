@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor, nn
 
+from ..dropin.twins import twin_of
 from ..fusion.eager_layers import global_average_pool
-from ..packing.cache import PackedCache
 
 
 class HasEager(nn.Module):
     """Base of the modules that kernels compute, each of which has a twin of plain torch.nn modules."""
 
     # A class whose forward is what the layers alone compute.
-    eager_class: ClassVar[type[nn.Module]]
+    _eager_class: ClassVar[type[nn.Module]]
     # What of a subclass decides that, and so has no twin where it is another's.
     own_methods: ClassVar[tuple[str, ...]] = ("forward",)
 
@@ -66,33 +64,17 @@ class EagerMobileNetV2(nn.Module):
 
 
 def eager(module: nn.Module) -> nn.Module:
-    """``HasEager.eager`` of any module that has such modules inside."""
-    return _twin(module, "", {})
+    """``HasEager.eager`` of any module that has such modules, or fused ones, inside."""
+    return twin_of(module, _class_without_kernels)
 
 
-def _twin(module: nn.Module, name: str, made: dict[nn.Module, nn.Module]) -> nn.Module:
-    if isinstance(module, torch.jit.ScriptModule):
-        return module
-    if module in made:
-        return made[module]
+def _class_without_kernels(module: nn.Module, name: str) -> type[nn.Module]:
+    """Raises ValueError where its forward computes something else."""
     kind = type(module)
     if isinstance(module, HasEager):
-        _check_own_methods(module, name)
-        kind = module.eager_class
-    twin = made[module] = kind.__new__(kind)
-    nn.Module.__init__(twin)
-    for attribute, value in vars(module).items():
-        if not isinstance(value, PackedCache):
-            vars(twin)[attribute] = copy.copy(value) if isinstance(value, (dict, set)) else value
-    for child_name, child in module._modules.items():
-        if child is not None:
-            twin._modules[child_name] = _twin(child, f"{name}.{child_name}".lstrip("."), made)
-    return twin
-
-
-def _check_own_methods(module: HasEager, name: str) -> None:
-    base = next(kind for kind in type(module).mro() if "eager_class" in vars(kind))
-    for method in module.own_methods:
-        if method in vars(module) or getattr(type(module), method) is not getattr(base, method):
-            described = f"{name}: {type(module).__name__}" if name else type(module).__name__
-            raise ValueError(f"eager: {described} has a {method} of its own, which torch's layers lack")
+        base = next(each for each in kind.mro() if "_eager_class" in vars(each))
+        for method in module.own_methods:
+            if method in vars(module) or getattr(kind, method) is not getattr(base, method):
+                described = f"{name}: {kind.__name__}" if name else kind.__name__
+                raise ValueError(f"eager: {described} has a {method} of its own, which torch's layers lack")
+    return getattr(kind, "_eager_class", kind)

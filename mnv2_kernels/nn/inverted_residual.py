@@ -26,7 +26,7 @@ class FusedInvertedResidual(FusedUnit):
     Raises ValueError for what is none of these.
     """
 
-    eager_class = EagerInvertedResidual
+    _eager_class = EagerInvertedResidual
     own_methods = ("forward", "_eager")
 
     def __init__(

@@ -80,7 +80,7 @@ class FusedMobileNetV2(HasEager, Deployable):
     weights in every call unless they are frozen: compile or export what ``deploy()`` returns.
     """
 
-    eager_class = EagerMobileNetV2
+    _eager_class = EagerMobileNetV2
     own_methods = ("forward", "_forward_impl", "_pooled_features")
     features: nn.Sequential
     classifier: nn.Module

@@ -68,7 +68,7 @@ class FusedUnit(HasEager):
 class FusedStem(FusedUnit, ConvNormActivation):
     """The first convolution: mnv2::stem in eval mode."""
 
-    eager_class = ConvNormActivation
+    _eager_class = ConvNormActivation
 
     def fusion(self) -> Fusion:
         return stem_fusion(layer_of("0", list(self)))
@@ -81,7 +81,7 @@ class FusedStem(FusedUnit, ConvNormActivation):
 class FusedHead(FusedUnit, ConvNormActivation):
     """The last convolution: eager when called as a module, fused with the pool behind it by ``pooled``."""
 
-    eager_class = ConvNormActivation
+    _eager_class = ConvNormActivation
 
     def fusion(self) -> Fusion:
         return head_fusion(layer_of("0", list(self)))
@@ -102,7 +102,7 @@ class FusedHead(FusedUnit, ConvNormActivation):
 class FusedClassifier(FusedUnit, nn.Sequential):
     """Dropout and the linear layer behind the pool: mnv2::linear in eval mode."""
 
-    eager_class = nn.Sequential
+    _eager_class = nn.Sequential
 
     def fusion(self) -> Fusion:
         if not len(self):
