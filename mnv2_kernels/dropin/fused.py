@@ -8,10 +8,9 @@ from functools import cache, wraps
 from typing import Any, TypeGuard
 
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
-from ..fusion.inference import is_eager_only, is_traced, is_transformed
-from ..fusion.own_code import has_global_hooks
+from ..fusion.inference import is_traced, is_transformed
+from ..fusion.own_code import runs_layers
 from ..matching.recording import Options
 from .plans import Plan, PlanCache
 from .twins import twin_of
@@ -103,9 +102,9 @@ def _without_plan(state: dict[str, Any]) -> dict[str, Any]:
 
 def _plan_for(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
     """What runs in place of a call of ``module``; None where its own code does."""
-    if module.training or not args or type(args[0]) is not Tensor or is_eager_only() or is_traced():
+    if module.training or not args or type(args[0]) is not Tensor:
         return None
-    if is_transformed(args[0]) or forward_ad._current_level >= 0 or has_global_hooks():
+    if is_traced() or is_transformed(args[0]) or runs_layers(args[0]):
         return None
     options: Options = (args[1:], tuple(kwargs.items()))
     if (args[1:] or kwargs) and not all(isinstance(each, _PLAIN) for each in (*args[1:], *kwargs.values())):

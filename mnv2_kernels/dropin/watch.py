@@ -17,6 +17,9 @@ _WITHOUT_ATTRIBUTES = (type, FunctionType, MethodType, ModuleType, Tensor, nn.Mo
 class Watch(Snapshot):
     """Every attribute may decide what a module computes, and so may those of an object that it holds.
 
+    Where the classes are known, Snapshot's few attributes are enough, and others may change without a new
+    packing.
+
     Those are compared by identity, at one level: what happens inside a list, a dictionary, or an object that
     such an object holds is not seen.
     """

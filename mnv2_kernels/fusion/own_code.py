@@ -11,9 +11,9 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeGuard, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from .inference import is_traced
+from .inference import is_traced, needs_layers
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -48,7 +48,7 @@ def own_code_obstacle(module: nn.Module, known: type[nn.Module], discarded: bool
     """
     if replaced := replacement(module, any_method=discarded):
         return replaced
-    if _has_hooks(module, backward=discarded):
+    if has_hooks(module, backward=discarded):
         return f"{class_name(module)} has hooks"
     return class_obstacle(module, known, discarded)
 
@@ -101,9 +101,17 @@ def runs_own_code(
     return (
         type(module) is known
         and known.forward is forward
-        and not _has_hooks(module)
+        and not has_hooks(module, backward=True)
         and CALL.isdisjoint(vars(module))
     )
+
+
+def runs_layers(x: Any) -> bool:
+    """Whether torch's own layers run for an input, whichever module is called.
+
+    torch.fx traces with proxies and wants the layers; global hooks may change what each layer gives.
+    """
+    return isinstance(x, fx.Proxy) or needs_layers(x) or has_global_hooks()
 
 
 def has_global_hooks() -> bool:
@@ -120,7 +128,8 @@ def class_name(module: nn.Module) -> str:
     return f"{found.__module__}.{found.__name__}" if is_namesake else found.__name__
 
 
-def _has_hooks(module: nn.Module, backward: bool = True) -> bool:
+def has_hooks(module: nn.Module, backward: bool) -> bool:
+    """Of the forward and, if asked for, of the backward."""
     if module._forward_hooks or module._forward_pre_hooks:
         return True
     return backward and bool(module._backward_hooks or module._backward_pre_hooks)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..fusion.own_code import NotFusable
+from ..fusion.own_code import NotFusable, has_hooks
 from ..shapes import same_padding
 from .parts import Part, parts_of
 from .recording import NO_OPTIONS, CallFails, Options, Recording, Value, record
@@ -79,10 +79,8 @@ def _runs_children(module: nn.Module) -> bool:
 
 def _call_obstacle(module: nn.Module) -> str:
     """Why a call of a module may do something else than its forward; "" where it does not."""
-    if module._forward_hooks or module._forward_pre_hooks:
+    if has_hooks(module, backward=True):
         return "it has hooks"
-    if module._backward_hooks or module._backward_pre_hooks:
-        return "it has hooks of the backward"
     kind = type(module)
     own = (kind.__call__, kind._call_impl) != (nn.Module.__call__, nn.Module._call_impl)
     return "it has a call of its own" if own else ""

@@ -1,4 +1,8 @@
-"""torchvision's mobilenet_v2 as parts of a FusedMobileNetV2, without importing torchvision."""
+"""torchvision's mobilenet_v2 as parts of a FusedMobileNetV2, without importing torchvision.
+
+``fuse`` keeps a model's code and may ask what it computes; a conversion leaves code behind, with its hooks
+and methods, and so takes only classes whose code is known.
+"""
 
 from __future__ import annotations
 

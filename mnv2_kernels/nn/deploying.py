@@ -10,7 +10,7 @@ from torch import nn
 from ..dropin.fused import is_fused
 from ..dropin.plans import Plan, plan_of
 from ..dropin.survey import check_model
-from ..fusion.own_code import copy_obstacle
+from ..fusion.own_code import copy_obstacle, has_hooks
 from ..matching.recording import NO_OPTIONS
 from ..packing.cache import Packed
 from ..packing.packed_layers import PackedLayers, pack_layers
@@ -62,7 +62,7 @@ def _planned(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, Pla
 
 
 def _operators(name: str, module: nn.Module, plan: Plan, portable: bool) -> nn.Module:
-    if module._forward_hooks or module._forward_pre_hooks:
+    if has_hooks(module, backward=False):
         raise RuntimeError(f"deploy: {name or 'the model'} has hooks, which a deployed copy would not call")
     names = {each: f"{name}.{inner}".lstrip(".") for inner, each in module.named_modules()}
     steps = [

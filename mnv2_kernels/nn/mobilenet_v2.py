@@ -7,20 +7,21 @@ from contextlib import suppress
 from os import PathLike
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from ..channels import STEM_STRIDE, STRIDES, Channels
 from ..dropin.fused import unfused_twin
 from ..fusion.eager_layers import global_average_pool
 from ..fusion.functions import chained
 from ..fusion.fused_layer import Fusion
-from ..fusion.inference import check_is_tensor, is_traced, needs_layers
+from ..fusion.inference import check_is_tensor, is_traced
 from ..fusion.own_code import (
     NotFusable,
     class_name,
     copy_obstacle,
     has_global_hooks,
     own_code_obstacle,
+    runs_layers,
     runs_own_code,
 )
 from ..keras.network import load_keras
@@ -294,8 +295,9 @@ class FusedMobileNetV2(HasEager, Deployable):
             raise RuntimeError(f"deploy: {obstacle}")
 
     def _may_skip_module_calls(self, x: Tensor) -> bool:
+        # Each module has to decide for itself in a trace, and where somebody watches all calls.
         plain = runs_own_code(self.features, nn.Sequential, SEQUENTIAL_FORWARD)
-        return plain and not self.training and not _needs_module_calls(x)
+        return plain and not self.training and not is_traced() and not runs_layers(x)
 
     def _pooled_features(self, x: Tensor) -> Tensor:
         features = self.features
@@ -315,11 +317,6 @@ class FusedMobileNetV2(HasEager, Deployable):
         if runs_own_code(head, FusedHead, HEAD_FORWARD):
             return head.pooled(x)
         return global_average_pool(head(x))
-
-
-def _needs_module_calls(x: Tensor) -> bool:
-    """Whether each module has to decide for itself (a trace, torch.func), or somebody watches all calls."""
-    return isinstance(x, fx.Proxy) or is_traced() or needs_layers(x) or has_global_hooks()
 
 
 def _pack_network(model: FusedMobileNetV2) -> Packed | None:

@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 
 from ..fusion.eager_layers import ConvNormActivation, global_average_pool, layer_of
 from ..fusion.fused_layer import Fusion
-from ..fusion.inference import check_is_tensor, is_traced, needs_layers
-from ..fusion.own_code import NotFusable, check_own_code, class_name, has_global_hooks
+from ..fusion.inference import check_is_tensor, is_traced
+from ..fusion.own_code import NotFusable, check_own_code, class_name, runs_layers
 from ..matching.known import head_fusion, linear_fusion, stem_fusion
 from ..packing.cache import Packed, PackedCache
 from ..packing.packed_layers import pack_layers
@@ -43,8 +43,7 @@ class FusedUnit(HasEager):
 
     def _infer(self, x: Tensor, eager: Callable[[Tensor], Tensor]) -> Tensor:
         check_is_tensor(x, "(N, C, H, W)")
-        # torch.fx traces with proxies and wants the layers; global hooks may change what each layer gives.
-        if self.training or isinstance(x, fx.Proxy) or needs_layers(x) or has_global_hooks():
+        if self.training or runs_layers(x):
             return eager(x)
         if is_traced():
             return self._traced(x, eager)
