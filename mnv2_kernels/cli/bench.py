@@ -30,10 +30,12 @@ from ..bench.traffic.int8_blocks import measure_int8_traffic
 from ..dtypes import DtypeName
 from ..layer import layer_shapes
 from ..shapes import BlockShape
+from ..weights.models import load_model
 from ..weights.sources import Int8Network, Network, load_any
 from . import bench_tables as tables
 from .console import show
-from .options import NetworkName, is_given, refuse_options
+from .model.tables import blocks
+from .options import MODEL_ALONE, OF_MODEL, ModelName, NetworkName, Pretrained, is_given, refuse_options
 
 WRONG_RESULT = 1
 QUICK_ROUNDS = 5
@@ -90,6 +92,8 @@ def bench(
         ),
     ] = None,
     network_name: NetworkName = None,
+    model: ModelName = None,
+    pretrained: Pretrained = False,
     size: Size = 224,
     width: Width = 1.0,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it all runs.")] = "cpu",
@@ -106,7 +110,15 @@ def bench(
     all_threads = torch.get_num_threads()
     if network_name is not None:
         refuse_options(context, ("weights", "width"), "a --network has random weights and a width of 1")
-    network, int8 = _networks(weights, float_weights, size if is_given(context, "size") else None)
+    given_size = size if is_given(context, "size") else None
+    loaded, network, int8 = None, None, None
+    if model is not None:
+        refuse_options(context, ("network_name", "float_weights", "width"), OF_MODEL)
+        loaded = load_model(model, weights=weights, pretrained=pretrained, size=given_size)
+        size = loaded.size
+    else:
+        refuse_options(context, ("pretrained",), MODEL_ALONE)
+        network, int8 = _networks(weights, float_weights, given_size)
     if network is not None:
         refuse_options(context, ("width",), "--weights have one")
         size, width = network.settings.size, width_of(network)
@@ -118,10 +130,12 @@ def bench(
     rounds = QUICK_ROUNDS if quick and not is_given(context, "rounds") else rounds
     named = ALL not in peers.split(",")
 
-    title = network_name or "MobileNetV2"
+    title = loaded.name if loaded else network_name or "MobileNetV2"
     show(Text(f"{title}, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
+    if loaded:
+        show(Text(f"fused: {blocks(loaded.report)}\n"))
     rows: list[PeerRow] = []
-    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8, network_name):
+    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8, network_name, loaded):
         show(tables.peers(rows_of_setting))
         rows += rows_of_setting
     _write(context, json_file, rows, rounds)
