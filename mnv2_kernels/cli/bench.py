@@ -16,11 +16,13 @@ from rich.text import Text
 
 from .. import _native
 from ..bench import BenchError
+from ..bench.bottleneck.spiral import DIMENSIONS, embed
+from ..bench.bottleneck.zeros import ZerosRow, count_zeros
 from ..bench.compare import PeerRow, chosen_settings, compare, standard_settings
 from ..bench.headlines import measure_headlines
 from ..bench.memory import DeviceName, measure_memory, measure_splits
 from ..bench.peers import ALL, select_peers
-from ..bench.report import DEFAULT_RESULTS, write_report
+from ..bench.report import DEFAULT_RESULTS, draw_bottleneck, write_report
 from ..bench.results import Row, collect, write_results
 from ..bench.roofline import measure_roofline
 from ..bench.scaling import measure_scaling
@@ -31,7 +33,16 @@ from ..dtypes import DtypeName
 from ..layer import layer_shapes
 from ..shapes import BlockShape
 from ..weights.models import load_model
-from ..weights.sources import Int8Network, Network, load_any
+from ..weights.sources import (
+    DATA_NETWORKS,
+    Int8Network,
+    Network,
+    data_photos,
+    has_data,
+    load_any,
+    load_network,
+)
+from ..weights.views import PACKAGES, packaged_photos
 from . import bench_tables as tables
 from .console import show
 from .model.tables import blocks
@@ -243,6 +254,42 @@ def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None
     rows = list(measure_roofline(rounds))
     show(tables.roofline(rows))
     _write(context, json_file, rows, rounds)
+
+
+@app.command(
+    help="Show what a ReLU loses: of a spiral in few and many dimensions, drawn, and in a network's blocks."
+)
+def bottleneck(
+    context: typer.Context,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="A float network; by default those of MNV2_DATA, if there."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The PNG to draw.")] = Path("bottleneck.png"),
+    json_file: Json = None,
+) -> None:
+    networks = _trained_networks(weights)
+    photos = data_photos() or tuple(packaged_photos())
+    if networks and not photos:
+        raise BenchError(f"no photographs to run: set MNV2_DATA, or pip install {PACKAGES}")
+    if json_file is not None and not networks:
+        raise BenchError("--json: for trained networks, of which there is none here; --weights names one")
+    for network in networks:
+        network.check_takes_photos()
+    draw_bottleneck(out)
+    show(tables.spirals([embed(dimensions) for dimensions in DIMENSIONS]))
+    print(f"{out}: the spirals\n")
+    rows: list[ZerosRow] = []
+    for network in networks:
+        rows_of_network = list(count_zeros(network, photos))
+        show(tables.zeros(rows_of_network))
+        rows += rows_of_network
+    _write(context, json_file, rows)
+
+
+def _trained_networks(weights: str | None) -> list[Network]:
+    names = DATA_NETWORKS if weights is None and has_data() else [weights] if weights else []
+    return [load_network(name) for name in names]
 
 
 @app.command(help="Write one page, to be opened in a browser, of all results files.")
