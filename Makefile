@@ -84,6 +84,7 @@ record: build
 	mnv2 roofline --json $(RESULTS)/roofline.json
 	mnv2 memory --json $(RESULTS)/memory.json
 	mnv2 memory --split --json $(RESULTS)/memory-split.json
+	mnv2 bottleneck --out build/bottleneck.png --json $(RESULTS)/bottleneck.json
 	mnv2 headlines --json $(RESULTS)/headlines.json
 	mnv2 scaling --json $(RESULTS)/scaling.json
 	python benchmarks/readme.py

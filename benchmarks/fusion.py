@@ -17,7 +17,8 @@ from torch import nn
 
 from mnv2_kernels import fuse, fusion_report
 from mnv2_kernels.bench.accuracy import is_right, relative_error
-from mnv2_kernels.bench.zoo import ZOO, Entry, prepared, run, with_statistics
+from mnv2_kernels.bench.zoo import ZOO, Entry, prepared, with_statistics
+from mnv2_kernels.weights.models import results
 
 ROUNDS, CALLS = 7, 4
 SIZE = (224, 224)
@@ -58,17 +59,17 @@ def row(entry: Entry, timed: bool) -> list[str]:
 def milliseconds(eager: nn.Module, fused: nn.Module) -> list[str]:
     """Of an image of 224 x 224: medians of calls in turn, and how many times faster; checked first."""
     x = torch.randn(1, 3, *SIZE).to(memory_format=torch.channels_last)
-    exact = run(copy.deepcopy(eager).double(), x.double())
-    for ours, wanted in zip(run(fused, x), exact, strict=True):
+    exact = results(copy.deepcopy(eager).double(), x.double())
+    for ours, wanted in zip(results(fused, x), exact, strict=True):
         if not is_right(error := relative_error(ours, wanted), "float32"):
             raise SystemExit(f"a fused result is off by {error:.2g} of the largest number")
     seconds: dict[nn.Module, list[float]] = {eager: [], fused: []}
     for _ in range(ROUNDS):
         for model, measured in seconds.items():
-            run(model, x)
+            results(model, x)
             began = time.perf_counter()
             for _ in range(CALLS):
-                run(model, x)
+                results(model, x)
             measured.append((time.perf_counter() - began) / CALLS)
     slow, fast = (statistics.median(each) for each in seconds.values())
     return [f"{slow * 1e3:.1f} ms", f"{fast * 1e3:.1f} ms", f"{slow / fast:.2f}"]

@@ -22,7 +22,7 @@ from mnv2_kernels.cli.app import main
 Capture = pytest.CaptureFixture[str]
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
-FIGURES = ["peers", "traffic", "roofline", "memory", "splits", "headlines", "scaling"]
+FIGURES = ["peers", "traffic", "roofline", "memory", "splits", "bottleneck", "headlines", "scaling"]
 LARGEST_BYTES = 3_000_000
 
 

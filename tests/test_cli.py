@@ -70,7 +70,7 @@ def test_help_survives_optimisation() -> None:
     commands = re.findall(r"^\W+([a-z]+) {2,}([A-Z]\w+)", done.stdout, re.M)
     assert [name for name, _ in commands] == [
         *("classify", "quantize", "export", "verify", "profile", "info", "demo"),
-        *("bench", "traffic", "memory", "headlines", "scaling", "roofline", "report"),
+        *("bench", "traffic", "memory", "headlines", "scaling", "roofline", "bottleneck", "report"),
     ]
 
 

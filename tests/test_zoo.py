@@ -9,7 +9,8 @@ from tolerances import assert_accurate
 
 from mnv2_kernels import fuse, fusion_report
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
-from mnv2_kernels.bench.zoo import ZOO, prepared, run
+from mnv2_kernels.bench.zoo import ZOO, prepared
+from mnv2_kernels.weights.models import results
 
 
 @pytest.mark.slow
@@ -30,7 +31,7 @@ def test_every_inverted_residual_of_a_model_is_found_and_right(name):
         for size in entry.sizes:
             x = torch.randn(MINIMUM_INPUTS, 3, *size)
             with calls() as names:
-                ours = run(fused, x)
+                ours = results(fused, x)
             assert any(name.startswith("run ") for name in names)
-            for one, other, truth in zip(ours, run(eager, x), run(exact, x.double()), strict=True):
+            for one, other, truth in zip(ours, results(eager, x), results(exact, x.double()), strict=True):
                 assert_accurate(one, other, truth)

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from .. import _native
 from ..timing import interleaved_times
+from ..weights.models import Model
 from ..weights.sources import Int8Network, Network
 from . import BenchError
 from .accuracy import is_right, relative_error
 from .peers import FUSED, INT8, Function, Peer
 from .setting import Setting, Spread, silence, torch_threads
-from .subject import Subject, Trained, Unsupported, WellKnown
+from .subject import OfModel, Subject, Trained, Unsupported, WellKnown
 
 # A call of a large batch takes long, and varies less.
 FEWEST_ROUNDS = 3
@@ -111,13 +112,14 @@ def compare(
     network: Network | None = None,
     int8: Int8Network | None = None,
     well_known: str | None = None,
+    model: Model | None = None,
 ) -> Iterator[list[PeerRow]]:
     """The rows of each setting, in the order of the peers.
 
     Each peer has ``rounds`` timed calls, fewer with large batches. ``named``: somebody asked for just these
     peers, so that one that fails is an error. ``network`` and ``int8``: what to time instead of the usual
-    weights; ``well_known``: one of networks.NETWORKS, instead. Raises BenchError for an error of a named
-    peer, and where torchvision or timm is missing.
+    weights; ``well_known``: one of networks.NETWORKS, instead; or ``model``, in its own size. Raises
+    BenchError for an error of a named peer, and where torchvision or timm is missing.
     """
     trained: dict[tuple[float, int], Trained] = {}
     subjects: dict[tuple[float, int, int], Subject] = {}
@@ -125,9 +127,12 @@ def compare(
         size = (setting.width, setting.size)
         key = (*size, setting.batch)
         if size not in trained:
-            trained[size] = (
-                WellKnown(well_known, setting.size) if well_known else Trained(*size, network, int8)
-            )
+            if model is not None:
+                trained[size] = OfModel(model)
+            elif well_known is not None:
+                trained[size] = WellKnown(well_known, setting.size)
+            else:
+                trained[size] = Trained(*size, network, int8)
         if key not in subjects:
             subjects[key] = Subject(*key, trained[size])
         with torch.no_grad(), torch_threads(setting.threads):

@@ -22,6 +22,7 @@ from ..quantization.network import QuantizedMobileNetV2
 from ..quantization.quantize import TENSORFLOW_IMAGES, TORCHVISION_IMAGES, quantize
 from ..quantization.rounding import Grid
 from ..shapes import STEM_CHANNELS
+from ..weights.models import FirstResult, Model
 from ..weights.settings import Settings
 from ..weights.sources import (
     DATA_NETWORKS,
@@ -141,8 +142,19 @@ class Trained:
         return agreement(torch.cat(results)[:EVALUATION_VIEWS], self._float_logits)
 
 
-class WellKnown(Trained):
-    """One of networks.NETWORKS as torchvision or timm builds it, with random weights, fused in place.
+class _OfOthers(Trained):
+    """A network that another library builds, beside the same one fused in place, on random images."""
+
+    def images(self, batch: int) -> Tensor:
+        return random_images(batch, self.size)
+
+    def _views(self, count: int, half: int, seed: int) -> Tensor:
+        """Raises Unsupported."""
+        raise Unsupported("int8 is compared for trained weights of MobileNetV2 alone")
+
+
+class WellKnown(_OfOthers):
+    """One of networks.NETWORKS as torchvision or timm builds it, with random weights.
 
     Raises BenchError where that library is not installed.
     """
@@ -165,12 +177,25 @@ class WellKnown(Trained):
     def macs(self) -> int:
         return sum(shape.macs for shape in layer_shapes(self._layers, 1, self.size, self.size))
 
-    def images(self, batch: int) -> Tensor:
-        return random_images(batch, self.size)
 
-    def _views(self, count: int, half: int, seed: int) -> Tensor:
-        """Raises Unsupported: what int8 keeps of random weights says nothing."""
-        raise Unsupported("random weights are not quantised")
+class OfModel(_OfOthers):
+    """A model of any library; of several results it has the first one."""
+
+    def __init__(self, model: Model) -> None:
+        self.size, self.weights, self.settings = model.size, model.name, Settings()
+        self._given_int8, self._given = None, model
+        with torch.no_grad():
+            has_one = isinstance(model.eager(self.images(1)), Tensor)
+        self.model = model.eager if has_one else FirstResult(model.eager)
+        self._fused = model.fused if has_one else FirstResult(model.fused)
+
+    @property
+    def fused(self) -> nn.Module:
+        return self._fused
+
+    @property
+    def macs(self) -> int:
+        return self._given.macs
 
 
 def _filled(views: Tensor, batch: int) -> Tensor:

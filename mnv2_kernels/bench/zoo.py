@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+
+from ..weights.models import give_statistics
 
 _SIZE = 64
 
@@ -149,34 +150,12 @@ BUILDERS = {
 }
 
 
-def run(model: Any, x: Tensor) -> list[Tensor]:
-    """What a model makes of images; of a detector without its boxes, whose order may change by a rounding."""
-    if hasattr(model, "backbone") and hasattr(model, "head"):
-        results = model.head([*model.backbone(x).values()])
-    else:
-        results = model(x)
-    if hasattr(results, "to_tuple"):
-        results = results.to_tuple()
-    return [each for each in tree_leaves(results) if isinstance(each, Tensor)]
-
-
 def prepared(entry: Entry) -> nn.Module:
     """An entry's model in eval mode, with random images' statistics."""
     return with_statistics(entry.build, entry.sizes[0])
 
 
-@torch.no_grad()
 def with_statistics(build: Callable[[], nn.Module], size: tuple[int, int] = (_SIZE, _SIZE)) -> nn.Module:
-    """A model in eval mode, with random images' statistics: with others a signal dies out on its way."""
+    """A model in eval mode, with random images' statistics."""
     torch.manual_seed(0)
-    model = build()
-    norms = [
-        each for each in model.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats
-    ]
-    for norm in norms:
-        norm.momentum = 1.0
-        if norm.affine:
-            norm.weight.uniform_(0.5, 1.5)
-            norm.bias.normal_(0, 0.3)
-    run(model.train(), torch.randn(4, 3, *size))
-    return model.eval()
+    return give_statistics(build(), size)

@@ -25,6 +25,7 @@ from ..ops import gpu
 from ..quantization.quantize import Recipe as CalibrationRecipe
 from ..weights.checkpoints import WeightsError
 from ..weights.expected import ExpectedError
+from ..weights.models import load_model
 from ..weights.photos import PhotoError, Preprocess
 from ..weights.sources import (
     DATA_NETWORKS,
@@ -47,7 +48,19 @@ from .int8 import tables as int8_tables
 from .int8.classify import classify_int8
 from .int8.profile import profile_int8
 from .int8.verify import verify_int8
-from .options import DEFAULT_SIZE, NetworkName, refuse_options
+from .model import tables as model_tables
+from .model.classify import classify_by_model
+from .model.profile import profile_model
+from .model.verify import verify_model
+from .options import (
+    DEFAULT_SIZE,
+    MODEL_ALONE,
+    OF_MODEL,
+    ModelName,
+    NetworkName,
+    Pretrained,
+    refuse_options,
+)
 from .profile import profile_layers, profile_network
 from .quantize import quantize_network
 from .verify import verify_network
@@ -56,6 +69,8 @@ WRONG_RESULT = 1
 CANNOT = 2
 INTERRUPTED = 130
 
+# Options of MobileNetV2 alone.
+NOT_OF_MODEL = ("padding", "eps", "float_weights")
 NO_DTYPE = "an int8 network has no other type than its own"
 
 # Typer re-exports this class's subclass only, and from a package of its own in newer versions.
@@ -81,6 +96,16 @@ Recipe = Annotated[Preprocess | None, typer.Option(help="How photographs become 
 Size = Annotated[
     int | None, typer.Option(min=32, max=2048, metavar="PIXELS", help="Height and width of an input.")
 ]
+Sizes = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--size",
+        min=32,
+        max=2048,
+        metavar="PIXELS",
+        help="Height and width of an input; several times for a --model.",
+    ),
+]
 Eps = Annotated[float | None, typer.Option(min=0, metavar="EPS", help="BatchNorm's epsilon.")]
 FloatWeights = Annotated[
     str | None,
@@ -104,8 +129,11 @@ def front(
 
 @app.command(help="Classify photographs with the fused and the eager network, side by side.")
 def classify(
+    context: typer.Context,
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Image files.", show_default=False)],
     weights: Weights = None,
+    model: ModelName = None,
+    pretrained: Pretrained = False,
     labels: Labels = None,
     padding: Padding = None,
     preprocess: Recipe = None,
@@ -114,6 +142,15 @@ def classify(
     float_weights: FloatWeights = None,
     as_json: AsJson = False,
 ) -> None:
+    if model is not None:
+        refuse_options(context, NOT_OF_MODEL, OF_MODEL)
+        loaded = load_model(
+            model, labels, weights=weights, pretrained=pretrained, preprocess=preprocess, size=size
+        )
+        by_model = classify_by_model(loaded, photos)
+        show(by_model.as_json() if as_json else model_tables.classification(by_model))
+        return _finish(by_model.passed)
+    refuse_options(context, ("pretrained",), MODEL_ALONE)
     weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
     network = load_any(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
     network.check_takes_photos()
@@ -202,15 +239,27 @@ def verify(
         ),
     ] = None,
     weights: Weights = None,
+    model: ModelName = None,
+    pretrained: Pretrained = False,
     padding: Padding = None,
     preprocess: Recipe = None,
-    size: Size = None,
+    sizes: Sizes = None,
     eps: Eps = None,
     dtype: Annotated[DtypeName, typer.Option(help="Type of weights and activations.")] = "float32",
     batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Images a call.")] = 1,
     float_weights: FloatWeights = None,
     as_json: AsJson = False,
 ) -> None:
+    size = max(sizes, default=None) if sizes else None
+    if model is not None:
+        refuse_options(context, NOT_OF_MODEL, OF_MODEL)
+        loaded = load_model(model, weights=weights, pretrained=pretrained, preprocess=preprocess, size=size)
+        of_model = verify_model(loaded, photos or data_photos(), sizes or (), dtype, batch)
+        show(of_model.as_json() if as_json else model_tables.verification(of_model))
+        return _finish(of_model.passed)
+    refuse_options(context, ("pretrained",), MODEL_ALONE)
+    if len(sizes or ()) > 1:
+        raise UsageError("--size: several for a --model alone")
     weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
     network = load_any(weights, padding=padding, preprocess=preprocess, size=size, eps=eps)
     if isinstance(network, Int8Network):
@@ -240,10 +289,18 @@ def profile(
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="torch's threads.")] = None,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls.")] = 50,
     network_name: NetworkName = None,
+    model: ModelName = None,
+    pretrained: Pretrained = False,
     as_json: AsJson = False,
 ) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
+    if model is not None:
+        refuse_options(context, ("network_name",), OF_MODEL)
+        loaded = load_model(model, weights=weights, pretrained=pretrained, size=size)
+        of_model = profile_model(loaded, batch, dtype, rounds)
+        return show(of_model.as_json() if as_json else model_tables.profile(of_model))
+    refuse_options(context, ("pretrained",), MODEL_ALONE)
     if network_name is not None:
         refuse_options(context, ("weights",), "a --network has random ones")
         named = profile_layers(network_name, size or DEFAULT_SIZE, batch, getattr(torch, dtype), rounds)

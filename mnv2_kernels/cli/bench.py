@@ -16,11 +16,13 @@ from rich.text import Text
 
 from .. import _native
 from ..bench import BenchError
+from ..bench.bottleneck.spiral import DIMENSIONS, embed
+from ..bench.bottleneck.zeros import ZerosRow, count_zeros
 from ..bench.compare import PeerRow, chosen_settings, compare, standard_settings
 from ..bench.headlines import measure_headlines
 from ..bench.memory import DeviceName, measure_memory, measure_splits
 from ..bench.peers import ALL, select_peers
-from ..bench.report import DEFAULT_RESULTS, write_report
+from ..bench.report import DEFAULT_RESULTS, draw_bottleneck, write_report
 from ..bench.results import Row, collect, write_results
 from ..bench.roofline import measure_roofline
 from ..bench.scaling import measure_scaling
@@ -30,10 +32,21 @@ from ..bench.traffic.int8_blocks import measure_int8_traffic
 from ..dtypes import DtypeName
 from ..layer import layer_shapes
 from ..shapes import BlockShape
-from ..weights.sources import Int8Network, Network, load_any
+from ..weights.models import load_model
+from ..weights.sources import (
+    DATA_NETWORKS,
+    Int8Network,
+    Network,
+    data_photos,
+    has_data,
+    load_any,
+    load_network,
+)
+from ..weights.views import PACKAGES, packaged_photos
 from . import bench_tables as tables
 from .console import show
-from .options import NetworkName, is_given, refuse_options
+from .model.tables import blocks
+from .options import MODEL_ALONE, OF_MODEL, ModelName, NetworkName, Pretrained, is_given, refuse_options
 
 WRONG_RESULT = 1
 QUICK_ROUNDS = 5
@@ -90,6 +103,8 @@ def bench(
         ),
     ] = None,
     network_name: NetworkName = None,
+    model: ModelName = None,
+    pretrained: Pretrained = False,
     size: Size = 224,
     width: Width = 1.0,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it all runs.")] = "cpu",
@@ -106,7 +121,15 @@ def bench(
     all_threads = torch.get_num_threads()
     if network_name is not None:
         refuse_options(context, ("weights", "width"), "a --network has random weights and a width of 1")
-    network, int8 = _networks(weights, float_weights, size if is_given(context, "size") else None)
+    given_size = size if is_given(context, "size") else None
+    loaded, network, int8 = None, None, None
+    if model is not None:
+        refuse_options(context, ("network_name", "float_weights", "width"), OF_MODEL)
+        loaded = load_model(model, weights=weights, pretrained=pretrained, size=given_size)
+        size = loaded.size
+    else:
+        refuse_options(context, ("pretrained",), MODEL_ALONE)
+        network, int8 = _networks(weights, float_weights, given_size)
     if network is not None:
         refuse_options(context, ("width",), "--weights have one")
         size, width = network.settings.size, width_of(network)
@@ -118,10 +141,12 @@ def bench(
     rounds = QUICK_ROUNDS if quick and not is_given(context, "rounds") else rounds
     named = ALL not in peers.split(",")
 
-    title = network_name or "MobileNetV2"
+    title = loaded.name if loaded else network_name or "MobileNetV2"
     show(Text(f"{title}, {_native.selected_isa()}, torch {torch.__version__}; {tables.PEERS_LEGEND}\n"))
+    if loaded:
+        show(Text(f"fused: {blocks(loaded.report)}\n"))
     rows: list[PeerRow] = []
-    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8, network_name):
+    for rows_of_setting in compare(settings, chosen, rounds, named, network, int8, network_name, loaded):
         show(tables.peers(rows_of_setting))
         rows += rows_of_setting
     _write(context, json_file, rows, rounds)
@@ -229,6 +254,42 @@ def roofline(context: typer.Context, rounds: Rounds = 50, json_file: Json = None
     rows = list(measure_roofline(rounds))
     show(tables.roofline(rows))
     _write(context, json_file, rows, rounds)
+
+
+@app.command(
+    help="Show what a ReLU loses: of a spiral in few and many dimensions, drawn, and in a network's blocks."
+)
+def bottleneck(
+    context: typer.Context,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="A float network; by default those of MNV2_DATA, if there."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The PNG to draw.")] = Path("bottleneck.png"),
+    json_file: Json = None,
+) -> None:
+    networks = _trained_networks(weights)
+    photos = data_photos() or tuple(packaged_photos())
+    if networks and not photos:
+        raise BenchError(f"no photographs to run: set MNV2_DATA, or pip install {PACKAGES}")
+    if json_file is not None and not networks:
+        raise BenchError("--json: for trained networks, of which there is none here; --weights names one")
+    for network in networks:
+        network.check_takes_photos()
+    draw_bottleneck(out)
+    show(tables.spirals([embed(dimensions) for dimensions in DIMENSIONS]))
+    print(f"{out}: the spirals\n")
+    rows: list[ZerosRow] = []
+    for network in networks:
+        rows_of_network = list(count_zeros(network, photos))
+        show(tables.zeros(rows_of_network))
+        rows += rows_of_network
+    _write(context, json_file, rows)
+
+
+def _trained_networks(weights: str | None) -> list[Network]:
+    names = DATA_NETWORKS if weights is None and has_data() else [weights] if weights else []
+    return [load_network(name) for name in names]
 
 
 @app.command(help="Write one page, to be opened in a browser, of all results files.")

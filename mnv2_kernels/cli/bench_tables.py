@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from ..bench.bottleneck.spiral import MATRICES, POINTS, Embedding
+from ..bench.bottleneck.zeros import ZerosRow
 from ..bench.compare import PeerRow
 from ..bench.headlines import HeadlineRow
 from ..bench.memory import NETWORK, MemoryRow, SplitRow, split_totals
@@ -137,6 +139,46 @@ def memory(rows: Sequence[MemoryRow]) -> RenderableType:
         NETWORK: "the whole forward pass as one operator, scratch included, and by torch's layers",
     }
     return spaced(stages, facts_table(about))
+
+
+def spirals(embeddings: Sequence[Embedding]) -> RenderableType:
+    """One line for each number of dimensions."""
+    lines = new_table(numbers=["dimensions", "lost", "of many matrices"])
+    for each in embeddings:
+        lines.add_row(str(each.dimensions), f"{each.lost:.1%}", f"{each.mean_lost:.1%}")
+    about = {
+        "spiral": f"{POINTS} points in 2 dimensions, by a random matrix into more, through a ReLU, and back",
+        "lost": "points of which fewer than 2 coordinates stay above zero: no inverse finds them",
+        "many": f"the mean of {MATRICES} random matrices",
+    }
+    return spaced(lines, facts_table(about))
+
+
+def zeros(rows: Sequence[ZerosRow]) -> RenderableType:
+    """One line for each block that expands."""
+    lines = new_table(
+        texts=["block"],
+        numbers=["expanded", "zero", "half", "90 %", "all", "returned", "linear", "ReLU6", "90 %"],
+    )
+    for row in rows:
+        lines.add_row(
+            row.block,
+            str(row.expanded_channels),
+            f"{row.expanded_zero:.0%}",
+            *map(str, (row.half_zero, row.mostly_zero, row.all_zero, row.channels)),
+            f"{row.linear_zero:.0%}",
+            f"{row.relu_zero:.0%}",
+            str(row.relu_mostly_zero),
+        )
+    first = rows[0]
+    about = {
+        "network": f"{first.network}, {count(first.photos, 'photograph')}, {first.size} x {first.size}",
+        "expanded": "channels; the share of their values that ReLU6 makes zero; channels that are zero",
+        "": "for half of the pixels or more, for 90 %, for all",
+        "returned": "channels of the project; zeros as it is, linear, and if a ReLU6 came behind it,",
+        " ": "which then would be zero for 90 % of the pixels",
+    }
+    return spaced(lines, facts_table(about))
 
 
 def splits(rows: Sequence[SplitRow]) -> RenderableType:

@@ -108,7 +108,7 @@ def classify_photos(network: Network, photos: Sequence[Path]) -> Classification:
     images = [_input(photo, settings) for photo in photos]
     fused_logits = [network.model(image)[0] for image in images]
     eager_logits = [eager(image)[0] for image in images]
-    results = tuple(map(partial(_photo_result, network), photos, fused_logits, eager_logits))
+    results = tuple(map(partial(photo_result, network.labels), photos, fused_logits, eager_logits))
     agrees = all(result.agrees for result in results)
     return Classification(
         weights=network.name,
@@ -120,10 +120,10 @@ def classify_photos(network: Network, photos: Sequence[Path]) -> Classification:
         isa=_native.selected_isa(),
         threads=torch.get_num_threads(),
         photos=results,
-        largest_difference=_largest(result.largest_difference for result in results),
+        largest_difference=largest(result.largest_difference for result in results),
         agrees=agrees,
         expected=_compare(network, photos, fused_logits),
-        timing=_time(network.model, eager, images) if agrees else None,
+        timing=time_both(network.model, eager, images) if agrees else None,
         expanded_bytes=network_shape(network.model, settings.size).expanded_bytes(torch.float32),
     )
 
@@ -133,11 +133,11 @@ def _input(photo: Path, settings: Settings) -> Tensor:
     return image[None].contiguous(memory_format=torch.channels_last)
 
 
-def _photo_result(network: Network, photo: Path, fused: Tensor, eager: Tensor) -> PhotoResult:
+def photo_result(labels: Sequence[str], photo: Path, fused: Tensor, eager: Tensor) -> PhotoResult:
+    """The top five of a photograph's logits (classes,)."""
     indices = fused.topk(min(TOP, len(fused))).indices.tolist()
     values = (tensor[indices].tolist() for tensor in (fused.softmax(0), fused, eager))
-    labels = [network.labels[index] for index in indices]
-    top = tuple(map(Guess, indices, labels, *values))
+    top = tuple(map(Guess, indices, [labels[index] for index in indices], *values))
     difference = (fused - eager).abs().max().item()
     allowed = AGREEMENT * max(1.0, eager.abs().max().item())
     return PhotoResult(str(photo), top, difference, difference <= allowed)
@@ -150,22 +150,23 @@ def _compare(network: Network, photos: Sequence[Path], fused_logits: Sequence[Te
     known = [deviation for deviation in deviations if deviation is not None]
     if not known:
         return None
-    largest = _largest(deviation for _, deviation in known)
+    worst = largest(deviation for _, deviation in known)
     return Comparison(
         file=str(network.expected.path),
         logits=sum(count for count, _ in known),
-        largest_deviation=largest,
+        largest_deviation=worst,
         tolerance=expected.TOLERANCE,
-        agrees=largest <= expected.TOLERANCE,
+        agrees=worst <= expected.TOLERANCE,
     )
 
 
-def _largest(values: Iterable[float]) -> float:
+def largest(values: Iterable[float]) -> float:
     """The maximum; unlike max(), NaN if any is."""
     return torch.tensor(list(values), dtype=torch.float64).max().item()
 
 
-def _time(fused: nn.Module, eager: nn.Module, images: Sequence[Tensor]) -> Timing:
+def time_both(fused: nn.Module, eager: nn.Module, images: Sequence[Tensor]) -> Timing:
+    """One image a call, in turn."""
     turns = {"fused": cycle(images), "eager": cycle(images)}
     medians = interleaved_medians(
         {"fused": lambda: fused(next(turns["fused"])), "eager": lambda: eager(next(turns["eager"]))}, ROUNDS

@@ -13,6 +13,8 @@ from ..networks import NETWORKS
 from ..weights.checkpoints import WeightsError
 
 DEFAULT_SIZE = 224
+OF_MODEL = "a --model says it itself"
+MODEL_ALONE = "for a --model alone"
 
 
 def _check_network(name: str | None) -> str | None:
@@ -29,6 +31,19 @@ NetworkName = Annotated[
         callback=_check_network,
         help=f"A well-known network of random weights: {', '.join(NETWORKS)}.",
     ),
+]
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="LIBRARY:NAME|FILE.py:FUNCTION",
+        help="Any model with inverted residuals, fused: timm:NAME, torchvision:NAME, transformers:NAME, or a "
+        "function in a file that returns it. --weights FILE loads its state_dict; else weights are random.",
+    ),
+]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Weights that the --model's library publishes: downloads once.")
 ]
 
 
@@ -51,5 +66,6 @@ def is_given(context: typer.Context, option: str) -> bool:
 
 def refuse_options(context: typer.Context, names: Sequence[str], why: str) -> None:
     """Rather than to ignore what somebody asked for. Raises BenchError."""
-    if given := [f"--{name}" for name in names if is_given(context, name)]:
+    options = {option.name: option.opts[0] for option in context.command.params}
+    if given := [options[name] for name in names if is_given(context, name)]:
         raise BenchError(f"{' and '.join(given)}: {why}")

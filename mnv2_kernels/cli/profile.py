@@ -102,7 +102,7 @@ def _profile(name: str, network: PackedLayers, x: Tensor, rounds: int) -> Profil
         threads=threads,
         rounds=rounds,
         peak_gflops=peak,
-        layers=tuple(_layers(network, x, threads, seconds, peak)),
+        layers=tuple(profiled_layers(network, x, threads, seconds, peak)),
     )
 
 
@@ -116,9 +116,10 @@ def median_seconds(network: PackedLayers, x: Tensor, rounds: int) -> list[float]
     return torch.stack(runs[WARM_UP_ROUNDS:]).median(0).values.tolist()
 
 
-def _layers(
+def profiled_layers(
     network: PackedLayers, x: Tensor, threads: int, seconds: list[float], peak: float
 ) -> Iterator[LayerProfile]:
+    """The kernel calls of a chain by the seconds of its layers."""
     images, used = (x[:1], 1) if len(x) >= threads else (x, threads)
     shapes = list(layer_shapes(network.layers, len(images), *x.shape[2:]))
     plans = layer_plans(network.packed, images, used)

@@ -13,7 +13,7 @@ from rich.text import Text
 from .classify import Classification, Comparison, PhotoResult, Timing
 from .export import Exported
 from .info import Info
-from .profile import Profile
+from .profile import LayerProfile, Profile
 from .verify import Verification
 
 PASS = Text("ok", style="green")
@@ -24,30 +24,37 @@ LOADED_BY = {"export": "for torch.export.load", "aoti": "for aoti_load_package a
 
 def classification(result: Classification) -> RenderableType:
     """Top five of every photograph, then how fused and eager compare."""
-    photos = new_table(texts=["photo"])
-    photos.add_column("class")
-    for name in ("share", "fused", "eager"):
-        photos.add_column(name, justify="right", no_wrap=True)
-    for photo in result.photos:
-        _add_photo(photos, photo)
     facts: dict[str, str | Text] = {
         "network": f"{result.weights}, {result.classes} classes, {result.size} x {result.size}, "
         f"padding {result.padding}, preprocess {result.preprocess}, eps {result.eps:g}",
-        "machine": f"{_machine(result)}, float32, batch 1",
-        "fused - eager": Text.assemble(
-            f"largest logit difference {result.largest_difference:.1e}: ", verdict(result.agrees)
-        ),
+        "machine": f"{machine(result.isa, result.threads)}, float32, batch 1",
+        "fused - eager": agreement(result.largest_difference, result.agrees),
     }
     if result.expected is not None:
         facts["expected.json"] = _comparison(result.expected)
     if result.timing is not None:
-        facts["time"] = _timing(result.timing)
+        facts["time"] = timing(result.timing)
     facts["not stored"] = f"{result.expanded_bytes / 1e6:.1f} MB of expanded tensors a photograph"
-    return spaced(photos, facts_table(facts))
+    return spaced(photos_table(result.photos), facts_table(facts))
 
 
-def _machine(result: Classification | Verification | Profile) -> str:
-    return f"CPU {result.isa}, {count(result.threads, 'thread')}"
+def machine(isa: str, threads: int) -> str:
+    return f"CPU {isa}, {count(threads, 'thread')}"
+
+
+def agreement(largest_difference: float, agrees: bool) -> Text:
+    return Text.assemble(f"largest logit difference {largest_difference:.1e}: ", verdict(agrees))
+
+
+def photos_table(photos: Sequence[PhotoResult]) -> Table:
+    """Five lines for each."""
+    table = new_table(texts=["photo"])
+    table.add_column("class")
+    for name in ("share", "fused", "eager"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for photo in photos:
+        _add_photo(table, photo)
+    return table
 
 
 def _add_photo(table: Table, photo: PhotoResult) -> None:
@@ -72,7 +79,7 @@ def _comparison(comparison: Comparison) -> Text:
     )
 
 
-def _timing(timing: Timing) -> Text:
+def timing(timing: Timing) -> Text:
     return Text.assemble(
         f"fused {timing.fused_ms:.2f} ms, eager channels_last {timing.eager_ms:.2f} ms: ",
         (f"{timing.speedup:.2f} times as fast", "bold"),
@@ -80,8 +87,8 @@ def _timing(timing: Timing) -> Text:
     )
 
 
-def verification(result: Verification) -> RenderableType:
-    """One line for every part of the network."""
+def verification(result: Verification, more: Mapping[str, str] | None = None) -> RenderableType:
+    """One line for every part of the network; ``more`` facts of it."""
     parts = new_table(texts=["part", "shape"], numbers=["fused error", "eager error", "ratio"])
     parts.add_column("", no_wrap=True)
     for part in result.parts:
@@ -95,7 +102,8 @@ def verification(result: Verification) -> RenderableType:
         )
     facts: dict[str, str | Text] = {
         "network": f"{result.weights}, {result.dtype}, batch {result.batch}",
-        "machine": _machine(result),
+        **(more or {}),
+        "machine": machine(result.isa, result.threads),
         "errors": f"largest against float64, over {_inputs(result)}",
         "rule": f"fused at most {result.eager_factor:g} times eager, or a few float32 roundings",
         "verdict": verdict(result.passed),
@@ -111,8 +119,17 @@ def _inputs(result: Verification) -> str:
 
 def profile(result: Profile) -> RenderableType:
     """One line for every kernel call of a network."""
+    facts = {
+        **profile_facts(result),
+        "sum": f"{sum(layer.ms for layer in result.layers):.2f} ms, {result.share:.0%} of the peak",
+    }
+    return spaced(profile_layers(result.layers), facts_table(facts))
+
+
+def profile_layers(profiles: Sequence[LayerProfile]) -> Table:
+    """One line for each."""
     layers = new_table(texts=["layer", "shape", "plan"], numbers=["ms", "GFLOP/s", "of peak", "scratch KiB"])
-    for layer in result.layers:
+    for layer in profiles:
         layers.add_row(
             layer.kind,
             layer.shape,
@@ -122,14 +139,17 @@ def profile(result: Profile) -> RenderableType:
             f"{layer.share:.0%}",
             f"{layer.scratch_bytes / 1024:.0f}",
         )
-    facts = {
+    return layers
+
+
+def profile_facts(result: Profile) -> dict[str, str]:
+    """What ran where."""
+    return {
         "network": f"{result.weights}, {result.size} x {result.size}, {result.dtype}",
-        "machine": _machine(result),
+        "machine": machine(result.isa, result.threads),
         "peak": f"{result.peak_gflops:.1f} GFLOP/s a thread, measured in this run",
         "times": f"medians of {count(result.rounds, 'call')}, batch {result.batch}",
-        "sum": f"{sum(layer.ms for layer in result.layers):.2f} ms, {result.share:.0%} of the peak",
     }
-    return spaced(layers, facts_table(facts))
 
 
 def installation(info: Info) -> RenderableType:

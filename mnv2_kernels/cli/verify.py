@@ -61,7 +61,7 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One part as functions of the same input: fused, eager, exact."""
 
     name: str
@@ -111,25 +111,25 @@ def compare_parts(model: FusedMobileNetV2, batches: Sequence[Tensor]) -> Iterato
     inputs = batches
     for part in chain:
         outputs = [part.eager(x) for x in inputs]
-        yield _compare(part, inputs, outputs)
+        yield compare_part(part, inputs, outputs)
         inputs = outputs
-    yield _compare(whole, batches, [whole.eager(x) for x in batches])
+    yield compare_part(whole, batches, [whole.eager(x) for x in batches])
 
 
-def _parts(model: FusedMobileNetV2, size: int) -> list[_Part]:
+def _parts(model: FusedMobileNetV2, size: int) -> list[Part]:
     eager = eager_copy(model)
     exact = eager_copy(model).double()
     shape = network_shape(model, size)
     fused: Iterable[Any] = model.features
     *inner, heads = zip(fused, eager.features, exact.features, strict=True)
     parts = [
-        _Part(f"features.{index}", describe(layer), *modules)
+        Part(f"features.{index}", describe(layer), *modules)
         for index, (layer, modules) in enumerate(zip(shape.layers, inner, strict=False))
     ]
     fused_head, *others = heads
     name = f"features.{len(inner)}, pool"
-    parts.append(_Part(name, describe(shape.head), fused_head.pooled, *map(_pooled, others)))
-    parts.append(_Part("network", f"{size}x{size} to logits", model, eager, exact))
+    parts.append(Part(name, describe(shape.head), fused_head.pooled, *map(_pooled, others)))
+    parts.append(Part("network", f"{size}x{size} to logits", model, eager, exact))
     return parts
 
 
@@ -137,7 +137,8 @@ def _pooled(head: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda x: global_average_pool(head(x))
 
 
-def _compare(part: _Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor]) -> PartResult:
+def compare_part(part: Part, inputs: Sequence[Tensor], eager_outputs: Sequence[Tensor]) -> PartResult:
+    """The largest errors over all inputs, by the accuracy rule."""
     fused_error = eager_error = largest_value = 0.0
     for x, eager_output in zip(inputs, eager_outputs, strict=True):
         # In torch's float64 convolution threads meet at every group: two can be 20 times slower than one.

@@ -13,10 +13,11 @@ from ..dropin.survey import check_model
 from ..fusion.own_code import copy_obstacle, has_hooks
 from ..matching.recording import NO_OPTIONS
 from ..packing.cache import Packed
-from ..packing.packed_layers import PackedLayers, pack_layers
+from ..packing.packed_layers import PackedLayers, outside_inference_mode, pack_layers
 from .deployed import Deployable, DeployedMobileNetV2
 
 
+@outside_inference_mode()
 def deploy(model: nn.Module, portable: bool = False) -> DeployedMobileNetV2:
     """A copy of a fused model in eval mode, with packed weights in place of the modules that run fused.
 

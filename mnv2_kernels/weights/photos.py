@@ -42,7 +42,17 @@ class PhotoError(ValueError):
 
 def load_photo(path: str | PathLike[str], size: int, preprocess: Preprocess = "tf") -> torch.Tensor:
     """One photograph as a contiguous float32 tensor (3, size, size); errors as for `load_photo_bytes`."""
-    pixels = load_photo_bytes(path, size, preprocess).float()
+    return normalised(load_photo_bytes(path, size, preprocess), preprocess)
+
+
+def photo_tensor(image: Image.Image, size: int, preprocess: Preprocess) -> torch.Tensor:
+    """The same of an RGB image."""
+    return normalised(photo_bytes(image, size, preprocess), preprocess)
+
+
+def normalised(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    """What a network takes of bytes (..., 3, height, width): float32."""
+    pixels = pixels.float()
     if preprocess == "tf":
         return pixels / 127.5 - 1
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
@@ -63,7 +73,11 @@ def load_photo_bytes(path: str | PathLike[str], size: int, preprocess: Preproces
         raise ValueError(
             f"load_photo: preprocess must be one of {', '.join(PREPROCESSES)}, got {preprocess!r}"
         )
-    image = open_photo(path)
+    return photo_bytes(open_photo(path), size, preprocess)
+
+
+def photo_bytes(image: Image.Image, size: int, preprocess: Preprocess) -> torch.Tensor:
+    """An RGB image in a network's size, before it is normalised: contiguous uint8 (3, size, size)."""
     return channels_first(_tf(image, size) if preprocess == "tf" else _torchvision(image, size))
 
 

@@ -202,7 +202,7 @@ def load_any(
     else:
         path, settings = _existing(weights), Settings().changed(**options)
         network = _unlabelled(str(path), _read(path, settings), settings)
-    return network if labels is None else replace(network, labels=_read_labels(labels, len(network.labels)))
+    return network if labels is None else replace(network, labels=read_labels(labels, len(network.labels)))
 
 
 def _existing(weights: str) -> Path:
@@ -226,7 +226,7 @@ def _data_network(name: str, options: Mapping[str, Any]) -> Network:
     given = replace(KERAS_SETTINGS, size=entry.size, eps=entry.eps)
     settings = given.changed(**options)
     model = _read(folder / entry.weights, settings)
-    labels = _read_labels(folder / entry.labels, classes(model))
+    labels = read_labels(folder / entry.labels, classes(model))
     comparable = expected if settings == given else None
     return Network(name, model, labels, settings, expected.photos[name], comparable)
 
@@ -239,8 +239,7 @@ def _torchvision_network(options: Mapping[str, Any]) -> Network:
         raise WeightsError(f"{TORCHVISION}: not installed ({error}); pip install torchvision") from error
     published = MobileNet_V2_Weights.IMAGENET1K_V1
     try:
-        # torch.hub announces a download on stdout, which may have to hold JSON.
-        with _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(sys.stderr):
+        with downloading():
             state_dict = published.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"{TORCHVISION}: its weights cannot be downloaded ({error})") from error
@@ -269,7 +268,7 @@ def _int8_network(path: Path, options: Mapping[str, Any]) -> Int8Network:
     layers = [layer.layer for _, layer in model.named_layers()]
     usual = KERAS_SETTINGS if any(layer.padding == SAME for layer in layers) else Settings()
     settings = (about.settings if about else usual).changed(**options)
-    labels = about.labels if about else _unnamed(layers[-1].out_channels)
+    labels = about.labels if about else unnamed(layers[-1].out_channels)
     return Int8Network(str(path), model, labels, settings, about)
 
 
@@ -303,24 +302,29 @@ def _read(path: Path, settings: Settings) -> FusedMobileNetV2:
 
 
 @contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
+def downloading() -> Iterator[None]:
+    """Around what may download: it gives up in time, and writes nothing on stdout."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        yield
+        # torch.hub announces a download on stdout, which may have to hold JSON.
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         socket.setdefaulttimeout(before)
 
 
 def _unlabelled(name: str, model: FusedMobileNetV2, settings: Settings) -> Network:
-    return Network(name, model, _unnamed(classes(model)), settings)
+    return Network(name, model, unnamed(classes(model)), settings)
 
 
-def _unnamed(classes: int) -> tuple[str, ...]:
+def unnamed(classes: int) -> tuple[str, ...]:
+    """Labels where nobody gives any."""
     return tuple(f"class {index}" for index in range(classes))
 
 
-def _read_labels(path: Path, classes: int) -> tuple[str, ...]:
+def read_labels(path: Path, classes: int) -> tuple[str, ...]:
+    """One label a line. Raises WeightsError where it cannot be read, or has another number of lines."""
     try:
         labels = tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
     except OSError as error:

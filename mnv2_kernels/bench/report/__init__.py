@@ -7,6 +7,7 @@ drawn by matplotlib in both widths of drawing.py) and tables, put into page.html
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import BenchError
@@ -15,7 +16,8 @@ from ..subject import INSTALL
 # Where the commands of the README put results, from the checkout's root.
 DEFAULT_RESULTS = Path("benchmarks/results")
 
-NEEDED = ("jinja2", "matplotlib")
+DRAWING = ("matplotlib",)
+NEEDED = ("jinja2", *DRAWING)
 
 
 def write_report(folder: Path, out: Path) -> None:
@@ -23,8 +25,7 @@ def write_report(folder: Path, out: Path) -> None:
 
     Raises BenchError where matplotlib or results are missing, one cannot be read, or the page not be written.
     """
-    if missing := [module for module in NEEDED if importlib.util.find_spec(module) is None]:
-        raise BenchError(f"mnv2 report needs {' and '.join(missing)}: {INSTALL}")
+    _check_installed("mnv2 report", NEEDED)
     from .page import make_page
 
     page = make_page(folder)
@@ -32,3 +33,19 @@ def write_report(folder: Path, out: Path) -> None:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise BenchError(f"{out}: {error.strerror}") from error
+
+
+def draw_bottleneck(out: Path) -> None:
+    """Draws the spirals of `mnv2 bottleneck` as a PNG file.
+
+    Raises BenchError where matplotlib is missing or the file cannot be written.
+    """
+    _check_installed("mnv2 bottleneck", DRAWING)
+    from .charts import bottleneck_png
+
+    bottleneck_png(out)
+
+
+def _check_installed(command: str, needed: Sequence[str]) -> None:
+    if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
+        raise BenchError(f"{command} needs {' and '.join(missing)}: {INSTALL}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, ScalarFormatter
+from torch import Tensor
 
+from ..bottleneck.spiral import DIMENSIONS, embed, spiral
 from ..compare import PeerRow
 from ..headlines import HeadlineRow
 from ..memory import MemoryRow, SplitRow, split_totals
@@ -15,7 +18,21 @@ from ..roofline import RooflineRow
 from ..scaling import BASE, FLAT_SHARE, ScalingRow, base_row
 from ..traffic.blocks import TrafficRow, by_stage
 from .bars import Series, label, lay_down, lying, lying_height, standing
-from .drawing import EAGER, FLOOR, FUSED, GRID, INK, MODEL, MUTED, PAPER, UNFUSED, Canvas, Drawing, draw
+from .drawing import (
+    EAGER,
+    FLOOR,
+    FUSED,
+    GRID,
+    INK,
+    MODEL,
+    MUTED,
+    PAPER,
+    UNFUSED,
+    Canvas,
+    Drawing,
+    draw,
+    draw_png,
+)
 
 OURS = ("fused", "deploy")
 LESS_ACCURATE_ALPHA = 0.45
@@ -239,3 +256,30 @@ def _along(rows: Sequence[ScalingRow], dimension: str, batch: int = BASE.batch) 
     fixed = {name: value for name, value in base.items() if name != dimension}
     line = [row for row in rows if all(getattr(row, name) == value for name, value in fixed.items())]
     return sorted(line, key=lambda row: getattr(row, dimension))
+
+
+def bottleneck() -> Drawing:
+    """A spiral, and what comes back of it."""
+    return draw("bottleneck", "A spiral through a ReLU in some dimensions, and back", _spirals)
+
+
+def bottleneck_png(path: Path) -> None:
+    """The same as a file. Raises BenchError where it cannot be written."""
+    draw_png(path, _spirals)
+
+
+def _spirals(canvas: Canvas) -> None:
+    first, *others = canvas.panels(1 + len(DIMENSIONS), 3, 3.2)
+    points = spiral()
+    _scatter(first, points, "the spiral", FUSED)
+    for axes, embedding in zip(others, map(embed, DIMENSIONS), strict=True):
+        title = f"n = {embedding.dimensions}: {embedding.lost:.0%} lost"
+        _scatter(axes, embedding.restored[~embedding.is_lost], title, FUSED, "can be found again")
+        _scatter(axes, embedding.restored[embedding.is_lost], title, UNFUSED, "lost")
+    canvas.legend(others[0], 2)
+
+
+def _scatter(axes: Axes, points: Tensor, title: str, colour: str, name: str | None = None) -> None:
+    axes.plot(*points.T.numpy(), ".", color=colour, markersize=2.5, label=name)
+    axes.set_title(title)
+    axes.set_aspect("equal", "datalim")

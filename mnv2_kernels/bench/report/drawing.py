@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -14,8 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from .. import BenchError
+
 # Inches of 96 pixels, so that a point is the same on a wide page and on a telephone.
 WIDTHS = {"wide": 9.9, "narrow": 3.7}
+PNG_DPI = 150
 
 # The page's light and dark colours by role. Charts are drawn in the light ones and refer to them by name.
 COLOURS = {
@@ -106,9 +110,24 @@ def draw(name: str, shows: str, paint: Callable[[Canvas], None]) -> Drawing:
         return Drawing(name, shows, **{each: _svg(name, shows, each, paint) for each in WIDTHS})
 
 
-def _svg(name: str, shows: str, width: str, paint: Callable[[Canvas], None]) -> str:
+def draw_png(path: Path, paint: Callable[[Canvas], None]) -> None:
+    """A wide chart as a file. Raises BenchError where it cannot be written."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure("wide", LIGHT["card"])
+        paint(Canvas(figure, is_wide=True))
+        try:
+            figure.savefig(path, format="png", dpi=PNG_DPI)
+        except OSError as error:
+            raise BenchError(f"{path}: {error.strerror or error}") from error
+
+
+def _figure(width: str, background: str) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-    figure = Figure(figsize=(WIDTHS[width], WIDTHS[width]), layout=layout, facecolor="none")
+    return Figure(figsize=(WIDTHS[width], WIDTHS[width]), layout=layout, facecolor=background)
+
+
+def _svg(name: str, shows: str, width: str, paint: Callable[[Canvas], None]) -> str:
+    figure = _figure(width, "none")
     paint(Canvas(figure, is_wide=width == "wide"))
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))

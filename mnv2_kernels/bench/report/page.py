@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 
 from .. import BenchError
+from ..bottleneck.zeros import ZerosRow
 from ..compare import PeerRow
 from ..headlines import HeadlineRow
 from ..memory import MemoryRow, SplitRow
@@ -56,6 +57,7 @@ SECTIONS = (
     Section("Roofline", RooflineRow, "mnv2 roofline", speed.roofline),
     Section("Memory", MemoryRow, "mnv2 memory", space.memory),
     Section("The expanded channels in parts", SplitRow, "mnv2 memory --split", space.splits),
+    Section("Linear bottlenecks", ZerosRow, "mnv2 bottleneck", space.bottleneck),
     Section("The paper's headlines", HeadlineRow, "mnv2 headlines", speed.headlines),
     Section("Scaling", ScalingRow, "mnv2 scaling", speed.scaling),
 )

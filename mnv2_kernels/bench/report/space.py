@@ -1,9 +1,10 @@
-"""Sections on memory: traffic, tensors and peaks, parts of the expanded channels."""
+"""Sections on memory: traffic, tensors and peaks, parts of the expanded channels, what these hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from ..bottleneck.zeros import ZerosRow
 from ..memory import NETWORK, MemoryRow, SplitRow, SplitTotal, split_totals
 from ..paper import TABLE_3_V1, TABLE_3_V2
 from ..traffic.blocks import TrafficRow, sum_of
@@ -137,3 +138,48 @@ def _by_parts(
         ],
         marked=[total],
     )
+
+
+def bottleneck(rows: Sequence[ZerosRow]) -> Content:
+    """What a ReLU loses: of a spiral, and in the blocks of trained networks."""
+    expanded = _mean((row.expanded_zero, row.expanded_channels) for row in rows)
+    linear = _mean((row.linear_zero, row.channels) for row in rows)
+    behind = _mean((row.relu_zero, row.channels) for row in rows)
+    networks = ", ".join(dict.fromkeys(row.network for row in rows))
+    return Content(
+        finding=f"ReLU6 makes {expanded:.0%} of the expanded values zero; behind the project it would make "
+        f"{behind:.0%} of the bottlenecks' values zero, where {linear:.0%} are.",
+        reading="The paper's figure 1: a spiral in two dimensions goes by a random matrix into n, through a "
+        "ReLU, and back by the pseudo-inverse. Lost are points of which fewer than two coordinates stay "
+        f"above zero: no inverse finds them. The table has trained networks ({networks}), over all pixels of "
+        f"{rows[0].photos} photographs: expanded channels that are zero for half, nine tenths or all of the "
+        "pixels, and what the project returns, linear as it is, and if a ReLU6 came behind it.",
+        drawings=[charts.bottleneck()],
+        tables=[
+            Table(
+                columns=[
+                    *("network", "block", "expanded", "zero", "half the pixels", "90 %", "all"),
+                    *("returned", "zero, linear", "zero, by ReLU6", "90 %, by ReLU6"),
+                ],
+                rows=[
+                    [
+                        row.network,
+                        row.block,
+                        str(row.expanded_channels),
+                        f"{row.expanded_zero:.0%}",
+                        *map(str, (row.half_zero, row.mostly_zero, row.all_zero, row.channels)),
+                        f"{row.linear_zero:.0%}",
+                        f"{row.relu_zero:.0%}",
+                        str(row.relu_mostly_zero),
+                    ]
+                    for row in rows
+                ],
+            )
+        ],
+    )
+
+
+def _mean(shares: Iterable[tuple[float, int]]) -> float:
+    """Of shares, each with its weight."""
+    products, weights = zip(*((share * weight, weight) for share, weight in shares), strict=True)
+    return sum(products) / sum(weights)

@@ -1,0 +1,1 @@
+"""What the commands do with a --model: a model of any library, fused in place."""
