@@ -20,6 +20,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import mnv2_kernels
 from mnv2_kernels import FusedInvertedResidual, FusedMobileNetV2, deploy, fuse, fusion_report, unfuse
+from mnv2_kernels.dropin.plans import plan_of
 from mnv2_kernels.nn.eager import eager as eager_twin
 
 X = torch.randn(2, 3, 40, 44, generator=torch.Generator().manual_seed(3))
@@ -250,6 +251,26 @@ def test_hooks_run(path, operators):
     with torch.no_grad():
         assert_same(fused, eager, operators=operators)
     torch.testing.assert_close(seen[0], seen[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_hook_that_keeps_its_output_in_the_module_costs_no_reading(monkeypatch):
+    eager, fused = pair()
+    read = []
+
+    def recorded(*given):
+        read.append(given)
+        return plan_of(*given)
+
+    monkeypatch.setattr("mnv2_kernels.dropin.plans.plan_of", recorded)
+    for model in (fused, eager):
+        model.features[3].register_forward_hook(lambda module, args, output: setattr(module, "kept", output))
+    for _ in range(2):  # the first call adds the attribute
+        assert_same(fused, eager)
+    assert read
+    read.clear()
+    assert_same(fused, eager, 2 * X)
+    assert not read
+    torch.testing.assert_close(fused.features[3].kept, eager.features[3].kept, rtol=1e-4, atol=1e-4)
 
 
 def test_features_are_those_of_the_model():

@@ -21,7 +21,8 @@ class Watch(Snapshot):
     packing.
 
     Those are compared by identity, at one level: what happens inside a list, a dictionary, or an object that
-    such an object holds is not seen.
+    such an object holds is not seen. Nor is which tensor an attribute is: no operator computes with one that
+    is neither parameter nor buffer, and hooks that keep their output in a module would cost a reading a call.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -34,7 +35,7 @@ def _attributes(root: nn.Module) -> Iterator[tuple[Mapping[str, Any], str, Any]]
     seen: set[int] = set()
     for module in root.modules():
         for name, value in vars(module).items():
-            if name.startswith("_"):
+            if name.startswith("_") or isinstance(value, Tensor):
                 continue
             yield vars(module), name, value
             if (
@@ -43,4 +44,8 @@ def _attributes(root: nn.Module) -> Iterator[tuple[Mapping[str, Any], str, Any]]
                 and id(value) not in seen
             ):
                 seen.add(id(value))
-                yield from ((vars(value), inner, held) for inner, held in vars(value).items())
+                yield from (
+                    (vars(value), inner, held)
+                    for inner, held in vars(value).items()
+                    if not isinstance(held, Tensor)
+                )
