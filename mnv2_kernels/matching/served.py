@@ -53,17 +53,13 @@ def _option_obstacles(part: Part) -> Iterator[str]:
 
 def _refusal(part: Part) -> list[str]:
     """What the library itself says."""
-    refusal = _refusal_of(str(layer_of_part(part)))
-    return [refusal] if refusal else []
-
-
-@torch.compiler.assume_constant_result  # torch.compile does not look into the library
-def _refusal_of(text: str) -> str:
+    if torch.compiler.is_compiling():  # which cannot ask it; pack will
+        return []
     try:
-        _native.canonical_layers(text)
+        _native.canonical_layers(str(layer_of_part(part)))
     except ValueError as error:
-        return str(error)
-    return ""
+        return [str(error)]
+    return []
 
 
 def _shape_obstacles(layer: Convolution) -> Iterator[str]:
@@ -84,6 +80,8 @@ def _shape_obstacles(layer: Convolution) -> Iterator[str]:
         yield f"kernel {layer.weight.shape[2]}"
     if max(layer.weight.shape[:2]) > MAX_CHANNELS:
         yield f"more than {MAX_CHANNELS} channels"
+    if min(layer.weight.shape[:2]) == 0:
+        yield "no channels"
 
 
 def _keeps_size(part: Part) -> bool:
