@@ -44,7 +44,8 @@ test: build
 	ctest --test-dir $(RELEASE) --output-on-failure --no-tests=error --parallel 2
 	cmake --workflow --preset sanitize
 	cmake --workflow --preset thread
-	python -m pytest $(PARALLEL)
+	python -m pytest $(PARALLEL) -m 'not ray'
+	python -m pytest -m ray
 
 test-arm: arm-tools build
 	cmake --preset arm

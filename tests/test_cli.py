@@ -69,7 +69,7 @@ def test_help_survives_optimisation() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     commands = re.findall(r"^\W+([a-z]+) {2,}([A-Z]\w+)", done.stdout, re.M)
     assert [name for name, _ in commands] == [
-        *("classify", "quantize", "export", "verify", "profile", "info", "demo"),
+        *("classify", "quantize", "export", "verify", "profile", "batch", "info", "demo"),
         *("bench", "traffic", "memory", "headlines", "scaling", "roofline", "bottleneck", "report"),
     ]
 

@@ -270,7 +270,7 @@ def test_options_that_a_model_has_no_use_for(source: str, tmp_path: Path, capsys
         assert "--pretrained: for a --model alone" in refusal(capsys, [*command, "--pretrained"])
     assert "several for a --model alone" in refusal(capsys, ["verify", "--size", "32", "--size", "64"])
     image = source.replace("make", "image")
-    assert "its result is no logits (1, classes)" in refusal(
+    assert "its result is no logits (N, classes)" in refusal(
         capsys, ["classify", photo, "--model", image, "--size", "32"]
     )
 

@@ -30,15 +30,17 @@ from ..weights.photos import PhotoError, Preprocess
 from ..weights.sources import (
     DATA_NETWORKS,
     RANDOM,
-    TORCHVISION,
     Int8Network,
     data_photos,
+    default_weights,
     has_data,
     load_any,
     load_network,
 )
 from . import bench as bench_commands
 from . import tables
+from .batch import run_batch
+from .batch import summary as batch_summary
 from .classify import classify_photos
 from .console import show
 from .demo import DemoError, demo_networks
@@ -151,7 +153,7 @@ def classify(
         show(by_model.as_json() if as_json else model_tables.classification(by_model))
         return _finish(by_model.passed)
     refuse_options(context, ("pretrained",), MODEL_ALONE)
-    weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
+    weights = weights or default_weights()
     network = load_any(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
     network.check_takes_photos()
     if isinstance(network, Int8Network):
@@ -190,7 +192,7 @@ def quantize(
     eps: Eps = None,
     as_json: AsJson = False,
 ) -> None:
-    weights = weights or (DATA_NETWORKS[0] if has_data() else TORCHVISION)
+    weights = weights or default_weights()
     network = load_network(weights, labels, padding=padding, preprocess=preprocess, size=size, eps=eps)
     result = quantize_network(
         network, calibrate, out, recipe=recipe, keep_float=keep_float or (), views=views
@@ -314,6 +316,52 @@ def profile(
         network.name, network.model, network.settings.size, batch, getattr(torch, dtype), rounds
     )
     return show(result.as_json() if as_json else tables.profile(result))
+
+
+@app.command(
+    help="Classify many images on Ray, one worker a core, into a folder of Parquet files.\n\n"
+    "Started again after it was stopped, it goes on where it was."
+)
+def batch(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A folder, a glob, a .txt file of paths, a .parquet file or a folder of these, also at an "
+            "address such as s3://.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="The folder for the files.", show_default=False)
+    ],
+    weights: Weights = None,
+    model: ModelName = None,
+    pretrained: Pretrained = False,
+    labels: Labels = None,
+    preprocess: Recipe = None,
+    size: Size = None,
+    address: Annotated[
+        str, typer.Option(metavar="local|auto|ray://...", help="A new cluster of this machine, or another.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="One core each; all cores by default.")
+    ] = None,
+    partition: Annotated[int, typer.Option(min=1, metavar="N", help="Images a file.")] = 256,
+    column: Annotated[str, typer.Option(metavar="NAME", help="Of encoded images in Parquet.")] = "image",
+    as_json: AsJson = False,
+) -> None:
+    if model is None:
+        refuse_options(context, ("pretrained",), MODEL_ALONE)
+        weights = weights or default_weights()
+    network = {
+        **{"weights": weights, "model": model, "labels": labels and str(labels), "preprocess": preprocess},
+        **{"size": size, "pretrained": pretrained},
+    }
+    options = {"address": address, "workers": workers, "partition": partition, "column": column}
+    result = run_batch(source, output, network=network, **options)
+    show(result.as_json() if as_json else batch_summary(result))
 
 
 @app.command(help="Show versions, what was built, and which instruction set runs and why.")

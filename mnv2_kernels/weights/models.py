@@ -155,6 +155,15 @@ def results(model: Any, x: Tensor) -> list[Tensor]:
     return [each for each in tree_leaves(returned) if isinstance(each, Tensor)]
 
 
+def logits_of(name: str, result: Tensor) -> Tensor:
+    """A result that is logits (N, classes). Raises WeightsError where it is not."""
+    if result.dim() != 2:
+        raise WeightsError(
+            f"{name}: its result is no logits (N, classes), but has the shape {tuple(result.shape)}"
+        )
+    return result
+
+
 class FirstResult(nn.Module):
     """A model whose result is one tensor, the first of those that ``results`` has."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
 import torch
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -37,7 +37,7 @@ UNSIGNED, WHITE_IS_ZERO = 1, 0
 
 
 class PhotoError(ValueError):
-    """A photograph is missing or cannot be decoded; the message names it."""
+    """A photograph is missing or cannot be decoded; the message says why, and of a file its name."""
 
 
 def load_photo(path: str | PathLike[str], size: int, preprocess: Preprocess = "tf") -> torch.Tensor:
@@ -93,20 +93,34 @@ def load_photos(
 def open_photo(path: str | PathLike[str]) -> Image.Image:
     """One photograph in 8-bit RGB, upright. Raises PhotoError, as `load_photo_bytes`."""
     try:
-        with Image.open(path) as image:
+        return decode_photo(path)
+    except PhotoError as error:
+        raise PhotoError(f"{path}: {error}") from error
+
+
+def decode_photo(source: str | PathLike[str] | BinaryIO, least_side: int | None = None) -> Image.Image:
+    """One photograph in 8-bit RGB, upright, from a path or an open file, which errors do not name.
+
+    ``least_side``: a JPEG may be scaled while it is decoded, by 1/2, 1/4 or 1/8, as long as no side gets
+    shorter than this. Raises PhotoError, as `load_photo_bytes`.
+    """
+    try:
+        with Image.open(source) as image:
+            if least_side is not None:
+                image.draft(image.mode, (least_side, least_side))
             upright = ImageOps.exif_transpose(image)
             if image.mode in DEEP_GREY or image.mode == "F":
-                upright = _upper_8_bits(upright, path, _grey_bits(image), _tiff_tag(image, TIFF_PHOTOMETRIC))
+                upright = _upper_8_bits(upright, _grey_bits(image), _tiff_tag(image, TIFF_PHOTOMETRIC))
             return upright.convert("RGB")
     except FileNotFoundError:
-        raise PhotoError(f"{path}: no such photo") from None
+        raise PhotoError("no such photo") from None
     except UnidentifiedImageError:
-        raise PhotoError(f"{path}: not an image that Pillow can read") from None
+        raise PhotoError("not an image that Pillow can read") from None
     except PhotoError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise PhotoError(f"{path}: cannot be read as an image ({reason})") from error
+        raise PhotoError(f"cannot be read as an image ({reason})") from error
 
 
 def _grey_bits(image: Image.Image) -> int | None:
@@ -125,13 +139,11 @@ def _tiff_tag(image: Image.Image, tag: int) -> int | None:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _upper_8_bits(
-    image: Image.Image, path: str | PathLike[str], bits: int | None, photometric: int | None
-) -> Image.Image:
+def _upper_8_bits(image: Image.Image, bits: int | None, photometric: int | None) -> Image.Image:
     if bits is None:
         numbers = "floating-point numbers" if image.mode == "F" else "integers of an unknown range"
         raise PhotoError(
-            f"{path}: its pixels are {numbers} (Pillow's mode {image.mode}), so nothing says what is white; "
+            f"its pixels are {numbers} (Pillow's mode {image.mode}), so nothing says what is white; "
             "save it with 8 or 16 bits a channel"
         )
     dtype = torch.int32 if image.mode == "I" else torch.uint16

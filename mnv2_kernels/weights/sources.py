@@ -145,6 +145,11 @@ def data_photos() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(photo for photos in listed for photo in photos))
 
 
+def default_weights() -> str:
+    """Those of trained networks where nobody names others: the data folder's, else a download."""
+    return DATA_NETWORKS[0] if has_data() else TORCHVISION
+
+
 def load_network(
     weights: str,
     labels: Path | None = None,

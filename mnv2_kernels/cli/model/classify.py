@@ -11,8 +11,7 @@ import torch
 
 from ... import _native
 from ...dropin.report import FusionReport
-from ...weights.checkpoints import WeightsError
-from ...weights.models import Model, results
+from ...weights.models import Model, logits_of, results
 from ..classify import PhotoResult, Timing, largest, photo_result, time_both
 
 
@@ -49,7 +48,7 @@ def classify_by_model(model: Model, photos: Sequence[Path]) -> ModelClassificati
     """
     images = model.images(photos).contiguous(memory_format=torch.channels_last).split(1)
     fused, eager = model.fused, model.eager.to(memory_format=torch.channels_last)
-    fused_logits = [_logits(model.name, results(fused, image)[0]) for image in images]
+    fused_logits = [logits_of(model.name, results(fused, image)[0])[0] for image in images]
     eager_logits = [results(eager, image)[0][0] for image in images]
     labels = model.labels_of(len(fused_logits[0]))
     found = tuple(map(partial(photo_result, labels), photos, fused_logits, eager_logits))
@@ -66,10 +65,3 @@ def classify_by_model(model: Model, photos: Sequence[Path]) -> ModelClassificati
         agrees=agrees,
         timing=time_both(fused, eager, images) if agrees else None,
     )
-
-
-def _logits(name: str, result: torch.Tensor) -> torch.Tensor:
-    if result.dim() != 2:
-        shape = tuple(result.shape)
-        raise WeightsError(f"{name}: its result is no logits (1, classes), but has the shape {shape}")
-    return result[0]
