@@ -599,7 +599,7 @@ def test_state_round_trip(tmp_path: Path, keep_float: list[str]) -> None:
         ({name: value for name, value in state.items() if name != "features.1.scale"}, r"features\.1\.scale"),
         ({**state, "features.1.scale": state["features.1.scale"].double()}, "expected torch.float32"),
         ({**state, "features.1.scale": state["features.1.scale"][:3]}, r"features\.1\.scale"),
-        ({**state, "features.1.scale": state["features.1.scale"] * math.nan}, r"features\.1\.scale: .* finite"),
+        ({**state, "features.1.scale": state["features.1.scale"] * math.nan}, r"1\.scale: .* finite"),
         ({**state, "features.0.image_scale": -state["features.0.image_scale"]}, "numbers above 0"),
         *(
             ({**state, name: state[name] * math.inf}, rf"{re.escape(name)}: expected finite numbers")
