@@ -485,6 +485,14 @@ DAMAGES: list[tuple[Callable[[Any], Any], str]] = [
         node("features.1.depthwise.sums", operator("ConvTranspose")),
         r"features\.1\.depthwise\.sums: ConvTransp",
     ),
+    *(
+        (node("features.2.project.sums", change), r"features\.2\.project\.sums: expected 2 inputs or more")
+        for change in (
+            lambda each: each.ClearField("input"),
+            lambda each: each.input.__setitem__(1, ""),
+            lambda each: each.ClearField("output"),
+        )
+    ),
     (node("features.2.project.sums", two_steps), r"features\.2\.project\.sums: expected one stride"),
     (
         node("features.2.expand.bytes", operator("Relu")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -598,8 +599,12 @@ def test_state_round_trip(tmp_path: Path, keep_float: list[str]) -> None:
         ({name: value for name, value in state.items() if name != "features.1.scale"}, r"features\.1\.scale"),
         ({**state, "features.1.scale": state["features.1.scale"].double()}, "expected torch.float32"),
         ({**state, "features.1.scale": state["features.1.scale"][:3]}, r"features\.1\.scale"),
-        ({**state, "features.1.scale": state["features.1.scale"] * math.nan}, "finite numbers above 0"),
-        ({**state, "features.0.image_scale": -state["features.0.image_scale"]}, "finite numbers above 0"),
+        ({**state, "features.1.scale": state["features.1.scale"] * math.nan}, r"1\.scale: .* finite"),
+        ({**state, "features.0.image_scale": -state["features.0.image_scale"]}, "numbers above 0"),
+        *(
+            ({**state, name: state[name] * math.inf}, rf"{re.escape(name)}: expected finite numbers")
+            for name in ("features.1.project.multiplier", "features.1.depthwise.bias")
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             QuantizedMobileNetV2.from_state_dict(damaged)

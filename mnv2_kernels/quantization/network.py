@@ -326,9 +326,11 @@ class QuantizedMobileNetV2(Deployable):
                 continue  # load_state_dict refuses it
             if tensor.dtype != own[name].dtype:
                 raise ValueError(f"{name}: expected {own[name].dtype}, got {tensor.dtype}")
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise ValueError(f"{name}: expected finite numbers, got others")
             # The kernels read no scale of these: a damaged one would show in reports and ONNX files only.
-            if name.endswith("scale") and not ((tensor > 0) & tensor.isfinite()).all():
-                raise ValueError(f"{name}: expected finite numbers above 0, got others")
+            if name.endswith("scale") and not (tensor > 0).all():
+                raise ValueError(f"{name}: expected numbers above 0, got others")
         try:
             network.load_state_dict(state_dict)
         except RuntimeError as error:

@@ -41,6 +41,22 @@ int64_t padded_row_bytes(const InvertedResidualParams& params)
     return (params.width + 2) * block_channels;
 }
 
+int64_t padded_bytes(int64_t channels, int64_t pixels)
+{
+    return pixels * padded_channels(channels);
+}
+
+// A layer's input, and what a layer holds in its scratch.
+Pixels stored_pixels(const BlockedImage& x, int64_t channels)
+{
+    return {x.data, x.plane, channels, stored_width(channels, block_count(channels) - 1)};
+}
+
+Pixels padded_pixels(const uint8_t* data, int64_t pixels, int64_t channels)
+{
+    return {data, plane_bytes(pixels), channels, block_width(channels, block_count(channels) - 1)};
+}
+
 // What a task of a block computes in. depthwise_out: a row's where it goes by rows.
 struct BlockMemory {
     uint8_t *expanded, *depthwise_out, *zeros;
@@ -49,7 +65,7 @@ struct BlockMemory {
     {
         const int64_t row = padded_row_bytes(params);
         expanded = scratch.take(by_rows ? ring_rows * row * block_count(params.expanded_channels) : params.height * row);
-        depthwise_out = scratch.take(by_rows ? blocked_bytes(params.expanded_channels, params.out_width()) : 0);
+        depthwise_out = scratch.take(by_rows ? padded_bytes(params.expanded_channels, params.out_width()) : 0);
         zeros = scratch.take(row);
     }
 };
@@ -65,13 +81,13 @@ struct Project {
     void operator()(int64_t row, int64_t rows, const uint8_t* depthwise_out, int64_t first_held, int64_t held) const
     {
         const int64_t columns = params.out_width(), steps = steps_of(params.expanded_channels, kernels.format);
-        const Pixels x{depthwise_out, plane_bytes(held * columns), params.expanded_channels};
+        const Pixels x = padded_pixels(depthwise_out, held * columns, params.expanded_channels);
         const uint8_t* const panels = packed + block_offsets(params, kernels.format).project;
         for (int64_t block = 0; block < block_count(params.out_channels); ++block) {
-            const int64_t width = block_width(params.out_channels, block);
-            const int64_t at = block * y.plane + row * columns * width;
+            const int64_t y_width = stored_width(params.out_channels, block), at = block * y.plane + row * columns * y_width;
             kernels.pointwise({x, (row - first_held) * columns, 1, rows * columns,
-                               panels + block * panel_bytes(steps, block_channels, kernels.format), width, y.data + at, 0,
+                               panels + block * panel_bytes(steps, block_channels, kernels.format),
+                               block_width(params.out_channels, block), y.data + at, y_width, 0,
                                shortcut ? shortcut->data + at : nullptr});
         }
     }
@@ -177,28 +193,25 @@ struct Expand {
     void operator()(int64_t block, int64_t row, int64_t rows, uint8_t* y, int64_t pitch) const
     {
         const int64_t panel = panel_bytes(steps_of(params.in_channels, kernels.format), block_channels, kernels.format);
-        kernels.pointwise({{x.data, x.plane, params.in_channels},
-                           row * params.width,
-                           rows,
-                           params.width,
-                           packed + block * panel,
-                           block_width(params.expanded_channels, block),
-                           y,
-                           pitch,
-                           nullptr});
+        const int64_t width = block_width(params.expanded_channels, block);
+        kernels.pointwise({stored_pixels(x, params.in_channels), row * params.width, rows, params.width, packed + block * panel,
+                           width, y, width, pitch, nullptr});
     }
 };
 
-// A block without expand reads its input, which has no columns of zeros.
+// A block without expand reads its input, which has no columns of zeros. Factors and weights of channels that only fill a
+// block are zero, so that it does not matter what these hold.
 struct Copy {
     const InvertedResidualParams& params;
     const BlockedImage& x;
 
     void operator()(int64_t block, int64_t row, int64_t rows, uint8_t* y, int64_t pitch) const
     {
-        const int64_t bytes = params.width * block_width(params.in_channels, block);
-        const uint8_t* from = x.data + block * x.plane + row * bytes;
-        for (; rows > 0; --rows, from += bytes, y += pitch) std::memcpy(y, from, static_cast<size_t>(bytes));
+        const int64_t width = block_width(params.in_channels, block), stored = stored_width(params.in_channels, block);
+        const uint8_t* from = x.data + block * x.plane + row * params.width * stored;
+        for (; rows > 0; --rows, y += pitch)
+            for (int64_t column = 0; column < params.width; ++column, from += stored)
+                std::memcpy(y + column * width, from, static_cast<size_t>(stored));
     }
 };
 
@@ -212,7 +225,8 @@ void with_source(const Kernels& kernels, const InvertedResidualParams& params, c
     params.has_expand ? run(expand) : run(copy);
 }
 
-// A stem's rows; called with consecutive rows, from any on. Keeps the rows of pixels that a window reads.
+// A stem's rows of pixels of a block's width, or of the given one; called with consecutive rows, from any on. Keeps the rows of
+// pixels that a window reads.
 class StemRows {
 public:
     StemRows(const Kernels& kernels, const StemParams& params, const uint8_t* packed, const ImageView& x, Scratch& scratch)
@@ -239,6 +253,11 @@ public:
 
     void operator()(int64_t block, int64_t row, int64_t, uint8_t* y, int64_t)
     {
+        make(block, row, y, block_width(params_.out_channels, block));
+    }
+
+    void make(int64_t block, int64_t row, uint8_t* y, int64_t y_width)
+    {
         const int64_t first = row * params_.stride - params_.padding.top;
         if (loaded_ < 0) loaded_ = std::max<int64_t>(first, 0);
         for (; loaded_ < std::min(first + kernel_size, params_.height); ++loaded_) load(loaded_);
@@ -249,7 +268,8 @@ public:
                     block_width(params_.out_channels, block),
                     params_.out_width(),
                     params_.stride,
-                    y};
+                    y,
+                    y_width};
         for (int64_t ky = 0; ky < kernel_size; ++ky) {
             const int64_t at = first + ky;
             const bool is_inside = at >= 0 && at < params_.height;
@@ -302,7 +322,7 @@ int64_t block_scratch_bytes(const InvertedResidualParams& params)
 
 int64_t depthwise_out_bytes(const InvertedResidualParams& params)
 {
-    return is_by_rows(params) ? 0 : blocked_bytes(params.expanded_channels, params.out_height() * params.out_width());
+    return is_by_rows(params) ? 0 : padded_bytes(params.expanded_channels, params.out_height() * params.out_width());
 }
 
 int64_t stem_scratch_bytes(const StemParams& params)
@@ -322,12 +342,12 @@ int64_t stem_and_block_scratch_bytes(const StemParams& stem, const InvertedResid
 
 int64_t head_scratch_bytes(const HeadPoolParams& params)
 {
-    return plane_bytes(params.height * params.width);
+    return plane_bytes(params.height * params.width + 1);
 }
 
 int64_t linear_scratch_bytes(const LinearParams&)
 {
-    return block_channels * float_bytes;
+    return most_linear_pixels * block_channels * float_bytes;
 }
 
 void run_block_rows(const Kernels& kernels, const InvertedResidualParams& params, const uint8_t* packed, const BlockedImage& x,
@@ -368,8 +388,8 @@ void run_stem(const Kernels& kernels, const StemParams& params, const uint8_t* p
     const Range rows = segment.of(params.out_height());
     for (int64_t row = rows.begin; row < rows.end; ++row)
         for (int64_t block = 0; block < block_count(params.out_channels); ++block) {
-            const int64_t pitch = params.out_width() * block_width(params.out_channels, block);
-            make_row(block, row, 1, y.data + block * y.plane + row * pitch, pitch);
+            const int64_t y_width = stored_width(params.out_channels, block);
+            make_row.make(block, row, y.data + block * y.plane + row * params.out_width() * y_width, y_width);
         }
 }
 
@@ -396,8 +416,11 @@ void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const u
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
         const int64_t width = block_width(params.out_channels, block);
         const uint8_t* const panel = packed + head_panels + block * panel_bytes(steps, block_channels, kernels.format);
-        kernels.pointwise({{x.data, x.plane, params.in_channels}, 0, 1, pixels, panel, width, scratch, 0, nullptr});
-        kernels.pool({scratch, pixels, width, factor, y.data + block * y.plane + pixel * width});
+        kernels.pointwise({stored_pixels(x, params.in_channels), 0, 1, pixels, panel, width, scratch, width, 0, nullptr});
+        uint8_t* const pooled = scratch + plane_bytes(pixels);
+        kernels.pool({scratch, pixels, width, factor, pooled});
+        const int64_t stored = stored_width(params.out_channels, block);
+        std::memcpy(y.data + block * y.plane + pixel * stored, pooled, static_cast<size_t>(stored));
     }
 }
 
@@ -411,17 +434,17 @@ void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_
         const int64_t channel = block * block_channels, width = block_width(params.out_features, block);
         const uint8_t* const panel = packed + block * panel_bytes(steps, block_channels, kernels.format);
         const int64_t count = std::min(width, params.out_features - channel);
-        for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-            kernels.linear({{x.data, x.plane, params.in_features}, pixel, panel, width, results});
-            std::memcpy(y + pixel * params.out_features + channel, results, static_cast<size_t>(count * float_bytes));
-        }
+        kernels.linear({stored_pixels(x, params.in_features), pixels, panel, width, results});
+        for (int64_t pixel = 0; pixel < pixels; ++pixel)
+            std::memcpy(y + pixel * params.out_features + channel, results + pixel * width,
+                        static_cast<size_t>(count * float_bytes));
     }
 }
 
 void load_image(const ImageView& x, int64_t channels, int64_t height, int64_t width, const BlockedImage& y, int64_t pixel)
 {
     for (int64_t block = 0; block < block_count(channels); ++block) {
-        const int64_t first = block * block_channels, stored = block_width(channels, block);
+        const int64_t first = block * block_channels, stored = stored_width(channels, block);
         const int64_t count = std::min(stored, channels - first);
         uint8_t* to = y.data + block * y.plane + pixel * stored;
         for (int64_t row = 0; row < height; ++row)
@@ -436,7 +459,7 @@ void load_image(const ImageView& x, int64_t channels, int64_t height, int64_t wi
 void store_image(const BlockedImage& x, int64_t channels, int64_t pixels, uint8_t* y)
 {
     for (int64_t block = 0; block < block_count(channels); ++block) {
-        const int64_t first = block * block_channels, stored = block_width(channels, block);
+        const int64_t first = block * block_channels, stored = stored_width(channels, block);
         const size_t count = static_cast<size_t>(std::min(stored, channels - first));
         const uint8_t* from = x.data + block * x.plane;
         for (int64_t pixel = 0; pixel < pixels; ++pixel, from += stored) std::memcpy(y + pixel * channels + first, from, count);

@@ -9,7 +9,7 @@
 
 namespace mnv2::cpu::int8 {
 
-// A blocked image of [blocks][pixels][width].
+// A blocked image of [blocks][pixels][stored width].
 struct BlockedImage {
     uint8_t* data;
     int64_t plane;  // bytes from a block of channels to the next
@@ -20,9 +20,11 @@ constexpr int64_t plane_bytes(int64_t pixels)
     return pixels * block_channels;
 }
 
+// With the room behind the last pixel.
 constexpr int64_t blocked_bytes(int64_t channels, int64_t pixels)
 {
-    return pixels * stored_channels(channels);
+    const int64_t last = block_count(channels) - 1, width = stored_width(channels, last);
+    return pixels * (last * block_channels + width) + block_width(channels, last) - width;
 }
 
 // An (N, C, H, W) tensor with any strides, in bytes. Stems take floats, too.
@@ -67,7 +69,9 @@ void run_stem_and_block(const Kernels& kernels, const StemParams& stem, const In
 // Pooled images are the pixels of y, this one the given pixel. Tasks share output channels.
 void run_head_pool(const Kernels& kernels, const HeadPoolParams& params, const uint8_t* packed, const BlockedImage& x,
                    const BlockedImage& y, int64_t pixel, const Segment& segment, uint8_t* scratch);
-// y: params.out_features floats for each pixel of x. Tasks share output channels.
+// Pixels of a linear layer that read each panel together: one by one its bytes would come from the second-level cache for each.
+constexpr int64_t most_linear_pixels = 16;
+// pixels: at most most_linear_pixels. y: params.out_features floats for each of them. Tasks share output channels.
 void run_linear(const Kernels& kernels, const LinearParams& params, const uint8_t* packed, const BlockedImage& x,
                 int64_t pixels, float* y, const Segment& segment, uint8_t* scratch);
 

@@ -14,9 +14,6 @@ namespace {
 
 constexpr int64_t line_bytes = 64;
 
-// Images whose features wait for the linear layer behind them, which then reads each panel of weights once.
-constexpr int64_t most_waiting = 16;
-
 // Bytes of one image and, of its result, the pixels.
 struct ImageShape {
     int64_t channels, height, width;
@@ -78,8 +75,8 @@ public:
     int64_t memory_bytes() const { return 2 * area_bytes_ + depthwise_out_bytes_ + features_bytes(); }
     int64_t scratch_bytes() const { return scratch_bytes_; }
 
-    // At most most_waiting images, in memory_bytes(). execute(step) calls step(segment, scratch) for all segments of one number
-    // of them.
+    // At most most_linear_pixels images, whose features wait for the linear layer, in memory_bytes(). execute(step) calls
+    // step(segment, scratch) for all segments of one number of them.
     template <class Execute>
     void run(int64_t first, int64_t count, uint8_t* memory, const Execute& execute) const
     {
@@ -99,7 +96,7 @@ public:
     }
 
 private:
-    int64_t features_bytes() const { return linear_ ? blocked_bytes(linear_->in_features, most_waiting) : 0; }
+    int64_t features_bytes() const { return linear_ ? blocked_bytes(linear_->in_features, most_linear_pixels) : 0; }
 
     // All layers in front of a linear one, whose features are the given pixel.
     template <class Execute>
@@ -224,8 +221,9 @@ void run_whole_images(const ChainRun& run, int64_t count, const Parallel& parall
         uint8_t* const memory = scratch_of(Scratch::images, run.memory_bytes());
         uint8_t* const scratch = scratch_of(Scratch::task, run.scratch_bytes());
         if (!memory || !scratch) return false;
-        for (int64_t first = begin; first < end; first += most_waiting)
-            run.run(first, std::min(most_waiting, end - first), memory, [&](const auto& step) { step(Segment{}, scratch); });
+        for (int64_t first = begin; first < end; first += most_linear_pixels)
+            run.run(first, std::min(most_linear_pixels, end - first), memory,
+                    [&](const auto& step) { step(Segment{}, scratch); });
         return true;
     });
 }

@@ -1,6 +1,8 @@
 // THE format of int8: how activations lie in a thread's scratch and weights in a packed layer.
 //
-//   activations: uint8 in blocks of 64 channels, [blocks][pixels][width]. The last block is 16, 32 or 64 channels wide.
+//   activations: uint8 in blocks of 64 channels, [blocks][pixels][width]. Inside a layer the last block is 16, 32 or 64
+//       channels wide, as panels are. Between layers it is only a multiple of 8 wide, or 24 channels would be fetched as 32;
+//       behind the last pixel there is room to load a panel's width from it.
 //   pointwise and linear layers: a panel for each block of output channels: M[width], B[width], R[width] as float32, then for
 //       each `group` channels of it the weights [steps][group][depths], int8 or 16-bit words. A step is the depths that one
 //       instruction adds up. Where an instruction multiplies signed bytes alone, kernels subtract 128 from activations, and in
@@ -62,7 +64,7 @@ constexpr int64_t block_count(int64_t channels)
     return divide_up(channels, block_channels);
 }
 
-// Channels of a block, those that fill it included.
+// Channels of a block's panel, and inside a layer of a pixel: those that fill it are included.
 constexpr int64_t block_width(int64_t channels, int64_t block)
 {
     const int64_t left = channels - block * block_channels;
@@ -70,10 +72,18 @@ constexpr int64_t block_width(int64_t channels, int64_t block)
 }
 
 // Channels of all blocks, those that fill the last one included.
-constexpr int64_t stored_channels(int64_t channels)
+constexpr int64_t padded_channels(int64_t channels)
 {
     const int64_t last = block_count(channels) - 1;
     return last * block_channels + block_width(channels, last);
+}
+
+// Channels of a block between layers.
+constexpr int64_t stored_width(int64_t channels, int64_t block)
+{
+    constexpr int64_t step = 8;
+    const int64_t left = channels - block * block_channels;
+    return left > block_channels ? block_channels : round_up(left, step);
 }
 
 // The channel whose sum stands in a lane, where groups of vectors are narrowed together.
@@ -180,13 +190,13 @@ constexpr int64_t stem_panel_bytes(int64_t in_channels, int64_t width, const For
 // All panels of a layer.
 constexpr int64_t panels_bytes(int64_t steps, int64_t out_channels, const Format& format)
 {
-    return panel_bytes(steps, stored_channels(out_channels), format);
+    return panel_bytes(steps, padded_channels(out_channels), format);
 }
 
 constexpr int64_t depthwise_bytes(int64_t channels, const Format& format)
 {
-    const int64_t stored = stored_channels(channels);
-    return factor_bytes(2, stored, format) + kernel_size * 4 * format.weight_bytes * stored;
+    const int64_t padded = padded_channels(channels);
+    return factor_bytes(2, padded, format) + kernel_size * 4 * format.weight_bytes * padded;
 }
 
 }  // namespace mnv2::cpu::int8

@@ -8,11 +8,16 @@
 
 namespace mnv2::cpu::int8 {
 
-// Consecutive pixels of blocked activations: pixel p of a block stands at data + block * plane + p * the block's width.
+// Consecutive pixels of blocked activations: pixel p of a block stands at data + block * plane + p * the block's width. From
+// each pixel of the last block a panel's width may be loaded.
 struct Pixels {
     const uint8_t* data;
-    int64_t plane;     // bytes from a block of channels to the next
-    int64_t channels;  // of all blocks
+    int64_t plane;       // bytes from a block of channels to the next
+    int64_t channels;    // of all blocks
+    int64_t last_width;  // the last block's
+
+    // The width of the block in which this number of channels is left.
+    int64_t width(int64_t left) const { return left > block_channels ? block_channels : last_width; }
 };
 
 // A panel of a pointwise layer over rows of pixels, which follow one another in x from pixel `first` on.
@@ -22,14 +27,15 @@ struct PointwiseRun {
     const uint8_t* panel;
     int64_t width;            // the panel's
     uint8_t* y;               // the block's first result
+    int64_t y_width;          // bytes from a result to the next: the panel's width, or a multiple of 8 below it
     int64_t y_pitch;          // bytes from a row of results to the next
-    const uint8_t* shortcut;  // null, or values that lie as y does
+    const uint8_t* shortcut;  // null, or values that lie as y does; from each a panel's width may be loaded
 };
 
-// A panel of a linear layer on one pixel; y: one float a lane.
+// A panel of a linear layer on pixels from the first on; y: for each of them one float a lane.
 struct LinearRun {
     Pixels x;
-    int64_t pixel;
+    int64_t pixels;
     const uint8_t* panel;
     int64_t width;
     float* y;
@@ -52,6 +58,7 @@ struct StemRun {
     int64_t width, columns;
     int32_t stride;
     uint8_t* y;
+    int64_t y_width;  // as a pointwise layer's
 };
 
 // One row of an image of any strides, in bytes. Of floats: for each channel what they become bytes with (int8/format.h).

@@ -121,7 +121,7 @@ int64_t packed_bytes(const InvertedResidualParams& params, const Format& format)
 
 int64_t packed_bytes(const StemParams& params, const Format& format)
 {
-    return stem_panels + stem_panel_bytes(params.in_channels, stored_channels(params.out_channels), format);
+    return stem_panels + stem_panel_bytes(params.in_channels, padded_channels(params.out_channels), format);
 }
 
 int64_t packed_bytes(const HeadPoolParams& params, const Format& format)

@@ -35,6 +35,11 @@ from .onnx_package import GRIDS_KEY, LAYERS_KEY, import_onnx
 
 UNCHANGED = {"Flatten", "Reshape", "Squeeze", "Dropout", "Identity"}
 PIXELS = {2, 3}  # the dimensions that a mean is taken over
+# The inputs that operators cannot do without.
+LEAST_INPUTS = {
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "Conv", "Gemm", "MatMul", "Add", "Div", "Pad"), 2),
+    **dict.fromkeys(("Clip", "Relu", "ReduceMean", "GlobalAveragePool", *UNCHANGED), 1),
+}
 
 
 def onnx_state(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -99,6 +104,10 @@ class _Reader:
             )
         self._results[images[0]] = Image(images[0])
         for node in self._graph.node:
+            least = LEAST_INPUTS.get(node.op_type, 0)
+            if sum(bool(name) for name in node.input[:least]) < least or not node.output:
+                found = f"{[*node.input]} and {[*node.output]}"
+                raise refused(node.name, f"expected {least} inputs or more and an output, found {found}")
             for name in node.input:
                 if name and name not in self._results:
                     raise refused(node.name, f"it reads {name}, which nothing before it gives")

@@ -38,7 +38,7 @@ int32_t sum_of(const Pixels& x, int64_t pixel, const int8_t* weights, int64_t wi
 {
     int32_t sum = 0;
     for (int64_t block = 0; block < block_count(x.channels); ++block) {
-        const uint8_t* values = x.data + block * x.plane + pixel * block_width(x.channels, block);
+        const uint8_t* values = x.data + block * x.plane + pixel * x.width(x.channels - block * block_channels);
         for (int64_t k = block * block_channels; k < x.channels && k < (block + 1) * block_channels; k += step_depths) {
             sum = dot(sum, values, weights);
             values += step_depths;
@@ -63,8 +63,8 @@ void pointwise(const PointwiseRun& run)
     const float* const factors = factors_of(run.panel);
     const int8_t* const weights = weights_of(run.panel, run.width);
     for (int64_t pixel = 0; pixel < run.rows * run.columns; ++pixel) {
-        const int64_t to = pixel / run.columns * run.y_pitch + pixel % run.columns * run.width;
-        for (int64_t lane = 0; lane < run.width; ++lane) {
+        const int64_t to = pixel / run.columns * run.y_pitch + pixel % run.columns * run.y_width;
+        for (int64_t lane = 0; lane < run.y_width; ++lane) {
             float y =
                 scaled(sum_of(run.x, run.first + pixel, weights + lane * step_depths, run.width), factors + lane, run.width);
             if (run.shortcut) y = __builtin_fmaf(run.shortcut[to + lane], factors[2 * run.width + lane], y);
@@ -76,9 +76,10 @@ void pointwise(const PointwiseRun& run)
 void linear(const LinearRun& run)
 {
     const int8_t* const weights = weights_of(run.panel, run.width);
-    for (int64_t lane = 0; lane < run.width; ++lane)
-        run.y[lane] =
-            scaled(sum_of(run.x, run.pixel, weights + lane * step_depths, run.width), factors_of(run.panel) + lane, run.width);
+    for (int64_t pixel = 0; pixel < run.pixels; ++pixel)
+        for (int64_t lane = 0; lane < run.width; ++lane)
+            run.y[pixel * run.width + lane] =
+                scaled(sum_of(run.x, pixel, weights + lane * step_depths, run.width), factors_of(run.panel) + lane, run.width);
 }
 
 void depthwise(const DepthwiseRun& run)
@@ -100,7 +101,7 @@ void stem(const StemRun& run)
 {
     const int64_t words = kernel_size * run.words;  // of a window's row
     for (int64_t column = 0; column < run.columns; ++column)
-        for (int64_t lane = 0; lane < run.width; ++lane) {
+        for (int64_t lane = 0; lane < run.y_width; ++lane) {
             const int8_t* weights = weights_of(run.panel, run.width) + lane * step_depths;
             int32_t sum = 0;
             for (int64_t ky = 0; ky < kernel_size; ++ky) {
@@ -108,7 +109,7 @@ void stem(const StemRun& run)
                 for (int64_t word = 0; word < words; ++word, x += step_depths, weights += run.width * step_depths)
                     sum = dot(sum, x, weights);
             }
-            run.y[column * run.width + lane] = to_byte(scaled(sum, factors_of(run.panel) + lane, run.width));
+            run.y[column * run.y_width + lane] = to_byte(scaled(sum, factors_of(run.panel) + lane, run.width));
         }
 }
 

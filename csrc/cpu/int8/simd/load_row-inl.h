@@ -42,12 +42,14 @@ struct FloatChannel {
     }
 };
 
-// A pixel of three channels is one word, whose lowest byte is the first channel.
+// A pixel of three channels is one word, whose lowest byte is the first channel. The number of columns is copied: for all that
+// the compiler knows, pixels could overwrite the row's, and no loop of unknown length is vectorised.
 template <class Channel, class Stride>
 MNV2_INLINE void load_three(const ImageRow& row, Stride stride_w, uint8_t* pixels)
 {
     const Channel first(row, 0), second(row, 1), third(row, 2);
-    for (int64_t column = 0; column < row.columns; ++column) {
+    const int64_t columns = row.columns;
+    for (int64_t column = 0; column < columns; ++column) {
         const int64_t at = column * stride_w;
         const uint32_t word = first.at(at) | second.at(at) << 8 | third.at(at) << 16;
         __builtin_memcpy(pixels + 4 * column, &word, sizeof word);

@@ -38,28 +38,31 @@ MNV2_INLINE void sum_pixels(Tile<MR>& tile, const Pixels& x, int64_t pixel, cons
     const int8_t* weights = weights_of(panel, panel_width, first, round_up(x.channels, format.depths));
     const uint8_t* block = x.data;
     for (int64_t left = x.channels; left > 0; left -= block_channels, block += x.plane) {
-        const int64_t width = block_width(left, 0), depths = left < block_channels ? left : block_channels;
+        const int64_t width = x.width(left), depths = left < block_channels ? left : block_channels;
         weights = tile.add_block(block + pixel * width, width, divide_up(depths, format.depths), weights);
     }
 }
 
-// factors: M of the group's first channel; B and R follow, each `width` from the last.
+// A group from channel `first` on of a panel of `width` channels; the first `y_width` of these are stored. y, shortcut: the
+// group's of the tile's first pixel.
 template <int MR, bool HAS_SHORTCUT, class Sums>
-MNV2_INLINE void store_tile(const Sums& sums, const float* factors, int64_t width, uint8_t* y, const uint8_t* shortcut)
+MNV2_INLINE void store_tile(const Sums& sums, const float* factors, int64_t width, int64_t first_channel, uint8_t* y,
+                            int64_t y_width, const uint8_t* shortcut)
 {
     MNV2_UNROLL
     for (int m = 0; m < MR; ++m) MNV2_UNROLL
     for (int j = 0; j < group / lanes; j += 2) {
-        const float* const of = factors + j * lanes;
+        if (first_channel + j * lanes >= y_width) continue;
+        const float* const of = factors + first_channel + j * lanes;
         float32x4_t first = scaled(sums.four(m, j), of, of + width);
         float32x4_t second = scaled(sums.four(m, j + 1), of + lanes, of + width + lanes);
         if constexpr (HAS_SHORTCUT) {
             const float* const r = of + 2 * width;
-            const uint16x8_t words = vmovl_u8(vld1_u8(shortcut + m * width + j * lanes));
+            const uint16x8_t words = vmovl_u8(vld1_u8(shortcut + m * y_width + j * lanes));
             first = vfmaq_f32(first, vcvtq_f32_u32(vmovl_u16(vget_low_u16(words))), vld1q_f32(r));
             second = vfmaq_f32(second, vcvtq_f32_u32(vmovl_high_u16(words)), vld1q_f32(r + lanes));
         }
-        vst1_u8(y + m * width + j * lanes, to_bytes(first, second));
+        vst1_u8(y + m * y_width + j * lanes, to_bytes(first, second));
     }
 }
 
@@ -67,12 +70,12 @@ template <int MR, bool HAS_SHORTCUT>
 __attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t column, int64_t tiles)
 {
     for (int64_t row = 0; row < run.rows; ++row)
-        for (int64_t first = 0; first < run.width; first += group) {
-            int64_t at = row * run.y_pitch + column * run.width + first, pixel = run.first + row * run.columns + column;
-            for (int64_t count = tiles; count > 0; --count, pixel += MR, at += MR * run.width) {
+        for (int64_t first = 0; first < run.y_width; first += group) {
+            int64_t at = row * run.y_pitch + column * run.y_width + first, pixel = run.first + row * run.columns + column;
+            for (int64_t count = tiles; count > 0; --count, pixel += MR, at += MR * run.y_width) {
                 Tile<MR> tile;
                 sum_pixels(tile, run.x, pixel, run.panel, run.width, first);
-                store_tile<MR, HAS_SHORTCUT>(tile, factors_of(run.panel) + first, run.width, run.y + at,
+                store_tile<MR, HAS_SHORTCUT>(tile, factors_of(run.panel), run.width, first, run.y + at, run.y_width,
                                              HAS_SHORTCUT ? run.shortcut + at : nullptr);
             }
         }
@@ -85,23 +88,34 @@ void pointwise(const PointwiseRun& run)
     });
 }
 
+template <int MR>
+__attribute__((noinline)) void linear_tiles(const LinearRun& run, int64_t pixel, int64_t tiles)
+{
+    for (; tiles > 0; --tiles, pixel += MR)
+        for (int64_t first = 0; first < run.width; first += group) {
+            Tile<MR> tile;
+            sum_pixels(tile, run.x, pixel, run.panel, run.width, first);
+            const float* const factors = factors_of(run.panel) + first;
+            float* const y = run.y + pixel * run.width + first;
+            MNV2_UNROLL
+            for (int m = 0; m < MR; ++m) MNV2_UNROLL
+            for (int j = 0; j < group / lanes; ++j) {
+                const float* const of = factors + j * lanes;
+                vst1q_f32(y + m * run.width + j * lanes, scaled(tile.four(m, j), of, of + run.width));
+            }
+        }
+}
+
 void linear(const LinearRun& run)
 {
-    for (int64_t first = 0; first < run.width; first += group) {
-        Tile<1> tile;
-        sum_pixels(tile, run.x, run.pixel, run.panel, run.width, first);
-        const float* const m = factors_of(run.panel) + first;
-        MNV2_UNROLL
-        for (int j = 0; j < group / lanes; ++j)
-            vst1q_f32(run.y + first + j * lanes, scaled(tile.four(0, j), m + j * lanes, m + run.width + j * lanes));
-    }
+    cover_row(run.pixels, [&]<int MR>(int64_t pixel, int64_t tiles) { linear_tiles<MR>(run, pixel, tiles); });
 }
 
 template <int MR>
 __attribute__((noinline)) void stem_tiles(const StemRun& run, int64_t column, int64_t tiles)
 {
     const int64_t words = kernel_size * run.words, pitch = run.stride * run.words * word_bytes;
-    for (int64_t first = 0; first < run.width; first += group)
+    for (int64_t first = 0; first < run.y_width; first += group)
         for (int64_t done = column; done < column + tiles * MR; done += MR) {
             StemTile<MR> tile;
             tile.start(starts_of(run.panel, run.width, first));
@@ -111,7 +125,8 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, int64_t column, in
                 for (int64_t word = 0; word < words; ++word, x += word_bytes, weights += group * word_bytes)
                     tile.add_word(x, pitch, weights);
             }
-            store_tile<MR, false>(tile, factors_of(run.panel) + first, run.width, run.y + done * run.width + first, nullptr);
+            store_tile<MR, false>(tile, factors_of(run.panel), run.width, first, run.y + done * run.y_width + first,
+                                  run.y_width, nullptr);
         }
 }
 

@@ -67,8 +67,7 @@ MNV2_INLINE void sum_tile(const Pixels& x, int64_t pixel, const uint8_t* weights
         weights += block_channels * register_lanes * VECTORS;
     }
     if (left > 0) {
-        const int64_t width = block_width(left, 0);
-        add_block<VECTORS, last_pixels, last_weights>(block + pixel * width, width, weights);
+        add_block<VECTORS, last_pixels, last_weights>(block + pixel * x.last_width, x.last_width, weights);
     }
     for_each_vector<VECTORS>([&]<int V>() __attribute__((always_inline)) {
         tile_store<V>(sums + register_lanes * V, register_lanes * VECTORS * static_cast<int64_t>(sizeof *sums));
@@ -76,51 +75,55 @@ MNV2_INLINE void sum_tile(const Pixels& x, int64_t pixel, const uint8_t* weights
 }
 
 // Pixels of one register of bytes, or, at the end, one pixel.
-template <Tile TILE>
-MNV2_INLINE void store_pixels(const int32_t* sums, const float* factors, uint8_t* y, const uint8_t* shortcut)
+template <Tile TILE, class Pitch>
+MNV2_INLINE void store_pixels(const int32_t* sums, const float* factors, uint8_t* y, const uint8_t* shortcut, Pitch pitch)
 {
     Sums<TILE> loaded;
     MNV2_UNROLL
     for (int m = 0; m < TILE.mr; ++m) MNV2_UNROLL
     for (int v = 0; v < TILE.vectors; ++v) loaded.at[m][v] = _mm512_load_si512(sums + register_lanes * (m * TILE.vectors + v));
-    store_bytes(loaded, factors, y, shortcut);
+    store_bytes(loaded, factors, y, shortcut, pitch);
 }
 
-template <int VECTORS, End END>
-MNV2_INLINE void store_all(const int32_t* sums, int64_t pixels, const float* factors, uint8_t* y, const uint8_t* shortcut)
+template <Tile ONE, class Pitch>
+MNV2_INLINE void store_all(const int32_t* sums, int64_t pixels, const float* factors, uint8_t* y, const uint8_t* shortcut,
+                           Pitch pitch)
 {
-    constexpr Tile several{.mr = 4 / VECTORS, .vectors = VECTORS, .end = END}, one{.mr = 1, .vectors = VECTORS, .end = END};
+    constexpr Tile several{.mr = 4 / ONE.vectors, .vectors = ONE.vectors, .end = ONE.end, .is_narrow = ONE.is_narrow};
     int64_t pixel = 0;
     const auto store = [&]<Tile TILE>() __attribute__((always_inline)) {
-        const int64_t at = pixel * TILE.width();
-        store_pixels<TILE>(sums + at, factors, y + at, END == End::shortcut ? shortcut + at : nullptr);
+        const int64_t at = pixel * pitch;
+        store_pixels<TILE>(sums + pixel * TILE.width(), factors, y + at, TILE.end == End::shortcut ? shortcut + at : nullptr,
+                           pitch);
         pixel += TILE.mr;
     };
     while (pixel + several.mr <= pixels) store.template operator()<several>();
-    while (pixel < pixels) store.template operator()<one>();
+    while (pixel < pixels) store.template operator()<ONE>();
 }
 
 // The last tile starts early enough to be whole, and computes some pixels again.
-template <int VECTORS, End END>
+template <Tile ONE>
 __attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t pixels)
 {
-    constexpr Tile tile{.mr = 1, .vectors = VECTORS, .end = END};
-    const float* const factors = factors_of<tile>(run.panel);
-    alignas(64) int32_t sums[tile_pixels * tile.width()];
+    const auto pitch = pitch_of<ONE>(run.y_width);
+    const float* const factors = factors_of<ONE>(run.panel);
+    alignas(64) int32_t sums[tile_pixels * ONE.width()];
     for (int64_t row = 0; row < run.rows; ++row)
         for (int64_t next = 0; next < run.columns; next += tile_pixels) {
             const int64_t column = next < run.columns - pixels ? next : run.columns - pixels;
-            const int64_t at = row * run.y_pitch + column * tile.width();
-            sum_tile<VECTORS>(run.x, run.first + row * run.columns + column, weights_of<tile>(run.panel), sums);
-            store_all<VECTORS, END>(sums, pixels, factors, run.y + at, END == End::shortcut ? run.shortcut + at : nullptr);
+            const int64_t at = row * run.y_pitch + column * pitch;
+            sum_tile<ONE.vectors>(run.x, run.first + row * run.columns + column, weights_of<ONE>(run.panel), sums);
+            store_all<ONE>(sums, pixels, factors, run.y + at, ONE.end == End::shortcut ? run.shortcut + at : nullptr, pitch);
         }
 }
 
-template <int VECTORS, End END>
+template <int VECTORS, End END, bool IS_NARROW>
 void pointwise_panel(const PointwiseRun& run)
 {
     const int64_t pixels = run.columns < tile_pixels ? run.columns : tile_pixels;
-    with_tile_registers(shapes_of(pixels, run.x.channels), [&] { panel_tiles<VECTORS, END>(run, pixels); });
+    with_tile_registers(shapes_of(pixels, run.x.channels), [&] {
+        panel_tiles<Tile{.mr = 1, .vectors = VECTORS, .end = END, .is_narrow = IS_NARROW}>(run, pixels);
+    });
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ MNV2_INLINE void widen(const Pixels& x, int64_t pixel, int64_t first_block, Word
 {
     const int64_t end = block_count(x.channels) - first_block;
     for (int64_t block = 0; block < (end < held_blocks ? end : held_blocks); ++block) {
-        const int64_t width = block_width(x.channels, first_block + block);
+        const int64_t width = x.width(x.channels - (first_block + block) * block_channels);
         const uint8_t* from = x.data + (first_block + block) * x.plane + pixel * width;
         for (int m = 0; m < TILE.mr; ++m, from += width)
             for (int64_t k = 0; k < width; k += group)
@@ -94,15 +94,16 @@ const int16_t* weights_of(const uint8_t* panel, int64_t width, int64_t first, in
     return reinterpret_cast<const int16_t*>(factors_of(panel) + 3 * width) + first * steps * step_depths;
 }
 
-// One tile, all groups of channels: while all blocks are held, bytes are widened once.
+// One tile, the groups of a panel's first `y_width` channels: while all blocks are held, bytes are widened once.
 template <Tile TILE, class Store>
-MNV2_INLINE void all_groups(const Pixels& x, int64_t pixel, const uint8_t* panel, int64_t width, const Store& store)
+MNV2_INLINE void all_groups(const Pixels& x, int64_t pixel, const uint8_t* panel, int64_t width, int64_t y_width,
+                            const Store& store)
 {
     constexpr int64_t held_channels = held_blocks * block_channels;
     const int64_t steps = divide_up(x.channels, step_depths);
     Words<TILE> words;
     if (x.channels <= held_channels) widen(x, pixel, 0, words);
-    for (int64_t first = 0; first < width; first += group) {
+    for (int64_t first = 0; first < y_width; first += group) {
         Sums<TILE> sums;
         clear(sums);
         const int16_t* weights = weights_of(panel, width, first, steps);
@@ -119,13 +120,14 @@ __attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t colu
 {
     constexpr Tile tile{.mr = MR, .vectors = 2};
     for (int64_t row = 0; row < run.rows; ++row) {
-        int64_t at = row * run.y_pitch + column * run.width, pixel = run.first + row * run.columns + column;
-        for (int64_t count = tiles; count > 0; --count, pixel += MR, at += MR * run.width)
-            all_groups<tile>(
-                run.x, pixel, run.panel, run.width, [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
-                    store_tile<tile, HAS_SHORTCUT>(sums, factors_of(run.panel) + first, run.width, run.y + at + first,
-                                                   HAS_SHORTCUT ? run.shortcut + at + first : nullptr);
-                });
+        int64_t at = row * run.y_pitch + column * run.y_width, pixel = run.first + row * run.columns + column;
+        for (int64_t count = tiles; count > 0; --count, pixel += MR, at += MR * run.y_width)
+            all_groups<tile>(run.x, pixel, run.panel, run.width, run.y_width,
+                             [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
+                                 store_tile<tile, HAS_SHORTCUT>(sums, factors_of(run.panel), run.width, first,
+                                                                run.y + at + first, run.y_width,
+                                                                HAS_SHORTCUT ? run.shortcut + at + first : nullptr);
+                             });
     }
 }
 
@@ -138,13 +140,20 @@ void pointwise(const PointwiseRun& run)
     });
 }
 
+template <int MR>
+__attribute__((noinline)) void linear_tiles(const LinearRun& run, int64_t pixel, int64_t tiles)
+{
+    constexpr Tile tile{.mr = MR, .vectors = 2};
+    for (; tiles > 0; --tiles, pixel += MR)
+        all_groups<tile>(run.x, pixel, run.panel, run.width, run.width,
+                         [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
+                             store_floats(sums, factors_of(run.panel) + first, run.width, run.y + pixel * run.width + first);
+                         });
+}
+
 void linear(const LinearRun& run)
 {
-    constexpr Tile tile{.mr = 1, .vectors = 2};
-    all_groups<tile>(run.x, run.pixel, run.panel, run.width,
-                     [&](const Sums<tile>& sums, int64_t first) __attribute__((always_inline)) {
-                         store_floats(sums, factors_of(run.panel) + first, run.width, run.y + first);
-                     });
+    cover<max_mr>(run.pixels, [&]<int MR>(int64_t pixel, int64_t tiles) { linear_tiles<MR>(run, pixel, tiles); });
 }
 
 // --- stem ---
@@ -155,7 +164,7 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, int64_t column, in
     constexpr Tile tile{.mr = MR, .vectors = 2};
     const int64_t words = kernel_size * run.words, pitch = run.stride * run.words * word_bytes;
     const int64_t steps = kernel_size * words * word_bytes / step_depths;
-    for (int64_t first = 0; first < run.width; first += group)
+    for (int64_t first = 0; first < run.y_width; first += group)
         for (int64_t done = column; done < column + tiles * MR; done += MR) {
             Sums<tile> sums;
             clear(sums);
@@ -174,7 +183,8 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, int64_t column, in
                     });
                 }
             }
-            store_tile<tile, false>(sums, factors_of(run.panel) + first, run.width, run.y + done * run.width + first, nullptr);
+            store_tile<tile, false>(sums, factors_of(run.panel), run.width, first, run.y + done * run.y_width + first,
+                                    run.y_width, nullptr);
         }
 }
 

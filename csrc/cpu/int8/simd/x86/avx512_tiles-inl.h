@@ -20,6 +20,7 @@ enum class End { bytes, shortcut, floats };
 struct Tile {
     int mr, vectors;
     End end;
+    bool is_narrow = false;  // whether fewer bytes of a pixel are stored than it has channels
 
     constexpr int width() const { return vectors * register_lanes; }
     // A last vector of weights is read from memory where sums and weights would take more registers than there are.
@@ -78,13 +79,14 @@ struct Fixed {
     MNV2_INLINE constexpr operator int64_t() const { return BYTES; }
 };
 
-// Steps of a block whose pixels are WIDTH bytes wide; returns the weights behind them.
-template <int WIDTH, Tile TILE>
-MNV2_INLINE const uint8_t* add_steps(Sums<TILE>& sums, const uint8_t* x, int64_t steps, const uint8_t* weights)
+// Steps of a block whose pixels are `width` bytes wide; returns the weights behind them.
+template <Tile TILE, class Width>
+MNV2_INLINE const uint8_t* add_steps(Sums<TILE>& sums, const uint8_t* block, int64_t pixel, Width width, int64_t steps,
+                                     const uint8_t* weights)
 {
+    const uint8_t* x = block + pixel * width;
 #pragma GCC unroll 1
-    for (; steps > 0; --steps, x += step_depths, weights += step_depths * TILE.width())
-        add_step(sums, x, Fixed<WIDTH>(), weights);
+    for (; steps > 0; --steps, x += step_depths, weights += step_depths * TILE.width()) add_step(sums, x, width, weights);
     return weights;
 }
 
@@ -109,16 +111,17 @@ MNV2_INLINE void sum_pixels(Sums<TILE>& sums, const Pixels& x, int64_t pixel, co
 #pragma GCC unroll 1
     for (; left >= 64; left -= 64, block += x.plane) {
         ahead.fetch();
-        weights = add_steps<64>(sums, block + pixel * 64, 16, weights);
+        weights = add_steps(sums, block, pixel, Fixed<64>(), 16, weights);
     }
+    if (left == 0) return;
+    ahead.fetch();
     const int64_t steps = divide_up(left, step_depths);
-    if (steps) ahead.fetch();
-    if (left > 32)
-        add_steps<64>(sums, block + pixel * 64, steps, weights);
-    else if (left > 16)
-        add_steps<32>(sums, block + pixel * 32, steps, weights);
-    else if (left > 0)
-        add_steps<16>(sums, block + pixel * 16, steps, weights);
+    if (x.last_width == 32)
+        add_steps(sums, block, pixel, Fixed<32>(), steps, weights);
+    else if (x.last_width == 16)
+        add_steps(sums, block, pixel, Fixed<16>(), steps, weights);
+    else
+        add_steps(sums, block, pixel, x.last_width, steps, weights);
 }
 
 // --- what becomes of sums ---
@@ -152,14 +155,24 @@ MNV2_INLINE __m512 scaled(const Sums<TILE>& sums, int m, int v, const float* fac
 }
 
 // Rounded, not clamped. shortcut: the tile's first pixel.
-template <Tile TILE>
-MNV2_INLINE __m512i rounded(const Sums<TILE>& sums, int m, int v, const float* factors, const uint8_t* shortcut)
+template <Tile TILE, class Pitch>
+MNV2_INLINE __m512i rounded(const Sums<TILE>& sums, int m, int v, const float* factors, const uint8_t* shortcut, Pitch pitch)
 {
     __m512 y = scaled(sums, m, v, factors);
     if constexpr (TILE.end == End::shortcut)
-        y = _mm512_fmadd_ps(load_shortcut<TILE.vectors>(shortcut + m * TILE.width(), v),
+        y = _mm512_fmadd_ps(load_shortcut<TILE.vectors>(shortcut + m * pitch, v),
                             _mm512_loadu_ps(factors + 2 * TILE.width() + register_lanes * v), y);
     return _mm512_cvtps_epi32(y);
+}
+
+// Bytes from a result to the next.
+template <Tile TILE>
+MNV2_INLINE auto pitch_of(int64_t y_width)
+{
+    if constexpr (TILE.is_narrow)
+        return y_width;
+    else
+        return Fixed<TILE.width()>();
 }
 
 // Packing takes the bytes of 64 lanes: of one pixel, of two or of four, whose words then stand in this order. At the end of a
@@ -167,10 +180,21 @@ MNV2_INLINE __m512i rounded(const Sums<TILE>& sums, int m, int v, const float* f
 alignas(64) constexpr int32_t order_of_two[16] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
 alignas(64) constexpr int32_t order_of_four[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
 
+// The words of several packed pixels that are stored, in their order.
 template <Tile TILE>
-MNV2_INLINE void store_bytes(const Sums<TILE>& sums, const float* factors, uint8_t* y, const uint8_t* shortcut)
+MNV2_INLINE __m512i order_of(int64_t y_width)
+{
+    const __m512i all = Bytes64::load(TILE.vectors == 2 ? order_of_two : order_of_four);
+    if constexpr (!TILE.is_narrow) return all;
+    const uint32_t words_of_pixel = (1u << y_width / 4) - 1, first_words = TILE.vectors == 2 ? 0x0101 : 0x1111;
+    return _mm512_maskz_compress_epi32(static_cast<__mmask16>(first_words * words_of_pixel), all);
+}
+
+template <Tile TILE, class Pitch>
+MNV2_INLINE void store_bytes(const Sums<TILE>& sums, const float* factors, uint8_t* y, const uint8_t* shortcut, Pitch pitch)
 {
     constexpr int pixels = 4 / TILE.vectors;  // of a register of bytes
+    const __m512i order = order_of<TILE>(pitch);
     MNV2_UNROLL
     for (int m = 0; m < TILE.mr; m += pixels) {
         const int stored = TILE.mr - m < pixels ? TILE.mr - m : pixels;
@@ -178,16 +202,15 @@ MNV2_INLINE void store_bytes(const Sums<TILE>& sums, const float* factors, uint8
         MNV2_UNROLL
         for (int i = 0; i < 4; ++i) {
             const int pixel = i / TILE.vectors < stored ? i / TILE.vectors : 0;
-            lanes[i] = rounded(sums, m + pixel, i % TILE.vectors, factors, shortcut);
+            lanes[i] = rounded(sums, m + pixel, i % TILE.vectors, factors, shortcut, pitch);
         }
         __m512i bytes = Bytes64::pack16(Bytes64::pack32(lanes[0], lanes[1]), Bytes64::pack32(lanes[2], lanes[3]));
-        if constexpr (pixels == 2) bytes = _mm512_permutexvar_epi32(Bytes64::load(order_of_two), bytes);
-        if constexpr (pixels == 4) bytes = _mm512_permutexvar_epi32(Bytes64::load(order_of_four), bytes);
-        uint8_t* const to = y + m * TILE.width();
-        if (stored == pixels)
+        if constexpr (pixels > 1) bytes = _mm512_permutexvar_epi32(order, bytes);
+        uint8_t* const to = y + m * pitch;
+        if (stored == pixels && !TILE.is_narrow)
             Bytes64::store(to, bytes);
         else
-            _mm512_mask_storeu_epi32(to, static_cast<__mmask16>((1 << stored * TILE.width() / 4) - 1), bytes);
+            _mm512_mask_storeu_epi32(to, static_cast<__mmask16>((1 << stored * pitch / 4) - 1), bytes);
     }
 }
 
@@ -227,17 +250,28 @@ MNV2_INLINE void cover(int64_t columns, const Tiles& tiles)
         tiles.template operator()<1>(0, columns);
 }
 
+template <Tile TILE>
+__attribute__((noinline)) void linear_tile(const LinearRun& run, int64_t pixel)
+{
+    Sums<TILE> sums;
+    clear(sums);
+    Ahead none;  // a panel that is read once is a plain stream, which processors follow by themselves
+    sum_pixels(sums, run.x, pixel, weights_of<TILE>(run.panel), none);
+    float* const y = run.y + pixel * TILE.width();
+    MNV2_UNROLL
+    for (int m = 0; m < TILE.mr; ++m) MNV2_UNROLL
+    for (int v = 0; v < TILE.vectors; ++v)
+        _mm512_storeu_ps(y + m * TILE.width() + register_lanes * v, scaled(sums, m, v, factors_of<TILE>(run.panel)));
+}
+
+// Four pixels have products enough to hide what their weights take from the second-level cache.
 template <int VECTORS>
 void linear_of_width(const LinearRun& run)
 {
-    constexpr Tile tile{.mr = 1, .vectors = VECTORS, .end = End::floats};
-    Sums<tile> sums;
-    clear(sums);
-    Ahead none;  // a panel that is read once is a plain stream, which processors follow by themselves
-    sum_pixels(sums, run.x, run.pixel, weights_of<tile>(run.panel), none);
-    MNV2_UNROLL
-    for (int v = 0; v < VECTORS; ++v)
-        _mm512_storeu_ps(run.y + register_lanes * v, scaled(sums, 0, v, factors_of<tile>(run.panel)));
+    constexpr Tile four{.mr = 4, .vectors = VECTORS, .end = End::floats}, one{.mr = 1, .vectors = VECTORS, .end = End::floats};
+    int64_t pixel = 0;
+    for (; pixel + four.mr <= run.pixels; pixel += four.mr) linear_tile<four>(run, pixel);
+    for (; pixel < run.pixels; ++pixel) linear_tile<one>(run, pixel);
 }
 
 void linear(const LinearRun& run)
@@ -252,9 +286,10 @@ template <Tile TILE, class Pitch>
 __attribute__((noinline)) void stem_tiles(const StemRun& run, Pitch pitch, int64_t column, int64_t tiles)
 {
     const int64_t words = kernel_size * run.words;
+    const auto y_pitch = pitch_of<TILE>(run.y_width);
     int64_t at = column * pitch;
-    uint8_t* y = run.y + column * TILE.width();
-    for (; tiles > 0; --tiles, at += TILE.mr * pitch, y += TILE.mr * TILE.width()) {
+    uint8_t* y = run.y + column * y_pitch;
+    for (; tiles > 0; --tiles, at += TILE.mr * pitch, y += TILE.mr * y_pitch) {
         Sums<TILE> sums;
         clear(sums);
         const uint8_t* weights = weights_of<TILE>(run.panel);
@@ -265,15 +300,16 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, Pitch pitch, int64
             for (int64_t word = 0; word < words; ++word, x += step_depths, weights += step_depths * TILE.width())
                 add_step(sums, x, pitch, weights);
         }
-        store_bytes(sums, factors_of<TILE>(run.panel), y, nullptr);
+        store_bytes(sums, factors_of<TILE>(run.panel), y, nullptr, y_pitch);
     }
 }
 
-template <int VECTORS, class Pitch>
+template <int VECTORS, bool IS_NARROW, class Pitch>
 void stem_panel(const StemRun& run, Pitch pitch)
 {
     cover<max_mr(VECTORS)>(run.columns, [&]<int MR>(int64_t column, int64_t tiles) {
-        stem_tiles<Tile{.mr = MR, .vectors = VECTORS, .end = End::bytes}>(run, pitch, column, tiles);
+        constexpr Tile tile{.mr = MR, .vectors = VECTORS, .end = End::bytes, .is_narrow = IS_NARROW};
+        stem_tiles<tile>(run, pitch, column, tiles);
     });
 }
 
@@ -282,7 +318,8 @@ void stem_of_width(const StemRun& run)
 {
     constexpr int usual = 8;  // stride 2 and up to four channels
     const int64_t pitch = run.stride * run.words * step_depths;
-    pitch == usual ? stem_panel<VECTORS>(run, Fixed<usual>()) : stem_panel<VECTORS>(run, pitch);
+    if (run.y_width < run.width) return stem_panel<VECTORS, true>(run, pitch);
+    pitch == usual ? stem_panel<VECTORS, false>(run, Fixed<usual>()) : stem_panel<VECTORS, false>(run, pitch);
 }
 
 void stem(const StemRun& run)

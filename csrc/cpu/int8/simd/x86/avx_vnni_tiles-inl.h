@@ -51,7 +51,7 @@ MNV2_INLINE void sum_pixels(Sums<TILE>& sums, const Pixels& x, int64_t pixel, co
     const uint8_t* weights = weights_of(panel, panel_width, first, divide_up(x.channels, step_depths));
     const uint8_t* block = x.data;
     for (int64_t left = x.channels; left > 0; left -= block_channels, block += x.plane) {
-        const int64_t width = block_width(left, 0), depths = left < block_channels ? left : block_channels;
+        const int64_t width = x.width(left), depths = left < block_channels ? left : block_channels;
         const uint8_t* from = block + pixel * width;
 #pragma GCC unroll 1
         for (int64_t k = 0; k < depths; k += step_depths, from += step_depths, weights += step_weights)
@@ -64,12 +64,12 @@ __attribute__((noinline)) void panel_tiles(const PointwiseRun& run, int64_t colu
 {
     constexpr Tile tile{.mr = MR, .vectors = 2};
     for (int64_t row = 0; row < run.rows; ++row)
-        for (int64_t first = 0; first < run.width; first += group) {
-            int64_t at = row * run.y_pitch + column * run.width + first, pixel = run.first + row * run.columns + column;
-            for (int64_t count = tiles; count > 0; --count, pixel += MR, at += MR * run.width) {
+        for (int64_t first = 0; first < run.y_width; first += group) {
+            int64_t at = row * run.y_pitch + column * run.y_width + first, pixel = run.first + row * run.columns + column;
+            for (int64_t count = tiles; count > 0; --count, pixel += MR, at += MR * run.y_width) {
                 Sums<tile> sums;
                 sum_pixels(sums, run.x, pixel, run.panel, run.width, first);
-                store_tile<tile, HAS_SHORTCUT>(sums, factors_of(run.panel) + first, run.width, run.y + at,
+                store_tile<tile, HAS_SHORTCUT>(sums, factors_of(run.panel), run.width, first, run.y + at, run.y_width,
                                                HAS_SHORTCUT ? run.shortcut + at : nullptr);
             }
         }
@@ -84,14 +84,21 @@ void pointwise(const PointwiseRun& run)
     });
 }
 
+template <int MR>
+__attribute__((noinline)) void linear_tiles(const LinearRun& run, int64_t pixel, int64_t tiles)
+{
+    constexpr Tile tile{.mr = MR, .vectors = 2};
+    for (; tiles > 0; --tiles, pixel += MR)
+        for (int64_t first = 0; first < run.width; first += group) {
+            Sums<tile> sums;
+            sum_pixels(sums, run.x, pixel, run.panel, run.width, first);
+            store_floats(sums, factors_of(run.panel) + first, run.width, run.y + pixel * run.width + first);
+        }
+}
+
 void linear(const LinearRun& run)
 {
-    constexpr Tile tile{.mr = 1, .vectors = 2};
-    for (int64_t first = 0; first < run.width; first += group) {
-        Sums<tile> sums;
-        sum_pixels(sums, run.x, run.pixel, run.panel, run.width, first);
-        store_floats(sums, factors_of(run.panel) + first, run.width, run.y + first);
-    }
+    cover<max_mr>(run.pixels, [&]<int MR>(int64_t pixel, int64_t tiles) { linear_tiles<MR>(run, pixel, tiles); });
 }
 
 template <int MR>
@@ -99,7 +106,7 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, int64_t column, in
 {
     constexpr Tile tile{.mr = MR, .vectors = 2};
     const int64_t words = kernel_size * run.words, pitch = run.stride * run.words * word_bytes;
-    for (int64_t first = 0; first < run.width; first += group)
+    for (int64_t first = 0; first < run.y_width; first += group)
         for (int64_t done = column; done < column + tiles * MR; done += MR) {
             Sums<tile> sums;
             clear(sums);
@@ -110,7 +117,8 @@ __attribute__((noinline)) void stem_tiles(const StemRun& run, int64_t column, in
                 for (int64_t word = 0; word < words; ++word, x += word_bytes, weights += step_weights)
                     add_step(sums, x, pitch, weights);
             }
-            store_tile<tile, false>(sums, factors_of(run.panel) + first, run.width, run.y + done * run.width + first, nullptr);
+            store_tile<tile, false>(sums, factors_of(run.panel), run.width, first, run.y + done * run.y_width + first,
+                                    run.y_width, nullptr);
         }
 }
 

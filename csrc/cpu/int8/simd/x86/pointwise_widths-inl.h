@@ -1,5 +1,5 @@
-// Pointwise layers by the width of a panel: pointwise_panel<VECTORS, END>(run), which the file that includes this one has
-// included, does one of 16 * VECTORS channels.
+// Pointwise layers by the width of a panel: pointwise_panel<VECTORS, END, IS_NARROW>(run), which the file that includes this
+// one has included, does one of 16 * VECTORS channels.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,16 @@
 namespace mnv2::cpu::int8::MNV2_ISA {
 namespace {
 
+template <int VECTORS, End END>
+void pointwise_with_end(const PointwiseRun& run)
+{
+    run.y_width < run.width ? pointwise_panel<VECTORS, END, true>(run) : pointwise_panel<VECTORS, END, false>(run);
+}
+
 template <int VECTORS>
 void pointwise_of_width(const PointwiseRun& run)
 {
-    run.shortcut ? pointwise_panel<VECTORS, End::shortcut>(run) : pointwise_panel<VECTORS, End::bytes>(run);
+    run.shortcut ? pointwise_with_end<VECTORS, End::shortcut>(run) : pointwise_with_end<VECTORS, End::bytes>(run);
 }
 
 void pointwise(const PointwiseRun& run)
