@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 import torch
 from cli_cases import refusal, table_of
 
-from mnv2_kernels import _native, shapes
+from mnv2_kernels import _native
 from mnv2_kernels.bench.results import read_results
 from mnv2_kernels.bench.traffic import blocks as traffic
 from mnv2_kernels.bench.traffic import callgrind, count_eager
@@ -35,9 +36,10 @@ totals: 1000 300 200 3 40 20 2 15 7
 """
 # Expanded it takes 150 KB, otherwise 7 KB of weights and 50 KB of image.
 BLOCK = BlockShape(1, 28, 28, 8, 48, 8, residual=True)
+GATED = replace(BLOCK, squeezed_channels=4)
 CACHE = 128 << 10
 ROW = TrafficRow(
-    "56x56 24-144-24 s1", 56, 1, "avx2", "3 rows, ring", 1 << 19, 1, 1 << 20, 100, 800, 120, 900, 2500, 2400
+    "56x56 24-144-24 s1", 56, 1, "avx2", "3 rows, ring", 1 << 19, 1, 1 << 20, 100, 800, 110, 900, 2300, 2200
 )
 
 
@@ -54,8 +56,8 @@ def test_the_bars() -> None:
     assert ROW.meets_floor
     assert ROW.meets_eager  # exactly a twentieth of the better layout
     assert not replace(ROW, floor_bytes=99).meets_floor
-    assert not replace(ROW, eager_channels_last_bytes=2399).meets_eager
-    assert replace(ROW, eager_channels_last_bytes=2399, height=28).meets_eager
+    assert not replace(ROW, eager_channels_last_bytes=2199).meets_eager
+    assert replace(ROW, eager_channels_last_bytes=2199, height=28).meets_eager
     left_out = replace(ROW, eager_bytes=None, eager_channels_last_bytes=None)
     assert left_out.eager_share is None
     assert left_out.meets_eager
@@ -90,33 +92,49 @@ def test_a_program_that_fails() -> None:
 
 def test_eager_runs_every_block_in_both_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
+    network = "mobilenetv3_small"
+
+    def count(command: list[str], cache: int, simulate_at_start: bool) -> tuple[list[Count], str]:
+        assert command[:3] == [sys.executable, "-m", count_eager.__name__]
+        count_eager.main(command[3], int(command[4]), json.loads(command[5]))
+        return [Count(number, 1) for number in range(len(seen))], ""
+
+    monkeypatch.setattr(traffic, "count_misses", count)
     monkeypatch.setattr(count_eager, "start_simulation", lambda: None)
     monkeypatch.setattr(count_eager, "_count", lambda modules, inputs, _: seen.append((modules, inputs)))
-    count_eager.main(CACHE, [2, 16])
+    blocks = traffic.network_blocks(network)
+    counts = traffic._count_eager(network, [*zip(traffic.eager_modules(network), blocks, strict=True)], CACHE)
     for number, (modules, inputs) in enumerate(seen):
         layout = count_eager.LAYOUTS[number % 2]
-        block = shapes.mobilenet_v2().blocks[(2, 16)[number // 2]]
+        block = blocks[number // 2]
+        assert counts[layout][number // 2].instructions == number
         for module, x in zip(modules, inputs, strict=True):
             assert x.is_contiguous(memory_format=layout)
             assert module(x).shape == (1, block.out_channels, block.out_height, block.out_width)
-            weight = module.conv[0][0].weight
-            assert weight.shape[:2] == (block.expanded_channels, block.in_channels)
-    assert len(seen) == 4
+            depthwise = next(each for each in module.modules() if getattr(each, "groups", 1) > 1)
+            assert depthwise.weight.shape == (block.expanded_channels, 1, block.kernel, block.kernel)
+            assert block.squeezed_channels in (0, *(len(each) for each in module.parameters()))
+    assert len(seen) == 2 * len(blocks)
 
 
 @pytest.mark.slow
 @needs_valgrind
-def test_a_block_from_end_to_end() -> None:
-    """In a cache that the expanded tensor does not fit into."""
-    (row,) = measure_traffic(CACHE, [BLOCK, BLOCK], eager=False, l2_bytes=32 << 10)
-    assert (row.block, row.blocks, row.cache_bytes, row.l2_bytes) == ("28x28 8-48-8 s1", 2, CACHE, 32 << 10)
-    assert row.floor_bytes == BLOCK.floor_bytes(torch.float32)
-    # Each line of input, weights and output is fetched at least once.
-    assert row.floor_bytes <= row.fused_bytes
-    assert row.fused_bytes < 1.3 * row.floor_bytes
-    assert row.unfused_model_bytes == BLOCK.unfused_bytes(torch.float32)
-    assert row.unfused_bytes > row.floor_bytes + BLOCK.expanded_bytes(torch.float32)
-    assert row.eager_bytes is None
+def test_blocks_from_end_to_end() -> None:
+    """In a cache that the expanded tensor does not fit into, nor the depthwise output."""
+    rows = measure_traffic(CACHE, [BLOCK, BLOCK, GATED], eager=False, l2_bytes=32 << 10)
+    assert [(row.block, row.blocks) for row in rows] == [
+        ("28x28 8-48-8 s1", 2),
+        ("28x28 8-48-8 s1 gate 4", 1),
+    ]
+    for row, block in zip(rows, (BLOCK, GATED), strict=True):
+        assert (row.cache_bytes, row.l2_bytes) == (CACHE, 32 << 10)
+        assert row.floor_bytes == block.floor_bytes(torch.float32)
+        # Each line of input, weights and output is fetched at least once.
+        assert row.floor_bytes <= row.fused_bytes
+        assert row.fused_bytes < 1.3 * row.floor_bytes
+        assert row.unfused_model_bytes == block.unfused_bytes(torch.float32)
+        assert row.unfused_bytes > row.floor_bytes + block.expanded_bytes(torch.float32)
+        assert row.eager_bytes is None
 
 
 @pytest.mark.parametrize("cache", [64 << 10, 1 << 30])
@@ -155,50 +173,38 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path:
     rows = [ROW, replace(ROW, floor_bytes=90, eager_bytes=None, eager_channels_last_bytes=None)]
     asked = []
 
-    def measure(cache_bytes: int, blocks: None, eager: bool, l2_bytes: int | None) -> list[TrafficRow]:
-        asked.append((cache_bytes, blocks, eager, l2_bytes))
+    def measure(cache_bytes: int, **options: object) -> list[TrafficRow]:
+        asked.append((cache_bytes, options))
         return rows
 
     monkeypatch.setattr(commands, "measure_traffic", measure)
     path = tmp_path / "traffic.json"
     lines = table_of(capsys, "traffic", "--cache", "1M", "--no-eager", "--json", path)
-    assert asked == [(1 << 20, None, False, None)]
-    assert " 1.20 " in lines[2]
+    assert asked == [(1 << 20, {"eager": False, "l2_bytes": None, "network": "mobilenet_v2"})]
+    assert " 1.10 " in lines[2]
     assert " 1/20.0" in lines[2]
-    assert " 1.33 * " in lines[3]
+    assert " 1.22 * " in lines[3]
     results = read_results(path, TrafficRow)
     assert results.rows == tuple(rows)
     assert results.header.command == f"mnv2 traffic --cache 1M --no-eager --json {path}"
 
 
 def test_the_command_on_a_network(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """Seven of MobileNetV3-large's blocks have no gate."""
     asked = []
 
-    def measure(cache_bytes: int, blocks: list[BlockShape], eager: bool, l2_bytes: None) -> list[TrafficRow]:
-        asked.append((blocks, eager))
+    def measure(cache_bytes: int, **options: object) -> list[TrafficRow]:
+        asked.append(options)
         return [ROW]
 
     monkeypatch.setattr(commands, "measure_traffic", measure)
     table_of(capsys, "traffic", "--network", "mobilenetv3_large")
-    ((blocks, eager),) = asked
-    assert [(each.height, each.expanded_channels) for each in blocks] == [
-        *((112, 16), (112, 64), (56, 72)),
-        *((28, 240), (14, 200), (14, 184), (14, 184)),
-    ]
-    assert not eager
+    assert asked == [{"eager": True, "l2_bytes": None, "network": "mobilenetv3_large"}]
+    assert len(traffic.network_blocks("mobilenetv3_large")) == 15
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["efficientnet_b0"], "efficientnet_b0: every block has a gate"),
-        (["fbnet_c", "--eager"], "--eager: not for a --network"),
-        (["fbnet_c", "--weights", "int8.safetensors"], "--weights: not for a --network"),
-    ],
-)
-def test_what_a_network_refuses(arguments: list[str], message: str, capsys: Capture) -> None:
-    assert message in refusal(capsys, ["traffic", "--network", *arguments])
+def test_what_a_network_refuses(capsys: Capture) -> None:
+    message = refusal(capsys, ["traffic", "--network", "fbnet_c", "--weights", "int8.safetensors"])
+    assert "--weights: not for a --network" in message
 
 
 def test_the_marks_have_the_names_that_callgrind_looks_for() -> None:

@@ -115,5 +115,3 @@ def test_measured_blocks():
         ValueError, match=r"^layer: kernel: expected 3 \(int8 has no kernels for others\), got 5$"
     ):
         _native.Int8BlockRun(f"{BLOCK} kernel=5 arithmetic=int8", **image)
-    with pytest.raises(ValueError, match=r"^layer: expected a block without a gate, got "):
-        _native.BlockRun(f"{BLOCK} squeezed_channels=4", batch=1, **image)

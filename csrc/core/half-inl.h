@@ -14,8 +14,8 @@ struct BFloat16 {
     uint16_t bits;
 };
 
-// Where float32 has its exponent, and the one of 2^-1.
-constexpr int exponent_shift = 23, half_exponent = 126;
+// Where float32 has its exponent.
+constexpr int exponent_shift = 23;
 
 inline uint32_t bits_of(float value)
 {

@@ -37,7 +37,7 @@ struct BlockTask {
     int64_t begin, end;  // output rows; vectors of expanded channels in expand_and_depthwise and gate_depthwise, output
                          // channels in project
     float* scratch;
-    void* depthwise_out = nullptr;  // the image's depthwise results, where threads share them
+    void* depthwise_out = nullptr;  // the image's depthwise results, where all are kept
     float* means = nullptr;         // of these, a number for each channel, where the block has a gate
 };
 

@@ -184,6 +184,8 @@ BlockCuts choose_cuts(const InvertedResidualParams& params, const PackLayout& la
     const int64_t segment_rows = divide_up(rows, cuts.segments);
     cuts.shares_rows = !fits(segment_rows);
     cuts.strip_rows = cuts.shares_rows ? sharing_strip_rows(params, layout, caches) : segment_rows;
+    // Read in one order again and again, weights that a cache lacks a little room for replace each other there one and all.
+    cuts.alternates = cuts.shares_rows && packed_bytes(params, layout) > caches.l2 / 2;
     return cuts;
 }
 
@@ -201,10 +203,12 @@ BlockPlan plan_block(const InvertedResidualParams& params, const PackLayout& lay
     plan.scratch.x_rows =
         scratch.take(params.has_expand || params.has_residual ? stored_floats(plane * in_vectors, layout) : 0);
     plan.scratch.expanded = scratch.take(plane * (cuts.shares_rows ? vectors : std::min(cuts.chunk_vectors, vectors)));
-    const int64_t strip_floats = depthwise_out_bytes(params, layout, cuts.strip_rows) / float_bytes;
-    const int64_t image_floats = depthwise_out_bytes(params, layout, params.out_height()) / float_bytes;
-    plan.depthwise_out_floats = params.has_gate() ? round_up(image_floats, line_floats) : strip_floats;
-    plan.scratch.depthwise_out = scratch.take(cuts.splits_channels ? 0 : strip_floats);
+    const bool is_kept = params.has_gate() || cuts.splits_channels;
+    if (is_kept) {
+        plan.depthwise_out_plane = plane_elements(params.out_height() * params.out_width(), layout);
+        plan.depthwise_out_floats = round_up(stored_floats(vectors * plan.depthwise_out_plane, layout), line_floats);
+    }
+    plan.scratch.depthwise_out = scratch.take(is_kept ? 0 : depthwise_out_bytes(params, layout, cuts.strip_rows) / float_bytes);
     plan.scratch.result = scratch.take(cuts.strip_rows * params.out_width() * padded_channels(params.out_channels, layout));
     plan.scratch.zeros = scratch.take(params.width * layout.vector_width);
     if (params.has_gate()) {

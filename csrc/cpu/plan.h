@@ -36,6 +36,7 @@ struct BlockCuts {
     bool shares_rows;       // always where there is no expand
     bool splits_channels;   // never with shares_rows
     int64_t segments;       // of an image, for threads
+    bool alternates;        // strips take their channels forwards and backwards in turn
 };
 
 struct BlockPlan {
@@ -43,7 +44,8 @@ struct BlockPlan {
     int64_t expanded_rows;  // held at a time
     BlockScratch scratch;
     int64_t scratch_bytes;         // a thread
-    int64_t depthwise_out_floats;  // an image, where threads share its depthwise results
+    int64_t depthwise_out_floats;  // an image, where all of its depthwise results are kept, for several threads or a gate
+    int64_t depthwise_out_plane;   // elements from a vector of these to the next
     int64_t means_floats;          // an image, where it has a gate
     BlockOffsets weights;
 };

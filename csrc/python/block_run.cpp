@@ -24,7 +24,6 @@ mnv2::InvertedResidualParams one_block(const std::string& layer, int64_t batch, 
     const mnv2::NetworkLayer read = one_layer(layer, batch, height, width);
     const auto* const block = std::get_if<mnv2::InvertedResidualParams>(&read.params);
     if (!block) throw py::value_error("layer: expected a block, got \"" + layer + '"');
-    if (block->has_gate()) throw py::value_error("layer: expected a block without a gate, got \"" + layer + '"');
     return *block;
 }
 
@@ -71,7 +70,7 @@ void bind_block_run(py::module_& module)
     py::class_<BlockRun>(
         module, "BlockRun",
         "One block again and again, for measurements: float32, channels_last, one thread, on made-up values in "
-        "buffers of its own. Arguments as plan's; fused=False runs the three convolutions one after another, "
+        "buffers of its own. Arguments as plan's; fused=False runs the convolutions one after another, "
         "channel_segments cuts the expanded channels into that many segments instead of as planned, l2_bytes plans for "
         "another second-level cache than this machine's. ValueError names a bad argument.")
         .def(py::init(&make_block_run), "layer"_a, py::kw_only(), "batch"_a, "height"_a, "width"_a, "fused"_a = true,

@@ -38,7 +38,7 @@ from ..weights.views import PACKAGES, packaged_photos, random_views
 from . import BenchError
 from .int8_engines import onnx_int8, openvino_int8
 from .setting import Setting, random_images, torch_threads
-from .zoo import BUILDERS, with_statistics
+from .zoo import build_network, with_statistics
 
 INSTALL = "pip install '.[bench]'"
 
@@ -164,10 +164,7 @@ class WellKnown(_OfOthers):
         self.weights, self.settings = f"{network}, {RANDOM}", Settings()
         self._given_int8 = None
         self._layers = layers_of(network)
-        try:
-            self.model = with_statistics(BUILDERS[network], STATISTICS_SIZE).requires_grad_(False)
-        except ModuleNotFoundError as error:
-            raise BenchError(f"{network} comes from {error.name}, which is not installed") from None
+        self.model = with_statistics(partial(build_network, network), STATISTICS_SIZE).requires_grad_(False)
 
     @cached_property
     def fused(self) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..weights.models import give_statistics
+from . import BenchError
 
 _SIZE = 64
 
@@ -148,6 +149,14 @@ BUILDERS = {
     "mobilenetv3_large": _torchvision("mobilenet_v3_large"),
     "efficientnet_b0": _torchvision("efficientnet_b0"),
 }
+
+
+def build_network(network: str) -> nn.Module:
+    """One of BUILDERS. Raises BenchError where the library that it comes from is not installed."""
+    try:
+        return BUILDERS[network]()
+    except ModuleNotFoundError as error:
+        raise BenchError(f"{network} comes from {error.name}, which is not installed") from None
 
 
 def prepared(entry: Entry) -> nn.Module:

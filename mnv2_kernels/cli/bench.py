@@ -27,7 +27,7 @@ from ..bench.results import Row, collect, write_results
 from ..bench.roofline import measure_roofline
 from ..bench.scaling import measure_scaling
 from ..bench.subject import width_of
-from ..bench.traffic.blocks import countable_blocks, measure_traffic, parse_bytes
+from ..bench.traffic.blocks import measure_traffic, parse_bytes
 from ..bench.traffic.int8_blocks import measure_int8_traffic
 from ..dtypes import DtypeName
 from ..layer import layer_shapes
@@ -173,8 +173,7 @@ def _networks(
 
 
 @app.command(
-    help="Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager.\n\n"
-    "Of a --network without torch eager, and only of its blocks without a gate."
+    help="Count the memory traffic of every block in a simulated cache: fused, unfused and torch eager."
 )
 def traffic(
     context: typer.Context,
@@ -195,7 +194,7 @@ def traffic(
     json_file: Json = None,
 ) -> None:
     if network_name is not None:
-        refuse_options(context, ("weights", "eager"), "not for a --network, counted without both")
+        refuse_options(context, ("weights",), "not for a --network of random weights")
     if weights is not None:
         refuse_options(context, ("l2", "eager"), "for float blocks alone; --weights counts int8 ones")
         int8_rows = measure_int8_traffic(_int8_blocks(weights), parse_bytes(cache))
@@ -203,9 +202,8 @@ def traffic(
         _write(context, json_file, int8_rows)
         return
     l2_bytes = None if l2 is None else parse_bytes(l2)
-    blocks = None if network_name is None else countable_blocks(network_name)
-    eager = eager and network_name is None
-    rows = measure_traffic(parse_bytes(cache), blocks, eager=eager, l2_bytes=l2_bytes)
+    network = network_name or "mobilenet_v2"
+    rows = measure_traffic(parse_bytes(cache), eager=eager, l2_bytes=l2_bytes, network=network)
     show(tables.traffic(rows))
     _write(context, json_file, rows)
 

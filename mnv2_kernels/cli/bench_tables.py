@@ -79,7 +79,7 @@ def traffic(rows: Sequence[TrafficRow]) -> RenderableType:
     about = {
         "cache": f"{first.cache_bytes >> 10} KiB, {WAYS} ways, simulated by callgrind",
         "counted": "KB that the cache fetches in a pass, for loads and stores; no write-backs",
-        "floor": "input, output and packed weights, each once; float32, batch 1, one thread",
+        "floor": "input, output and packed weights, once, a gate's input twice; float32, batch 1, one thread",
         "plans": f"{first.isa}, for a second-level cache of {first.l2_bytes >> 10} KiB",
         "bars": f"fused at most {FLOOR_FACTOR:g} of the floor, and from {LARGE_IMAGE}x{LARGE_IMAGE} on "
         f"1/{1 / EAGER_SHARE:.0f} of eager; * misses",

@@ -48,6 +48,12 @@ inline InvertedResidualParams with_kernel(InvertedResidualParams params, int32_t
     return params;
 }
 
+inline InvertedResidualParams gated(InvertedResidualParams params, int64_t squeezed_channels)
+{
+    params.squeezed_channels = squeezed_channels;
+    return params;
+}
+
 // A few blocks that differ in everything, for the tests that run each of them many times.
 inline std::vector<InvertedResidualParams> varied_blocks()
 {

@@ -70,15 +70,23 @@ std::vector<InvertedResidualParams> published_blocks()
             with_residual(block({7, 7}, 160, 960, 0)),    block({7, 7}, 160, 960, 320)};
 }
 
+// Others whose gate needs all depthwise results, in tables 4 of arXiv 1905.11946 and 1 of 1905.02244.
+std::vector<InvertedResidualParams> published_gates()
+{
+    return {gated(without_expand(block({112, 112}, 32, 0, 16)), 8),
+            gated(with_kernel(strided(block({56, 56}, 24, 144, 40)), 5), 6),
+            gated(with_kernel(with_residual(block({7, 7}, 160, 960, 0)), 5), 240)};
+}
+
 bool have_equal_results(const cpu::BlockRun& one, const cpu::BlockRun& other, const InvertedResidualParams& params)
 {
     const int64_t floats = out_pixels(params) * params.out_channels;
     return std::memcmp(one.result(), other.result(), static_cast<size_t>(floats) * sizeof(float)) == 0;
 }
 
-TEST(published_blocks_have_equal_bits_however_they_are_run)
+void check_ways_to_run(const std::vector<InvertedResidualParams>& blocks)
 {
-    for (const InvertedResidualParams& params : published_blocks()) {
+    for (const InvertedResidualParams& params : blocks) {
         if (!is_sampled()) continue;
         const Scope scope(describe(params));
         for_each_isa([&](const cpu::Kernels& kernels) {
@@ -96,15 +104,26 @@ TEST(published_blocks_have_equal_bits_however_they_are_run)
     }
 }
 
+TEST(published_blocks_have_equal_bits_however_they_are_run)
+{
+    check_ways_to_run(published_blocks());
+}
+
+TEST(published_blocks_with_a_gate_have_equal_bits_however_they_are_run)
+{
+    check_ways_to_run(published_gates());
+}
+
 TEST(the_counted_pass_computes_the_same)
 {
-    const InvertedResidualParams params = with_residual(block({7, 5}, 17, 51, 0));
-    for_each_isa([&](const cpu::Kernels& kernels) {
-        const cpu::BlockRun run(params, kernels, cpu::cache_sizes(), {});
-        cpu::count_pass(run, 1 << 10);
-        const auto bytes = static_cast<size_t>(out_pixels(params) * params.out_channels) * sizeof(float);
-        CHECK(std::memcmp(run.result(0), run.result(1), bytes) == 0);
-    });
+    const InvertedResidualParams ungated = with_residual(block({7, 5}, 17, 51, 0));
+    for (const InvertedResidualParams& params : {ungated, gated(ungated, 4)})
+        for_each_isa([&](const cpu::Kernels& kernels) {
+            const cpu::BlockRun run(params, kernels, cpu::cache_sizes(), {});
+            cpu::count_pass(run, 1 << 10);
+            const auto bytes = static_cast<size_t>(out_pixels(params) * params.out_channels) * sizeof(float);
+            CHECK(std::memcmp(run.result(0), run.result(1), bytes) == 0);
+        });
 }
 
 }  // namespace

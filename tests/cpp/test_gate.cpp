@@ -9,12 +9,6 @@
 namespace mnv2::test {
 namespace {
 
-InvertedResidualParams gated(InvertedResidualParams params, int64_t squeezed_channels)
-{
-    params.squeezed_channels = squeezed_channels;
-    return params;
-}
-
 void check_gate(const BlockCase& one)
 {
     if (!is_sampled()) return;

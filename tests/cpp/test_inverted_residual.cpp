@@ -168,7 +168,8 @@ std::vector<cpu::BlockCuts> cuts_of(const InvertedResidualParams& params, const 
             for (const bool shares_rows : {true, false})
                 for (const int64_t segments : {1, 2, 3, 7}) {
                     const bool possible = (params.has_expand || shares_rows) && segments <= rows && strip_rows <= rows;
-                    if (possible) all.push_back({strip_rows, chunk_vectors, shares_rows, false, segments});
+                    const bool alternates = segments != 2;
+                    if (possible) all.push_back({strip_rows, chunk_vectors, shares_rows, false, segments, alternates});
                 }
     return all;
 }
@@ -180,7 +181,8 @@ void check_plans(const Operation<InvertedResidualParams>& operation, const cpu::
     operation.check(chosen, kernels);
     for (const cpu::BlockCuts& cuts : cuts_of(params, kernels.layout)) {
         const Scope scope("strips of ", cuts.strip_rows, ", chunks of ", cuts.chunk_vectors,
-                          cuts.shares_rows ? ", shared rows, " : ", ", cuts.segments, " segments");
+                          cuts.shares_rows ? ", shared rows, " : ", ", cuts.segments, " segments",
+                          cuts.alternates ? ", forwards and backwards" : "");
         const cpu::BlockPlan plan = cpu::plan_block(params, kernels.layout, cuts);
         for (const Placement placement : placements) CHECK(operation.run_planned(kernels, plan, placement) == chosen);
     }

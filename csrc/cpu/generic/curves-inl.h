@@ -32,22 +32,24 @@ MNV2_INLINE Register hardsigmoid(Register x)
 // float32's last digit. All multiply-adds round once, so that every instruction set gives the same bits.
 MNV2_INLINE Register one_and_exponential_of_negative(Register x)
 {
-    constexpr float least = -89.0f, most = 87.0f;  // beyond them n would leave the exponents of float32
+    // Below the least n would leave the exponents of float32. From 18 on exp(-x) is too small to count.
+    constexpr float least = -89.0f, most = 40.0f;
     constexpr float log2_e = 0x1.715476p+0f;
     constexpr float ln_2_high = 0x1.62e4p-1f, ln_2_low = 0x1.7f7d1cp-20f;  // the first has few digits: its products are exact
     constexpr float round_to_whole = 0x1.8p23f;                            // leaves n in the last bits of a sum
-    constexpr float q[] = {0x1.6a2434p-10f, -0x1.1239e2p-7f, 0x1.5558f2p-5f, -0x1.555492p-3f, 0x1.fffffcp-2f};
+    constexpr float half_q[] = {0x1.6a2434p-11f, -0x1.1239e2p-8f, 0x1.5558f2p-6f, -0x1.555492p-4f, 0x1.fffffcp-3f};
     x = clamp(x, splat_register(least), splat_register(most));
     const Register n_in_bits = fma_once(x, splat_register(-log2_e), splat_register(round_to_whole));
     const Register n = add(n_in_bits, splat_register(-round_to_whole));
     const Register s = fma_once(n, splat_register(ln_2_low), fma_once(n, splat_register(ln_2_high), x));
-    Register sum = splat_register(q[0]);
+    Register sum = splat_register(half_q[0]);
     MNV2_UNROLL
-    for (int i = 1; i < 5; ++i) sum = fma_once(sum, s, splat_register(q[i]));
-    const Register rest = mul(s, fma_once(sum, s, splat_register(-1.0f)));
-    // Half of all, whose largest exponent float32 still has; with the rest added to the smaller term a rounding less is felt.
-    const Register power = half_power_of_two(n_in_bits);
-    const Register half = add(power, fma_once(power, rest, splat_register(0.5f)));
+    for (int i = 1; i < 5; ++i) sum = fma_once(sum, s, splat_register(half_q[i]));
+    sum = fma_once(sum, s, splat_register(-0.5f));
+    // Half of all, whose largest exponent float32 still has. Added to the smaller term, the rest costs a rounding less. Unless
+    // n is 0, s is no smaller than 2^-43: its exponent has room for n.
+    const Register rest = fma_once(times_power_of_two(s, n_in_bits), sum, splat_register(0.5f));
+    const Register half = add(times_power_of_two(splat_register(0.5f), n_in_bits), rest);
     return add(half, half);
 }
 

@@ -19,7 +19,7 @@ public:
           is_whole_(task.depthwise_out != nullptr),
           width_(task.params->out_width()),
           row_elements_(width_ * lanes),
-          plane_((is_whole_ ? task.params->out_height() : task.plan->cuts.strip_rows) * row_elements_)
+          plane_(is_whole_ ? task.plan->depthwise_out_plane : task.plan->cuts.strip_rows * row_elements_)
     {
     }
 

@@ -4,7 +4,7 @@
 //
 //   x -> InputRows -> Expand -> ExpandedRows -> Depthwise -> DepthwiseOut (whole) -> means
 //   means -> squeeze -> excite -> factors
-//   DepthwiseOut (whole) * factors -> DepthwiseOut (a strip) -> Project -> y
+//   DepthwiseOut (whole) * factors, in place, a strip at a time -> Project -> y
 #pragma once
 
 #include <cstdint>
@@ -97,15 +97,12 @@ void gate_depthwise(const BlockTask& task)
 void gate_project(const BlockTask& task)
 {
     const Gate gate(task);
-    const DepthwiseOut whole(task);
-    BlockTask of_strips = task;
-    of_strips.depthwise_out = nullptr;
-    Block block(of_strips);
+    Block block(task);
     const int64_t strip_rows = task.plan->cuts.strip_rows;
     for (int64_t row = task.begin; row < task.end; row += strip_rows) {
         const Range strip{row, smaller(row + strip_rows, task.end)};
         block.take_shortcut(strip);
-        block.take_gated(strip, whole, gate.factors());
+        block.multiply_depthwise_out(strip, gate.factors());
         block.project(strip, block.all_channels());
     }
 }

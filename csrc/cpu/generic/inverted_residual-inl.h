@@ -16,6 +16,17 @@
 namespace mnv2::cpu::MNV2_ISA {
 namespace {
 
+// Calls function(Range) for all numbers, `step` of them at a time, the first ones first or the last ones.
+template <class Function>
+MNV2_INLINE void for_each_part(const Range& all, int64_t step, bool backwards, const Function& function)
+{
+    const int64_t parts = divide_up(all.count(), step);
+    for (int64_t i = 0; i < parts; ++i) {
+        const int64_t begin = all.begin + (backwards ? parts - 1 - i : i) * step;
+        function(Range{begin, smaller(begin + step, all.end)});
+    }
+}
+
 // The tensors of a task, and the convolutions from one to the next.
 class Block {
 public:
@@ -63,15 +74,13 @@ public:
     void depthwise(const Range& vectors, const Range& strip) const { depthwise_.run(vectors, strip); }
 
     // Expand and depthwise, chunk by chunk. fresh: the rows to expand.
-    void compute_depthwise_out(const Range& strip, const Range& fresh, const Range& vectors)
+    void compute_depthwise_out(const Range& strip, const Range& fresh, const Range& vectors, bool backwards)
     {
-        const int64_t chunk_vectors = task_.plan->cuts.chunk_vectors;
         depthwise_out_.start_strip(strip.begin);
-        for (int64_t vector = vectors.begin; vector < vectors.end; vector += chunk_vectors) {
-            const Range chunk{vector, smaller(vector + chunk_vectors, vectors.end)};
+        for_each_part(vectors, task_.plan->cuts.chunk_vectors, backwards, [&](const Range& chunk) {
             expand(chunk, fresh);
             depthwise(chunk, strip);
-        }
+        });
     }
 
     // Expand and depthwise of a few vectors over the whole image, in strips that share expanded rows.
@@ -90,20 +99,24 @@ public:
         }
     }
 
-    // Brings in a strip of depthwise results, each channel times its factor.
-    void take_gated(const Range& strip, const DepthwiseOut& whole, const float* factors)
+    // Multiplies each channel of a strip's depthwise results with its factor, in place: a copy would take as much of the cache.
+    void multiply_depthwise_out(const Range& strip, const float* factors) const
     {
-        depthwise_out_.start_strip(strip.begin);
         const int64_t elements = strip.count() * depthwise_out_.width() * lanes;
         for (int64_t vector = 0; vector < vectors_of(params_.expanded_channels); ++vector) {
-            const Stored* const from = whole.vector(vector, strip.begin);
-            Stored* const to = depthwise_out_.vector(vector, strip.begin);
+            Stored* const results = depthwise_out_.vector(vector, strip.begin);
             const Vec factor = load(factors + vector * lanes);
-            for (int64_t i = 0; i < elements; i += lanes) narrow(to + i, mul(widen(from + i), factor));
+            for (int64_t i = 0; i < elements; i += lanes) narrow(results + i, mul(widen(results + i), factor));
         }
     }
 
     void project(const Range& strip, const Range& channels) const { project_.run(strip, channels); }
+
+    // All output channels, the last panel first.
+    void project_backwards(const Range& strip) const
+    {
+        for_each_part(all_channels(), panel_width, true, [&](const Range& channels) { project(strip, channels); });
+    }
 
     // Brings in what the shortcut adds to some rows, where nothing else has.
     void take_shortcut(const Range& strip)
@@ -128,15 +141,19 @@ void compute_strips(const BlockTask& task, Block& block)
 {
     const BlockCuts& cuts = task.plan->cuts;
     int64_t taken_end = 0;  // of the input rows
-    for (int64_t row = task.begin; row < task.end; row += cuts.strip_rows) {
+    bool backwards = false;
+    for (int64_t row = task.begin; row < task.end; row += cuts.strip_rows, backwards = cuts.alternates && !backwards) {
         const Range strip{row, smaller(row + cuts.strip_rows, task.end)};
         const Range needed = block.input_rows(strip);
         const bool first = row == task.begin;
         block.take_input(needed, first ? needed.begin : taken_end);
         block.compute_depthwise_out(strip, {first || !cuts.shares_rows ? needed.begin : taken_end, needed.end},
-                                    block.all_vectors());
+                                    block.all_vectors(), backwards);
         taken_end = needed.end;
-        block.project(strip, block.all_channels());
+        if (backwards)
+            block.project_backwards(strip);
+        else
+            block.project(strip, block.all_channels());
     }
 }
 
@@ -152,7 +169,7 @@ void expand_and_depthwise(const BlockTask& task)
     Block block(task);
     const Range rows = block.all_rows(), needed = block.input_rows(rows);
     block.take_input(needed, needed.begin);
-    block.compute_depthwise_out(rows, needed, {task.begin, task.end});
+    block.compute_depthwise_out(rows, needed, {task.begin, task.end}, false);
 }
 
 // Output channels [task.begin, task.end) of the whole image.

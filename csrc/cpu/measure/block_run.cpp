@@ -66,7 +66,8 @@ BlockRun::BlockRun(const InvertedResidualParams& params, const Kernels& kernels,
       plan_(plan_block(params, kernels.layout, cuts_of(params, kernels.layout, caches, way))),
       strip_rows_(unfused_strip_rows(params, kernels.layout, caches)),
       copies_{make_copy(), make_copy()},
-      scratch_(plan_.scratch_bytes)
+      scratch_(plan_.scratch_bytes),
+      gated_(bytes_of_floats(params.has_gate() ? plan_.depthwise_out_floats + plan_.means_floats : 0))
 {
 }
 
@@ -88,13 +89,27 @@ void BlockRun::run(int copy) const
         kernels_);
     const ResultView y = nhwc_result(on.y.data(), ScalarType::float32, pixels, params_.out_channels, kernels_);
     for (int64_t n = 0; n < params_.batch; ++n) {
-        const BlockTask task{&params_,       &plan_, image_of(x, n),       packed_values(on.packed.data()),
-                             image_of(y, n), 0,      params_.out_height(), scratch_.floats()};
-        if (fused_)
-            kernels_.inverted_residual(task);
-        else
+        BlockTask task{&params_,       &plan_, image_of(x, n),       packed_values(on.packed.data()),
+                       image_of(y, n), 0,      params_.out_height(), scratch_.floats()};
+        if (params_.has_gate()) {
+            task.depthwise_out = gated_.data();
+            task.means = gated_.floats() + plan_.depthwise_out_floats;
+        }
+        if (!fused_)
             kernels_.unfused_inverted_residual(task, strip_rows_);
+        else if (params_.has_gate())
+            run_gated(task);
+        else
+            kernels_.inverted_residual(task);
     }
+}
+
+void BlockRun::run_gated(const BlockTask& task) const
+{
+    BlockTask of_vectors = task;
+    of_vectors.end = vector_count(params_.expanded_channels, kernels_.layout);
+    kernels_.gate_depthwise(of_vectors);
+    kernels_.gate_project(task);
 }
 
 void replace_cache(int64_t bytes)

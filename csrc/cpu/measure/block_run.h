@@ -34,7 +34,8 @@ struct BlockWay {
 };
 
 // Float32, channels_last in and out as in the operators, one thread. Two copies of everything that a block has to read or
-// write, input, packed weights and result; one scratch for both.
+// write, input, packed weights and result; one scratch for both, to which an image's depthwise results belong where a gate is
+// to multiply them.
 class BlockRun {
 public:
     static constexpr int copies = 2;
@@ -54,6 +55,7 @@ private:
     };
 
     Copy make_copy() const;
+    void run_gated(const BlockTask& task) const;
 
     InvertedResidualParams params_;
     const Kernels& kernels_;
@@ -61,7 +63,7 @@ private:
     BlockPlan plan_;
     int64_t strip_rows_;
     Copy copies_[copies];
-    LineBuffer scratch_;
+    LineBuffer scratch_, gated_;
 };
 
 // Reads memory of that size, which drives everything else out of a simulated cache of the size.

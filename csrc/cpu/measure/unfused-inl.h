@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/generic/gate-inl.h"
 #include "cpu/generic/inverted_residual-inl.h"
 #include "cpu/kernels.h"
 #include "cpu/range.h"
@@ -17,6 +18,13 @@ void for_each_strip(const Range& rows, int64_t strip_rows, const Function& funct
     for (int64_t row = rows.begin; row < rows.end; row += strip_rows) function(Range{row, smaller(row + strip_rows, rows.end)});
 }
 
+void multiply_with_gate(const BlockTask& task, const Block& block)
+{
+    take_means(task, DepthwiseOut(task), block.all_vectors());
+    const Gate gate(task);
+    block.multiply_depthwise_out(block.all_rows(), gate.factors());
+}
+
 // The scratch holds the whole expanded tensor and all depthwise results. Expand and project take strip_rows rows at a time, as
 // otherwise each would read its input once a panel.
 void unfused_inverted_residual(const BlockTask& task, int64_t strip_rows)
@@ -28,6 +36,7 @@ void unfused_inverted_residual(const BlockTask& task, int64_t strip_rows)
         block.expand(block.all_vectors(), rows);
     });
     block.depthwise(block.all_vectors(), image);
+    if (task.params->has_gate()) multiply_with_gate(task, block);
     for_each_strip(image, strip_rows, [&](const Range& strip) {
         block.take_shortcut(strip);
         block.project(strip, block.all_channels());

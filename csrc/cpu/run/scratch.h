@@ -8,7 +8,7 @@ namespace mnv2::cpu {
 // What a thread may hold at once.
 enum class Scratch {
     task,           // what one task computes in
-    depthwise_out,  // a block's depthwise results, where threads share them
+    depthwise_out,  // a block's depthwise results, where all are kept
     images,         // what a network's layers hand on
     vectors,        // a batch's vectors between a network's linear layers
 };

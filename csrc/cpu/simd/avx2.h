@@ -48,10 +48,10 @@ MNV2_INLINE Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
 MNV2_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 MNV2_INLINE Vec fma_once(Vec a, Vec b, Vec c) { return fma(a, b, c); }
 MNV2_INLINE Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
-MNV2_INLINE Vec half_power_of_two(Vec n)
+MNV2_INLINE Vec times_power_of_two(Vec a, Vec n)
 {
-    const __m256i half = _mm256_set1_epi32(half_exponent << exponent_shift);
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(n), exponent_shift), half));
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(n), exponent_shift);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), exponent));
 }
 MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high) { return _mm256_min_ps(high, _mm256_max_ps(low, x)); }
 // acc += w * x[0]. By intrinsics GCC copies or spills accumulators in the larger tiles (71 % of peak instead of 99).

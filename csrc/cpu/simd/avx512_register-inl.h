@@ -29,10 +29,10 @@ MNV2_INLINE Register mul(Register a, Register b) { return _mm512_mul_ps(a, b); }
 MNV2_INLINE Register fma(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
 MNV2_INLINE Register fma_once(Register a, Register b, Register c) { return fma(a, b, c); }
 MNV2_INLINE Register div(Register a, Register b) { return _mm512_div_ps(a, b); }
-MNV2_INLINE Register half_power_of_two(Register n)
+MNV2_INLINE Register times_power_of_two(Register a, Register n)
 {
-    const __m512i half = _mm512_set1_epi32(half_exponent << exponent_shift);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(n), exponent_shift), half));
+    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(n), exponent_shift);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), exponent));
 }
 MNV2_INLINE Register clamp(Register x, Register low, Register high) { return _mm512_min_ps(high, _mm512_max_ps(low, x)); }
 // acc += w * x[0]. Compilers turn the intrinsics into one vbroadcastss for several FMA: 1 to 6 % slower on Zen 4.

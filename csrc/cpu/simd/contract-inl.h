@@ -18,7 +18,8 @@
 //   widen, narrow             a vector from and to memory of any type, rounded to the nearest, of two the even one
 //   load_register             one register; splat_register, store_register, add, mul, fma, clamp and narrow know them, too
 //   fma_once, div             of registers: a * b + c in one rounding, also in scalar.h; a / b
-//   half_power_of_two         of a register: 2^(n - 1) for the whole number n in the last bits of each lane
+//   times_power_of_two        of registers: a * 2^n, n whole and in the last bits of the second's lanes; a and the product are
+//                             normal numbers, or n is 0
 //   fma_broadcast             accumulator += w * x[0]
 //   depths, fma_depth<K>      accumulator += w * x[K], where depths(x) may have loaded unrolled_k depths of a pixel
 //
@@ -66,7 +67,7 @@ concept ComputesWithRegisters = requires(Register r, const FLOAT* from, FLOAT* f
     r = fma(r, r, splat_register(number));
     r = fma_once(r, r, splat_register(number));
     r = div(r, splat_register(number));
-    r = half_power_of_two(splat_register(number));
+    r = times_power_of_two(r, splat_register(number));
     r = clamp(r, r, splat_register(number));
     narrow(to, splat_register(number));
 };

@@ -41,10 +41,10 @@ MNV2_INLINE Vec mul(Vec a, Vec b) { return vmulq_f32(a, b); }
 MNV2_INLINE Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
 MNV2_INLINE Vec fma_once(Vec a, Vec b, Vec c) { return fma(a, b, c); }
 MNV2_INLINE Vec div(Vec a, Vec b) { return vdivq_f32(a, b); }
-MNV2_INLINE Vec half_power_of_two(Vec n)
+MNV2_INLINE Vec times_power_of_two(Vec a, Vec n)
 {
-    const int32x4_t half = vdupq_n_s32(half_exponent << exponent_shift);
-    return vreinterpretq_f32_s32(vaddq_s32(vshlq_n_s32(vreinterpretq_s32_f32(n), exponent_shift), half));
+    const int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(n), exponent_shift);
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), exponent));
 }
 // Both instructions return NaN for NaN.
 MNV2_INLINE Vec clamp(Vec x, Vec low, Vec high) { return vminq_f32(vmaxq_f32(x, low), high); }

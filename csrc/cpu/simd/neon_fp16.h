@@ -62,10 +62,10 @@ MNV2_INLINE Register mul(Register a, Register b) { return vmulq_f32(a, b); }
 MNV2_INLINE Register fma(Register a, Register b, Register c) { return vfmaq_f32(c, a, b); }
 MNV2_INLINE Register fma_once(Register a, Register b, Register c) { return fma(a, b, c); }
 MNV2_INLINE Register div(Register a, Register b) { return vdivq_f32(a, b); }
-MNV2_INLINE Register half_power_of_two(Register n)
+MNV2_INLINE Register times_power_of_two(Register a, Register n)
 {
-    const int32x4_t half = vdupq_n_s32(half_exponent << exponent_shift);
-    return vreinterpretq_f32_s32(vaddq_s32(vshlq_n_s32(vreinterpretq_s32_f32(n), exponent_shift), half));
+    const int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(n), exponent_shift);
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), exponent));
 }
 MNV2_INLINE Register clamp(Register x, Register low, Register high) { return vminq_f32(vmaxq_f32(x, low), high); }
 MNV2_INLINE void narrow(Half* p, Register v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }

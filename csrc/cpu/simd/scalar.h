@@ -75,11 +75,11 @@ MNV2_INLINE Vec div(const Vec& a, const Vec& b)
 {
     return generate([&](int i) { return a.at[i] / b.at[i]; });
 }
-MNV2_INLINE Vec half_power_of_two(const Vec& n)
+MNV2_INLINE Vec times_power_of_two(const Vec& a, const Vec& n)
 {
     return generate([&](int i) {
-        constexpr uint32_t half = uint32_t{half_exponent} << exponent_shift;
-        return __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, n.at[i]) << exponent_shift) + half);
+        const uint32_t exponent = __builtin_bit_cast(uint32_t, n.at[i]) << exponent_shift;
+        return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, a.at[i]) + exponent);
     });
 }
 MNV2_INLINE Vec clamp(const Vec& x, const Vec& low, const Vec& high)

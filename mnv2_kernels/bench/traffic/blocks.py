@@ -3,7 +3,7 @@
 What is counted are the lines that the last-level cache fetches in one pass, for loads and for stores, in
 bytes. A store to a line that is not there fetches it, too; that it is written back later is not counted. So
 where a result leaves the cache, its bytes go over the bus once more than counted: fused the block's output,
-unfused and eager also every expanded tensor.
+unfused and eager also every expanded tensor, and with a gate all of them the depthwise output.
 
 A pass finds the caches as a layer of a network does. Everything that the floor counts - input, packed
 weights, output - has been replaced by other data, also in a cache that could hold all of it: each byte
@@ -12,8 +12,8 @@ that the pass before it used, and in the cache as far as it fits. float32, batch
 channels_last in and out.
 
 Unfused runs the same microkernels one convolution after another (csrc/cpu/measure/unfused-inl.h), each in
-strips, so that it reads its input once. Eager is torch's convolution, BatchNorm and ReLU6, Python's and
-torch's own data included.
+strips, so that it reads its input once. Eager is torch's convolution, BatchNorm and activation, and its
+pool and product where there is a gate, Python's and torch's own data included.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ from typing import Any, ClassVar
 import torch
 
 from ... import _native, shapes
+from ...dropin.fuse import fuse
+from ...dropin.report import fusion_report
 from ...layer import block_arguments, layer_shapes
 from ...networks import layers_of
 from ...packing.plans import describe_plan
+from ..zoo import build_network
 from . import count_blocks
 from .callgrind import Count, TrafficError, check_cache, count_misses
 from .count_eager import LAYOUTS
 
 DEFAULT_CACHE = 1 << 20
 # What fused is to reach: this many times the floor, and this share of eager's where images are large.
-FLOOR_FACTOR = 1.2
+FLOOR_FACTOR = 1.1
 EAGER_SHARE = 1 / 20
 LARGE_IMAGE = 56
 
@@ -141,18 +144,10 @@ def parse_bytes(text: str) -> int:
     return int(digits) * UNITS[unit]
 
 
-def countable_blocks(network: str, size: int = IMAGE_SIZE) -> list[shapes.BlockShape]:
-    """The blocks of one of networks.NETWORKS that can be counted, batch 1: those without a gate.
-
-    BlockRun has no second pass for a gate's. Raises TrafficError where every block has one.
-    """
-    layers = layer_shapes(layers_of(network), 1, size, size)
-    blocks = [
-        shape for shape in layers if isinstance(shape, shapes.BlockShape) and not shape.squeezed_channels
-    ]
-    if not blocks:
-        raise TrafficError(f"{network}: every block has a gate, and blocks with gates cannot be counted")
-    return blocks
+def network_blocks(network: str) -> list[shapes.BlockShape]:
+    """The blocks of one of networks.NETWORKS, batch 1."""
+    layers = layer_shapes(layers_of(network), 1, IMAGE_SIZE, IMAGE_SIZE)
+    return [shape for shape in layers if isinstance(shape, shapes.BlockShape)]
 
 
 def measure_traffic(
@@ -160,12 +155,14 @@ def measure_traffic(
     blocks: Sequence[shapes.BlockShape] | None = None,
     eager: bool = True,
     l2_bytes: int | None = None,
+    network: str = "mobilenet_v2",
 ) -> list[TrafficRow]:
-    """A row for each different block, by default of MobileNetV2 1.0 at 224 x 224, batch 1.
+    """A row for each different block, at 224 x 224, batch 1.
 
     Args:
         cache_bytes: the last-level cache, a power of two.
-        blocks: eager counts only blocks of that network.
+        blocks: all of the network's by default. Eager counts only blocks of it.
+        network: one of networks.NETWORKS.
         eager: whether to count torch's layers, too, which takes minutes.
         l2_bytes: the second-level cache that plans are made for; by default this machine's, or half of the
             last-level cache where that is less: no plan is made for more than is simulated.
@@ -173,13 +170,17 @@ def measure_traffic(
     Raises TrafficError where there is no valgrind or no such cache, or a program failed in it.
     """
     check_cache(cache_bytes)
-    network = shapes.mobilenet_v2().blocks
-    repeats = Counter(network if blocks is None else blocks)
+    all_blocks = network_blocks(network)
+    repeats = Counter(all_blocks if blocks is None else blocks)
     distinct = list(repeats)
     if l2_bytes is None:
         l2_bytes = min(_native.plan(**block_arguments(distinct[0]))["l2_bytes"], cache_bytes // 2)
     plans, fused, unfused = _count_blocks(distinct, cache_bytes, l2_bytes)
-    eager_counts = _count_eager([network.index(shape) for shape in distinct], cache_bytes) if eager else {}
+    eager_counts = {}
+    if eager:
+        modules = eager_modules(network)
+        named = [(modules[all_blocks.index(shape)], shape) for shape in distinct]
+        eager_counts = _count_eager(network, named, cache_bytes)
     rows = []
     for index, shape in enumerate(distinct):
         of_layouts = [eager_counts[layout][index].bytes if eager else None for layout in LAYOUTS]
@@ -229,10 +230,21 @@ def run_counted(
     return json.loads(plans), counts
 
 
-def _count_eager(indices: Sequence[int], cache_bytes: int) -> dict[torch.memory_format, list[Count]]:
-    program = ["-m", "mnv2_kernels.bench.traffic.count_eager", str(cache_bytes), *map(str, indices)]
+def eager_modules(network: str) -> tuple[str, ...]:
+    """The names of the modules that compute the blocks of one of networks.NETWORKS, first to last.
+
+    Raises BenchError where the library that the network comes from is not installed.
+    """
+    return fusion_report(fuse(build_network(network).eval())).fused
+
+
+def _count_eager(
+    network: str, blocks: Sequence[tuple[str, shapes.BlockShape]], cache_bytes: int
+) -> dict[torch.memory_format, list[Count]]:
+    inputs = [(name, (shape.batch, shape.in_channels, shape.height, shape.width)) for name, shape in blocks]
+    program = ["-m", "mnv2_kernels.bench.traffic.count_eager", network, str(cache_bytes), json.dumps(inputs)]
     counts, _ = count_misses([sys.executable, *program], cache_bytes, simulate_at_start=False)
-    _expect(len(LAYOUTS) * len(indices), counts)
+    _expect(len(LAYOUTS) * len(blocks), counts)
     return {layout: counts[index :: len(LAYOUTS)] for index, layout in enumerate(LAYOUTS)}
 
 

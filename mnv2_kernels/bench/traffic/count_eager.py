@@ -1,40 +1,35 @@
 """Run under callgrind: counts blocks of torch's own layers one after another, NCHW and channels_last.
 
-    python -m mnv2_kernels.bench.traffic.count_eager CACHE_BYTES BLOCK...
+    python -m mnv2_kernels.bench.traffic.count_eager NETWORK CACHE_BYTES BLOCKS
 
-A BLOCK is the number of one of MobileNetV2 1.0's, from 0.
+BLOCKS is a JSON list of the network's modules, by their names, each with the shape of its input.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mnv2_kernels import _native, shapes
+from mnv2_kernels import _native
 from mnv2_kernels.bench.traffic.callgrind import start_simulation
-from mnv2_kernels.nn.mobilenet_v2 import FusedMobileNetV2
-from mnv2_kernels.nn.networks import eager_copy
+from mnv2_kernels.bench.zoo import build_network
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
-STEM = 1  # modules in front of the blocks
 
 
-def main(cache_bytes: int, blocks: list[int]) -> None:
-    networks = [eager_copy(FusedMobileNetV2()) for _ in range(2)]
+def main(network: str, cache_bytes: int, blocks: Sequence[tuple[str, Sequence[int]]]) -> None:
+    models = [build_network(network).eval() for _ in range(2)]
     start_simulation()
-    for index in blocks:
-        shape = shapes.mobilenet_v2().blocks[index]
+    for name, shape in blocks:
         for layout in LAYOUTS:
-            modules = [network.features[STEM + index].to(memory_format=layout) for network in networks]
-            inputs = [_input(shape, layout) for _ in modules]
+            modules = [model.get_submodule(name).to(memory_format=layout) for model in models]
+            inputs = [torch.randn(*shape).to(memory_format=layout) for _ in modules]
             with torch.inference_mode():
                 _count(modules, inputs, cache_bytes)
-
-
-def _input(shape: shapes.BlockShape, layout: torch.memory_format) -> Tensor:
-    return torch.randn(shape.batch, shape.in_channels, shape.height, shape.width).to(memory_format=layout)
 
 
 def _count(modules: list[nn.Module], inputs: list[Tensor], cache_bytes: int) -> None:
@@ -49,4 +44,4 @@ def _count(modules: list[nn.Module], inputs: list[Tensor], cache_bytes: int) -> 
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [int(index) for index in sys.argv[2:]])
+    main(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))

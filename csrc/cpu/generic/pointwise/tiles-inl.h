@@ -70,22 +70,25 @@ struct TileValues {
 };
 
 // y = curve(from) (+ residual), in a loop: what a curve takes for each of a tile's vectors would be too much code written out.
+// The pixels are innermost, so that the curve's constants are loaded once for all of them.
 template <Curve CURVE>
 MNV2_INLINE void store_curved_values(const TileValues& values, const Epilogue& epilogue)
 {
-    const float* from = values.from;
-    float* y = values.y;
-    const Stored* residual = values.residual;
-    for (int64_t r = 0; r < values.pixels; ++r, y += epilogue.y_pixel)
-        for (int64_t v = 0; v < values.vectors; ++v, from += lanes) {
+    const int64_t y_pixel = epilogue.y_pixel, from_pixel = values.vectors * lanes;
+    for (int64_t v = 0; v < values.vectors; ++v) {
+        const float* from = values.from + v * lanes;
+        float* y = values.y + v * epilogue.y_vector;
+        const Stored* residual = values.residual ? values.residual + v * epilogue.residual_plane : nullptr;
+        const bool whole = v + 1 < values.vectors || values.last_lanes == lanes;
+        for (int64_t r = 0; r < values.pixels; ++r, from += from_pixel, y += y_pixel) {
             Vec result = apply_curve<CURVE>(load(from));
-            if (residual) result = add(result, widen(residual + v * epilogue.residual_plane + r * lanes));
-            float* const to = y + v * epilogue.y_vector;
-            if (v + 1 < values.vectors || values.last_lanes == lanes)
-                store(to, result);
+            if (residual) result = add(result, widen(residual + r * lanes));
+            if (whole)
+                store(y, result);
             else
-                store_first(to, result, values.last_lanes);
+                store_first(y, result, values.last_lanes);
         }
+    }
 }
 
 MNV2_OUTLINED void store_curved_tile(const TileValues& values, const Epilogue& epilogue)
