@@ -110,7 +110,10 @@ class Expectation:
 EXPECTATIONS = (
     Expectation(re.compile("^pack|^probe"), None, None, "packing runs once, on weights of any alignment"),
     Expectation(re.compile("^stem_scalar"), False, None, "takes what mma does not, of any strides"),
-    Expectation(re.compile("^general|_scalar_"), False, True, "takes what mma does not, in float32"),
+    Expectation(
+        re.compile("^gate_"), False, None, "a gate multiplies one pixel, by weights that are read once"
+    ),
+    Expectation(re.compile("^general|^gated|_scalar_"), False, True, "takes what mma does not, in float32"),
     Expectation(
         re.compile("^cluster_"), True, True, "as a fast kernel; clusters came with sm_90", least_arch=90
     ),

@@ -102,8 +102,7 @@ def blocks(width: float) -> list[BlockShape]:
 
 
 def launch_of(shape: BlockShape, dtype: torch.dtype, family: str, precision: str = "ieee") -> Launch:
-    channels = (shape.in_channels, shape.expanded_channels, shape.out_channels)
-    packing = block_packing(*channels, shape.expand, shape.activation, dtype)
+    packing = block_packing(shape, dtype)
     return block_launch(shape, packing, block_config(shape, dtype, family), dtype, precision)
 
 

@@ -107,9 +107,7 @@ def floor(shape: BlockShape, packing: Packing, dtype: torch.dtype) -> int:
 
 def ratio(shape: BlockShape, config: Config, dtype: torch.dtype) -> float:
     """Bytes moved by a run of the block, over the floor."""
-    packing = block_packing(
-        shape.in_channels, shape.expanded_channels, shape.out_channels, shape.expand, shape.activation, dtype
-    )
+    packing = block_packing(shape, dtype)
     x = torch.zeros(shape.batch, shape.height, shape.width, shape.in_channels, dtype=dtype)
     y = torch.empty(shape.batch, shape.out_height, shape.out_width, shape.out_channels, dtype=dtype)
     packed = torch.zeros(packing.nbytes, dtype=torch.uint8)

@@ -9,12 +9,27 @@ from typing import Any
 import pytest
 import torch
 from cases import CLAMPS, DTYPES, LAYOUTS, Case, Shape, make_case, measured_case, network_blocks, shape_id
+from hypothesis import given, settings
+from test_block import block_cases
 from tolerances import assert_accurate, assert_within_rounding, max_error
 from torch import Tensor
 
+from mnv2_kernels import reference
 from mnv2_kernels.accuracy import MINIMUM_INPUTS
 from mnv2_kernels.dtypes import dtype_name
-from mnv2_kernels.shapes import BlockShape, HeadShape, StemShape
+from mnv2_kernels.shapes import (
+    ACTIVATIONS,
+    KERNEL_SIZES,
+    BlockShape,
+    HeadShape,
+    StemShape,
+    symmetric_padding,
+)
+
+WINDOW = {"kernel": 5, "padding": symmetric_padding(5)}
+GATED = BlockShape(2, 7, 9, 12, 40, 12, residual=True, squeezed_channels=5, **WINDOW)
+
+LINEAR = "linear in_channels=20 out_channels=7"
 
 # Gives stages of 16, 8, 4, 2 and 1 pixels.
 RESOLUTION = 32
@@ -53,6 +68,7 @@ def cuda() -> Backend:
         BlockShape(2, 7, 9, 64, 384, 64, residual=True),  # in shared memory
         BlockShape(2, 8, 9, 20, 52, 12, stride=2),  # no multiples of eight
         BlockShape(2, 8, 9, 16, 16, 24, expand=False),
+        GATED,
     )
     return Backend(cuda_operators.OPS, cuda_operators.DEVICE, DTYPES, blocks)
 
@@ -66,6 +82,7 @@ def triton() -> Backend:
         BlockShape(2, 8, 9, 16, 96, 24, stride=2),
         BlockShape(2, 7, 9, 24, 144, 24),
         BlockShape(2, 8, 9, 19, 19, 12, expand=False),
+        GATED,
     )
     if torch.cuda.is_available():
         return Backend(operators, "cuda", DTYPES, blocks)
@@ -116,9 +133,15 @@ def test_every_block_of_the_network(backend: Backend, shape: BlockShape, dtype: 
         BlockShape(1, 5, 7, 24, 48, 24, residual=True),
         BlockShape(1, 4, 4, 96, 32, 40, stride=2),
         BlockShape(1, 4, 5, 24, 24, 16, expand=False),
+        BlockShape(1, 7, 8, 16, 40, 24, activation="silu", squeezed_channels=8, **WINDOW),
+        BlockShape(1, 6, 7, 20, 20, 16, activation="hardswish", squeezed_channels=6, stride=2, expand=False),
+        BlockShape(1, 8, 8, 16, 36, 16, kernel=7, padding=(3,) * 4, depthwise_activation="hardswish"),
         StemShape(1, 11, 14, 3, 32),
+        StemShape(1, 11, 14, 3, 16, activation="hardswish"),
+        StemShape(1, 9, 10, 3, 24, activation="silu", **WINDOW),
         StemShape(1, 9, 9, 4, 51, stride=1),
         HeadShape(1, 7, 7, 56, 96),
+        HeadShape(1, 7, 7, 48, 64, activation="hardswish"),
         HeadShape(1, 9, 9, 3, 17),
     ],
     ids=shape_id,
@@ -144,10 +167,44 @@ def test_padding(backend: Backend, stride: int, padding: tuple[int, ...]) -> Non
         check_option(backend, BlockShape(1, 6, 5, channels, 48, 32, stride=stride, padding=padding))
 
 
-@pytest.mark.parametrize(("activation", "project_activation"), list(product(CLAMPS, repeat=2)))
-def test_activations(backend: Backend, activation: str, project_activation: str) -> None:
-    shape = BlockShape(1, 5, 6, 24, 48, 24, residual=True)
-    check_option(backend, replace(shape, activation=activation, project_activation=project_activation))
+@pytest.mark.parametrize(("activation", "other"), list(product(ACTIVATIONS, repeat=2)))
+def test_activations(backend: Backend, activation: str, other: str) -> None:
+    shape = BlockShape(1, 5, 6, 24, 48, 24, residual=True, activation=activation)
+    check_option(backend, replace(shape, project_activation=other))
+    if other != activation:
+        check_option(backend, replace(shape, depthwise_activation=other))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", KERNEL_SIZES)
+def test_windows_and_gates(backend: Backend, kernel: int, stride: int) -> None:
+    rim = kernel // 2
+    shape = BlockShape(1, 9, 8, 16, 40, 24, stride=stride, kernel=kernel, padding=(rim, 1, 0, rim))
+    check_option(backend, shape)
+    gate = {"squeezed_channels": 7, "squeeze_activation": "hardswish", "excite_activation": "hardsigmoid"}
+    check_option(backend, replace(shape, **gate))
+    check_option(backend, replace(shape, in_channels=40, expand=False, **gate))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_stems_and_heads(backend: Backend, activation: str) -> None:
+    for kernel, stride in product(KERNEL_SIZES, (1, 2)):
+        padding = (kernel // 2, 1, 0, kernel // 2)
+        shape = StemShape(1, 9, 11, 3, 24, stride=stride, kernel=kernel, padding=padding)
+        check_option(backend, replace(shape, activation=activation))
+    check_option(backend, HeadShape(1, 5, 6, 24, 40, activation=activation))
+
+
+@pytest.mark.slow
+def test_any_block(backend: Backend) -> None:
+    @settings(max_examples=15 if backend.is_slow else 100)
+    @given(case=block_cases())
+    def check(case: Case) -> None:
+        weights = tuple(None if each is None else each.float() for each in case.weights)
+        exact = Case(case.shape, case.x.float(), weights)
+        assert_within_rounding(exact, backend.run(exact))
+
+    check()
 
 
 @pytest.mark.parametrize(("scale", "bias"), [(True, False), (False, True), (False, False)])
@@ -186,7 +243,7 @@ def test_a_nan_among_the_weights_reaches_every_result(backend: Backend, weight: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(7))
 def test_packed_weights_and_batches_change_no_bit(backend: Backend, index: int) -> None:
     for dtype in (torch.float16,) if backend.is_slow else DTYPES:
         case = make_case(backend.shapes[index], dtype)
@@ -196,7 +253,7 @@ def test_packed_weights_and_batches_change_no_bit(backend: Backend, index: int) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(7))
 def test_a_layout_changes_no_bit(backend: Backend, index: int) -> None:
     case = make_case(replace(backend.shapes[index], batch=1), torch.float16)
     expected = backend.run(case)
@@ -222,7 +279,17 @@ def test_linear_is_torchs_own(backend: Backend, dtype: torch.dtype, has_bias: bo
     x, weight, bias = (torch.randn(size).to(backend.device, dtype) for size in ((3, 20), (7, 20), (7,)))
     bias = bias if has_bias else None
     expected = torch.nn.functional.linear(x, weight, bias)
-    layers = "linear in_channels=20 out_channels=7"
-    packed = backend.ops.pack([weight, bias], layers=layers)
+    packed = backend.ops.pack([weight, bias], layers=LINEAR)
     torch.testing.assert_close(backend.ops.linear(x, weight, bias), expected)
-    torch.testing.assert_close(backend.ops.run(x, packed, layers=layers), expected)
+    torch.testing.assert_close(backend.ops.run(x, packed, layers=LINEAR), expected)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_linear_layers_with_an_activation_and_one_behind_another(backend: Backend, activation: str) -> None:
+    x, weight, last = (torch.randn(size).to(backend.device) for size in ((3, 20), (7, 20), (4, 7)))
+    bias = torch.randn(7).to(backend.device)
+    expected = reference.linear(x, weight, bias, activation=activation)
+    torch.testing.assert_close(backend.ops.linear(x, weight, bias, activation=activation), expected)
+    layers = f"{LINEAR} activation={activation}; linear in_channels=7 out_channels=4"
+    packed = backend.ops.pack([weight, bias, last, None], layers=layers)
+    torch.testing.assert_close(backend.ops.run(x, packed, layers=layers), expected @ last.T)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lookalikes import CHANNELS, LOOKALIKES, SPELLINGS, Block
@@ -69,14 +70,16 @@ def test_what_only_looks_like_a_block_stays_eager(how):
         assert torch.equal(one, other)
 
 
-def test_what_only_cpus_serve_stays_eager_elsewhere(monkeypatch):
-    block = fuse(Block("kernel 5"))
-    assert fusion_report(block).eager == {}
-    block.to("meta")
-    assert fusion_report(block).eager == {"depthwise": "no kernels on meta"}
+def test_gpus_are_given_what_cpus_are(monkeypatch):
+    """5x5, hardswish, squeeze-and-excite and a linear layer with an activation among it."""
+    model = fuse(torchvision.models.mobilenet_v3_small().eval())
+    on_cpu = fusion_report(model)
+    assert on_cpu.fused
+    model.to("meta")
+    assert "no kernels on meta" in fusion_report(model).eager.values()
     monkeypatch.setattr(served, "DEVICES", ("meta",))
-    assert fusion_report(block).eager == {"depthwise": "kernel 5 on meta"}
-    assert fusion_report(fuse(Block("F.relu6")).to("meta")).eager == {}
+    elsewhere = fusion_report(model)
+    assert (elsewhere.fused, elsewhere.eager) == (on_cpu.fused, on_cpu.eager)
 
 
 def test_a_weight_that_another_module_has_too_stays_eager():

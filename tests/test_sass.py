@@ -118,6 +118,8 @@ def test_sass_opcodes_are_counted_whatever_guards_them():
         kernel("tile_block_kernel<__nv_bfloat16, 96>", HGMMA__64x8x16=8, UTMALDG__2D=2),
         kernel("pack_words_kernel<Words<__half>>", IMAD=4, LDG__E=2),
         kernel("general_block_kernel<__half>", FFMA=4, LDGSTS__E__128=2),
+        kernel("gated_depthwise_kernel<GeneralBlock<4>>", FFMA=4, LDGSTS__E__128=2),
+        kernel("gate_squeeze_kernel", FFMA=4, LDG__E=2),
         kernel("stem_scalar_kernel<__half, 2>", FFMA=4, LDG__E__U16=2),
         kernel("cluster_block_kernel<__half, 1>", HMMA__16816=8, LDGSTS__E__128=2),
         replace(kernel("cluster_block_kernel<__half, 1>", EXIT=1), arch="sm_80"),

@@ -39,14 +39,7 @@ def run(case: Case, x: torch.Tensor | None = None) -> torch.Tensor:
 def run_configured(case: Case, config: Config, shift: int = 0) -> torch.Tensor:
     """A block under a configuration; with a shift its windows lie that many columns too far to the right."""
     shape, x = case.shape, case.x
-    packing = block_packing(
-        shape.in_channels,
-        shape.expanded_channels,
-        shape.out_channels,
-        shape.expand,
-        shape.activation,
-        x.dtype,
-    )
+    packing = block_packing(shape, x.dtype)
     weights = [None if weight is None else weight.to(DEVICE) for weight in case.weights]
     packed = pack_block_weights(packing, tuple(weights[:3]), tuple(weights[3:6]), tuple(weights[6:]))
     size = (shape.batch, shape.out_channels, shape.out_height, shape.out_width)
@@ -105,7 +98,7 @@ def test_triton_bfloat16_packing_keeps_the_rule():
     """The roundings of the packed weights, in torch's arithmetic."""
     shape = BlockShape(MINIMUM_INPUTS, 14, 14, 24, 144, 24)
     case, eager, truth = measured_case(shape, torch.bfloat16)
-    packing = block_packing(24, 144, 24, True, "relu6", torch.bfloat16)
+    packing = block_packing(shape, torch.bfloat16)
     weights = case.weights
     packed = pack_block_weights(packing, weights[:3], weights[3:6], weights[6:])
     expand, project, _, expand_bias, _, taps, _, bias, scale, last = (

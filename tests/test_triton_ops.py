@@ -14,7 +14,7 @@ from torch._subclasses import FakeTensorMode
 
 from mnv2_kernels.dtypes import dtype_name
 from mnv2_kernels.ops import OPERATORS, gpu
-from mnv2_kernels.shapes import BlockShape
+from mnv2_kernels.shapes import ACTIVATIONS, BlockShape
 
 needs_triton = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import triton"], capture_output=True).returncode != 0,
@@ -145,11 +145,11 @@ def test_triton_packed_lengths_tell_dtype_and_activation_apart():
     from mnv2_kernels.triton.packing import DTYPES, block_packing
 
     lengths = {
-        block_packing(16, 96, 24, True, activation, dtype).nbytes
-        for activation in ("none", "relu", "relu6")
+        block_packing(BlockShape(1, 7, 7, 16, 96, 24, activation=activation), dtype).nbytes
+        for activation in ACTIVATIONS
         for dtype in DTYPES
     }
-    assert len(lengths) == 9
+    assert len(lengths) == len(ACTIVATIONS) * len(DTYPES)
 
 
 @needs_triton
@@ -220,7 +220,7 @@ def test_triton_tunes_once_and_not_by_the_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(autotune, "_milliseconds", seconds)
     monkeypatch.setattr(autotune, "cache_path", lambda device: tmp_path / "choices.json")
     autotune._choices.cache_clear()
-    packing = block_packing(16, 32, 16, True, "relu6", torch.float16)
+    packing = block_packing(shape, torch.float16)
     x = make_case(shape, torch.float16).x
     fixed = autotune.block_config(shape, torch.float16, "hopper")
     for batch in (2, 1):

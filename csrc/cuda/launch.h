@@ -23,16 +23,20 @@ Gpu query_gpu();
 
 // A layer's launch for images of one size and type on one GPU, whose kernel and tiles have been chosen: calls only fill in
 // pointers. Any threads may call it at once. Kernels other than the stem's take x as contiguous and read its data alone.
-using Launch = std::function<void(const InputView& x, const void* packed, void* y, Stream stream)>;
+// scratch: memory that nothing else uses meanwhile, in which launches that are several kernels leave what the next one reads.
+using Launch = std::function<void(const InputView& x, const void* packed, void* y, void* scratch, Stream stream)>;
+
+struct PlannedBlock {
+    Launch launch;
+    int64_t scratch_bytes = 0;
+};
 
 // The inverted residual by the kernel that select_block chooses. The number of bytes tells the format of packed weights.
 int64_t inverted_residual_bytes(const InvertedResidualParams& params, ScalarType packed_type);
-void pack_inverted_residual(const InvertedResidualParams& params, ScalarType packed_type, const ConvolutionWeights& expand,
-                            const ConvolutionWeights& depthwise, const ConvolutionWeights& project, void* packed,
-                            Stream stream);
-Launch plan_inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const Gpu& gpu);
-void inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type, const void* x,
-                       const void* packed, void* y, const Gpu& gpu, Stream stream);
+void pack_inverted_residual(const InvertedResidualParams& params, ScalarType packed_type, const BlockConvolutions& weights,
+                            void* packed, Stream stream);
+PlannedBlock plan_inverted_residual(const InvertedResidualParams& params, ScalarType x_type, ScalarType packed_type,
+                                    const Gpu& gpu);
 
 // The stem: any channels, strides and types; y has x's type. Weights packed for float16 or bfloat16 are rounded
 // to it with their scales, and multiplied on tensor cores, where the input has three channels and the output a multiple of

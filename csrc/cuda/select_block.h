@@ -7,6 +7,7 @@
 
 #include "core/block.h"
 #include "cuda/cluster_block/plan.h"
+#include "cuda/gated_block/plan.h"
 #include "cuda/general_block/plan.h"
 #include "cuda/gpu.h"
 #include "cuda/register_block/plan.h"
@@ -14,7 +15,7 @@
 
 namespace mnv2::cuda {
 
-enum class BlockKernel : int32_t { register_block, tile_block, cluster_block, general_block };
+enum class BlockKernel : int32_t { register_block, tile_block, cluster_block, gated_block, general_block };
 
 const char* block_kernel_name(BlockKernel kernel);
 
@@ -27,7 +28,7 @@ struct BlockReason {
 std::span<const BlockReason> block_reasons();
 
 // What packed weights look like; cluster_block reads tile_block's.
-enum class Format : int32_t { general_block, register_block, tile_block };
+enum class Format : int32_t { general_block, register_block, tile_block, gated_block };
 
 // A block's packed weights. They depend on the layer and their type alone, so that images of every size share them.
 struct BlockFormat {
@@ -43,7 +44,8 @@ struct BlockChoice {
     BlockFormat format;
     BlockKernel kernel;
     const char* reason;
-    std::variant<std::monostate, RegisterPlan, TilePlan, ClusterPlan, GeneralPlan> plan;  // monostate: there is no output
+    std::variant<std::monostate, RegisterPlan, TilePlan, ClusterPlan, GatedPlan, GeneralPlan>
+        plan;  // monostate: there is no output
 };
 
 // Throws std::runtime_error where the GPU has too little shared memory.

@@ -5,6 +5,12 @@
 
 namespace mnv2::cuda {
 
-constexpr ServedOptions served_options{.backend = "CUDA"};
+constexpr ServedOptions served_options{.backend = "CUDA",
+                                       .kernels = true,
+                                       .curves = true,
+                                       .depthwise_activation = true,
+                                       .gates = true,
+                                       .linear_activation = true,
+                                       .linear_chains = true};
 
 }  // namespace mnv2::cuda

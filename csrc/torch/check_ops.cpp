@@ -12,7 +12,13 @@
 namespace mnv2::ops::checking {
 namespace {
 
-constexpr ServedOptions triton{.backend = "Triton"};
+constexpr ServedOptions triton{.backend = "Triton",
+                               .kernels = true,
+                               .curves = true,
+                               .depthwise_activation = true,
+                               .gates = true,
+                               .linear_activation = true,
+                               .linear_chains = true};
 
 // Layers that kernels which are not written in C++ take.
 Layers read_served(const char* op, const std::string& text)

@@ -109,7 +109,7 @@ def _packed(runs: Sequence[Run]) -> Iterator[Packed]:
     layers = [layer_of_part(part) for part in parts]
     start = 0
     for stop in range(1, len(parts) + 1):
-        if stop < len(parts) and is_chain(layers[start : stop + 1]) and not _ends(parts[stop - 1]):
+        if stop < len(parts) and is_chain(layers[start : stop + 1]):
             continue
         chain = parts[start:stop]
         fusions = [
@@ -118,11 +118,6 @@ def _packed(runs: Sequence[Run]) -> Iterator[Packed]:
         ]
         yield Packed(pack_layers(fusions), function_of(chain), fusions)
         start = stop
-
-
-def _ends(part: Part) -> bool:
-    """Whether a chain ends here in any case: kernels for GPUs have one linear layer, which is the last."""
-    return part.kind == "linear" and part.layers[0].weight.device.type != "cpu"
 
 
 def _modules(runs: Sequence[Run]) -> list[nn.Module]:

@@ -12,12 +12,9 @@ from .. import _native
 from ..dtypes import DTYPES
 from ..layer import SAME, Layer
 from ..ops.gpu import DEVICES
-from ..shapes import ACTIVATIONS, GATE_ACTIVATIONS, KERNEL_SIZE, KERNEL_SIZES, MAX_CHANNELS
+from ..shapes import ACTIVATIONS, GATE_ACTIVATIONS, KERNEL_SIZES, MAX_CHANNELS
 from .parts import Part
 from .steps import Convolution
-
-# What the kernels for GPUs serve beside MobileNetV2's own options: as in csrc/cuda/served.h and triton.
-CLAMPS = ("none", "relu", "relu6")
 
 
 def layer_of_part(part: Part) -> Layer:
@@ -163,23 +160,4 @@ def place_obstacles(parts: Sequence[Part]) -> list[str]:
     (dtype,), (device,) = dtypes, devices
     if dtype not in DTYPES:
         return [f"weights are {str(dtype).removeprefix('torch.')}"]
-    if device.type == "cpu":
-        return []
-    if device.type not in DEVICES:
-        return [f"no kernels on {device.type}"]
-    return [f"{words} on {device.type}" for part in parts for words in beyond_gpus(layer_of_part(part))]
-
-
-def beyond_gpus(layer: Layer) -> Iterator[str]:
-    """What a layer has that only CPUs have kernels for: what CUDA's and Triton's packers refuse."""
-    if layer.kernel != KERNEL_SIZE:
-        yield f"kernel {layer.kernel}"
-    for activation in (layer.activation, layer.project_activation, layer.depthwise_activation):
-        if activation not in (*CLAMPS, None):
-            yield str(activation)
-    if layer.squeezed_channels:
-        yield "squeeze-excite"
-    if layer.depthwise_activation and layer.expand:
-        yield "two activations"
-    if layer.kind == "linear" and layer.activation != "none":
-        yield "an activation behind a linear layer"
+    return [] if device.type in ("cpu", *DEVICES) else [f"no kernels on {device.type}"]

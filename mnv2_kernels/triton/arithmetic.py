@@ -1,8 +1,9 @@
 """What several kernels share: activations, input tiles and the 1x1 convolution of one.
 
-relu6 is free. What comes before it is in sixths (its weights are packed divided by 6), so that it is a
-clamp to [0, 1], which is a modifier of the multiply-add before it (``FFMA.SAT``; ``clamp`` on AMD). Such a
-clamp turns NaN into 0; kernels that use it look for NaN in their input themselves.
+relu6 behind both expand and depthwise convolution is free. What comes before it is in sixths (its weights are
+packed divided by 6), so that it is a clamp to [0, 1], which is a modifier of the multiply-add before it
+(``FFMA.SAT``; ``clamp`` on AMD). Such a clamp turns NaN into 0; kernels that use it look for NaN in their
+input themselves.
 """
 
 from __future__ import annotations
@@ -15,9 +16,19 @@ SCALED_DOWN = tl.constexpr(2.0**-14)
 
 
 @triton.jit
+def hardsigmoid(x):
+    shifted = tl.maximum(x + 3.0, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(shifted, 6.0, propagate_nan=tl.PropagateNan.ALL) * (1.0 / 6.0)
+
+
+@triton.jit
 def activate(x, ACTIVATION: tl.constexpr, SIX: tl.constexpr = 6.0):
     """The activation as torch has it: NaN stays NaN. SIX: relu6's limit in x's unit."""
-    if ACTIVATION != "none":
+    if ACTIVATION == "hardswish":
+        x = x * hardsigmoid(x)
+    elif ACTIVATION == "silu":
+        x = x / (1.0 + tl.exp(-x))
+    elif ACTIVATION != "none":
         x = tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
     if ACTIVATION == "relu6":
         x = tl.minimum(x, SIX, propagate_nan=tl.PropagateNan.ALL)
@@ -25,11 +36,11 @@ def activate(x, ACTIVATION: tl.constexpr, SIX: tl.constexpr = 6.0):
 
 
 @triton.jit
-def saturate(x, ACTIVATION: tl.constexpr, EXACT: tl.constexpr):
-    """The activation of x, in sixths for relu6: free, but it makes 0 of NaN, unless it has to be EXACT."""
+def saturate(x, ACTIVATION: tl.constexpr, SIX: tl.constexpr, EXACT: tl.constexpr):
+    """The activation of x, in sixths where SIX is 1: free for relu6, but it makes 0 of NaN, unless EXACT."""
     if ACTIVATION == "relu6" and not EXACT:
-        return tl.minimum(tl.maximum(x, 0.0), 1.0)
-    return activate(x, ACTIVATION, 1.0)
+        return tl.minimum(tl.maximum(x, 0.0), SIX)
+    return activate(x, ACTIVATION, SIX)
 
 
 @triton.jit

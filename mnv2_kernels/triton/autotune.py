@@ -19,7 +19,7 @@ import triton
 from torch import Tensor
 from triton.testing import do_bench
 
-from ..shapes import BlockShape
+from ..shapes import KERNEL_SIZE, BlockShape
 from .configs import FLOAT32, Config, block_config
 from .inverted_residual import block_launch
 from .packing import MIN_STEP, Packing, padded_depth
@@ -33,7 +33,8 @@ ROWS_CHANNELS = 64
 def chosen_config(shape: BlockShape, packing: Packing, precision: str, x: Tensor, packed: Tensor) -> Config:
     """The configuration for a block of at least one image; may time candidates on x and packed."""
     fixed = block_config(shape, x.dtype, gpu_family(x.device))
-    if os.environ.get(VARIABLE) != "1" or fixed.kind == "direct" or x.device.type == "cpu":
+    has_choice = fixed.kind != "direct" and shape.kernel == KERNEL_SIZE and not shape.squeezed_channels
+    if os.environ.get(VARIABLE) != "1" or not has_choice or x.device.type == "cpu":
         return fixed
     return _tuned(shape, packing, precision, x, packed, fixed)
 
@@ -95,7 +96,7 @@ def _milliseconds(
 
 
 def candidates(shape: BlockShape, dtype: torch.dtype) -> list[Config]:
-    """Configurations that may suit a block with an expand."""
+    """Configurations that may suit a 3x3 block with an expand and no gate."""
     depth = padded_depth(shape.in_channels)
     tiles = [(64, 8), (128, 8), (256, 16)]
     steps = [bk for bk in (MIN_STEP, 32, 64) if depth % bk == 0]

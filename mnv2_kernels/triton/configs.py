@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from ..shapes import BlockShape
+from ..shapes import KERNEL_SIZE, BlockShape
 from .packing import DEPTH_STEP, padded_depth, power_of_two
 
 
@@ -102,15 +102,32 @@ def block_config(shape: BlockShape, dtype: torch.dtype, family: str) -> Config:
     """The fixed configuration of a block for activations of ``dtype`` on a family of GPUs."""
     if not shape.expand:
         return DIRECT
+    if shape.kernel != KERNEL_SIZE:
+        return _large_window(shape, dtype)
+    if shape.squeezed_channels:
+        return replace(FLOAT32, bk=_step(shape, dtype))
     if dtype == torch.float32:
         return FLOAT32
     stage = (shape.in_channels, shape.expanded_channels, shape.out_channels, shape.stride)
     return FAMILIES[family].get(stage) or _other_channels(shape)
 
 
+def _step(shape: BlockShape, dtype: torch.dtype) -> int:
+    return FLOAT32.bk if dtype == torch.float32 else min(DEPTH_STEP, padded_depth(shape.in_channels))
+
+
+def _large_window(shape: BlockShape, dtype: torch.dtype) -> Config:
+    """With stride 1 tiles of 16, of which a window of 7x7 leaves 10; few sums, which fit the registers.
+
+    With stride 2 four planes take the registers of these.
+    """
+    pixels, tile = (256, 16) if shape.stride == 1 else (64, 8)
+    return Config("tile", pixels, 16, _step(shape, dtype), 8, tile=tile, exact=True, outputs=64, resident=64)
+
+
 def _other_channels(shape: BlockShape) -> Config:
     """For channels that no stage of width 1.0 has: what spills nowhere."""
-    bk = min(DEPTH_STEP, padded_depth(shape.in_channels))
+    bk = _step(shape, torch.float16)
     if shape.stride == 2 and shape.in_channels <= 32 and shape.out_channels <= 64:
         return Config("rows", 64, 16, bk, 4)
     if shape.stride == 1 and shape.out_channels <= 64:

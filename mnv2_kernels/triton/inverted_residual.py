@@ -21,10 +21,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..shapes import SYMMETRIC_PADDING, BlockShape
+from ..shapes import BlockShape, symmetric_padding
 from .arithmetic import activate, add_channels, load_pixels, multiply_pixels, saturate
 from .configs import Config, output_pieces
-from .packing import CHANNEL_STEP, TAP_STRIDE, Packing, is_folded, padded_depth, power_of_two, round_up
+from .packing import (
+    CHANNEL_STEP,
+    MIN_STEP,
+    TAP_STRIDE,
+    Packing,
+    is_folded,
+    padded_depth,
+    power_of_two,
+    round_up,
+)
 
 
 @triton.jit
@@ -33,7 +42,7 @@ def _expand(
     IN: tl.constexpr, DEPTH: tl.constexpr, EXPANDED: tl.constexpr, STRIDE: tl.constexpr,
     FOLDED: tl.constexpr, EXPAND: tl.constexpr, EXPAND_SCALE: tl.constexpr, EXPAND_BIAS: tl.constexpr,
     M: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, UNROLL: tl.constexpr,
-    ACTIVATION: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr,
+    ACTIVATION: tl.constexpr, SIX: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Channels c of M expanded pixels, 0 outside of the image: float32 [M, BC].
 
@@ -51,7 +60,7 @@ def _expand(
         sums = tl.fma(ones, bias[None, :], sums)
     else:
         sums = tl.fma(sums, tl.load(v_ptr + EXPAND_SCALE + c)[None, :], ones * bias[None, :])
-    return saturate(sums, ACTIVATION, EXACT)
+    return saturate(sums, ACTIVATION, SIX, EXACT)
 
 
 @triton.jit
@@ -76,7 +85,13 @@ def _project_weights(w_ptr, c, o, x_dtype: tl.constexpr, PROJECT: tl.constexpr, 
 
 
 @triton.jit
-def _store(
+def _store_depthwise(d, y_ptr, pixel, live, c, EXPANDED: tl.constexpr):
+    mask = live[:, None] & (c < EXPANDED)[None, :]
+    tl.store(y_ptr + pixel[:, None] * EXPANDED + c[None, :], d, mask=mask)
+
+
+@triton.jit
+def store_outputs(
     sums, x_ptr, v_ptr, y_ptr, pixel, live, o,
     OUT: tl.constexpr, PROJECT_SCALE: tl.constexpr, PROJECT_BIAS: tl.constexpr,
     PROJECT_ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr,
@@ -176,7 +191,8 @@ def rows_kernel(
     DEPTHWISE: tl.constexpr, DEPTHWISE_SCALE: tl.constexpr, DEPTHWISE_BIAS: tl.constexpr,
     CHANNEL_TAPS: tl.constexpr, TAP_STRIDE: tl.constexpr, TAPS: tl.constexpr,
     PROJECT_SCALE: tl.constexpr, PROJECT_BIAS: tl.constexpr,
-    S: tl.constexpr, ACTIVATION: tl.constexpr, PROJECT_ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr,
+    S: tl.constexpr, ACTIVATION: tl.constexpr, DEPTHWISE_ACTIVATION: tl.constexpr, SIX: tl.constexpr,
+    PROJECT_ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr,
     WIDE: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr,
     R: tl.constexpr, M: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, UNROLL: tl.constexpr,
     NA: tl.constexpr, GROUPS: tl.constexpr, STAGES: tl.constexpr,
@@ -215,7 +231,7 @@ def rows_kernel(
                 e = _expand(
                     x_ptr, w_ptr, v_ptr, bias, (n * H + row) * W + x, inside, c,
                     IN, DEPTH, EXPANDED, STRIDE, FOLDED, EXPAND, EXPAND_SCALE, EXPAND_BIAS,
-                    M, BC, BK, UNROLL, ACTIVATION, EXACT, PRECISION,
+                    M, BC, BK, UNROLL, ACTIVATION, SIX, EXACT, PRECISION,
                 )  # fmt: skip
                 if S == 1:
                     if i >= 2:
@@ -233,7 +249,7 @@ def rows_kernel(
                         d1 += e * _tap(v_ptr, c, taps, dx, DEPTHWISE, STRIDE, TAPS)
             if (i >= 2) & ((i - 2) % S == 0):
                 d = _finish_depthwise(d0, v_ptr, c, FOLDED, DEPTHWISE_SCALE, DEPTHWISE_BIAS)
-                d = saturate(d, ACTIVATION, EXACT).to(x_dtype)
+                d = saturate(d, DEPTHWISE_ACTIVATION, SIX, EXACT).to(x_dtype)
                 done = tl.dot(d, project, sums[(i - 2) // S], input_precision=PRECISION)
                 sums = sums[: (i - 2) // S] + (done,) + sums[(i - 2) // S + 1 :]  # noqa: RUF005
             if (S == 1) | (i % 2 == 0):
@@ -242,7 +258,7 @@ def rows_kernel(
                 d2 = begin
     for r in tl.static_range(R):
         y = y0 + r
-        _store(
+        store_outputs(
             sums[r], x_ptr, v_ptr, y_ptr, (n * OUT_H + y) * OUT_W + column, live & (y < OUT_H), o,
             OUT, PROJECT_SCALE, PROJECT_BIAS, PROJECT_ACTIVATION, RESIDUAL,
         )  # fmt: skip
@@ -270,16 +286,18 @@ def tile_kernel(
     DEPTHWISE: tl.constexpr, DEPTHWISE_SCALE: tl.constexpr, DEPTHWISE_BIAS: tl.constexpr,
     CHANNEL_TAPS: tl.constexpr, TAP_STRIDE: tl.constexpr, TAPS: tl.constexpr,
     PROJECT_SCALE: tl.constexpr, PROJECT_BIAS: tl.constexpr,
-    S: tl.constexpr, ACTIVATION: tl.constexpr, PROJECT_ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr,
-    WIDE: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr,
+    S: tl.constexpr, ACTIVATION: tl.constexpr, DEPTHWISE_ACTIVATION: tl.constexpr, SIX: tl.constexpr,
+    PROJECT_ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr,
+    WIDE: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr, K: tl.constexpr, GATED: tl.constexpr,
     T: tl.constexpr, TORUS: tl.constexpr, EDGE: tl.constexpr,
     M: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, UNROLL: tl.constexpr,
     NA: tl.constexpr, NB: tl.constexpr, GROUPS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """M / T^2 tiles of T x T pixels, NA + NB output channels (NB may be 0: powers of two are cheap).
 
-    TORUS (stride 1 and an image of less than T x T): the zero row and column behind the image serve as its
-    padding on both sides, as a rotation wraps round. Otherwise EDGE x EDGE outputs of a tile are kept.
+    TORUS, the padding or 0 (stride 1 and an image of less than T x T): the zero rows and columns behind the
+    image serve as its padding on both sides, as a rotation wraps round. Otherwise EDGE x EDGE outputs of a
+    tile are kept. GATED: y takes the depthwise results, of a block with one group of output channels.
     """
     pid = tl.program_id(0)
     group, pid = pid % GROUPS, pid // GROUPS
@@ -294,6 +312,8 @@ def tile_kernel(
     xo = tile % tiles_x * EDGE + tx
     top = 0 if TORUS else TOP
     left = 0 if TORUS else LEFT
+    live = (n < N) & (ty < EDGE) & (tx < EDGE) & (yo < OUT_H) & (xo < OUT_W)
+    pixel = (n * OUT_H + yo) * OUT_W + xo
     oa = group * (NA + NB) + tl.arange(0, NA)
     x_dtype: tl.constexpr = x_ptr.dtype.element_ty
     sums_a = tl.zeros((M, NA), tl.float32)
@@ -315,30 +335,32 @@ def tile_kernel(
                 e = _expand(
                     x_ptr, w_ptr, v_ptr, bias, (n * H + row) * W + x, inside, c,
                     IN, DEPTH, EXPANDED, STRIDE, FOLDED, EXPAND, EXPAND_SCALE, EXPAND_BIAS,
-                    M, BC, BK, UNROLL, ACTIVATION, EXACT, PRECISION,
+                    M, BC, BK, UNROLL, ACTIVATION, SIX, EXACT, PRECISION,
                 )  # fmt: skip
-                for dy in tl.static_range(3):
-                    for dx in tl.static_range(3):
+                for dy in tl.static_range(K):
+                    for dx in tl.static_range(K):
                         if (dy - py) % S == 0 and (dx - px) % S == 0:
                             # The unshifted neighbour is gathered, too: taps in two layouts cost 20 to 80 %.
                             source = _rotation(p, (dy - py) // S - TORUS, (dx - px) // S - TORUS, T)
                             value = tl.gather(e, tl.broadcast_to(source[:, None], (M, BC)), 0)
-                            d += value * _tap(v_ptr, c, taps, dy * 3 + dx, DEPTHWISE, STRIDE, TAPS)
+                            d += value * _tap(v_ptr, c, taps, dy * K + dx, DEPTHWISE, STRIDE, TAPS)
         d = _finish_depthwise(d, v_ptr, c, FOLDED, DEPTHWISE_SCALE, DEPTHWISE_BIAS)
-        d = saturate(d, ACTIVATION, EXACT).to(x_dtype)
-        project = _project_weights(w_ptr, c, oa, x_dtype, PROJECT, OUT_STRIDE)
-        sums_a = tl.dot(d, project, sums_a, input_precision=PRECISION)
-        if NB > 0:
-            project = _project_weights(w_ptr, c, ob, x_dtype, PROJECT, OUT_STRIDE)
-            sums_b = tl.dot(d, project, sums_b, input_precision=PRECISION)
-    live = (n < N) & (ty < EDGE) & (tx < EDGE) & (yo < OUT_H) & (xo < OUT_W)
-    pixel = (n * OUT_H + yo) * OUT_W + xo
-    _store(
-        sums_a, x_ptr, v_ptr, y_ptr, pixel, live, oa,
-        OUT, PROJECT_SCALE, PROJECT_BIAS, PROJECT_ACTIVATION, RESIDUAL,
-    )  # fmt: skip
-    if NB > 0:
-        _store(
+        d = saturate(d, DEPTHWISE_ACTIVATION, SIX, EXACT).to(x_dtype)
+        if GATED:
+            _store_depthwise(d, y_ptr, pixel, live, c, EXPANDED)
+        else:
+            project = _project_weights(w_ptr, c, oa, x_dtype, PROJECT, OUT_STRIDE)
+            sums_a = tl.dot(d, project, sums_a, input_precision=PRECISION)
+            if NB > 0:
+                project = _project_weights(w_ptr, c, ob, x_dtype, PROJECT, OUT_STRIDE)
+                sums_b = tl.dot(d, project, sums_b, input_precision=PRECISION)
+    if not GATED:
+        store_outputs(
+            sums_a, x_ptr, v_ptr, y_ptr, pixel, live, oa,
+            OUT, PROJECT_SCALE, PROJECT_BIAS, PROJECT_ACTIVATION, RESIDUAL,
+        )  # fmt: skip
+    if NB > 0 and not GATED:
+        store_outputs(
             sums_b, x_ptr, v_ptr, y_ptr, pixel, live, ob,
             OUT, PROJECT_SCALE, PROJECT_BIAS, PROJECT_ACTIVATION, RESIDUAL,
         )  # fmt: skip
@@ -356,11 +378,11 @@ def direct_kernel(
     OUT: tl.constexpr, OUT_STRIDE: tl.constexpr, FOLDED: tl.constexpr, PROJECT: tl.constexpr,
     DEPTHWISE: tl.constexpr, DEPTHWISE_SCALE: tl.constexpr, DEPTHWISE_BIAS: tl.constexpr,
     PROJECT_SCALE: tl.constexpr, PROJECT_BIAS: tl.constexpr,
-    S: tl.constexpr, ACTIVATION: tl.constexpr, PROJECT_ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr,
-    WIDE: tl.constexpr, PRECISION: tl.constexpr,
+    S: tl.constexpr, DEPTHWISE_ACTIVATION: tl.constexpr, PROJECT_ACTIVATION: tl.constexpr,
+    RESIDUAL: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr, K: tl.constexpr, GATED: tl.constexpr,
     M: tl.constexpr, BC: tl.constexpr, NA: tl.constexpr, GROUPS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """M output pixels, NA output channels of a block without an expand."""
+    """M output pixels, NA output channels of a block without an expand. GATED: as for tiles."""
     pid = tl.program_id(0)
     group, pid = pid % GROUPS, pid // GROUPS
     p = _image(pid, WIDE) * M + tl.arange(0, M)
@@ -374,24 +396,30 @@ def direct_kernel(
     for c0 in tl.range(0, EXPANDED, BC, num_stages=STAGES):
         c = c0 + tl.arange(0, BC)
         d = _begin_depthwise(tl.load(v_ptr + DEPTHWISE_BIAS + c)[None, :], M, BC, FOLDED)
-        for tap in tl.static_range(9):
-            row = y * S - TOP + tap // 3
-            x = column * S - LEFT + tap % 3
+        for tap in tl.static_range(K * K):
+            row = y * S - TOP + tap // K
+            x = column * S - LEFT + tap % K
             inside = live & (row >= 0) & (row < H) & (x >= 0) & (x < W)
             value = load_pixels(x_ptr, (n * H + row) * W + x, inside, c, IN)
             d += value.to(tl.float32) * _load_tap(v_ptr, c, tap, DEPTHWISE, STRIDE)
         d = _finish_depthwise(d, v_ptr, c, FOLDED, DEPTHWISE_SCALE, DEPTHWISE_BIAS)
-        d = activate(d, ACTIVATION).to(x_dtype)
-        project = _project_weights(w_ptr, c, o, x_dtype, PROJECT, OUT_STRIDE)
-        sums = tl.dot(d, project, sums, input_precision=PRECISION)
-    _store(
-        sums, x_ptr, v_ptr, y_ptr, p, live, o,
-        OUT, PROJECT_SCALE, PROJECT_BIAS, PROJECT_ACTIVATION, RESIDUAL,
-    )  # fmt: skip
+        d = activate(d, DEPTHWISE_ACTIVATION).to(x_dtype)
+        if GATED:
+            _store_depthwise(d, y_ptr, p, live, c, EXPANDED)
+        else:
+            project = _project_weights(w_ptr, c, o, x_dtype, PROJECT, OUT_STRIDE)
+            sums = tl.dot(d, project, sums, input_precision=PRECISION)
+    if not GATED:
+        store_outputs(
+            sums, x_ptr, v_ptr, y_ptr, p, live, o,
+            OUT, PROJECT_SCALE, PROJECT_BIAS, PROJECT_ACTIVATION, RESIDUAL,
+        )  # fmt: skip
 
 
 # --- launch ---
 
+# The packed sections of a gate, which later passes take.
+GATE_SECTIONS = ("SQUEEZE", "EXCITE")
 # The most elements that offsets of 32 bits reach.
 NARROW = 2**31
 
@@ -417,10 +445,15 @@ class Launch:
 def block_launch(
     shape: BlockShape, packing: Packing, config: Config, dtype: torch.dtype, precision: str
 ) -> Launch:
-    """How a block of at least one image runs; ``precision`` is that of float32 products: "ieee" or "tf32"."""
+    """How a block of at least one image runs; ``precision`` is that of float32 products: "ieee" or "tf32".
+
+    With a gate its first pass, whose result is that of the depthwise convolution.
+    """
     first, second, groups = output_pieces(config, shape.out_channels)
+    if shape.squeezed_channels:
+        first, second, groups = MIN_STEP, 0, 1
     constants: dict[str, Any] = {
-        **packing.offsets,
+        **{name: at for name, at in packing.offsets.items() if not name.startswith(GATE_SECTIONS)},
         "IN": shape.in_channels,
         "EXPANDED": shape.expanded_channels,
         "STRIDE": round_up(shape.expanded_channels, CHANNEL_STEP),
@@ -428,7 +461,7 @@ def block_launch(
         "OUT_STRIDE": power_of_two(shape.out_channels),
         "FOLDED": is_folded(packing.dtype),
         "S": shape.stride,
-        "ACTIVATION": shape.activation,
+        "DEPTHWISE_ACTIVATION": shape.depthwise_activation or shape.activation,
         "PROJECT_ACTIVATION": shape.project_activation,
         "RESIDUAL": shape.residual,
         "WIDE": max(shape.input_bytes(torch.uint8), shape.output_bytes(torch.uint8)) >= NARROW,
@@ -439,12 +472,15 @@ def block_launch(
         "GROUPS": groups,
         "STAGES": config.stages,
     }
+    if config.kind != "rows":
+        constants |= {"K": shape.kernel, "GATED": bool(shape.squeezed_channels)}
     if shape.expand:
+        constants |= {"ACTIVATION": shape.activation, "SIX": 1.0 if packing.in_sixths else 6.0}
         constants |= {"DEPTH": padded_depth(shape.in_channels), "BK": config.bk}
         constants |= {"TAPS": config.taps, "TAP_STRIDE": TAP_STRIDE}
         constants["UNROLL"] = constants["DEPTH"] <= config.resident
         # Dots of float32 outweigh the clamps.
-        constants["EXACT"] = config.exact or dtype == torch.float32
+        constants["EXACT"] = config.exact or dtype == torch.float32 or not packing.in_sixths
     kernel, programs, more = _CUTS[config.kind](shape, config)
     if config.kind == "tile":
         more["NB"] = second
@@ -459,16 +495,17 @@ def _rows(shape: BlockShape, config: Config) -> tuple[Any, int, dict[str, Any]]:
 
 
 def _tile(shape: BlockShape, config: Config) -> tuple[Any, int, dict[str, Any]]:
-    # On a torus the padding is 1 on every side and nothing of the tile is lost.
-    torus = (
+    # On a torus the padding is the same on every side and nothing of the tile is lost.
+    rim = shape.kernel // 2
+    is_torus = (
         shape.stride == 1
-        and shape.padding == SYMMETRIC_PADDING
-        and max(shape.height, shape.width) < config.tile
+        and shape.padding == symmetric_padding(shape.kernel)
+        and max(shape.height, shape.width) + rim <= config.tile
     )
-    edge = config.tile - 2 if shape.stride == 1 and not torus else config.tile - 1
+    edge = config.tile - (rim if is_torus else (shape.kernel - 1) // shape.stride)
     tiles = triton.cdiv(shape.out_height, edge) * triton.cdiv(shape.out_width, edge)
     programs = triton.cdiv(shape.batch * tiles, config.m // config.tile**2)
-    return tile_kernel, programs, {"T": config.tile, "TORUS": torus, "EDGE": edge}
+    return tile_kernel, programs, {"T": config.tile, "TORUS": rim if is_torus else 0, "EDGE": edge}
 
 
 def _direct(shape: BlockShape, config: Config) -> tuple[Any, int, dict[str, Any]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..layer import LAYER_OPS, Layer, layer_of_call, parse_layers
 from .autotune import chosen_config
+from .gate import run_gated
 from .head_pool import launch_head_pool
 from .inverted_residual import block_launch
 from .packing import DTYPES, Packing, chain_packing, pack_chain
@@ -63,7 +64,8 @@ def _run_layer(x: Tensor, packed: Tensor, layer: Layer, packing: Packing) -> Ten
     """By its kernel; a linear layer by torch, which has a library's matrix product."""
     if layer.kind == "linear":
         weight, bias = packing.sections(packed)
-        return F.linear(x, weight.view(layer.out_channels, -1).to(x.dtype), bias.to(x.dtype))
+        y = F.linear(x, weight.view(layer.out_channels, -1).to(x.dtype), bias.to(x.dtype))
+        return y if layer.activation == "none" else getattr(F, layer.activation)(y)
     shape: Any = layer.shape(x.shape[0], x.shape[2], x.shape[3])
     if layer.kind == "head_pool":
         y = x.new_empty((shape.batch, shape.out_channels))
@@ -80,7 +82,11 @@ def _run_layer(x: Tensor, packed: Tensor, layer: Layer, packing: Packing) -> Ten
         launch_head_pool(shape, packing, precision(x), x, packed, y)
     else:
         config = chosen_config(shape, packing, precision(x), x, packed)
-        block_launch(shape, packing, config, x.dtype, precision(x))(x, packed, y)
+        launch = block_launch(shape, packing, config, x.dtype, precision(x))
+        if shape.squeezed_channels:
+            run_gated(shape, packing, launch, precision(x), x, packed, y)
+        else:
+            launch(x, packed, y)
     return y
 
 

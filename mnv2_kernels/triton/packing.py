@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..dtypes import DTYPES
 from ..layer import Layer
-from ..shapes import ACTIVATIONS, KERNEL_SIZE
+from ..shapes import ACTIVATIONS, KERNEL_SIZE, BlockShape
 
 Convolution = tuple[Tensor, Tensor | None, Tensor | None]
 
@@ -27,8 +27,8 @@ MIN_STEP = 16
 DEPTH_STEP = 32
 # The most channels that a step expands.
 CHANNEL_STEP = 64
-KERNEL_TAPS = KERNEL_SIZE * KERNEL_SIZE  # these kernels serve no other window
-# A channel's depthwise taps and bias, for loads of four.
+# A channel's depthwise taps of 3x3 and its bias, for loads of four.
+KERNEL_TAPS = KERNEL_SIZE**2
 TAP_STRIDE = 12
 # Sections begin where loads of 16 bytes may.
 _ALIGNMENT = 16
@@ -65,12 +65,14 @@ class Packing:
     Attributes:
         matrices: (name, elements) of those in ``dtype``.
         vectors: (name, elements) of those in float32, which follow.
+        in_sixths: whether values behind the expand are, see arithmetic.py.
     """
 
     dtype: torch.dtype
     activation: str
     matrices: tuple[tuple[str, int], ...]
     vectors: tuple[tuple[str, int], ...]
+    in_sixths: bool = False
 
     @cached_property
     def offsets(self) -> dict[str, int]:
@@ -117,37 +119,48 @@ class Packing:
 
 
 @cache
-def block_packing(
-    in_channels: int, expanded: int, out_channels: int, expand: bool, activation: str, dtype: torch.dtype
-) -> Packing:
-    wide, out = round_up(expanded, CHANNEL_STEP), power_of_two(out_channels)
-    matrices = [("EXPAND", padded_depth(in_channels) * wide)] if expand else []
-    vectors = [("EXPAND_SCALE", wide), ("EXPAND_BIAS", wide)] if expand else []
-    # The depthwise weights again, channel by channel, for loads of several taps.
-    vectors += [("CHANNEL_TAPS", wide * TAP_STRIDE)] if expand else []
+def block_packing(layer: Layer | BlockShape, dtype: torch.dtype) -> Packing:
+    wide, out = round_up(layer.expanded_channels, CHANNEL_STEP), power_of_two(layer.out_channels)
+    matrices, vectors = [], []
+    if layer.expand:
+        matrices = [("EXPAND", padded_depth(layer.in_channels) * wide)]
+        # The depthwise weights again, channel by channel, for loads of several taps.
+        vectors = [("EXPAND_SCALE", wide), ("EXPAND_BIAS", wide), ("CHANNEL_TAPS", wide * TAP_STRIDE)]
+    gate = []
+    if layer.squeezed_channels:
+        squeezed = round_up(layer.squeezed_channels, CHANNEL_STEP)
+        gate = [("SQUEEZE", wide * squeezed), ("SQUEEZE_BIAS", squeezed)]
+        gate += [("EXCITE", squeezed * wide), ("EXCITE_BIAS", wide)]
+    is_relu6 = layer.activation == "relu6" and layer.depthwise_activation is None
     return Packing(
         dtype,
-        activation,
+        layer.activation,
         (*matrices, ("PROJECT", wide * out)),
         (
             *vectors,
-            ("DEPTHWISE", KERNEL_TAPS * wide),
+            ("DEPTHWISE", layer.kernel**2 * wide),
             ("DEPTHWISE_SCALE", wide),
             ("DEPTHWISE_BIAS", wide),
             ("PROJECT_SCALE", out),
             ("PROJECT_BIAS", out),
+            *gate,
         ),
+        in_sixths=layer.expand and is_relu6 and not layer.squeezed_channels,
     )
 
 
 def pack_block_weights(
-    packing: Packing, expand: Convolution | None, depthwise: Convolution, project: Convolution
+    packing: Packing,
+    expand: Convolution | None,
+    depthwise: Convolution,
+    project: Convolution,
+    gate: Sequence[Tensor | None] = (),
 ) -> Tensor:
     """The packed weight, scale and bias of each convolution; products are float32, rounded once.
 
-    Behind an expand, values are in sixths where the activation is relu6: see arithmetic.py.
+    ``gate``: weight and bias of squeeze, then of excite, of a block with a gate.
     """
-    sixth = 1 / 6 if packing.activation == "relu6" and expand is not None else 1.0
+    sixth = 1 / 6 if packing.in_sixths else 1.0
     out_channels, expanded = project[0].shape[:2]
     wide, out = round_up(expanded, CHANNEL_STEP), power_of_two(out_channels)
     sections = {}
@@ -165,17 +178,32 @@ def pack_block_weights(
     matrix = weight.flatten(1).T
     if is_folded(packing.dtype):
         matrix = matrix * scale
-    sections["DEPTHWISE"] = _padded(matrix, KERNEL_TAPS, wide)
+    sections["DEPTHWISE"] = _padded(matrix, matrix.shape[0], wide)
     sections["DEPTHWISE_SCALE"] = _padded(scale, wide)
     sections["DEPTHWISE_BIAS"] = _padded(bias * sixth, wide)
     if expand is not None:
-        taps = torch.cat([matrix, (bias * sixth)[None]])
+        taps = torch.cat([matrix[:KERNEL_TAPS], (bias * sixth)[None]])  # of no use to larger windows
         sections["CHANNEL_TAPS"] = _padded(taps.T, wide, TAP_STRIDE)
     weight, scale, bias = _floats(project)
     sections["PROJECT"] = _padded(weight.flatten(1).T, wide, out)
     sections["PROJECT_SCALE"] = _padded(scale / sixth, out)
     sections["PROJECT_BIAS"] = _padded(bias + _nan_where_any_is(clamped), out)
+    if gate:
+        sections |= _gate_sections(gate, wide)
     return packing.pack(sections)
+
+
+def _gate_sections(gate: Sequence[Any], wide: int) -> dict[str, Tensor]:
+    """Both weights as matrices [depth, channels]."""
+    weight, _, bias = _floats((gate[0], None, gate[1]))
+    squeezed = round_up(weight.shape[0], CHANNEL_STEP)
+    sections = {
+        "SQUEEZE": _padded(weight.flatten(1).T, wide, squeezed),
+        "SQUEEZE_BIAS": _padded(bias, squeezed),
+    }
+    weight, _, bias = _floats((gate[2], None, gate[3]))
+    sections |= {"EXCITE": _padded(weight.flatten(1).T, squeezed, wide), "EXCITE_BIAS": _padded(bias, wide)}
+    return sections
 
 
 def _nan_where_any_is(weights: list[Tensor]) -> Tensor:
@@ -248,20 +276,19 @@ def pack_chain(packing: ChainPacking, layers: Sequence[Layer], weights: Sequence
 
 def _layer_packing(layer: Layer, dtype: torch.dtype) -> Packing:
     if layer.kind == "block":
-        expanded = (layer.in_channels, layer.expanded_channels, layer.out_channels)
-        return block_packing(*expanded, layer.expand, layer.activation, dtype)
+        return block_packing(layer, dtype)
     if layer.kind == "linear":
         weight, bias = ("WEIGHT", layer.out_channels * layer.in_channels), ("BIAS", layer.out_channels)
         return Packing(dtype, "none", (weight,), (bias,))
     out = power_of_two(layer.out_channels)
-    depth = padded_depth(layer.in_channels * (KERNEL_TAPS if layer.kind == "stem" else 1))
+    depth = padded_depth(layer.in_channels * (layer.kernel**2 if layer.kind == "stem" else 1))
     return Packing(dtype, layer.activation, (("WEIGHT", depth * out),), (("SCALE", out), ("BIAS", out)))
 
 
 def _pack_layer(layer: Layer, packing: Packing, weights: Sequence[Any]) -> Tensor:
     if layer.kind == "block":
         expand = tuple(weights[:3]) if layer.expand else None
-        return pack_block_weights(packing, expand, tuple(weights[3:6]), tuple(weights[6:9]))
+        return pack_block_weights(packing, expand, tuple(weights[3:6]), tuple(weights[6:9]), weights[9:])
     if layer.kind == "linear":
         weight, _, bias = _floats((weights[0], None, weights[1]))
         return packing.pack({"WEIGHT": weight, "BIAS": bias})

@@ -1,4 +1,4 @@
-"""The first convolution: a dense 3x3 of an image with few channels, as one dot over its taps."""
+"""The first convolution: a dense window of an image with few channels, as one dot over its taps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stem_kernel(
     x_ptr, w_ptr, v_ptr, y_ptr, N, H, W, OUT_H, OUT_W, TOP, LEFT, XN, XC, XH, XW,
     IN: tl.constexpr, DEPTH: tl.constexpr, OUT: tl.constexpr, OUT_STRIDE: tl.constexpr,
     WEIGHT: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr,
-    S: tl.constexpr, ACTIVATION: tl.constexpr, PRECISION: tl.constexpr,
+    S: tl.constexpr, K: tl.constexpr, ACTIVATION: tl.constexpr, PRECISION: tl.constexpr,
     M: tl.constexpr, BK: tl.constexpr, NA: tl.constexpr, GROUPS: tl.constexpr,
 ):  # fmt: skip
     """M output pixels, NA channels; x has any strides, offsets are of 64 bits."""
@@ -37,8 +37,8 @@ def stem_kernel(
     for k0 in tl.range(0, DEPTH, BK):
         k = k0 + tl.arange(0, BK)
         tap, channel = (k // IN)[None, :], (k % IN)[None, :]
-        row, column = y + tap // 3, x + tap % 3
-        inside = live[:, None] & (tap < 9) & (row >= 0) & (row < H) & (column >= 0) & (column < W)
+        row, column = y + tap // K, x + tap % K
+        inside = live[:, None] & (tap < K * K) & (row >= 0) & (row < H) & (column >= 0) & (column < W)
         offset = n[:, None] * XN + channel * XC + row * XH + column * XW
         value = tl.load(x_ptr + offset, mask=inside, other=0.0)
         weight = tl.load(w_ptr + WEIGHT + k[:, None] * OUT_STRIDE + o[None, :]).to(value.dtype)
@@ -62,7 +62,7 @@ def launch_stem(
         shape.batch, shape.height, shape.width, shape.out_height, shape.out_width, top, left, *x.stride(),
         IN=shape.in_channels, DEPTH=depth, OUT=shape.out_channels,
         OUT_STRIDE=power_of_two(shape.out_channels), **packing.offsets,
-        S=shape.stride, ACTIVATION=shape.activation, PRECISION=precision,
+        S=shape.stride, K=shape.kernel, ACTIVATION=shape.activation, PRECISION=precision,
         M=PIXELS, BK=dot_depth(depth, x.dtype), NA=channels,
         GROUPS=groups, num_warps=WARPS,
     )  # fmt: skip

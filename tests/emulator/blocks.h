@@ -25,6 +25,15 @@ inline InvertedResidualParams without_expand(int64_t in, int64_t out, int32_t st
     return params;
 }
 
+// With a larger window, padded to keep its size.
+inline InvertedResidualParams with_kernel(InvertedResidualParams params, int32_t kernel)
+{
+    const int32_t rim = most_padding(kernel);
+    params.kernel = kernel;
+    params.padding = {rim, rim, rim, rim};
+    return params;
+}
+
 // size: batch, height, width
 template <class Params>
 Params at_size(Params params, const std::array<int64_t, 3>& size)

@@ -31,7 +31,7 @@ constexpr std::pair<ScalarType, ScalarType> type_pairs[] = {
 
 inline int64_t depth_of(const StemParams& params)
 {
-    return params.in_channels * kernel_taps;
+    return params.in_channels * params.taps();
 }
 
 inline int64_t depth_of(const HeadPoolParams& params)

@@ -194,6 +194,16 @@ uint32_t max2(uint32_t a, uint32_t b)
     });
 }
 
+inline float exponential(float x)
+{
+    return std::exp(x);
+}
+
+inline float reciprocal(float x)
+{
+    return 1.0f / x;
+}
+
 inline float clamp(float value, float low, float high)
 {
     return std::isnan(value) ? value : std::min(std::max(value, low), high);

@@ -162,7 +162,7 @@ TEST(few_images_are_given_to_clusters)
 {
     const auto choose = [](const InvertedResidualParams& params, ScalarType type, const void* x, const void* packed, void* y,
                            const cuda::Gpu& gpu, cuda::Stream stream) {
-        cuda::inverted_residual(params, type, type, x, packed, y, gpu, stream);
+        cuda::plan_inverted_residual(params, type, type, gpu).launch({x, type, 0, 0, 0, 0}, packed, y, nullptr, stream);
         return true;
     };
     const Stage small{block_of(40, 40, 1, 48), 5};

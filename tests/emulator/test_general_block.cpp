@@ -94,11 +94,11 @@ TEST(half_precision_is_no_less_accurate_than_separate_layers)
 TEST(options_are_honoured)
 {
     for (InvertedResidualParams params : {block_of(10, 10, 1, 40), block_of(8, 12, 2, 33), without_expand(9, 9, 1)})
-        for (const Activation activation : clamps)
-            for (const Activation project_activation : clamps) {
-                Scope scope(activation_name(activation), ", ", activation_name(project_activation));
+        for (const Activation activation : activations)
+            for (const Activation other : activations) {
+                Scope scope(activation_name(activation), ", ", activation_name(other));
                 params.activation = activation;
-                params.project_activation = project_activation;
+                params.depthwise_activation = params.project_activation = other;
                 check_agreement(params, {{2, 5, 7}});
             }
 }
@@ -106,10 +106,42 @@ TEST(options_are_honoured)
 TEST(every_padding_is_honoured)
 {
     for (InvertedResidualParams params : {block_of(4, 8, 1, 12), block_of(4, 8, 2, 12), without_expand(4, 8, 1)})
-        for (const Padding& padding : paddings()) {
-            params.padding = padding;
-            check_agreement(params, {{2, 3, 3}, {1, 16, 15}, {1, 3, 20}});
-        }
+        for (const int32_t kernel : kernel_sizes)
+            for (const Padding& padding : paddings(kernel)) {
+                params.kernel = kernel;
+                params.padding = padding;
+                params.has_residual = false;
+                check_agreement(params, {{2, kernel, kernel}, {1, 16, 15}, {1, kernel, 20}});
+            }
+}
+
+TEST(larger_windows_are_right)
+{
+    for (const int32_t kernel : {5, 7})
+        for (const InvertedResidualParams& params :
+             {block_of(20, 20, 1, 70), block_of(16, 24, 2, 40), block_of(200, 9, 1, 33), without_expand(37, 37, 1)})
+            for (const cuda::Gpu& gpu : gpus) check_agreement(with_kernel(params, kernel), odd_sizes, ScalarType::float32, gpu);
+}
+
+// Infinities of float32, and what exponentials of them are.
+TEST(curves_are_right_far_from_zero)
+{
+    for (const Activation activation : {Activation::hardswish, Activation::silu}) {
+        InvertedResidualParams params = without_expand(1, 1, 1);
+        params.has_residual = false;
+        params.activation = activation;
+        const std::vector<double> values = {-1e30, -100.0, -88.5, -80.0, -20.0, -3.0, -0.0, 0.0, 3.0, 20.0, 100.0, 1e30, NAN};
+        BlockCase block(at_size(params, {static_cast<int64_t>(values.size()), 1, 1}), ScalarType::float32);
+        block.weights.depthwise = {std::vector<float>(9, 1.0f), {}, {}};
+        block.weights.project = {{1.0f}, {}, {}};
+        for (size_t i = 0; i < values.size(); ++i) block.x.at[i].value = static_cast<float>(values[i]);
+        check_agreement(block, run_small(block));
+        block.x.at[0].value = INFINITY;
+        block.x.at[1].value = -INFINITY;  // times 0
+        const Bytes y = run_small(block);
+        CHECK_EQUAL(load_number(ScalarType::float32, y.data(), 0), INFINITY);
+        CHECK(std::isnan(load_number(ScalarType::float32, y.data(), 1)));
+    }
 }
 
 TEST(no_output_and_no_image_are_served)
@@ -158,7 +190,8 @@ TEST(deep_sums_are_taken_in_runs)
 TEST(every_schedule_and_every_cut_gives_the_same_bits)
 {
     for (const InvertedResidualParams& params :
-         {block_of(24, 24, 1, 80), block_of(200, 24, 2, 40), block_of(33, 180, 1, 40), without_expand(40, 40, 1)})
+         {block_of(24, 24, 1, 80), block_of(200, 24, 2, 40), block_of(33, 180, 1, 40), without_expand(40, 40, 1),
+          with_kernel(block_of(24, 24, 1, 40), 5), with_kernel(block_of(12, 20, 2, 40), 7)})
         check_schedules(general_kernel, {at_size(params, {3, 12, 10}), ScalarType::float32},
                         {small_gpu, middle_gpu, large_gpu});
 }
@@ -167,8 +200,9 @@ TEST(every_schedule_and_every_cut_gives_the_same_bits)
 TEST(every_kernel_gives_the_same_bits)
 {
     constexpr ScalarType type = ScalarType::float32;
-    for (const InvertedResidualParams& params : {block_of(24, 24, 1, 300), block_of(40, 60, 2, 72), block_of(200, 90, 1, 40),
-                                                 block_of(33, 180, 1, 40), without_expand(70, 40, 1)}) {
+    for (const InvertedResidualParams& params :
+         {block_of(24, 24, 1, 300), block_of(40, 60, 2, 72), block_of(200, 90, 1, 40), block_of(33, 180, 1, 40),
+          without_expand(70, 40, 1), with_kernel(block_of(33, 40, 1, 70), 5)}) {
         const BlockCase block(at_size(params, {2, 7, 9}), type);
         const Bytes expected = run_small(block);
         int64_t kernels = 0;
@@ -205,7 +239,9 @@ TEST(batches_larger_than_a_grid_are_served)
 
 TEST(a_nan_reaches_its_neighbours_and_nothing_else)
 {
-    for (const InvertedResidualParams& params : {block_of(24, 24, 1, 144), block_of(33, 7, 1, 40), block_of(200, 8, 1, 33)})
+    for (const InvertedResidualParams& params :
+         {block_of(24, 24, 1, 144), block_of(33, 7, 1, 40), block_of(200, 8, 1, 33), with_kernel(block_of(10, 7, 1, 40), 5),
+          with_kernel(block_of(10, 7, 1, 40), 7)})
         check_nan(run_small, params, ScalarType::float32);
 }
 

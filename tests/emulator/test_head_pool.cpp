@@ -61,7 +61,7 @@ TEST(every_number_of_pixels_will_do)
 TEST(options_are_honoured)
 {
     for (const auto& [type, packed_type] : type_pairs)
-        for (const Activation activation : clamps) {
+        for (const Activation activation : activations) {
             HeadPoolParams params = head_of(24, 40);
             params.activation = activation;
             check_layer(run_on(small_gpu), params, type, packed_type, {{1, 5, 8}, {2, 3, 4}});

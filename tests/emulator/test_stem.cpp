@@ -54,7 +54,7 @@ TEST(any_channels_will_do)
 TEST(options_are_honoured)
 {
     for (const auto& [type, packed_type] : type_pairs)
-        for (const Activation activation : clamps)
+        for (const Activation activation : activations)
             for (const Padding& padding : {Padding{0, 0, 0, 0}, Padding{0, 0, 1, 1}, Padding{1, 0, 0, 1}})
                 for (const int32_t stride : {1, 2}) {
                     StemParams params = stem_of(3, 16, stride);
@@ -62,6 +62,20 @@ TEST(options_are_honoured)
                     params.padding = padding;
                     for (const Layout layout : {Layout::nchw, Layout::nhwc})
                         check_layer(run_first, params, type, packed_type, {{1, 5, 8}, {1, 3, 4}}, layout);
+                }
+}
+
+TEST(larger_windows_are_right)
+{
+    for (const auto& [type, packed_type] : type_pairs)
+        for (const int32_t kernel : {5, 7})
+            for (const int64_t channels : {1, 3, 9})
+                for (const int32_t stride : {1, 2}) {
+                    StemParams params = stem_of(channels, 33, stride);
+                    params.kernel = kernel;
+                    params.padding = {kernel / 2, 1, 0, kernel / 2};
+                    params.activation = Activation::silu;
+                    check_layer(run_first, params, type, packed_type, {{1, 9, 19}, {2, 18, kernel}});
                 }
 }
 

@@ -103,8 +103,8 @@ TEST(a_gpu_with_too_little_shared_memory_is_told_so)
 {
     std::string said;
     try {
-        cuda::inverted_residual(at_size(late_stages[5].params, {0, 7, 7}), ScalarType::float16, ScalarType::float16, nullptr,
-                                nullptr, nullptr, {132, 80, 48 << 10}, nullptr);
+        cuda::plan_inverted_residual(at_size(late_stages[5].params, {0, 7, 7}), ScalarType::float16, ScalarType::float16,
+                                     {132, 80, 48 << 10});
     } catch (const std::runtime_error& error) {
         said = error.what();
     }

@@ -65,7 +65,7 @@ struct BlockWeights {
     BlockWeights(const InvertedResidualParams& params, const ConvolutionWeights& expand, const ConvolutionWeights& depthwise,
                  const ConvolutionWeights& project)
         : expand{expand, params.expanded_channels, params.in_channels},
-          depthwise{depthwise, params.expanded_channels, kernel_taps},
+          depthwise{depthwise, params.expanded_channels, params.taps()},
           project{project, params.out_channels, params.expanded_channels}
     {
     }

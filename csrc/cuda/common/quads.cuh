@@ -9,6 +9,17 @@
 
 namespace mnv2::cuda {
 
+// Calls visit<T>() with the tensors' type.
+template <class Visit>
+__device__ __forceinline__ void with_type(ScalarType type, const Visit& visit)
+{
+    switch (type) {
+        case ScalarType::float32: return visit.template operator()<float>();
+        case ScalarType::float16: return visit.template operator()<__half>();
+        case ScalarType::bfloat16: return visit.template operator()<__nv_bfloat16>();
+    }
+}
+
 template <class T>
 __device__ __forceinline__ float load_number(const T* from)
 {

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/block.h"
+#include "cuda/common/epilogue.h"
 #include "cuda/common/sizes.h"
 
 namespace mnv2::cuda {
@@ -13,7 +14,12 @@ constexpr int tile_stride = chunk_channels + 4;  // odd in 16 bytes: eight pixel
 constexpr int pixel_lanes = 8;                   // lanes that differ in their pixels; four of each have other channels
 constexpr int thread_quads = 2;                  // quads of channels that a thread has in a chunk
 constexpr int constant_rows = 2;                 // scale and bias
-constexpr int depthwise_rows = kernel_taps + constant_rows;
+
+// Rows of a chunk's depthwise weights: taps, scale and bias. Without a window (kernel 1) there are none.
+constexpr int depthwise_rows_of(int64_t kernel)
+{
+    return kernel == 1 ? 0 : static_cast<int>(taps_of(kernel)) + constant_rows;
+}
 
 // The form of a kernel. A warp projects 8 * pixels output pixels with all columns of a slice. Or the work is spread: for
 // launches of few tiles, warps share several chunks at a time, and their sums are added up in shared memory, in the same order.
@@ -48,6 +54,7 @@ struct GeneralBlock {
 
 // What a thread block works on. It lies in shared memory, as registers are scarce.
 struct GeneralTile {
+    int64_t block;  // its number
     int64_t first_image;
     int images, out_y, out_x;
     int top, left, bottom, right;  // the part of the input inside the image
@@ -68,16 +75,20 @@ struct GeneralBlockArguments {
     const void* input;
     void* output;
     const float* packed;
-    int64_t batch, blocks;  // blocks: tiles times slices
+    const void* shortcut;             // what is added to the result of a block with a residual
+    const float* factors;             // without a window (kernel 1): what multiplies each image's channels
+    int64_t chunks_at, chunk_floats;  // where the chunks' packed weights begin, and floats of one
+    int64_t batch, blocks;            // blocks: tiles times slices
     int in_channels, expanded_channels, out_channels;
-    int height, width, out_height, out_width, padding_top, padding_left, stride;
+    int height, width, out_height, out_width, padding_top, padding_left, stride, kernel;
+    int depthwise_rows;
     int images, tile_height, tile_width, halo_height, halo_width;
     int tile_rows, tile_columns;  // tiles of an image
     int slices, slice_channels;
     int slabs, depth;  // depth: input channels of a slab; the last slab may have fewer
     int planes;        // chunks that are worked on at a time
     GeneralBlockLayout layout;
-    Clamp clamp, project_clamp;
+    Epilogue expand, depthwise, project;
     bool has_expand, residual;
 };
 
@@ -86,9 +97,9 @@ constexpr int64_t expand_floats(int in_channels, bool has_expand)
     return has_expand ? (constant_rows + round_up(in_channels, quad_channels)) * int64_t{chunk_channels} : 0;
 }
 
-constexpr int64_t chunk_floats(int in_channels, int out_channels, bool has_expand)
+constexpr int64_t chunk_floats(int in_channels, int out_channels, bool has_expand, int kernel)
 {
-    return expand_floats(in_channels, has_expand) + depthwise_rows * chunk_channels +
+    return expand_floats(in_channels, has_expand) + int64_t{depthwise_rows_of(kernel)} * chunk_channels +
            int64_t{chunk_channels} * round_up(out_channels, quad_channels);
 }
 

@@ -9,6 +9,12 @@
 
 namespace mnv2::cuda {
 
+// What an output of the depthwise convolution takes.
+inline double depthwise_instructions(const InvertedResidualParams& params)
+{
+    return 2.0 * static_cast<double>(params.taps()) + 2.0;
+}
+
 // An estimate of the whole launch in cycles of a multiprocessor. It adds up the instructions of the products and of the
 // depthwise convolution, four a cycle, or the products' accesses to shared memory, two cycles each; the waits at barriers; and
 // the weights that no other block's work hides. A multiprocessor with few warps is taken to hide less of its latencies. The
@@ -17,7 +23,6 @@ inline double cycles_of(const GeneralShape& shape, const InvertedResidualParams&
                         const Gpu& gpu)
 {
     constexpr double schedulers = 4.0, barrier_cycles = 150.0, warps_for_half = 3.0, bytes_per_cycle = 48.0;
-    constexpr double depthwise_instructions = 20.0;
     const double loads = shape.pixels / 4.0 + thread_quads;
     const double expand_instructions = 6.0 * shape.pixels * thread_quads * quad_channels;  // besides the products
     const double project_instructions = expand_instructions / 2.0;
@@ -39,12 +44,13 @@ inline double cycles_of(const GeneralShape& shape, const InvertedResidualParams&
     const double expand = turns(divide_up(halo.inputs, shape.warp_pixels()) * planes) *
                           (static_cast<double>(depth) * product_cycles + expand_instructions / schedulers);
     const double depthwise = turns(cut.images * cut.tile_width * planes) * static_cast<double>(cut.tile_height) *
-                             depthwise_instructions / schedulers;
+                             depthwise_instructions(params) / schedulers;
     const int64_t project_tasks = divide_up(cut.pixels(), shape.warp_pixels()) * planes;
     const double project = (shape.spread ? turns(project_tasks * parts) : turns(project_tasks) * static_cast<double>(parts)) *
                            (chunk_channels * product_cycles + project_instructions / schedulers);
     const double barriers = (3.0 + shape.spread) * barrier_cycles * static_cast<double>(slab_count(params));
-    const double weights = static_cast<double>(planes * chunk_channels * (depth + depthwise_rows + columns)) * sizeof(float);
+    const double weights =
+        static_cast<double>(planes * chunk_channels * (depth + depthwise_rows_of(params.kernel) + columns)) * sizeof(float);
     const double step = expand + depthwise + project + barriers + (resident == 1 ? weights / bytes_per_cycle : 0.0);
     const auto warps = static_cast<double>(resident * shape.warps);
     return static_cast<double>(per_multiprocessor * divide_up(chunk_count(params), planes)) * step * (warps + warps_for_half) /

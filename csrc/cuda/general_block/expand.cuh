@@ -24,7 +24,7 @@ __device__ void add_to_expanded(const GeneralThread<Block>& t, int first_pixel, 
             float* const to = t.expanded(plane) + t.places()[pixel] * tile_stride + channel;
             float4 value = quad_of(sum[i] + q * quad_channels);
             if (slab > 0) value = add(value, ptx::load_shared<float4>(to));
-            if (slab + 1 == t.p.slabs) value = activate(t.p.clamp, value, scale, bias);
+            if (slab + 1 == t.p.slabs) value = activate(t.p.expand, value, scale, bias);
             ptx::store_shared(to, value);
         }
     }

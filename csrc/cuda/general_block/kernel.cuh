@@ -11,7 +11,7 @@
 // added up in the same order, whatever the tile.
 //
 // Packed weights, all float: the projection's scales and biases, then the chunks. Rows of a chunk have 32 channels: scale
-// and bias of the expand and its weights, by depth; nine taps, scale and bias of the depthwise convolution; then 32 rows of
+// and bias of the expand and its weights, by depth; taps, scale and bias of the depthwise convolution; then 32 rows of
 // the projection, by depth. Channels and depths are rounded up to four with zeros.
 #pragma once
 
@@ -54,10 +54,8 @@ __global__ void __launch_bounds__(Block::threads, Block::blocks_per_sm) general_
     MNV2_DYNAMIC_SHARED(shared);
     auto& tile = *reinterpret_cast<GeneralTile*>(shared);
     const GeneralThread<Block> t{p, reinterpret_cast<float*>(shared), tile};
-    for (int64_t block = blockIdx.x; block < p.blocks; block += gridDim.x) {
-        __syncthreads();  // the previous tile is done
-        if (threadIdx.x == 0) tile = tile_of(p, block);
-        __syncthreads();
+    begin_tiles(tile);
+    while (next_tile(p, tile)) {
         place_input(t);
         zero_halo(t);
         __syncthreads();

@@ -10,13 +10,14 @@ namespace mnv2::cuda {
 
 // The packed weights of general_block, word by word.
 struct GeneralBlockWords : BlockWeights {
-    int64_t constants_words, chunk_words, expand_words;
+    int64_t constants_words, chunk_words, expand_words, depthwise_words;
 
     GeneralBlockWords(const InvertedResidualParams& params, const BlockWeights& block)
         : BlockWeights(block),
           constants_words(constants_floats(params)),
           chunk_words(chunk_floats(params)),
-          expand_words(expand_floats(static_cast<int>(params.in_channels), params.has_expand))
+          expand_words(expand_floats(static_cast<int>(params.in_channels), params.has_expand)),
+          depthwise_words(int64_t{depthwise_rows_of(params.kernel)} * chunk_channels)
     {
     }
 
@@ -31,9 +32,10 @@ private:
         const int64_t row = at / chunk_channels, channel = first + at % chunk_channels;
         if (at < expand_words) return expand.row(row, channel);
         const int64_t depthwise_row = row - expand_words / chunk_channels;
-        if (depthwise_row < kernel_taps) return depthwise.weight(channel, depthwise_row);
-        if (depthwise_row < depthwise_rows) return depthwise.row(depthwise_row - kernel_taps, channel);
-        const int64_t place = at - expand_words - depthwise_rows * chunk_channels;
+        if (at < expand_words + depthwise_words)
+            return depthwise_row < depthwise.depth ? depthwise.weight(channel, depthwise_row)
+                                                   : depthwise.row(depthwise_row - depthwise.depth, channel);
+        const int64_t place = at - expand_words - depthwise_words;
         return project.weight(place % columns, first + place / columns);
     }
 };

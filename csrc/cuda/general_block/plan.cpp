@@ -8,16 +8,6 @@
 namespace mnv2::cuda {
 namespace {
 
-// Calls visit(piece) for the sizes up to `most` that cut a dimension into equal pieces, the largest first.
-template <class Visit>
-void visit_pieces(int64_t size, int64_t most, const Visit& visit)
-{
-    for (int64_t piece = std::min(size, most); piece > 0; --piece) {
-        piece = divide_up(size, divide_up(size, piece));
-        visit(piece);
-    }
-}
-
 // Keeps the cut in `best` if it has the least estimate so far. Returns whether it fits shared memory.
 bool consider(const InvertedResidualParams& params, const Gpu& gpu, const Cut& cut, GeneralPlan& best)
 {
@@ -27,15 +17,6 @@ bool consider(const InvertedResidualParams& params, const Gpu& gpu, const Cut& c
     const double cycles = cycles_of(best.shape, params, cut, bytes, gpu);
     if (cycles < best.cycles) best = {best.shape, params, cut, layout, cycles};
     return true;
-}
-
-// Calls visit(height, width) for the tiles of an image.
-template <class Visit>
-void visit_tiles(const InvertedResidualParams& params, int64_t most_pixels, const Visit& visit)
-{
-    visit_pieces(params.out_width(), most_pixels, [&](int64_t width) {
-        visit_pieces(params.out_height(), most_pixels / width, [&](int64_t height) { visit(height, width); });
-    });
 }
 
 constexpr int64_t most_columns = 160;

@@ -46,6 +46,15 @@ constexpr const char* no_general_tile = "the GPU has too little shared memory fo
 // The cut with the least estimate of all forms. The layer has images and outputs.
 GeneralPlan plan_general(const InvertedResidualParams& params, const Gpu& gpu);
 
+// The last pass of a gated block: its projection of the depthwise results times factors of each image and expanded channel.
+struct GatedProjection {
+    const void *depthwise_out, *shortcut;
+    const float* factors;
+};
+
+void launch_gated_projection(const GeneralPlan& plan, ScalarType type, const GatedProjection& from, const void* packed, void* y,
+                             const Gpu& gpu, Stream stream);
+
 // `type` is the tensors'.
 void launch_plan(const GeneralPlan& plan, ScalarType type, const void* x, const void* packed, void* y, const Gpu& gpu,
                  Stream stream);

@@ -15,10 +15,10 @@ __device__ inline void store_pixel(const GeneralBlockArguments& p, int64_t pixel
 {
     const float* const constants = p.packed + channel;
     float4 values =
-        activate(p.project_clamp, sums, load_quad(constants), load_quad(constants + round_up(p.out_channels, quad_channels)));
+        activate(p.project, sums, load_quad(constants), load_quad(constants + round_up(p.out_channels, quad_channels)));
     with_type(p.type, [&]<class T>() {
         const int64_t first = pixel * p.out_channels;
-        if (p.residual) values = add(values, load_channels(static_cast<const T*>(p.input) + first, channel, p.out_channels));
+        if (p.residual) values = add(values, load_channels(static_cast<const T*>(p.shortcut) + first, channel, p.out_channels));
         store_channels(static_cast<T*>(p.output) + first, channel, p.out_channels, values);
     });
 }

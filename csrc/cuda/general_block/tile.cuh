@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cuda/common/activate.cuh"
 #include "cuda/common/ptx.cuh"
+#include "cuda/common/quads.cuh"
 #include "cuda/general_block/config.h"
 
 namespace mnv2::cuda {
@@ -12,6 +14,7 @@ namespace mnv2::cuda {
 __device__ inline GeneralTile tile_of(const GeneralBlockArguments& p, int64_t block)
 {
     GeneralTile tile;
+    tile.block = block;
     tile.first_channel = static_cast<int>(block % p.slices) * p.slice_channels;
     tile.channels = min(p.slice_channels, p.out_channels - tile.first_channel);
     block /= p.slices;
@@ -29,6 +32,24 @@ __device__ inline GeneralTile tile_of(const GeneralBlockArguments& p, int64_t bl
     tile.right = min(in_x + p.halo_width, p.width);
     tile.pixels = tile.images * (tile.bottom - tile.top) * (tile.right - tile.left);
     return tile;
+}
+
+// Begins before the first tile.
+__device__ inline void begin_tiles(GeneralTile& tile)
+{
+    if (threadIdx.x == 0) tile.block = static_cast<int64_t>(blockIdx.x) - gridDim.x;
+}
+
+// Goes on to the thread block's next tile, if there is one.
+__device__ inline bool next_tile(const GeneralBlockArguments& p, GeneralTile& tile)
+{
+    __syncthreads();  // the previous tile is done
+    if (threadIdx.x == 0) {
+        const int64_t block = tile.block + gridDim.x;
+        tile = tile_of(p, block < p.blocks ? block : p.blocks);
+    }
+    __syncthreads();
+    return tile.block < p.blocks;
 }
 
 // The chunks that are worked on at a time; each has a plane in shared memory.
@@ -73,7 +94,7 @@ struct GeneralThread {
     }
     __device__ float* depthwise_weights(int plane) const
     {
-        return shared + p.layout.depthwise + plane * depthwise_rows * chunk_channels;
+        return shared + p.layout.depthwise + plane * p.depthwise_rows * chunk_channels;
     }
     __device__ float* project_weights(int plane) const
     {
@@ -88,29 +109,9 @@ struct GeneralThread {
     __device__ float* totals() const { return shared + p.layout.totals; }
 };
 
-__device__ __forceinline__ float4 activate(const Clamp& clamp, const float4& sums, const float4& scale, const float4& bias)
-{
-    const auto each = [&](float sum, float factor, float offset) {
-        return ptx::clamp(ptx::multiply_add(sum, factor, offset), clamp.low, clamp.high);
-    };
-    return {each(sums.x, scale.x, bias.x), each(sums.y, scale.y, bias.y), each(sums.z, scale.z, bias.z),
-            each(sums.w, scale.w, bias.w)};
-}
-
 __device__ __forceinline__ float4 add(const float4& a, const float4& b)
 {
     return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
-}
-
-// Calls visit<T>() with the tensors' type.
-template <class Visit>
-__device__ __forceinline__ void with_type(ScalarType type, const Visit& visit)
-{
-    switch (type) {
-        case ScalarType::float32: return visit.template operator()<float>();
-        case ScalarType::float16: return visit.template operator()<__half>();
-        case ScalarType::bfloat16: return visit.template operator()<__nv_bfloat16>();
-    }
 }
 
 }  // namespace mnv2::cuda

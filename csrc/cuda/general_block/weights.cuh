@@ -15,8 +15,7 @@ __device__ void copy_weights(float* to, const float* from, int floats)
 // The packed weights of a chunk.
 __device__ inline const float* chunk_weights(const GeneralBlockArguments& p, int chunk)
 {
-    return p.packed + constant_rows * round_up(p.out_channels, quad_channels) +
-           chunk * chunk_floats(p.in_channels, p.out_channels, p.has_expand);
+    return p.packed + p.chunks_at + chunk * p.chunk_floats;
 }
 
 // A slab of the input, unless it stays in shared memory, and its expand layer's weights.
@@ -57,16 +56,25 @@ __device__ void fetch_project(const GeneralThread<Block>& t, float* to, const fl
     }
 }
 
+template <class Block>
+__device__ void fetch_depthwise(const GeneralThread<Block>& t, const GeneralStep& step)
+{
+    for (int plane = 0; plane < step.planes; ++plane)
+        copy_weights<Block>(t.depthwise_weights(plane),
+                            chunk_weights(t.p, step.chunk + plane) + expand_floats(t.p.in_channels, t.p.has_expand),
+                            t.p.depthwise_rows * chunk_channels);
+}
+
 // The weights of the depthwise layer and of the projection.
 template <class Block>
 __device__ void fetch_rest(const GeneralThread<Block>& t, const GeneralStep& step)
 {
+    fetch_depthwise(t, step);
     for (int plane = 0; plane < step.planes; ++plane) {
         const int chunk = step.chunk + plane;
-        const float* const from = chunk_weights(t.p, chunk) + expand_floats(t.p.in_channels, t.p.has_expand);
-        copy_weights<Block>(t.depthwise_weights(plane), from, depthwise_rows * chunk_channels);
-        fetch_project(t, t.project_weights(plane), from + depthwise_rows * chunk_channels + t.tile.first_channel,
-                      round_up(t.channels_of(chunk), quad_channels));
+        const float* const from =
+            chunk_weights(t.p, chunk) + expand_floats(t.p.in_channels, t.p.has_expand) + t.p.depthwise_rows * chunk_channels;
+        fetch_project(t, t.project_weights(plane), from + t.tile.first_channel, round_up(t.channels_of(chunk), quad_channels));
     }
     ptx::cp_async_commit();
 }

@@ -5,6 +5,7 @@
 
 #include "core/block.h"
 #include "core/sums.h"
+#include "cuda/common/epilogue.h"
 
 namespace mnv2::cuda {
 
@@ -23,7 +24,7 @@ struct HeadPoolArguments {
     int depth;        // mma: in_channels, padded to whole steps
     int chunk_depth;  // mma: depths that are in shared memory at a time
     int row_bytes;    // mma: bytes of a pixel's row there
-    Clamp clamp;
+    Epilogue epilogue;
 };
 
 constexpr int head_group_channels = 32;

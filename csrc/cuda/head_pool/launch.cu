@@ -27,7 +27,7 @@ HeadPoolArguments arguments_of(const HeadPoolParams& params, const void* x, cons
     arguments.pixels = static_cast<int>(pixels);
     arguments.in_channels = static_cast<int>(params.in_channels);
     arguments.out_channels = static_cast<int>(params.out_channels);
-    arguments.clamp = clamp_of(params.activation);
+    arguments.epilogue = epilogue_of(params.activation);
     return arguments;
 }
 

@@ -115,8 +115,8 @@ __device__ __forceinline__ void pool_head_sums(const HeadPoolArguments& p, int p
 #pragma unroll
                 for (int m = 0; m < head_row_tiles; ++m) {
                     const float (&sum)[4] = sums[image][n][m];
-                    pooled[image][m][0] += ptx::clamp(sum[i], p.clamp.low, p.clamp.high);
-                    pooled[image][m][1] += ptx::clamp(sum[2 + i], p.clamp.low, p.clamp.high);
+                    pooled[image][m][0] += ptx::clamp(sum[i], p.epilogue.clamp.low, p.epilogue.clamp.high);
+                    pooled[image][m][1] += ptx::clamp(sum[2 + i], p.epilogue.clamp.low, p.epilogue.clamp.high);
                 }
             }
 }

@@ -11,7 +11,8 @@ namespace mnv2::cuda {
 
 inline bool as_fragments(const HeadPoolParams& params, ScalarType packed_type)
 {
-    return packed_type != ScalarType::float32 && params.in_channels % 8 == 0 && params.out_channels % 8 == 0;
+    return packed_type != ScalarType::float32 && params.in_channels % 8 == 0 && params.out_channels % 8 == 0 &&
+           curve_of(params.activation) == Curve::none;
 }
 
 inline int64_t group_count(const HeadPoolParams& params)

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cuda/common/activate.cuh"
 #include "cuda/common/ptx.cuh"
 #include "cuda/common/quads.cuh"
 #include "cuda/common/sizes.h"
@@ -130,7 +131,7 @@ __device__ __forceinline__ void pool_head_totals(const HeadScalarTask<Shape>& t,
         float chunk_sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < head_thread_pixels; ++i) {
-            if (pixel + i < t.p.pixels) chunk_sum += ptx::clamp(totals[i][c] * scale + bias, t.p.clamp.low, t.p.clamp.high);
+            if (pixel + i < t.p.pixels) chunk_sum += activate(t.p.epilogue, totals[i][c] * scale + bias);
             totals[i][c] = 0.0f;
         }
         pooled[c] += static_cast<double>(chunk_sum);

@@ -2,6 +2,7 @@
 
 #include "core/sizes.h"
 #include "cuda/common/arguments.h"
+#include "cuda/common/options.h"
 #include "cuda/common/sizes.h"
 
 namespace mnv2::cuda {
@@ -17,8 +18,8 @@ int64_t step_count(const InvertedResidualParams& params)
 bool serves(const RegisterShape& shape, const InvertedResidualParams& params)
 {
     return params.has_expand && params.in_channels == shape.in_channels && params.out_channels == shape.out_channels &&
-           params.expanded_channels % step_channels == 0 && params.stride == shape.stride && cuts_at_zero(params.activation) &&
-           params.project_activation == Activation::none && step_count(params) * shape.step_bytes() <= max_shared_bytes;
+           params.expanded_channels % step_channels == 0 && params.stride == shape.stride && !unserved_option(params) &&
+           step_count(params) * shape.step_bytes() <= max_shared_bytes;
 }
 
 }  // namespace

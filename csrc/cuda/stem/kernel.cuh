@@ -1,4 +1,4 @@
-// The stem: a dense 3x3 convolution of an image with few channels, as products of matrices on tensor cores where the input
+// The stem: a dense convolution of an image with few channels, as products of matrices on tensor cores where the input
 // has three channels of 16 bits and the weights have its type, in float32 multiply-adds elsewhere.
 //
 // A thread block reads the input of a tile of outputs once, halo included, and makes all output channels from it, 32 at a

@@ -16,6 +16,7 @@ StemArguments arguments_of(const StemParams& params, const InputView& x, const v
     arguments.x = stem_input(params, x);
     arguments.packed = static_cast<const uint32_t*>(packed);
     arguments.y = y;
+    arguments.type = x.dtype;
     arguments.in_channels = static_cast<int>(params.in_channels);
     arguments.out_channels = static_cast<int>(params.out_channels);
     arguments.groups = static_cast<int>(group_count(params));
@@ -26,7 +27,7 @@ StemArguments arguments_of(const StemParams& params, const InputView& x, const v
     arguments.tile_rows = static_cast<int>(divide_up(params.out_height(), rows));
     arguments.tile_columns = static_cast<int>(divide_up(params.out_width(), stem_tile_columns));
     arguments.tiles = params.batch * arguments.tile_rows * static_cast<int64_t>(arguments.tile_columns);
-    arguments.clamp = clamp_of(params.activation);
+    arguments.epilogue = epilogue_of(params.activation);
     return arguments;
 }
 
@@ -43,16 +44,24 @@ constexpr auto run_mma = run<Tile, stem_mma_kernel<Tile>, stem_mma_blocks_per_sm
 template <class Tile>
 constexpr auto run_scalar = run<Tile, stem_scalar_kernel<Tile>, stem_scalar_blocks_per_sm>;
 
+// Large windows have many depths by few channels, so no kernel is compiled for less, and one for all types.
+template <class X, int stride>
+auto scalar_launch_of(const StemParams& params)
+{
+    if (params.kernel == 5) return run_scalar<StemScalarTile<void, StemScalarShape{5, stride, true}>>;
+    if (params.kernel == 7) return run_scalar<StemScalarTile<void, StemScalarShape{7, stride, true}>>;
+    return params.in_channels * kernel_taps >= long_depth ? run_scalar<StemScalarTile<X, StemScalarShape{3, stride, true}>>
+                                                          : run_scalar<StemScalarTile<X, StemScalarShape{3, stride, false}>>;
+}
+
 // The function that launches the kernel of a layer.
 template <class X>
 auto launch_of(const StemParams& params, ScalarType packed_type)
 {
-    const bool is_long = params.in_channels * kernel_taps >= long_depth;
     if constexpr (!std::is_same_v<X, float>)
         if (as_fragments(params, packed_type))
             return params.stride == 1 ? run_mma<StemMmaTile<X, 1>> : run_mma<StemMmaTile<X, 2>>;
-    if (params.stride == 1) return is_long ? run_scalar<StemScalarTile<X, 1, true>> : run_scalar<StemScalarTile<X, 1, false>>;
-    return is_long ? run_scalar<StemScalarTile<X, 2, true>> : run_scalar<StemScalarTile<X, 2, false>>;
+    return params.stride == 1 ? scalar_launch_of<X, 1>(params) : scalar_launch_of<X, 2>(params);
 }
 
 }  // namespace
@@ -64,7 +73,7 @@ int64_t stem_bytes(const StemParams& params, ScalarType packed_type)
 
 void pack_stem(const StemParams& params, ScalarType packed_type, const ConvolutionWeights& weights, void* packed, Stream stream)
 {
-    const LayerWeights layer{weights, params.out_channels, params.in_channels * kernel_taps};
+    const LayerWeights layer{weights, params.out_channels, params.in_channels * params.taps()};
     const int64_t bytes = stem_bytes(params, packed_type);
     if (as_fragments(params, packed_type))
         visit_half(packed_type, [&]<class T>() { pack_words(StemFragmentWords<T>{layer}, bytes, packed, stream); });

@@ -13,7 +13,8 @@ template <class T>
 __device__ __forceinline__ void store_stem_pixels(const StemArguments& p, const StemPlace& first, int pixel, int channel,
                                                   const float (&sums)[stem_column_tiles][4])
 {
-    const uint32_t low = ptx::pack2<T>(p.clamp.low, p.clamp.low), high = ptx::pack2<T>(p.clamp.high, p.clamp.high);
+    const uint32_t low = ptx::pack2<T>(p.epilogue.clamp.low, p.epilogue.clamp.low),
+                   high = ptx::pack2<T>(p.epilogue.clamp.high, p.epilogue.clamp.high);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
         const int x = first.column + pixel + i * 8;

@@ -9,10 +9,11 @@
 
 namespace mnv2::cuda {
 
-// Weights as mma's fragments; a lane stores eight channels at once.
+// Weights as mma's fragments; a lane stores eight channels at once, clamped as pairs.
 inline bool as_fragments(const StemParams& params, ScalarType packed_type)
 {
-    return packed_type != ScalarType::float32 && params.in_channels == stem_channels && params.out_channels % 8 == 0;
+    return packed_type != ScalarType::float32 && params.in_channels == stem_channels && params.out_channels % 8 == 0 &&
+           params.kernel == kernel_size && curve_of(params.activation) == Curve::none;
 }
 
 inline int64_t group_count(const StemParams& params)
@@ -23,7 +24,7 @@ inline int64_t group_count(const StemParams& params)
 inline int64_t group_words(const StemParams& params, ScalarType packed_type)
 {
     if (as_fragments(params, packed_type)) return StemFragments::words;
-    return (params.in_channels * kernel_taps + 2) * stem_group_channels;
+    return (params.in_channels * params.taps() + 2) * stem_group_channels;
 }
 
 template <class T>

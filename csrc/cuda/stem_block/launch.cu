@@ -1,6 +1,7 @@
 #include "cuda/stem_block/kernel.cuh"
 
 #include "cuda/common/forms.cuh"
+#include "cuda/common/options.h"
 #include "cuda/launch.h"
 #include "cuda/stem_block/pack.cuh"
 
@@ -11,9 +12,9 @@ namespace {
 bool serves(const StemParams& stem, const InvertedResidualParams& block, ScalarType type)
 {
     return type != ScalarType::float32 && stem.in_channels == stem_channels && stem.out_channels == stem_block_channels &&
-           stem.activation == Activation::relu6 && !block.has_expand && block.in_channels == stem_block_channels &&
-           block.out_channels == stem_block_out_channels && block.stride == 1 && cuts_at_zero(block.activation) &&
-           block.project_activation == Activation::none && !block.has_residual;
+           stem.activation == Activation::relu6 && stem.kernel == kernel_size && !block.has_expand &&
+           block.in_channels == stem_block_channels && block.out_channels == stem_block_out_channels && block.stride == 1 &&
+           !unserved_option(block) && !block.has_residual;
 }
 
 constexpr int large_rows = 28, small_rows = 8;
@@ -58,7 +59,7 @@ void run(const StemParams& stem, const InvertedResidualParams& block, const Inpu
     arguments.tile_columns = divide_up(arguments.out_width, Block::columns);
     arguments.tiles = stem.batch * tiles_of_image<Block>(block);
     arguments.stem_high = clamp_of(stem.activation).high;
-    arguments.high = clamp_of(block.activation).high;
+    arguments.high = clamp_of(block.activation_behind_depthwise()).high;
 
     const auto blocks = static_cast<unsigned>(resident_blocks(gpu, Block::blocks_per_sm, arguments.tiles));
     if (blocks == 0) return;

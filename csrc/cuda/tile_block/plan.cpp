@@ -4,6 +4,7 @@
 #include <array>
 
 #include "cuda/common/arguments.h"
+#include "cuda/common/options.h"
 #include "cuda/reasons.h"
 
 namespace mnv2::cuda {
@@ -114,7 +115,7 @@ const char* why_not_tiles(const InvertedResidualParams& params, ScalarType type)
 {
     if (type == ScalarType::float32) return reasons::float32_weights;
     if (!params.has_expand) return reasons::no_expand;
-    if (!cuts_at_zero(params.activation) || params.project_activation != Activation::none) return reasons::activations;
+    if (const char* const option = unserved_option(params)) return option;
     if (params.in_channels % 8 != 0 || params.out_channels % 8 != 0) return reasons::channels;
     if (params.in_channels > max_served_channels || params.out_channels > max_served_channels || !has_tile(params))
         return reasons::too_wide;

@@ -19,7 +19,7 @@
 namespace mnv2::ops {
 namespace {
 
-// --- linear: torch's own matrix product, on its own layout ---
+// --- linear: torch's own matrix product and activations, on torch's layout ---
 
 torch::headeronly::ScalarType torch_type(ScalarType type)
 {
@@ -52,6 +52,15 @@ Tensor converted(const Tensor& weight, torch::headeronly::ScalarType type)
     return weight.scalar_type() == type ? weight : torch::stable::to(weight, type);
 }
 
+Tensor activated(const Tensor& x, Activation activation)
+{
+    if (activation == Activation::none) return x;
+    const std::string op = std::string("aten::") + activation_name(activation);  // which torch names as we do
+    std::array<StableIValue, 1> stack{torch::stable::detail::from(x)};
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op.c_str(), "", stack.data(), TORCH_ABI_VERSION));
+    return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
 Tensor apply_linear(const Tensor& x, const Tensor& weight, const Tensor& bias)
 {
     std::array<StableIValue, 3> stack{torch::stable::detail::from(x), torch::stable::detail::from(weight),
@@ -73,8 +82,7 @@ public:
 
     void operator()(const InvertedResidualParams& params) const
     {
-        const BlockConvolutions weights = block_convolutions(params, tensors_);
-        cuda::pack_inverted_residual(params, type_, weights.expand, weights.depthwise, weights.project, to_, stream_);
+        cuda::pack_inverted_residual(params, type_, block_convolutions(params, tensors_), to_, stream_);
     }
     void operator()(const StemParams& params) const { cuda::pack_stem(params, type_, tensors_[0].view(), to_, stream_); }
     void operator()(const HeadPoolParams& params) const
@@ -121,15 +129,16 @@ Activations allocate_activations(const char* op, const CudaPlan& plan, const Ten
 }
 
 // x: strided in any way for a stem, else channels_last.
-void launch_layers(const CudaPlan& plan, InputView x, const Tensor& packed, const Activations& activations, const Tensor& y,
-                   cuda::Stream stream)
+void launch_layers(const CudaPlan& plan, InputView x, const Tensor& packed, const Activations& activations,
+                   const OptionalTensor& scratch, const Tensor& y, cuda::Stream stream)
 {
+    void* const scratch_data = scratch ? scratch->mutable_data_ptr() : nullptr;
     const auto* const weights = static_cast<const char*>(packed.const_data_ptr());
     for (size_t index = 0; index < plan.launches.size(); ++index) {
         const auto& [launch, packed_at] = plan.launches[index];
         const bool is_last = index + 1 == plan.launches.size();
         void* const to = (is_last ? y : activations[index % 2]).mutable_data_ptr();
-        launch(x, weights + packed_at, to, stream);
+        launch(x, weights + packed_at, to, scratch_data, stream);
         x.data = to;
     }
 }
@@ -138,7 +147,7 @@ Tensor run_linear(const LinearParams& params, const Tensor& x, const Tensor& pac
 {
     const LinearTensors parts = linear_tensors(params, packed, offset, type);
     const torch::headeronly::ScalarType x_type = x.scalar_type();
-    return apply_linear(x, converted(parts.weight, x_type), converted(parts.bias, x_type));
+    return activated(apply_linear(x, converted(parts.weight, x_type), converted(parts.bias, x_type)), params.activation);
 }
 
 }  // namespace
@@ -162,27 +171,32 @@ Tensor CudaBackend::pack(const char* op, const Layers& layers, const std::vector
         for (size_t index = format.joined ? 2 : 0; index < layers.size(); ++index)
             std::visit(packer(index), layers[index].params);
     });
-    if (const auto* linear = std::get_if<LinearParams>(&layers.back().params))
-        pack_linear(*linear, arguments.back().convolutions[0], packed, format.offsets.back(), type);
+    for (size_t index = 0; index < layers.size(); ++index)
+        if (const auto* linear = std::get_if<LinearParams>(&layers[index].params))
+            pack_linear(*linear, arguments[index].convolutions[0], packed, format.offsets[index], type);
     return packed;
 }
 
 Tensor CudaBackend::run(const char* op, const Prepared<CudaPlan>& call, const Tensor& x, const Tensor& packed)
 {
     const CudaPlan& plan = call.plan;
-    const auto classify = [&](const Tensor& features) {
-        return run_linear(*plan.linear, features, packed, plan.linear_at, plan.packed_type);
+    const auto classify = [&](Tensor features) {
+        for (const auto& [params, packed_at] : plan.linears)
+            features = run_linear(params, features, packed, packed_at, plan.packed_type);
+        return features;
     };
     if (!plan.images_result) return classify(x);
     const Tensor y = allocate(op, *plan.images_result, call.dtype, x);
     if (!plan.launches.empty()) {
         const Activations activations = allocate_activations(op, plan, x);
+        OptionalTensor scratch;
+        if (plan.scratch_bytes > 0) scratch = allocate_bytes(op, plan.scratch_bytes, x);
         const Tensor image = plan.begins_with_stem ? x : channels_last(x);
         launch(op, x, [&](const cuda::Gpu&, cuda::Stream stream) {
-            launch_layers(plan, view_of(image, call.type), packed, activations, y, stream);
+            launch_layers(plan, view_of(image, call.type), packed, activations, scratch, y, stream);
         });
     }
-    return plan.linear ? classify(y) : y;
+    return classify(y);
 }
 
 int64_t cuda_packed_bytes(const std::string& layers, const std::string& dtype)

@@ -1,6 +1,7 @@
 #include "torch/cuda/plan.h"
 
 #include <algorithm>
+#include <utility>
 #include <variant>
 
 #include "core/sizes.h"
@@ -51,20 +52,25 @@ ScalarType check_packed(const Argument& argument, const Tensor& x, const Tensor&
 struct LaunchPlanner {
     ScalarType x_type, packed_type;
     const cuda::Gpu& gpu;
+    int64_t& scratch_bytes;  // grows to what the launches need
 
     cuda::Launch operator()(const InvertedResidualParams& params) const
     {
-        return cuda::plan_inverted_residual(params, x_type, packed_type, gpu);
+        cuda::PlannedBlock block = cuda::plan_inverted_residual(params, x_type, packed_type, gpu);
+        scratch_bytes = std::max(scratch_bytes, block.scratch_bytes);
+        return std::move(block.launch);
     }
     cuda::Launch operator()(const StemParams& params) const
     {
-        return [params, type = packed_type, gpu = gpu](const InputView& x, const void* packed, void* y, cuda::Stream stream) {
+        return [params, type = packed_type, gpu = gpu](const InputView& x, const void* packed, void* y, void*,
+                                                       cuda::Stream stream) {
             cuda::stem(params, type, x, packed, y, gpu, stream);
         };
     }
     cuda::Launch operator()(const HeadPoolParams& params) const
     {
-        return [params, type = packed_type, gpu = gpu](const InputView& x, const void* packed, void* y, cuda::Stream stream) {
+        return [params, type = packed_type, gpu = gpu](const InputView& x, const void* packed, void* y, void*,
+                                                       cuda::Stream stream) {
             cuda::head_pool(params, x.dtype, type, x.data, packed, y, gpu, stream);
         };
     }
@@ -72,7 +78,7 @@ struct LaunchPlanner {
 
     cuda::Launch joined(const StemParams& stem, const InvertedResidualParams& block) const
     {
-        return [stem, block, gpu = gpu](const InputView& x, const void* packed, void* y, cuda::Stream stream) {
+        return [stem, block, gpu = gpu](const InputView& x, const void* packed, void* y, void*, cuda::Stream stream) {
             cuda::stem_block(stem, block, x, packed, y, gpu, stream);
         };
     }
@@ -109,17 +115,18 @@ CudaPlan::CudaPlan(const char* op, const Layers& layers, ScalarType type, const 
 {
     const ChainFormat format = format_of(layers, packed_type);
     packed_bytes = format.bytes;
-    linear_at = format.offsets.back();
-    Layers body = layers;  // layers of images
-    if (const auto* last = std::get_if<LinearParams>(&layers.back().params)) {
-        linear = *last;
-        body.pop_back();
+    Layers body;  // layers of images
+    for (size_t index = 0; index < layers.size(); ++index) {
+        if (const auto* linear = std::get_if<LinearParams>(&layers[index].params))
+            linears.push_back({*linear, format.offsets[index]});
+        else
+            body.push_back(layers[index]);
     }
     if (body.empty()) return;
     images_result = result_shape(body);
     if (x.size(0) == 0) return;
     launch(op, x, [&](const cuda::Gpu& gpu, cuda::Stream) {
-        const LaunchPlanner planner{type, packed_type, gpu};
+        const LaunchPlanner planner{type, packed_type, gpu, scratch_bytes};
         if (format.joined) {
             const auto& block = std::get<InvertedResidualParams>(body[1].params);
             launches.push_back({planner.joined(std::get<StemParams>(body[0].params), block), format.offsets[0]});

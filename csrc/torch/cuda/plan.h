@@ -27,6 +27,12 @@ struct PlannedLaunch {
     int64_t packed_at;
 };
 
+// A linear layer, which is torch's, and where its weights begin.
+struct PlannedLinear {
+    LinearParams params;
+    int64_t packed_at;
+};
+
 // What prepared.h keeps.
 struct CudaPlan {
     Device device;
@@ -35,9 +41,9 @@ struct CudaPlan {
     bool begins_with_stem;
     std::vector<PlannedLaunch> launches;       // of layers of images; none for an empty batch
     std::array<TensorShape, 2> activations;    // bytes: launches take turns with them, but the last one has a result of its own
-    std::optional<TensorShape> images_result;  // none where a linear layer is alone
-    std::optional<LinearParams> linear;
-    int64_t linear_at;
+    int64_t scratch_bytes = 0;                 // the most that a launch needs
+    std::optional<TensorShape> images_result;  // none where linear layers are alone
+    std::vector<PlannedLinear> linears;        // behind them, or all that there is
 
     CudaPlan(const char* op, const Layers& layers, ScalarType type, const Tensor& x, const Tensor& packed);
 
