@@ -32,6 +32,7 @@ UNSERVED = {
     f"{BLOCK} squeezed_channels=4": ("squeezed_channels", "none", "4"),
     f"{STEM}; {BLOCK} squeezed_channels=4": ("layers[1]: squeezed_channels", "none", "4"),
     f"{LINEAR} activation=relu": ("activation", "none", "relu"),
+    f"{STEM} bytes_as=float32": ("bytes_as", "none", "float32"),
     f"{LINEAR}; {LINEAR}": ("layers[1]", "one linear layer", "another one"),
 }
 every_unserved = pytest.mark.parametrize("layers", UNSERVED)
@@ -50,6 +51,8 @@ def weights_of(layers: str) -> list[torch.Tensor | None]:
             weights += [torch.zeros(layer.out_channels, layer.in_channels), None]
         else:
             weights += make_case(layer.shape(1, 9, 9)).weights
+        if layer.bytes_as:
+            weights.append(torch.zeros(layer.in_channels, 256))
     return weights
 
 
@@ -92,9 +95,12 @@ def test_triton(layers):
         operators.pack(weights_of(layers), layers=layers)
 
 
-@pytest.mark.parametrize("layers", [each for each in UNSERVED if each != f"{LINEAR}; {LINEAR}"])
+NOT_FUSED = (f"{LINEAR}; {LINEAR}", f"{STEM} bytes_as=float32")
+
+
+@pytest.mark.parametrize("layers", [each for each in UNSERVED if each not in NOT_FUSED])
 def test_fuse_leaves_eager_on_gpus_what_these_refuse(layers):
-    """But for a chain: fuse asks of each layer by itself."""
+    """But for a chain, as fuse asks of each layer by itself, and bytes, which only deploy has."""
     assert [words for layer in parse_layers(layers) for words in beyond_gpus(layer)]
     assert not [*beyond_gpus(parse_layers(BLOCK)[0]), *beyond_gpus(parse_layers(STEM)[0])]
 
