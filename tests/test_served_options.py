@@ -32,9 +32,15 @@ UNSERVED = {
     f"{BLOCK} squeezed_channels=4": ("squeezed_channels", "none", "4"),
     f"{STEM}; {BLOCK} squeezed_channels=4": ("layers[1]: squeezed_channels", "none", "4"),
     f"{LINEAR} activation=relu": ("activation", "none", "relu"),
+    f"{STEM} bytes_as=float32": ("bytes_as", "none", "float32"),
     f"{LINEAR}; {LINEAR}": ("layers[1]", "one linear layer", "another one"),
 }
+BYTES = f"{STEM} bytes_as=float32"
 every_unserved = pytest.mark.parametrize("layers", UNSERVED)
+every_served_by_gpus = pytest.mark.parametrize("layers", [each for each in UNSERVED if each != BYTES])
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
 
 
 def refusal(backend: str, layers: str, op: str = "pack") -> str:
@@ -50,6 +56,8 @@ def weights_of(layers: str) -> list[torch.Tensor | None]:
             weights += [torch.zeros(layer.out_channels, layer.in_channels), None]
         else:
             weights += make_case(layer.shape(1, 9, 9)).weights
+        if layer.bytes_as:
+            weights.append(torch.zeros(layer.in_channels, 256))
     return weights
 
 
@@ -66,19 +74,23 @@ def test_int8(layers):
             getattr(torch.ops.mnv2, op)(*arguments, layers=text)
 
 
-@every_unserved
-def test_cuda_serves_them_all(layers):
+@every_served_by_gpus
+def test_cuda_serves_all_but_bytes(layers):
     from cuda_operators import OPS, to_device
 
     OPS.pack(to_device(tuple(weights_of(layers))), layers=layers)
+    with pytest.raises(RuntimeError, match=f"^{refusal('CUDA', BYTES)}$"):
+        OPS.pack(to_device(tuple(weights_of(BYTES))), layers=BYTES)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-@every_unserved
-def test_triton_serves_them_all(layers):
+@needs_triton
+@every_served_by_gpus
+def test_triton_serves_all_but_bytes(layers):
     from mnv2_kernels.triton import operators
 
     operators.pack(weights_of(layers), layers=layers)
+    with pytest.raises(RuntimeError, match=f"^{refusal('Triton', BYTES)}$"):
+        operators.pack(weights_of(BYTES), layers=BYTES)
 
 
 def test_measured_blocks():
