@@ -72,17 +72,22 @@ mnv2_plant(strip_of_a_gate ${block} test_gate larger
 mnv2_plant(rows_that_strips_share ${block} test_gate larger
            "row == 0 ? needed.begin : taken_end" "row == 0 ? needed.begin : taken_end + FAULT")
 
-add_library(mnv2_planted_kernels OBJECT csrc/cpu/isa/isa_scalar.cpp)
-target_include_directories(mnv2_planted_kernels BEFORE PRIVATE "${mnv2_planted_dir}" csrc)
-target_compile_options(mnv2_planted_kernels PRIVATE -O1 -include "${CMAKE_CURRENT_SOURCE_DIR}/tests/cpp/planted_fault.h")
-target_link_libraries(mnv2_planted_kernels PRIVATE mnv2_compile_options)
-
 list(REMOVE_DUPLICATES mnv2_planted_tests)
-foreach(test IN LISTS mnv2_planted_tests)
-    # The archive's own scalar kernels are left out, since their table is there already.
-    add_executable(planted_${test} $<TARGET_OBJECTS:${test}> $<TARGET_OBJECTS:mnv2_planted_kernels>)
-    target_link_libraries(planted_${test} PRIVATE mnv2_core Threads::Threads)
-endforeach()
-list(JOIN mnv2_planted_faults "," faults)
-add_test(NAME planted_faults COMMAND "${CMAKE_COMMAND}" -DFAULTS=${faults} -DPROGRAMS=$<TARGET_FILE_DIR:mnv2_core> -P
-                                     "${CMAKE_CURRENT_LIST_DIR}/check_planted_faults.cmake")
+list(JOIN mnv2_planted_faults "," mnv2_planted_faults)
+
+# mnv2_test_planted_faults(source): a test of all of them, in the kernels of the portable instruction set's source.
+function(mnv2_test_planted_faults source)
+    add_library(mnv2_planted_kernels OBJECT ${source})
+    target_include_directories(mnv2_planted_kernels BEFORE PRIVATE "${mnv2_planted_dir}" csrc)
+    target_compile_options(mnv2_planted_kernels PRIVATE -O1 -include "${CMAKE_CURRENT_SOURCE_DIR}/tests/cpp/planted_fault.h")
+    target_link_libraries(mnv2_planted_kernels PRIVATE mnv2_compile_options)
+    foreach(test IN LISTS mnv2_planted_tests)
+        # The archive's own scalar kernels are left out, since their table is there already.
+        add_executable(planted_${test} $<TARGET_OBJECTS:${test}> $<TARGET_OBJECTS:mnv2_planted_kernels>)
+        target_link_libraries(planted_${test} PRIVATE mnv2_core Threads::Threads)
+    endforeach()
+    add_test(
+        NAME planted_faults
+        COMMAND "${CMAKE_COMMAND}" -DFAULTS=${mnv2_planted_faults} -DPROGRAMS=$<TARGET_FILE_DIR:mnv2_core> -P
+                "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/check_planted_faults.cmake")
+endfunction()
