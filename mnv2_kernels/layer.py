@@ -27,9 +27,11 @@ from .shapes import (
 LayerKind = Literal["stem", "block", "head_pool", "linear"]
 KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 # Tensors that mnv2::pack takes for a layer: weight, scale and bias of each convolution; a linear layer and
-# the two of a gate have no scale. Those of int8 arithmetic: csrc/torch/int8/ops.h.
+# the two of a gate have no scale. A stem that reads bytes has a table behind them.
+# Those of int8 arithmetic: csrc/torch/int8/ops.h.
 _TENSORS: dict[LayerKind, int] = {"stem": 3, "block": 9, "head_pool": 3, "linear": 2}
 _GATE_TENSORS = 4
+_TABLE_TENSORS = 1
 
 # The operators of one layer, each with the function of reference.py that computes the same.
 LAYER_OPS: dict[str, LayerKind] = {
@@ -52,7 +54,9 @@ class Layer:
     the depthwise convolution or the stem: 3, 5 or 7. ``padding`` is (top, left, bottom, right), each up to
     half of it, or "same": TensorFlow's SAME, which depends on the image. ``activation`` is by default "none"
     of a linear layer, else "relu6"; ``depthwise_activation`` is None where it is ``activation``, too.
-    ``squeezed_channels`` is 0 without a gate. ``arithmetic`` is "float" (of the tensors' dtype) or "int8".
+    ``squeezed_channels`` is 0 without a gate. ``arithmetic`` is "float" (of the tensors' dtype) or "int8". A
+    stem whose ``bytes_as`` is "float32", "float16" or "bfloat16" reads uint8 and takes from a table what each
+    byte stands for, in that dtype, which is the result's.
     """
 
     kind: LayerKind
@@ -71,6 +75,7 @@ class Layer:
     excite_activation: str = "sigmoid"
     residual: bool = False
     arithmetic: str = "float"
+    bytes_as: str | None = None
 
     def __post_init__(self) -> None:
         """Gives equal layers equal fields."""
@@ -82,7 +87,9 @@ class Layer:
     @property
     def tensors(self) -> int:
         """How many mnv2::pack takes for this layer of floats."""
-        return _TENSORS[self.kind] + (_GATE_TENSORS if self.squeezed_channels else 0)
+        gate = _GATE_TENSORS if self.squeezed_channels else 0
+        table = _TABLE_TENSORS if self.bytes_as else 0
+        return _TENSORS[self.kind] + gate + table
 
     def __str__(self) -> str:
         return " ".join([self.kind, *(f"{name}={_text(value)}" for name, value in self._options())])
@@ -115,7 +122,7 @@ class Layer:
             return HeadShape(*image, self.in_channels, self.out_channels, self.activation)
         window = (self.stride, self.padding_for(height, width), self.activation)
         if self.kind == "stem":
-            return StemShape(*image, self.in_channels, self.out_channels, *window, self.kernel)
+            return StemShape(*image, self.in_channels, self.out_channels, *window, self.kernel, self.bytes_as)
         channels = (self.in_channels, self.expanded_channels, self.out_channels)
         options = {name: getattr(self, name) for name in _BLOCK_OPTIONS}
         return BlockShape(*image, *channels, *window, **options)

@@ -116,6 +116,15 @@ def fused_block(
     return x + y if residual else y
 
 
+def numbers_of(x: Tensor, table: Tensor, bytes_as: str = "float32") -> Tensor:
+    """What the bytes x (N, C, H, W) of a chain with ``bytes_as`` stand for: ``table[channel][byte]``.
+
+    ``table`` is (C, 256), the result of x's shape. The rest of the chain computes with it as with floats.
+    """
+    channel = torch.arange(x.shape[1], device=x.device).view(-1, 1, 1)
+    return table.to(getattr(torch, bytes_as))[channel, x.long()]
+
+
 def stem(
     x: Tensor,
     weight: Tensor,

@@ -37,6 +37,9 @@ INVERTED_RESIDUAL_SETTING = (
 # Multipliers with published weights, the usual one first; a file of weights does not name its own.
 PUBLISHED_WIDTHS = (1.0, 1.4, 1.3, 0.75, 0.5, 0.35, 0.25, 0.1, 1.2, 1.1)
 
+BYTE_VALUES = 256
+FLOAT_BYTES = 4
+
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 CHANNEL_DIVISOR = 8
@@ -98,8 +101,12 @@ class _ImageLayer(ABC):
     def parameters(self) -> int:
         """Weights, and a scale and a bias for every channel of every convolution."""
 
+    @property
+    def _values(self) -> int:
+        return self.batch * self.in_channels * self.height * self.width
+
     def input_bytes(self, dtype: torch.dtype) -> int:
-        return self.batch * self.in_channels * self.height * self.width * dtype.itemsize
+        return self._values * dtype.itemsize
 
     def output_bytes(self, dtype: torch.dtype) -> int:
         return self.batch * self.out_channels * self.out_height * self.out_width * dtype.itemsize
@@ -225,7 +232,11 @@ class BlockShape(_ConvolvedImage):
 
 @dataclass(frozen=True)
 class StemShape(_ConvolvedImage):
-    """A dense convolution of an image with few channels; ``padding`` is (top, left, bottom, right)."""
+    """A dense convolution of an image with few channels; ``padding`` is (top, left, bottom, right).
+
+    ``bytes_as``: the dtype of the numbers that the bytes of an image stand for, by a table; None where the
+    image is of numbers.
+    """
 
     batch: int
     height: int
@@ -236,6 +247,14 @@ class StemShape(_ConvolvedImage):
     padding: Padding = SYMMETRIC_PADDING
     activation: str = "relu6"
     kernel: int = KERNEL_SIZE
+    bytes_as: str | None = None
+
+    def input_bytes(self, dtype: torch.dtype) -> int:
+        return super().input_bytes(dtype) if self.bytes_as is None else self._values
+
+    def weight_bytes(self, dtype: torch.dtype) -> int:
+        table = 0 if self.bytes_as is None else self.in_channels * BYTE_VALUES * FLOAT_BYTES
+        return super().weight_bytes(dtype) + table
 
     @property
     def accumulation_depth(self) -> int:

@@ -188,22 +188,27 @@ def shape_id(shape: Shape) -> str:
 # --- layouts: the same values elsewhere in memory ---
 
 
+def _poison(x: Tensor) -> float:
+    """What lies around the values of x; images of bytes have no NaN."""
+    return float("nan") if x.is_floating_point() else 0
+
+
 def _offset(x: Tensor) -> Tensor:
     """NCHW, one element behind the start of its storage and off every vector's alignment."""
-    storage = x.new_full((x.numel() + 2,), float("nan"))
+    storage = x.new_full((x.numel() + 2,), _poison(x))
     return storage[1:-1].view(x.shape).copy_(x)
 
 
 def _sliced(x: Tensor) -> Tensor:
     """The middle of a larger NHWC tensor of NaN: what lies around and between is poison."""
     n, c, h, w = x.shape
-    larger = x.new_full((n + 2, c + 3, h + 2, w + 2), float("nan")).to(memory_format=torch.channels_last)
+    larger = x.new_full((n + 2, c + 3, h + 2, w + 2), _poison(x)).to(memory_format=torch.channels_last)
     return larger[1:-1, 1:-2, 1:-1, 1:-1].copy_(x)
 
 
 def _stepped(x: Tensor) -> Tensor:
     """Every second element of every dimension of an NCHW tensor of NaN."""
-    larger = x.new_full([2 * size for size in x.shape], float("nan"))
+    larger = x.new_full([2 * size for size in x.shape], _poison(x))
     return larger[::2, ::2, ::2, ::2].copy_(x)
 
 

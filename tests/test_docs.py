@@ -26,10 +26,13 @@ def test_every_operator_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", ["operators.md", "deploy.md"])
-def test_the_example_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-    exec(example, {})
+    names: dict[str, object] = {}
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    assert examples
+    for example in examples:
+        exec(example, names)
 
 
 def test_every_file_that_is_named_exists() -> None:

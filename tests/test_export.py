@@ -77,6 +77,19 @@ def test_a_program_for_any_size(x: Tensor, tmp_path: Path) -> None:
             assert torch.equal(load(path)(batch), model(batch))
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_program_for_images_of_bytes(layout: str, tmp_path: Path) -> None:
+    model, path = small(padding="same"), tmp_path / "model.pt2"
+    options = {"normalize": ((0.4, 0.5, 0.6), 0.25), "layout": layout}
+
+    def images(*size: int) -> Tensor:
+        return torch.randint(0, 256, (size[0], *size[2:], size[1]) if layout == "NHWC" else size).byte()
+
+    mnv2_kernels.export(model, path, images(2, 3, 33, 46), any_size=True, **options)
+    for x in (images(1, 3, 33, 46), images(3, 3, 64, 20)):
+        assert torch.equal(load(path)(x), model.deploy(**options)(x))
+
+
 def test_programs_of_other_models(x: Tensor, tmp_path: Path) -> None:
     fused = mnv2_kernels.fuse(changed(eager(small()), {"classifier": tail()}).eval())
     half = small().bfloat16()
@@ -151,6 +164,16 @@ def test_the_command(tmp_path: Path, capsys: Capture) -> None:
         assert torch.equal(load(out)(x), network(x))
 
 
+def test_the_command_for_bytes(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "model.pt2"
+    command = ["export", "--weights", "random", "--out", str(out), "--size", "64", "--json"]
+    assert main([*command, "--input", "bytes", "--layout", "NHWC"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == "(N, 64, 64, 3) uint8"
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    deployed = mnv2_kernels.cli.app.load_any("random").model.deploy(normalize="imagenet", layout="NHWC")
+    assert torch.equal(load(out)(pixels), deployed(pixels))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -159,7 +182,6 @@ def test_the_command(tmp_path: Path, capsys: Capture) -> None:
         (["--out", "nowhere/model.pt2"], "there is no folder nowhere"),
         (["--out", "model.pt2", "--size", "7"], "--size: expected dynamic or 32 to 2048 pixels, got 7"),
         (["--out", "model.pt2", "--size", "any"], "--size: expected dynamic or 32 to 2048 pixels, got any"),
-        (["--out", "model.pt2", "--input", "bytes"], "--input bytes: expected int8 weights"),
         (["--triton-repository", "models"], "the server runs programs of --format aoti"),
         (["--triton-repository", "models", "--out", "model.pt2"], "got both"),
     ],

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv2_kernels import _native
+from mnv2_kernels.dtypes import DTYPE_NAMES
 from mnv2_kernels.layer import KINDS, SAME, Layer, is_chain, join_layers, layer_of, layer_shapes, parse_layers
 from mnv2_kernels.shapes import (
     ACTIVATIONS,
@@ -43,6 +44,8 @@ def layers(draw: st.DrawFn) -> Layer:
         paddings = st.one_of(st.just(SAME), st.tuples(*[st.integers(0, kernel // 2)] * 4))
         options |= {"stride": draw(st.sampled_from((1, 2))), "padding": draw(paddings)}
     inp, out = draw(channels), draw(channels)
+    if kind == "stem":
+        options["bytes_as"] = draw(st.one_of(st.none(), st.sampled_from(DTYPE_NAMES)))
     if kind == "block":
         options |= {"expand": draw(st.booleans()), "project_activation": draw(activations)}
         options["depthwise_activation"] = draw(st.one_of(st.none(), activations))
@@ -115,6 +118,8 @@ LINEAR = "linear in_channels=8 out_channels=8"
         ("linear in_channels=8 out_channels=1.5", 'out_channels: expected a number, got "1.5"'),
         (f"{LINEAR} stride=1", 'layers: expected an option of a linear, got "stride"'),
         (f"{STEM} stride=3", "stride: expected 1 or 2, got 3"),
+        (f"{STEM} bytes_as=int8", 'bytes_as: expected "float32", "float16" or "bfloat16", got "int8"'),
+        (f"{BLOCK} bytes_as=float32", 'layers: expected an option of a block, got "bytes_as"'),
         (f"{STEM} padding=1,1,1,2", f"{PADDING}, got (1, 1, 1, 2)"),
         (f"{STEM} padding=1,1,1,1,", 'padding: expected a number, got ""'),
         (f"{STEM} padding=1", f"{PADDING}, got (1,)"),

@@ -119,6 +119,12 @@ constexpr std::optional<GateActivation> gate_activation_named(std::string_view n
     return std::nullopt;
 }
 
+constexpr std::optional<ScalarType> scalar_type_numbered(int32_t number)
+{
+    if (number < 0 || number > static_cast<int32_t>(ScalarType::bfloat16)) return std::nullopt;
+    return static_cast<ScalarType>(number);
+}
+
 constexpr int64_t scalar_bytes(ScalarType type)
 {
     return type == ScalarType::float32 ? 4 : 2;
@@ -207,6 +213,9 @@ constexpr bool allows_residual(const InvertedResidualParams& params)
     return is_same_size && params.in_channels == params.out_channels;
 }
 
+// What a byte may be.
+constexpr int64_t byte_values = 256;
+
 // Dense convolution of an image with few channels.
 struct StemParams {
     int64_t batch, height, width;
@@ -215,6 +224,7 @@ struct StemParams {
     Padding padding;
     Activation activation = Activation::relu6;
     int32_t kernel = kernel_size;
+    std::optional<ScalarType> bytes_as;  // of an image of bytes: the type of the numbers that they stand for, by a table
 
     int64_t out_height() const { return output_size(height, padding.top, padding.bottom, stride, kernel); }
     int64_t out_width() const { return output_size(width, padding.left, padding.right, stride, kernel); }
@@ -235,11 +245,17 @@ struct LinearParams {
     Activation activation = Activation::none;
 };
 
-// An (N, C, H, W) tensor with any strides, counted in elements.
+// An (N, C, H, W) tensor with any strides, counted in elements. Bytes stand for numbers of dtype.
 struct InputView {
     const void* data;
     ScalarType dtype;
     int64_t stride_n, stride_c, stride_h, stride_w;
+    bool is_bytes = false;
 };
+
+constexpr int64_t element_bytes(ScalarType dtype, bool is_bytes)
+{
+    return is_bytes ? 1 : scalar_bytes(dtype);
+}
 
 }  // namespace mnv2

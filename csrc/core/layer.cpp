@@ -163,6 +163,7 @@ private:
         if (name == "expand" && block) return set_flag(name, value, layer.has_expand);
         if (name == "residual" && block) return set_flag(name, value, layer.has_residual);
         if (name == "arithmetic") return set_arithmetic(value, layer.arithmetic);
+        if (name == "bytes_as" && layer.kind == LayerKind::stem) return set_bytes_as(value, layer.bytes_as);
         return layer_error("", std::string("an option of a ") + layer_kind_name(layer.kind), quoted(name));
     }
 
@@ -210,6 +211,13 @@ private:
             return std::nullopt;
         }
         return layer_error("arithmetic", "\"float\" or \"int8\"", quoted(text));
+    }
+
+    static std::optional<LayerError> set_bytes_as(std::string_view text, std::optional<ScalarType>& bytes_as)
+    {
+        bytes_as = scalar_type_named(text);
+        if (bytes_as) return std::nullopt;
+        return layer_error("bytes_as", "\"float32\", \"float16\" or \"bfloat16\"", quoted(text));
     }
 
     std::optional<LayerError> set_padding_text(std::string_view text, Layer& layer)
@@ -333,6 +341,7 @@ std::string text_of(const Layer& layer)
         write(text, "excite_activation", gate_activation_name(layer.excite_activation));
     if (layer.has_residual) write(text, "residual", "1");
     if (layer.arithmetic != missing.arithmetic) write(text, "arithmetic", arithmetic_name(layer.arithmetic));
+    if (layer.bytes_as) write(text, "bytes_as", scalar_type_name(*layer.bytes_as));
     return text;
 }
 

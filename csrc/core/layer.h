@@ -37,7 +37,8 @@ constexpr const char* expected_kinds = "a stem, block, head_pool or linear";
 // Fields that a kind does not have keep their defaults. expanded_channels is 0 but in blocks; without an expand it equals
 // in_channels. kernel is of the depthwise convolution, or the stem's. With is_same_padded a convolution is padded by
 // TensorFlow's SAME rule for the image that it meets. depthwise_activation is never `activation` itself, which stands for both
-// where there is none. squeezed_channels is 0 without a gate.
+// where there is none. squeezed_channels is 0 without a gate. A stem with bytes_as reads uint8, and takes what each byte of
+// each channel stands for from a table, rounded to that type; its result, or its chain's, is of that type.
 struct Layer {
     LayerKind kind = LayerKind::block;
     int64_t in_channels = 0, expanded_channels = 0, out_channels = 0;
@@ -54,6 +55,7 @@ struct Layer {
     GateActivation excite_activation = GateActivation::sigmoid;
     bool has_residual = false;
     Arithmetic arithmetic = Arithmetic::floats;
+    std::optional<ScalarType> bytes_as;
 
     bool operator==(const Layer&) const = default;
 };

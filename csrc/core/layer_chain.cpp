@@ -38,6 +38,7 @@ Params params_of(const Layer& layer)
         params.stride = layer.stride;
         params.padding = layer.padding;
     }
+    if constexpr (requires { params.bytes_as; }) params.bytes_as = layer.bytes_as;
     if constexpr (requires { params.has_expand; }) {
         params.expanded_channels = layer.expanded_channels;
         params.depthwise_activation = layer.depthwise_activation;
@@ -64,6 +65,7 @@ Layer layer_of(const Params& params)
         layer.stride = params.stride;
         layer.padding = params.padding;
     }
+    if constexpr (requires { params.bytes_as; }) layer.bytes_as = params.bytes_as;
     if constexpr (requires { params.has_expand; }) {
         layer.expanded_channels = params.expanded_channels;
         layer.depthwise_activation = params.depthwise_activation;
@@ -134,6 +136,7 @@ std::optional<LayerError> find_unserved(const Layer& layer, const ServedOptions&
     if (auto error = find_unserved_activation("activation", layer.activation, served)) return error;
     if (layer.kind == LayerKind::linear && layer.activation != Activation::none && !served.linear_activation)
         return unserved("activation", activation_name(Activation::none), activation_name(layer.activation), served);
+    if (layer.bytes_as && !served.bytes) return unserved("bytes_as", "none", scalar_type_name(*layer.bytes_as), served);
     return layer.kind == LayerKind::block ? find_unserved_of_block(layer, served) : std::nullopt;
 }
 
@@ -229,6 +232,12 @@ std::optional<LayerError> find_unserved(const std::vector<NetworkLayer>& layers,
         before = layer.kind;
     }
     return std::nullopt;
+}
+
+std::optional<ScalarType> bytes_as(const std::vector<NetworkLayer>& layers)
+{
+    const auto* const stem = std::get_if<StemParams>(&layers.front().params);
+    return stem ? stem->bytes_as : std::nullopt;
 }
 
 bool set_image(std::vector<NetworkLayer>& layers, int64_t batch, int64_t height, int64_t width)

@@ -65,10 +65,14 @@ struct ServedOptions {
     bool gates = false;
     bool linear_activation = false;
     bool linear_chains = false;  // a linear layer behind another one
+    bool bytes = false;          // images of bytes into a stem of floats
 };
 
 // The first option of these layers that has no kernel there. The argument names the layer where there are several.
 std::optional<LayerError> find_unserved(const std::vector<NetworkLayer>& layers, const ServedOptions& served);
+
+// The type of the numbers that the bytes of these layers' images stand for; none where the images are of numbers.
+std::optional<ScalarType> bytes_as(const std::vector<NetworkLayer>& layers);
 
 // Sets batch, sizes and SAME padding of every layer; false where an image does not fill some layer's window.
 bool set_image(std::vector<NetworkLayer>& layers, int64_t batch, int64_t height, int64_t width);

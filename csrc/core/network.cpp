@@ -28,8 +28,9 @@ std::optional<Layer> layer_of(const PackedHeader& header, bool is_same_padded)
     const std::optional<Activation> project_activation = activation_numbered(options.project_activation);
     const std::optional<Activation> squeeze_activation = activation_numbered(options.squeeze_activation);
     const std::optional<GateActivation> excite_activation = gate_activation_numbered(options.excite_activation);
+    const std::optional<ScalarType> bytes_as = scalar_type_numbered(options.bytes_as - 1);
     if (kind == std::end(packed_kinds) || !is_plausible(header) || !activation || !depthwise_activation ||
-        !project_activation || !squeeze_activation || !excite_activation)
+        !project_activation || !squeeze_activation || !excite_activation || (options.bytes_as && !bytes_as))
         return std::nullopt;
     Layer layer;
     layer.kind = static_cast<LayerKind>(kind - std::begin(packed_kinds));
@@ -44,6 +45,7 @@ std::optional<Layer> layer_of(const PackedHeader& header, bool is_same_padded)
         if (!is_same_padded)
             layer.padding = {options.padding_top, options.padding_left, options.padding_bottom, options.padding_right};
     }
+    if (layer.kind == LayerKind::stem) layer.bytes_as = bytes_as;
     if (layer.kind == LayerKind::block) {
         if (*depthwise_activation != *activation) layer.depthwise_activation = *depthwise_activation;
         layer.project_activation = *project_activation;

@@ -27,6 +27,7 @@ struct PackedOptions {
     int8_t kernel;
     int8_t depthwise_activation;  // the number that it has, also where it is that of the expand
     int8_t squeeze_activation, excite_activation;
+    int8_t bytes_as;  // one more than the type's number; 0 where images are of floats
 };
 
 struct PackedHeader {

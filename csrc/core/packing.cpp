@@ -16,6 +16,7 @@ namespace {
 using cpu::packing::BFloat16;
 using cpu::packing::from_float;
 using cpu::packing::Half;
+using cpu::packing::to_float;
 
 // A damaged header may have any number for a kind.
 constexpr const char* kind_name(PackedKind kind)
@@ -123,6 +124,30 @@ void pack_pointwise(const ConvolutionWeights& from, int64_t depth, int64_t chann
     }
 }
 
+template <class T>
+void round_values(const float* from, int64_t count, float* to)
+{
+    for (int64_t i = 0; i < count; ++i) {
+        T rounded;
+        from_float(from[i], &rounded);
+        to[i] = to_float(rounded);
+    }
+}
+
+void pack_table(const float* table, int64_t floats, ScalarType type, float* to)
+{
+    switch (type) {
+        case ScalarType::float32: std::copy_n(table, floats, to); break;
+        case ScalarType::float16: round_values<Half>(table, floats, to); break;
+        case ScalarType::bfloat16: round_values<BFloat16>(table, floats, to); break;
+    }
+}
+
+int64_t table_floats(const StemParams& params)
+{
+    return params.bytes_as ? params.in_channels * byte_values : 0;
+}
+
 template <class Params>
 PackedHeader header_of(const Params& params)
 {
@@ -150,6 +175,7 @@ PackedHeader header_of(const Params& params)
     options.has_residual = layer.has_residual;
     options.squeeze_activation = static_cast<int8_t>(layer.squeeze_activation);
     options.excite_activation = static_cast<int8_t>(layer.excite_activation);
+    if (layer.bytes_as) options.bytes_as = static_cast<int8_t>(static_cast<int32_t>(*layer.bytes_as) + 1);
     header.squeezed_channels = static_cast<int32_t>(layer.squeezed_channels);
     return header;
 }
@@ -184,6 +210,7 @@ std::string describe(const PackedHeader& header)
         text += (header.options.has_expand ? " -> " : " -> (no expand) ") + std::to_string(header.expanded_channels);
     text += " -> " + std::to_string(header.out_channels);
     if (header.options.kernel > kernel_size) text += ", kernel " + std::to_string(header.options.kernel);
+    if (header.options.bytes_as) text += ", image of bytes";
     if (header.squeezed_channels) text += ", gate of " + std::to_string(header.squeezed_channels);
     return text;
 }
@@ -205,9 +232,14 @@ int64_t packed_bytes(const InvertedResidualParams& params, const PackLayout& lay
     return header_bytes + block_offsets(params, layout).end * static_cast<int64_t>(sizeof(float));
 }
 
+int64_t table_offset(const StemParams& params, const PackLayout& layout)
+{
+    return dense_floats(params.taps() * params.in_channels, params.out_channels, layout);
+}
+
 int64_t packed_bytes(const StemParams& params, const PackLayout& layout)
 {
-    const int64_t floats = dense_floats(params.taps() * params.in_channels, params.out_channels, layout);
+    const int64_t floats = table_offset(params, layout) + table_floats(params);
     return header_bytes + floats * static_cast<int64_t>(sizeof(float));
 }
 
@@ -236,10 +268,12 @@ void pack_block(const InvertedResidualParams& params, const BlockConvolutions& w
     pack_pointwise(weights.excite, squeezed, expanded, layout, values + offsets.excite);
 }
 
-void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
+void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed,
+               const float* table)
 {
     float* values = start_packing(header_of(params), layout, packed);
     pack_dense(weights, params.taps() * params.in_channels, params.out_channels, panel_width(layout), layout, values);
+    if (params.bytes_as) pack_table(table, table_floats(params), *params.bytes_as, values + table_offset(params, layout));
 }
 
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed)
@@ -273,9 +307,9 @@ std::string packed_mismatch(const void* packed, int64_t bytes, const Params& par
     const PackedHeader found = read_header(packed), wanted = header_of(params);
     if (!is_plausible(found)) return "expected packed weights, got bytes of another format";
     if (found.kind != wanted.kind || found.options.has_expand != wanted.options.has_expand ||
-        found.options.kernel != wanted.options.kernel || found.squeezed_channels != wanted.squeezed_channels ||
-        found.in_channels != wanted.in_channels || found.expanded_channels != wanted.expanded_channels ||
-        found.out_channels != wanted.out_channels)
+        found.options.kernel != wanted.options.kernel || found.options.bytes_as != wanted.options.bytes_as ||
+        found.squeezed_channels != wanted.squeezed_channels || found.in_channels != wanted.in_channels ||
+        found.expanded_channels != wanted.expanded_channels || found.out_channels != wanted.out_channels)
         return "expected weights of " + describe(wanted) + ", got " + describe(found);
     const int64_t needed = packed_bytes(params, packed_layout(packed));
     if (bytes != needed) return "expected " + std::to_string(needed) + " bytes, got " + std::to_string(bytes);

@@ -7,6 +7,7 @@
 //       Where sixteen lanes multiply float32, a pointwise layer's last panel whose last vector would be half empty holds two
 //       depths of each channel side by side, as weight[K / 2][NR][2]: K rounded up to 2, NR to half a vector, but scale and
 //       bias to a whole one.
+//   a stem that reads bytes: behind its panels table[in_channels][256], what each byte stands for, rounded to bytes_as' type.
 //   depthwise layers: for each vector of V = vector_width channels scale[V], bias[V], weight[taps][V].
 //   a gate, behind the project: squeeze, excite, two pointwise layers.
 //
@@ -59,7 +60,9 @@ struct BlockConvolutions {
 };
 
 void pack_block(const InvertedResidualParams& params, const BlockConvolutions& weights, const PackLayout& layout, void* packed);
-void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
+// table: [in_channels][byte_values], where params.bytes_as asks for one.
+void pack_stem(const StemParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed,
+               const float* table = nullptr);
 void pack_head_pool(const HeadPoolParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 void pack_linear(const LinearParams& params, const ConvolutionWeights& weights, const PackLayout& layout, void* packed);
 
@@ -93,6 +96,9 @@ struct BlockOffsets {
 };
 
 BlockOffsets block_offsets(const InvertedResidualParams& params, const PackLayout& layout);
+
+// Where a stem's table starts, in floats from the end of the header.
+int64_t table_offset(const StemParams& params, const PackLayout& layout);
 
 constexpr int64_t header_bytes = 64;
 

@@ -8,7 +8,8 @@
 namespace mnv2::cpu {
 
 // A batch of images to read: a tensor of any strides, or blocked, as one kernel of a network leaves them to the next: in the
-// layout's stored type, [channels / lanes][pixels][lanes] with room for a whole last vector. Strides count elements.
+// layout's stored type, [channels / lanes][pixels][lanes] with room for a whole last vector. Strides count elements. Bytes
+// stand for numbers of dtype; only a stem with a table reads them.
 struct ImageView {
     const void* data;
     ScalarType dtype;
@@ -16,6 +17,7 @@ struct ImageView {
     int64_t stride_n;
     int64_t stride_vector;  // from a vector of channels to the next
     int64_t stride_c, stride_h, stride_w;
+    bool is_bytes = false;
 };
 
 // Where results go: a contiguous NHWC tensor, or blocked.

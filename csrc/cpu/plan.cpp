@@ -256,6 +256,7 @@ StemPlan plan_layer(const StemParams& params, const PackLayout& layout, int64_t 
     StemPlan plan{};
     plan.segments = segments_for(params.batch, params.out_height(), threads);
     const int64_t window = (params.out_width() - 1) * params.stride + params.kernel - params.padding.left;
+    plan.table = table_offset(params, layout);
     plan.row_floats = layout.vector_width + round_up(window, layout.vector_width);
     ScratchLayout scratch;
     scratch.take(params.kernel * params.in_channels * plan.row_floats);

@@ -56,6 +56,7 @@ struct StemPlan {
     int64_t result;      // a row of results before they become 16-bit floats
     int64_t segments;
     int64_t scratch_bytes;
+    int64_t table;  // what bytes stand for, in floats from the start of the packed weights
 };
 
 // A strip is a number of pixels; its input is held blocked, its results a panel at a time.

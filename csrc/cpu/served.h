@@ -14,7 +14,8 @@ constexpr ServedOptions served_options(const Kernels& kernels)
             .depthwise_activation = true,
             .gates = true,
             .linear_activation = true,
-            .linear_chains = true};
+            .linear_chains = true,
+            .bytes = true};
 }
 
 }  // namespace mnv2::cpu

@@ -23,6 +23,7 @@ size_t tensors_of(const NetworkLayer& layer)
     constexpr size_t block_tensors = 9, gate_tensors = 4;
     if (const auto* block = std::get_if<InvertedResidualParams>(&layer.params))
         return block_tensors + (block->has_gate() ? gate_tensors : 0);
+    if (const auto* stem = std::get_if<StemParams>(&layer.params); stem && stem->bytes_as) return 4;
     return std::holds_alternative<LinearParams>(layer.params) ? 2 : 3;
 }
 
@@ -36,7 +37,9 @@ public:
 
     LayerArguments operator()(const StemParams& params) const
     {
-        return {{convolution("", 0, {params.out_channels, params.in_channels, params.kernel, params.kernel})}};
+        const Integers shape{params.out_channels, params.in_channels, params.kernel, params.kernel};
+        if (!params.bytes_as) return {{convolution("", 0, shape)}};
+        return {{convolution("", 0, shape)}, TableArguments{{op_, prefix_ + "table"}, tensors_[3], params.in_channels}};
     }
 
     LayerArguments operator()(const InvertedResidualParams& params) const
@@ -106,7 +109,9 @@ std::vector<LayerArguments> layer_arguments(const char* op, const std::vector<Ne
     if (weights.size() != wanted)
         refuse({op, "weights"},
                std::to_string(wanted) +
-                   " tensors or None, nine of a block, thirteen of one with a gate, two of a linear layer, else three",
+                   " tensors or None, nine of a block, thirteen of one with a gate, four of a stem with bytes_as, two of a "
+                   "linear layer, else "
+                   "three",
                std::to_string(weights.size()));
     std::vector<LayerArguments> arguments;
     const OptionalTensor* next = weights.data();
@@ -126,10 +131,20 @@ void check_convolution(const ConvolutionArguments& from, const std::optional<Sca
     if (from.bias) check_weight(from.argument("bias"), *from.bias, per_channel, x, device);
 }
 
+void check_table(const TableArguments& from, const Device& device)
+{
+    if (!from.table) refuse(from.argument, "a tensor", "None");
+    check_device(from.argument, *from.table, device);
+    check_is(from.argument, *from.table, aoti_torch_dtype_float32(), "");
+    check_shape(from.argument, *from.table, {from.channels, byte_values});
+}
+
 void check_weights(const std::vector<LayerArguments>& arguments, const std::optional<ScalarType>& x, const Device& device)
 {
     for (const LayerArguments& layer : arguments)
         for (const ConvolutionArguments& convolution : layer.convolutions) check_convolution(convolution, x, device);
+    for (const LayerArguments& layer : arguments)
+        if (layer.table) check_table(*layer.table, device);
 }
 
 ScalarType weights_type(const std::vector<LayerArguments>& arguments)

@@ -27,17 +27,25 @@ struct ConvolutionArguments {
     Argument argument(const char* name) const { return {op, prefix + name}; }
 };
 
+// What the bytes of an image stand for: float32, a number for each value of a byte of each channel.
+struct TableArguments {
+    Argument argument;
+    const OptionalTensor& table;
+    int64_t channels;
+};
+
 // The convolutions of a block: expand (if it has one), depthwise, project, and a gate's squeeze and excite. Other layers have
-// one.
+// one, and a stem that reads bytes a table.
 struct LayerArguments {
     std::vector<ConvolutionArguments> convolutions;
+    std::optional<TableArguments> table = std::nullopt;
 };
 
 // Python's None in the place of a tensor comes as one without anything.
 OptionalTensors without_undefined(OptionalTensors tensors);
 
-// Weights of all layers, each as in its operator: three tensors a convolution, two of a linear layer or one of a gate's. Errors
-// name the layer where there are several.
+// Weights of all layers, each as in its operator: three tensors a convolution, two of a linear layer or one of a gate's, and a
+// stem's table behind its convolution. Errors name the layer where there are several.
 std::vector<LayerArguments> layer_arguments(const char* op, const std::vector<NetworkLayer>& layers,
                                             const OptionalTensors& weights);
 

@@ -110,6 +110,23 @@ inline std::optional<ScalarType> scalar_type(int32_t dtype)
     return std::nullopt;
 }
 
+inline int32_t dtype_of(ScalarType type)
+{
+    switch (type) {
+        case ScalarType::float32: break;
+        case ScalarType::float16: return aoti_torch_dtype_float16();
+        case ScalarType::bfloat16: return aoti_torch_dtype_bfloat16();
+    }
+    return aoti_torch_dtype_float32();
+}
+
+inline void check_is(const Argument& argument, const Tensor& tensor, int32_t dtype, const char* whose)
+{
+    check_given(argument, tensor);
+    const int32_t found = dtype_of(tensor);
+    if (found != dtype) refuse(argument, "dtype " + dtype_text(dtype) + whose, dtype_text(found));
+}
+
 inline ScalarType check_scalar_type(const Argument& argument, const Tensor& tensor)
 {
     check_given(argument, tensor);
@@ -119,12 +136,12 @@ inline ScalarType check_scalar_type(const Argument& argument, const Tensor& tens
     return *type;
 }
 
-// x as it was checked: (N, C, H, W), or (N, C) as images of one pixel.
-inline InputView view_of(const Tensor& x, ScalarType type)
+// x as it was checked: (N, C, H, W), or (N, C) as images of one pixel. is_bytes: of numbers of this type.
+inline InputView view_of(const Tensor& x, ScalarType type, bool is_bytes = false)
 {
     const auto strides = x.strides();
     const bool is_image = strides.size() == 4;
-    return {x.const_data_ptr(), type, strides[0], strides[1], is_image ? strides[2] : 0, is_image ? strides[3] : 0};
+    return {x.const_data_ptr(), type, strides[0], strides[1], is_image ? strides[2] : 0, is_image ? strides[3] : 0, is_bytes};
 }
 
 inline void check_image_shape(const Argument& argument, const Tensor& x)
@@ -234,9 +251,11 @@ inline void check_x_shape(const Argument& argument, const Layers& layers, const 
 
 inline InputView check_x(const Argument& argument, const Layers& layers, const Tensor& x)
 {
-    const ScalarType type = check_scalar_type(argument, x);
+    const std::optional<ScalarType> numbers = bytes_as(layers);
+    if (numbers) check_is(argument, x, aoti_torch_dtype_uint8(), " (of a stem with bytes_as)");
+    const ScalarType type = numbers ? *numbers : check_scalar_type(argument, x);
     check_x_shape(argument, layers, x);
-    return view_of(x, type);
+    return view_of(x, type, numbers.has_value());
 }
 
 // Completes layers by x, which fills the window of each.

@@ -104,10 +104,10 @@ private:
 // layer_seconds: null, or a number for each layer, to which its time is added.
 Tensor run_layers(const char* op, const Prepared<CpuPlan>& call, const Tensor& x, const Tensor& packed, double* layer_seconds)
 {
-    Tensor y = allocate(op, call.plan.result(), call.dtype, x);
+    Tensor y = allocate(op, call.plan.result(), dtype_of(call.type), x);
     launch(op, x, [&] {
-        cpu::network(call.plan.network(), view_of(x, call.type), packed.const_data_ptr(), y.mutable_data_ptr(), torch_threads(),
-                     layer_seconds);
+        cpu::network(call.plan.network(), view_of(x, call.type, call.is_bytes), packed.const_data_ptr(), y.mutable_data_ptr(),
+                     torch_threads(), layer_seconds);
     });
     return y;
 }
@@ -118,6 +118,7 @@ public:
     LayerPacker(const LayerArguments& arguments, const PackLayout& layout) : layout_(layout)
     {
         for (const ConvolutionArguments& convolution : arguments.convolutions) tensors_.emplace_back(convolution);
+        if (arguments.table) table_ = torch::stable::contiguous(*arguments.table->table);
     }
 
     std::vector<char> operator()(const InvertedResidualParams& params) const
@@ -127,7 +128,8 @@ public:
     }
     std::vector<char> operator()(const StemParams& params) const
     {
-        return packed_by(params, [&](void* to) { pack_stem(params, tensors_[0].view(), layout_, to); });
+        const auto* const table = table_ ? static_cast<const float*>(table_->const_data_ptr()) : nullptr;
+        return packed_by(params, [&](void* to) { pack_stem(params, tensors_[0].view(), layout_, to, table); });
     }
     std::vector<char> operator()(const HeadPoolParams& params) const
     {
@@ -149,6 +151,7 @@ private:
 
     const PackLayout& layout_;
     std::vector<ConvolutionTensors> tensors_;
+    OptionalTensor table_;
 };
 
 struct CpuBackend {

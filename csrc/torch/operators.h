@@ -145,7 +145,7 @@ private:
         const Layers layers = read_chain(op, text);
         if (layers.front().arithmetic == Arithmetic::int8) return Backend::pack_int8(op, layers, weights);
         const std::vector<LayerArguments> arguments = layer_arguments(op, layers, weights);
-        check_weights(arguments, std::nullopt, Backend::device(first_weight(op, weights)));
+        check_weights(arguments, bytes_as(layers), Backend::device(first_weight(op, weights)));
         return Backend::pack(op, layers, arguments, std::nullopt);
     }
 

@@ -13,7 +13,7 @@
 
 namespace mnv2::ops {
 
-// A Plan is made from layers that x completes, and from packed weights, by Plan(op, layers, x's type, x, packed), which refuses
+// A Plan is made from layers that x completes, and from packed weights, by Plan(op, layers, type, x, packed), which refuses
 // weights that are not theirs. plan.serves(op, x, packed) tells whether it is for other tensors as well, of which x has the
 // same sizes and dtype: the same weights' format, threads and device.
 template <class Plan>
@@ -21,7 +21,8 @@ struct Prepared {
     std::string text;
     Integers sizes;  // x's
     int32_t dtype;
-    ScalarType type;
+    ScalarType type;  // of x's numbers, or of those that its bytes stand for: the result's
+    bool is_bytes;
     Plan plan;
 };
 
@@ -29,10 +30,11 @@ template <class Plan>
 Prepared<Plan> prepare(const char* op, const std::string& text, const Tensor& x, const Tensor& packed)
 {
     Layers layers = read_float_chain(op, text);
-    const ScalarType type = check_x({op, "x"}, layers, x).dtype;
+    const InputView view = check_x({op, "x"}, layers, x);
     complete_by({op, "x"}, x, layers);
     const auto sizes = x.sizes();
-    return {text, Integers(sizes.begin(), sizes.end()), dtype_of(x), type, Plan(op, layers, type, x, packed)};
+    return {text,          Integers(sizes.begin(), sizes.end()),   dtype_of(x), view.dtype,
+            view.is_bytes, Plan(op, layers, view.dtype, x, packed)};
 }
 
 // Layers come as a string because torch takes half a microsecond to pass on each of many integers. Errors are the same whether

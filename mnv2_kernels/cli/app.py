@@ -21,6 +21,7 @@ from ..deployment.export import Format as ExportFormat
 from ..deployment.export import WrongProgramError
 from ..dtypes import DtypeName
 from ..nn.building import PaddingRule
+from ..nn.image_bytes import ImageLayout
 from ..ops import gpu
 from ..quantization.quantize import Recipe as CalibrationRecipe
 from ..weights.checkpoints import WeightsError
@@ -217,6 +218,7 @@ def export(
         str | None, typer.Option(metavar="PIXELS|dynamic", help="Height and width of an input, or any.")
     ] = None,
     images: Annotated[InputName, typer.Option("--input", help="What the program takes.")] = "float",
+    layout: Annotated[ImageLayout, typer.Option(help="How its images lie in memory.")] = "NCHW",
     padding: Padding = None,
     eps: Eps = None,
     as_json: AsJson = False,
@@ -224,7 +226,13 @@ def export(
     weights = weights or (DATA_NETWORKS[0] if has_data() else RANDOM)
     network = load_any(weights, padding=padding, eps=eps)
     result = export_network(
-        network, out=out, repository=triton_repository, format=format, size=size, images=images
+        network,
+        out=out,
+        repository=triton_repository,
+        format=format,
+        size=size,
+        images=images,
+        layout=layout,
     )
     show(result.as_json() if as_json else tables.exported(result))
 

@@ -11,12 +11,19 @@ from torch import Tensor
 
 from ..deployment import triton_server
 from ..deployment.export import SUFFIX, Format, export
+from ..dtypes import dtype_name
+from ..nn.deploying import deploy
+from ..nn.image_bytes import SIDES, ImageLayout, Normalize
 from ..nn.networks import image_channels
 from ..weights.checkpoints import WeightsError
+from ..weights.photos import Preprocess
 from ..weights.sources import Int8Network, Network
 from .options import check_out
 
 InputName = Literal["float", "bytes"]
+
+# What a network of floats makes of bytes, by how it wants its photographs.
+NORMALIZE: dict[Preprocess, Normalize] = {"tf": "tf", "torchvision": "imagenet"}
 
 DYNAMIC = "dynamic"
 SEED = 0
@@ -48,6 +55,7 @@ def export_network(
     format: Format,
     size: str | None,
     images: InputName,
+    layout: ImageLayout,
 ) -> Exported:
     """Writes a program, or a model repository of Triton Inference Server with one in it, and verifies it.
 
@@ -68,20 +76,26 @@ def export_network(
     else:
         path = check_out(out, SUFFIX)
     example = _example(network, pixels, images)
-    export(network.model, path, example, format=format, any_size=any_size)
+    if layout == "NHWC":
+        example = example.movedim(1, -1).contiguous()
+    normalize = None
+    if images == "bytes" and not isinstance(network, Int8Network):
+        normalize = NORMALIZE[network.settings.preprocess]
+    export(network.model, path, example, format=format, any_size=any_size, normalize=normalize, layout=layout)
     with torch.no_grad():
-        result = network.model(example)
+        result = deploy(network.model, normalize=normalize, layout=layout)(example)
+    sides = dict(zip(SIDES[layout], ("height", "width"), strict=True)) if any_size else {}
     config = None
     if repository is not None:
-        config = str(triton_server.write_config(repository, name, example, result, any_size))
-    sizes = ("height", "width") if any_size else tuple(map(str, example.shape[2:]))
+        config = str(triton_server.write_config(repository, name, example, result, (0, *sides)))
+    sizes = [sides.get(dim, str(size)) for dim, size in enumerate(example.shape)]
     return Exported(
         weights=network.name,
         out=str(path),
         out_bytes=path.stat().st_size,
         format=format,
-        images=f"(N, {example.shape[1]}, {', '.join(sizes)}) {str(example.dtype).removeprefix('torch.')}",
-        result=f"(N, {result.shape[1]}) {str(result.dtype).removeprefix('torch.')}",
+        images=f"(N, {', '.join(sizes[1:])}) {dtype_name(example.dtype)}",
+        result=f"(N, {result.shape[1]}) {dtype_name(result.dtype)}",
         config=config,
     )
 
@@ -102,6 +116,4 @@ def _example(network: Network | Int8Network, size: int, images: InputName) -> Te
     generator = torch.Generator().manual_seed(SEED)
     if images == "float":
         return torch.randn(shape, generator=generator)
-    if not isinstance(network, Int8Network):
-        raise WeightsError("--input bytes: expected int8 weights, as `mnv2 quantize` writes them")
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..bench.accuracy import LARGEST_ERROR, relative_error
 from ..dtypes import dtype_name
 from ..nn.deploying import deploy
+from ..nn.image_bytes import SIDES, ImageLayout, Normalize
 
 Format = Literal["export", "aoti"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -38,6 +39,8 @@ def export(
     *,
     format: Format = "export",
     any_size: bool = False,
+    normalize: Normalize | None = None,
+    layout: ImageLayout = "NCHW",
 ) -> None:
     """Writes a model as a program that any machine runs, each by its best instruction set.
 
@@ -45,10 +48,12 @@ def export(
         model: in eval mode on the CPU, as ``mnv2_kernels.deploy`` takes it: fused, a FusedMobileNetV2 or a
             QuantizedMobileNetV2.
         path: of the file, which ends in .pt2; one that is there is overwritten.
-        images: as the model takes them, (N, C, H, W). The program takes this dtype, C, H and W, and any N.
+        images: as the program is to take them, (N, C, H, W), or (N, H, W, C) by ``layout``: of this dtype,
+            C, H and W, and any N.
         format: "export" for ``torch.export.load(path).module()``; "aoti" for ``aoti_load_package``, also of
             C++, on processors of this architecture, x86-64 or ARM. Writing it needs a C++ compiler.
         any_size: whether the program takes images of any H and W.
+        normalize, layout: of images of bytes, and of any images, as ``mnv2_kernels.deploy`` has them.
 
     The weights stand in the file as they are. The first call packs them for its machine, once a process.
     Before this returns the file is loaded and compared with the model: equal to the bit, but for what torch
@@ -65,9 +70,10 @@ def export(
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     if images.dim() != 4 or images.numel() == 0:
         raise ValueError(f"images: expected (N, C, H, W), got shape {tuple(images.shape)}")
-    deployed = deploy(model, portable=True)
+    deployed = deploy(model, portable=True, normalize=normalize, layout=layout)
+    rows, columns = SIDES[layout]
     images = images.repeat(-(-FEWEST_IMAGES // len(images)), 1, 1, 1)
-    sizes = dict.fromkeys((0, 2, 3) if any_size else (0,), torch.export.Dim.DYNAMIC)
+    sizes = dict.fromkeys((0, rows, columns) if any_size else (0,), torch.export.Dim.DYNAMIC)
     with torch.no_grad():
         program = torch.export.export(deployed, (images,), dynamic_shapes=(sizes,))
     if format == "aoti":
@@ -75,7 +81,8 @@ def export(
     else:
         torch.export.save(program, path)
     one = images[:1]
-    for batch in (one, images, images[:, :, : -(-images.shape[2] // 2)] if any_size else one):
+    half = images.narrow(rows, 0, -(-images.shape[rows] // 2))
+    for batch in (one, images, half if any_size else one):
         _check(path, load(path, format)(batch), deployed(batch), exactly=format == "export")
 
 

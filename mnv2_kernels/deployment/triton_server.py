@@ -41,15 +41,20 @@ def program_path(repository: Path, name: str) -> Path:
     return repository / name / VERSION / PROGRAM
 
 
-def write_config(repository: Path, name: str, images: Tensor, result: Tensor, any_size: bool) -> Path:
-    """Writes a model's configuration for batches of any size; ``images`` and ``result`` are examples."""
+def write_config(
+    repository: Path, name: str, images: Tensor, result: Tensor, free: Sequence[int] = (0,)
+) -> Path:
+    """Writes a model's configuration: ``images`` and ``result`` are examples.
+
+    ``free`` are the dimensions of the images that may have any size.
+    """
     path = repository / name / CONFIG
     path.write_text(
         CONFIG_TEXT.format(
             name=name,
             input=INPUT,
             input_type=TYPES[images.dtype],
-            input_dims=_dims(images, (0, 2, 3) if any_size else (0,)),
+            input_dims=_dims(images, free),
             output=OUTPUT,
             output_type=TYPES[result.dtype],
             output_dims=_dims(result, (0,)),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..fusion.inference import check_is_tensor
 from ..packing.packed_layers import NOT_SAVED
+from .image_bytes import ImageLayout, Normalize, check_layout
 
 
 class DeployedMobileNetV2(nn.Module):
@@ -16,7 +17,7 @@ class DeployedMobileNetV2(nn.Module):
 
     ``network`` is one operator, mnv2::run, maybe in CUDA graphs.
     ``classifier`` is a copy of one that no kernel computes, with its mode and hooks, else Identity: the
-    network gives the logits.
+    network gives the logits. ``layout`` is that of the images.
 
     Works under torch.compile(fullgraph=True) and torch.export, and copies with copy.deepcopy. A saved export
     holds the packed weights: it loads after ``import mnv2_kernels`` and runs where their instruction set
@@ -27,8 +28,12 @@ class DeployedMobileNetV2(nn.Module):
     network: nn.Module
     classifier: nn.Module
 
-    def __init__(self, network: nn.Module, classifier: nn.Module | None) -> None:
+    def __init__(
+        self, network: nn.Module, classifier: nn.Module | None, layout: ImageLayout = "NCHW"
+    ) -> None:
         super().__init__()
+        check_layout(layout)
+        self.layout = layout
         self.network = network
         self.classifier = (
             nn.Identity() if classifier is None else copy.deepcopy(classifier).requires_grad_(False)
@@ -37,8 +42,10 @@ class DeployedMobileNetV2(nn.Module):
         self.network.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) images to (N, num_classes) logits."""
-        check_is_tensor(x, "(N, C, H, W)")
+        """(N, 3, H, W) images, or (N, H, W, 3) by ``layout``, to (N, num_classes) logits."""
+        check_is_tensor(x, "(N, C, H, W)" if self.layout == "NCHW" else "(N, H, W, C)")
+        if self.layout == "NHWC":
+            x = x.movedim(-1, 1)
         return self.classifier(self.network(x))
 
     def train(self, mode: bool = True) -> DeployedMobileNetV2:
@@ -60,5 +67,7 @@ class DeployedMobileNetV2(nn.Module):
 class Deployable(nn.Module):
     """A network that says itself what is deployed of it."""
 
-    def deploy(self, *, portable: bool = False) -> DeployedMobileNetV2:
+    def deploy(
+        self, *, portable: bool = False, normalize: Normalize | None = None, layout: ImageLayout = "NCHW"
+    ) -> DeployedMobileNetV2:
         raise NotImplementedError

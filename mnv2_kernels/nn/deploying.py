@@ -15,33 +15,62 @@ from ..matching.recording import NO_OPTIONS
 from ..packing.cache import Packed
 from ..packing.packed_layers import PackedLayers, outside_inference_mode, pack_layers
 from .deployed import Deployable, DeployedMobileNetV2
+from .image_bytes import ImageLayout, Normalize, reads_bytes
 
 
 @outside_inference_mode()
-def deploy(model: nn.Module, portable: bool = False) -> DeployedMobileNetV2:
+def deploy(
+    model: nn.Module,
+    portable: bool = False,
+    normalize: Normalize | None = None,
+    layout: ImageLayout = "NCHW",
+) -> DeployedMobileNetV2:
     """A copy of a fused model in eval mode, with packed weights in place of the modules that run fused.
 
     ``model`` went through ``fuse``, or is a FusedMobileNetV2 or QuantizedMobileNetV2, whose ``deploy()`` this
     calls. The copy looks for no changes, works under torch.compile and torch.export, and is neither trained
     nor saved. Modules that run eagerly are copied with their hooks; a fused module's attributes are not.
 
-    ``portable``: hold weights for any machine's CPU, for a graph that is saved, as FusedMobileNetV2's has it.
+    Args:
+        portable: hold weights for any machine's CPU, for a graph that is saved.
+        normalize, layout: take images of bytes, as FusedMobileNetV2's has it. The first thing that the model
+            computes has to be a stem that runs fused.
 
-    Raises TypeError for what is no module, RuntimeError where the model is in train mode or was deployed,
-    nothing in it runs fused, a module that does has hooks, or a copy would not be independent.
+    Raises TypeError for what is no module, ValueError for a ``normalize`` or ``layout`` that is none, and
+    RuntimeError where the model is in train mode or was deployed, nothing in it runs fused, a module that
+    does has hooks, or a copy would not be independent.
     """
     check_model("deploy", model)
     if isinstance(model, DeployedMobileNetV2):
         raise RuntimeError("deploy: the model is what deploy returned already: deploy the one it came from")
     if isinstance(model, Deployable):
-        return model.deploy(portable=portable)
+        return model.deploy(portable=portable, normalize=normalize, layout=layout)
     if model.training:
         raise RuntimeError("deploy: expected a model in eval mode; call eval() first")
     if obstacle := copy_obstacle(model):
         raise RuntimeError(f"deploy: {obstacle}")
     if not any(_planned("", model)):
         raise RuntimeError("deploy: nothing in the model runs fused; mnv2_kernels.fusion_report says why")
-    return DeployedMobileNetV2(_deployed("", model, portable).requires_grad_(False), None)
+    if normalize is None:
+        network = _deployed("", model, portable)
+    else:
+        network = _operators("", model, _reading_bytes(model, normalize), portable)
+    return DeployedMobileNetV2(network.requires_grad_(False), None, layout)
+
+
+def _reading_bytes(model: nn.Module, normalize: Normalize) -> Plan:
+    """The plan of a model whose first layer reads bytes; RuntimeError where it does not begin with one."""
+    plan = plan_of(model, NO_OPTIONS) if is_fused(model) else None
+    first = model if plan is None else plan.steps[0]
+    if plan is None or isinstance(first, nn.Module):
+        raise RuntimeError(
+            "deploy: normalize: expected a model that begins with a stem that runs fused, but it begins with "
+            f"code of {type(first).__name__}"
+        )
+    stem, *others = first.fusions
+    fusions = [reads_bytes(stem, normalize), *others]
+    plan.steps = (first._replace(operator=pack_layers(fusions), fusions=fusions), *plan.steps[1:])
+    return plan
 
 
 def _deployed(prefix: str, module: nn.Module, portable: bool) -> nn.Module:

@@ -42,6 +42,7 @@ from .conversion import converted_parts, copied, own_parts
 from .cuda_graphs import GraphedNetwork
 from .deployed import Deployable, DeployedMobileNetV2
 from .eager import EagerMobileNetV2, HasEager
+from .image_bytes import ImageLayout, Normalize, reads_bytes
 from .inverted_residual import FusedInvertedResidual
 from .units import FusedClassifier, FusedHead, FusedStem
 
@@ -247,7 +248,13 @@ class FusedMobileNetV2(HasEager, Deployable):
                 obstacles[f"features.{name}"] = str(reason)
         return obstacles
 
-    def deploy(self, cuda_graphs: bool = False, portable: bool = False) -> DeployedMobileNetV2:
+    def deploy(
+        self,
+        cuda_graphs: bool = False,
+        portable: bool = False,
+        normalize: Normalize | None = None,
+        layout: ImageLayout = "NCHW",
+    ) -> DeployedMobileNetV2:
         """A lean copy for inference that holds packed weights only.
 
         Args:
@@ -255,10 +262,16 @@ class FusedMobileNetV2(HasEager, Deployable):
                 (see GraphedNetwork), as their launches take longer than their kernels.
             portable: hold the weights for any machine's CPU, which packs them in its first call, instead of
                 packed for this one: for a graph that is saved.
+            normalize: (mean, deviation), one number or one for each channel; "imagenet": torchvision's; or
+                "tf". The copy takes images of bytes (uint8), and its first layer reads each byte as
+                ``(byte / 255 - mean) / deviation``, of "tf" as ``byte / 127.5 - 1``: in the bits that torch
+                computes, and without a copy of the image in floats. CPUs have kernels for it.
+            layout: of the images, "NCHW" or "NHWC".
 
         Raises RuntimeError where the network or something in ``features`` does more than its kernels as it is
-        now (hooks, the forward of a subclass: see ``fusion_obstacles``), or where the parameters are not on
-        CUDA for CUDA graphs, or not on the CPU for portable weights. A classifier that no kernel computes is
+        now (hooks, the forward of a subclass: see ``fusion_obstacles``), where the parameters are not on CUDA
+        for CUDA graphs, or not on the CPU for portable weights, or where there is no stem to read bytes.
+        Raises ValueError for another ``normalize`` or ``layout``. A classifier that no kernel computes is
         copied with its hooks.
         """
         self._check_deployable()
@@ -267,6 +280,8 @@ class FusedMobileNetV2(HasEager, Deployable):
         with suppress(NotFusable):
             fusions.append(own_fusion(classifier))
             units.append(classifier)
+        if normalize is not None:
+            fusions[0] = reads_bytes(fusions[0], normalize)
         device = _device(units)
         chain = pack_chain(fusions, device, portable)
         network: nn.Module = chain or nn.Sequential(*(pack_layers([each], portable) for each in fusions))
@@ -275,7 +290,7 @@ class FusedMobileNetV2(HasEager, Deployable):
                 found = "several devices" if device is None else device
                 raise RuntimeError(f"deploy: expected parameters on cuda for cuda_graphs, got {found}")
             network = GraphedNetwork(network)
-        return DeployedMobileNetV2(network, None if classifier in units else classifier)
+        return DeployedMobileNetV2(network, None if classifier in units else classifier, layout)
 
     def _check_deployable(self) -> None:
         """Raises RuntimeError, naming module and cause, where a deployed copy would not compute the same."""

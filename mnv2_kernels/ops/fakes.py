@@ -16,6 +16,7 @@ from . import gpu
 from .batching import Argument
 
 INT8 = "int8"  # an arithmetic
+TABLE = 3  # the position of a first stem's table among the weights
 INT8_DTYPES = ((torch.uint8,), (torch.uint8, torch.float32))  # of any layer's input, and of a stem's
 FLOAT_EXPECTED = "arithmetic=float (bytes have kernels on CPUs, by pack and run)"
 
@@ -33,6 +34,9 @@ def _check_input(op: str, x: Tensor, layer: Layer, *shape: int | str) -> None:
         dtypes = INT8_DTYPES[layer.kind == "stem"]
         expected = f"dtype {' or '.join(map(dtype_name, dtypes))} (of layers with arithmetic=int8)"
         _check(op, "x", x.dtype in dtypes, expected, lambda: dtype_name(x.dtype))
+    elif layer.bytes_as:
+        expected = "dtype uint8 (of a stem with bytes_as)"
+        _check(op, "x", x.dtype == torch.uint8, expected, lambda: dtype_name(x.dtype))
     else:
         expected = "dtype float32, float16 or bfloat16"
         _check(op, "x", x.dtype in DTYPES, expected, lambda: dtype_name(x.dtype))
@@ -109,7 +113,8 @@ def _pack_fake(weights: Sequence[Tensor | None], *, layers: str, portable: bool 
     if chain[0].arithmetic == INT8:
         _check("pack", "layers", not on_gpu, FLOAT_EXPECTED, lambda: INT8)
         return first.new_empty(_native.packed_bytes(layers), dtype=torch.uint8)
-    dtype = weights_dtype(weights)
+    convolutions = [*weights[:TABLE], *weights[TABLE + 1 :]] if chain[0].bytes_as else weights
+    dtype = weights_dtype(convolutions)
     size = gpu.packed_bytes(device, layers, dtype) if on_gpu else _native.packed_bytes(layers, dtype)
     return first.new_empty(size, dtype=torch.uint8)
 
@@ -123,6 +128,8 @@ def _result(op: str, x: Tensor, chain: Sequence[Layer]) -> Tensor:
     dtype = x.dtype
     if chain[0].arithmetic == INT8:
         dtype = torch.float32 if chain[-1].kind == "linear" else torch.uint8
+    elif chain[0].bytes_as:
+        dtype = getattr(torch, chain[0].bytes_as)
     if chain[0].kind == "linear":
         _check_input(op, x, chain[0], "N", in_channels)
         return x.new_empty((x.shape[0], out_channels), dtype=dtype)

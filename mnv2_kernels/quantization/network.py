@@ -17,6 +17,7 @@ from ..fusion.inference import check_is_tensor, is_traced, wants_gradient
 from ..fusion.own_code import has_global_hooks, own_code_obstacle
 from ..layer import Layer, is_chain, join_layers
 from ..nn.deployed import Deployable, DeployedMobileNetV2
+from ..nn.image_bytes import ImageLayout, Normalize
 from ..packing.cache import PackedCache
 from ..packing.packed_layers import PackedLayers, outside_inference_mode
 from ..shapes import KERNEL_SIZE
@@ -418,17 +419,22 @@ class QuantizedMobileNetV2(Deployable):
         steps = None if each_by_itself else self._cache.lookup(self)
         return _run_steps(self._single_steps() if steps is None else steps, x)
 
-    def deploy(self, *, portable: bool = False) -> DeployedMobileNetV2:
+    def deploy(
+        self, *, portable: bool = False, normalize: Normalize | None = None, layout: ImageLayout = "NCHW"
+    ) -> DeployedMobileNetV2:
         """A lean copy for inference, of packed weights: it does not look for changes of them.
 
-        ``portable``: as FusedMobileNetV2's.
+        ``portable`` and ``layout``: as FusedMobileNetV2's. There is nothing to ``normalize``: the network
+        knows what bytes stand for.
 
-        Raises RuntimeError where a layer has hooks or other code of its own.
+        Raises RuntimeError where a layer has hooks or other code of its own, ValueError for a ``normalize``.
         """
+        if normalize is not None:
+            raise ValueError("normalize: expected None, as an int8 network reads bytes as they are")
         steps = _pack_network(self, portable)
         if steps is None:
             raise RuntimeError("deploy: expected layers without hooks and code of their own")
-        return DeployedMobileNetV2(_Steps(steps), None)
+        return DeployedMobileNetV2(_Steps(steps), None, layout)
 
     def packed_chain(self) -> PackedLayers | None:
         """All layers as one operator, packed now; None where some are in float."""

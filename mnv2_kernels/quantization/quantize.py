@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..fusion.own_code import NotFusable, own_code_obstacle
 from ..layer import SAME
+from ..nn.image_bytes import IMAGENET
 from ..nn.mobilenet_v2 import FusedMobileNetV2, own_fusion
 from ..shapes import KERNEL_SIZE
 from .calibration import BATCH, calibrate
@@ -24,7 +25,7 @@ Recipe = Literal["default", "per_channel"]
 
 # How networks want their images, (mean, deviation): those with TensorFlow's padding, and torchvision's.
 TENSORFLOW_IMAGES: tuple[Numbers, Numbers] = (0.5, 0.5)
-TORCHVISION_IMAGES: tuple[Numbers, Numbers] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+TORCHVISION_IMAGES: tuple[Numbers, Numbers] = IMAGENET
 
 FEW_IMAGES = 64  # accuracy falls by some dB with fewer (docs/quantization.md)
 # Neighbouring pixels of photographs correlate with 0.8 and more, of random numbers with 0.

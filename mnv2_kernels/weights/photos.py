@@ -18,12 +18,13 @@ from typing import BinaryIO, Literal, get_args
 import torch
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from ..nn.image_bytes import IMAGENET
+
 Preprocess = Literal["tf", "torchvision"]
 PREPROCESSES: tuple[Preprocess, ...] = get_args(Preprocess)
 
 TORCHVISION_RESIZE = 256 / 224
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_DEVIATION = IMAGENET
 
 # A strip one pixel wide would be resized to gigabytes before the crop. This is 96 MiB, which at size 224 a
 # picture reaches that is 512 times as long as wide.

@@ -146,6 +146,10 @@ TEST(a_mismatch_names_what_was_expected_and_what_came)
                 "expected weights of a block with channels 4 -> 17 -> 5, got a block with channels 3 -> 17 -> 5");
     CHECK_EQUAL(mismatch_of(packed, stem_of(3, 5)),
                 "expected weights of a stem with channels 3 -> 5, got a block with channels 3 -> 17 -> 5");
+    StemParams of_bytes = stem_of(3, 5);
+    of_bytes.bytes_as = ScalarType::float32;
+    CHECK_EQUAL(mismatch_of(packed_for(stem_of(3, 5)), of_bytes),
+                "expected weights of a stem with channels 3 -> 5, image of bytes, got a stem with channels 3 -> 5");
     CHECK_EQUAL(mismatch_of(packed_for(stem_of(3, 5)), head_of(3, 5)),
                 "expected weights of a head with channels 3 -> 5, got a stem with channels 3 -> 5");
     CHECK_EQUAL(mismatch_of(packed_for(block({1, 1}, 17, 17, 5)), without_expand(block({1, 1}, 17, 0, 5))),

@@ -101,6 +101,91 @@ TEST(a_second_accumulator_for_long_sums_of_a_larger_kernel)
     }
 }
 
+// An image of bytes, and the same image of the numbers that they stand for.
+class BytesAndNumbers {
+public:
+    BytesAndNumbers(const StemParams& params, ScalarType dtype, Layout layout)
+        : params_(params),
+          random_(static_cast<Random::result_type>(params.width)),
+          weights_(random_weights(random_, params)),
+          table_(random_floats(random_, params.in_channels * byte_values, 0.2, 1.0)),
+          strides_(strides_of(layout, params.height, params.width, params.in_channels)),
+          numbers_(dtype, layout, params.batch, params.height, params.width, params.in_channels),
+          bytes_(numbers_.bytes().size() / static_cast<size_t>(scalar_bytes(dtype)))
+    {
+        for (uint8_t& byte : bytes_) byte = static_cast<uint8_t>(random_());
+        numbers_.fill([&](int64_t n, int64_t y, int64_t x, int64_t c) {
+            const int64_t at = n * strides_.n + y * strides_.h + x * strides_.w + c * strides_.c;
+            return table_[static_cast<size_t>(c * byte_values + bytes_[static_cast<size_t>(at)])];
+        });
+        params_.bytes_as = dtype;
+    }
+
+    // By every instruction set, with guard pages around every buffer.
+    void check() const
+    {
+        StemParams of_numbers = params_;
+        of_numbers.bytes_as.reset();
+        const Operation<StemParams> operation(of_numbers, weights_, numbers_);
+        for_each_isa(numbers_.dtype(), [&](const cpu::Kernels& kernels) {
+            for (const Placement placement : placements)
+                for (const Parallel& parallel : {on_threads<1>(), in_reverse()}) {
+                    const Bytes expected = operation.run(kernels, placement, parallel);
+                    CHECK(run(kernels, placement, parallel, expected.size()) == expected);
+                }
+        });
+    }
+
+private:
+    Bytes run(const cpu::Kernels& kernels, Placement placement, const Parallel& parallel, size_t result_bytes) const
+    {
+        const Bytes packed = packed_by(
+            params_, kernels.layout, [&](void* to) { pack_stem(params_, weights_.view(), kernels.layout, to, table_.data()); });
+        const GuardedBuffer x(bytes_, placement), guarded_packed(packed, placement);
+        const GuardedBuffer y(Bytes(result_bytes, dead_byte), placement);
+        const InputView view{x.data(), *params_.bytes_as, strides_.n, strides_.c, strides_.h, strides_.w, true};
+        launch(params_, view, guarded_packed.data(), y.data(), parallel);
+        const auto* const first = static_cast<const uint8_t*>(y.data());
+        return Bytes(first, first + result_bytes);
+    }
+
+    StemParams params_;
+    Random random_;
+    Convolution weights_;
+    std::vector<float> table_;
+    Strides strides_;
+    Tensor numbers_;
+    Bytes bytes_;
+};
+
+TEST(bytes_give_the_bits_of_the_numbers_that_they_stand_for)
+{
+    for (const ScalarType dtype : dtypes)
+        for (const Layout layout : layouts)
+            for (const Size& size : {Size{1, 1}, Size{3, 2}, Size{9, 37}}) {
+                if (strides_of(layout, size.height, size.width, 3).c == 0) continue;  // numbers differ, but not bytes
+                if (!is_sampled()) continue;
+                StemParams params = sized(stem_of(3, 17, 2), size);
+                params.batch = 2;
+                const Scope scope(describe(params), ", ", name_of(dtype), ", layout ", static_cast<int>(layout));
+                BytesAndNumbers(params, dtype, layout).check();
+            }
+}
+
+TEST(bytes_with_any_padding_kernel_and_channels)
+{
+    for (const int32_t kernel : kernel_sizes)
+        for (const int64_t channels : {1, 4, 22})
+            for (const Padding& padding : paddings(kernel)) {
+                if (!is_sampled()) continue;
+                StemParams params = sized(stem_of(channels, 24, 1), {8, 7});
+                params.kernel = kernel;
+                params.padding = padding;
+                const Scope scope(describe(params));
+                BytesAndNumbers(params, ScalarType::float32, Layout::nhwc).check();
+            }
+}
+
 TEST(not_a_number_and_infinity)
 {
     for (const Activation activation : activations)

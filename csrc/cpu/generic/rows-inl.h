@@ -94,6 +94,13 @@ void load_channel_row(const ImageView& x, int64_t channel, int64_t width, int64_
     });
 }
 
+// The same of an image of bytes: table has what each byte stands for.
+void look_up_channel_row(const ImageView& x, const float* table, int64_t channel, int64_t width, int64_t row, float* to)
+{
+    const auto* from = static_cast<const uint8_t*>(x.data) + row * x.stride_h + channel * x.stride_c;
+    for (int64_t pixel = 0; pixel < width; ++pixel) to[pixel] = table[from[pixel * x.stride_w]];
+}
+
 template <class T>
 void narrow_values(const float* from, int64_t count, T* to)
 {

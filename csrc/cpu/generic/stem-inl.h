@@ -139,7 +139,10 @@ void stem_row(const StemLayer& layer, int64_t columns, int64_t out_channels, con
 // their number.
 class StemRows {
 public:
-    explicit StemRows(const StemTask& task) : task_(task), params_(*task.params), row_floats_(task.plan->row_floats) {}
+    explicit StemRows(const StemTask& task)
+        : task_(task), params_(*task.params), row_floats_(task.plan->row_floats), table_(task.packed + task.plan->table)
+    {
+    }
 
     int64_t channel_stride() const { return params_.kernel * row_floats_; }
 
@@ -153,7 +156,10 @@ public:
         const int64_t columns = inside ? used_columns() : 0;
         for (int64_t channel = 0; channel < params_.in_channels; ++channel, to += channel_stride()) {
             for (int64_t column = -params_.padding.left; column < 0; ++column) to[column] = 0.0f;
-            load_channel_row(task_.x, channel, columns, y, to);
+            if (task_.x.is_bytes)
+                look_up_channel_row(task_.x, table_ + channel * byte_values, channel, columns, y, to);
+            else
+                load_channel_row(task_.x, channel, columns, y, to);
             for (int64_t column = columns; column < row_floats_ - lanes; ++column) to[column] = 0.0f;
         }
     }
@@ -171,6 +177,7 @@ private:
     const StemTask& task_;
     const StemParams& params_;
     int64_t row_floats_;
+    const float* table_;  // what the bytes of an image stand for, if it has bytes
 };
 
 // Output rows one after the other, downwards.

@@ -118,7 +118,8 @@ void run_gated(const Kernels& kernels, const Planned<InvertedResidualParams>& bl
 
 ImageView view_of(const InputView& x, const Kernels& kernels)
 {
-    return {x.data, x.dtype, false, x.stride_n, kernels.layout.vector_width * x.stride_c, x.stride_c, x.stride_h, x.stride_w};
+    return {x.data,     x.dtype,    false,      x.stride_n, kernels.layout.vector_width * x.stride_c,
+            x.stride_c, x.stride_h, x.stride_w, x.is_bytes};
 }
 
 ResultView nhwc_result(void* y, ScalarType dtype, int64_t pixels, int64_t channels, const Kernels& kernels)
@@ -128,7 +129,7 @@ ResultView nhwc_result(void* y, ScalarType dtype, int64_t pixels, int64_t channe
 
 ImageView image_of(ImageView x, int64_t n)
 {
-    x.data = static_cast<const char*>(x.data) + n * x.stride_n * scalar_bytes(x.dtype);
+    x.data = static_cast<const char*>(x.data) + n * x.stride_n * element_bytes(x.dtype, x.is_bytes);
     return x;
 }
 
