@@ -15,6 +15,7 @@ from mnv2_kernels.layer import join_layers, parse_layers
 BLOCK = "block in_channels=8 expanded_channels=48 out_channels=8"
 STEM = "stem in_channels=3 out_channels=8"
 LINEAR = "linear in_channels=8 out_channels=8"
+BYTES = f"{STEM} bytes_as=float32"
 
 # Layers, and the error of a backend that serves MobileNetV2's alone, as int8 does: argument, what was
 # expected, what came.
@@ -32,15 +33,11 @@ UNSERVED = {
     f"{BLOCK} squeezed_channels=4": ("squeezed_channels", "none", "4"),
     f"{STEM}; {BLOCK} squeezed_channels=4": ("layers[1]: squeezed_channels", "none", "4"),
     f"{LINEAR} activation=relu": ("activation", "none", "relu"),
-    f"{STEM} bytes_as=float32": ("bytes_as", "none", "float32"),
+    BYTES: ("bytes_as", "none", "float32"),
     f"{LINEAR}; {LINEAR}": ("layers[1]", "one linear layer", "another one"),
 }
-BYTES = f"{STEM} bytes_as=float32"
 every_unserved = pytest.mark.parametrize("layers", UNSERVED)
-every_served_by_gpus = pytest.mark.parametrize("layers", [each for each in UNSERVED if each != BYTES])
-needs_triton = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
-)
+every_one_of_floats = pytest.mark.parametrize("layers", [each for each in UNSERVED if each != BYTES])
 
 
 def refusal(backend: str, layers: str, op: str = "pack") -> str:
@@ -74,21 +71,32 @@ def test_int8(layers):
             getattr(torch.ops.mnv2, op)(*arguments, layers=text)
 
 
-@every_served_by_gpus
-def test_cuda_serves_all_but_bytes(layers):
+@every_one_of_floats
+def test_cuda_serves_them_all(layers):
     from cuda_operators import OPS, to_device
 
     OPS.pack(to_device(tuple(weights_of(layers))), layers=layers)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@every_one_of_floats
+def test_triton_serves_them_all(layers):
+    from mnv2_kernels.triton import operators
+
+    operators.pack(weights_of(layers), layers=layers)
+
+
+def test_cuda_refuses_bytes():
+    from cuda_operators import OPS, to_device
+
     with pytest.raises(RuntimeError, match=f"^{refusal('CUDA', BYTES)}$"):
         OPS.pack(to_device(tuple(weights_of(BYTES))), layers=BYTES)
 
 
-@needs_triton
-@every_served_by_gpus
-def test_triton_serves_all_but_bytes(layers):
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_triton_refuses_bytes():
     from mnv2_kernels.triton import operators
 
-    operators.pack(weights_of(layers), layers=layers)
     with pytest.raises(RuntimeError, match=f"^{refusal('Triton', BYTES)}$"):
         operators.pack(weights_of(BYTES), layers=BYTES)
 
