@@ -66,7 +66,7 @@ def fails():
 
 @pytest.fixture
 def source(tmp_path: Path) -> str:
-    path = tmp_path / "network.py"
+    path = tmp_path / "home_made.py"
     path.write_text(NETWORK)
     return f"{path}:make"
 
