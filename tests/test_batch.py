@@ -98,7 +98,7 @@ def test_pixels_and_files_of_them_give_the_same(weights: str, tmp_path: Path) ->
 
 
 def test_a_model_of_another_library(tmp_path: Path) -> None:
-    source = tmp_path / "network.py"
+    source = tmp_path / "home_made_batch.py"
     source.write_text(
         "from torch import nn\nfrom mnv2_kernels.bench.zoo import FlatBlock\n"
         "def make(): return nn.Sequential(FlatBlock(3, 8, 2, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
