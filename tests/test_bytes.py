@@ -192,6 +192,9 @@ def deploy(change: Callable[[FusedMobileNetV2], object], **options: Any) -> nn.M
         ((MEAN,), f"normalize: expected 'imagenet', 'tf' or (mean, deviation), got {(MEAN,)}"),
         (((1, 2), 1), "normalize: mean: expected one finite number or 3, got (1, 2)"),
         ((0, float("nan")), "normalize: deviation: expected one finite number or 3, got nan"),
+        (5, "normalize: expected 'imagenet', 'tf' or (mean, deviation), got 5"),
+        (("a", 1), "normalize: mean: expected numbers, got 'a'"),
+        ((1, 1e-45), "normalize: expected finite numbers for all bytes, got infinite ones by (1, 1e-45)"),
         ((0, (1, 1, 0)), "normalize: deviation: expected numbers above 0, got (1, 1, 0)"),
     ],
 )

@@ -133,12 +133,38 @@ def test_a_wrong_program_is_found(x: Tensor, tmp_path: Path, monkeypatch: pytest
         mnv2_kernels.export(small(), tmp_path / "model.pt2", x)
 
 
+class Taps(nn.Module):
+    """Its code goes through a Sequential child by child, which a deployed copy has as fewer modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*small().features[1:3], nn.InstanceNorm2d(16), small().features[3])
+
+    def forward(self, x: Tensor) -> Tensor:
+        taps = torch.zeros(())
+        for module in self.features:
+            x = module(x)
+            taps = taps + x.mean()
+        return x + taps
+
+
+def test_a_program_is_compared_with_the_model_itself(tmp_path: Path) -> None:
+    model = mnv2_kernels.fuse(Taps().eval())
+    with pytest.raises(WrongProgramError, match=r"model.pt2 is wrong: off by \d"):
+        mnv2_kernels.export(model, tmp_path / "model.pt2", torch.randn(2, 16, 12, 12))
+
+
+def test_nan_is_a_result(x: Tensor, tmp_path: Path) -> None:
+    mnv2_kernels.export(small(), tmp_path / "model.pt2", torch.full_like(x, torch.nan))
+
+
 def test_refuses(x: Tensor, tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     for message, arguments, options in [
         (r"model\.onnx: expected a name that ends in \.pt2", (small(), tmp_path / "model.onnx", x), {}),
         ("format: expected one of export, aoti, got 'onnx'", (small(), path, x), {"format": "onnx"}),
         (r"images: expected \(N, C, H, W\), got shape \(3,\)", (small(), path, torch.zeros(3)), {}),
+        (r"images: expected \(N, C, H, W\), got NoneType", (small(), path, None), {}),
         ("deploy: .* call eval", (small().train(), path, x), {}),
         ("nothing in the model runs fused", (nn.Conv2d(3, 3, 1).eval(), path, x), {}),
     ]:

@@ -662,3 +662,11 @@ def test_a_fused_model_converts_as_what_it_was():
     eager, fused = pair()
     assert_same(FusedMobileNetV2.from_model(fused), eager, operators=["run network"])
     assert_same(fused, eager, operators=["run network"])
+
+
+def test_a_stem_of_one_channel_is_no_depthwise_convolution():
+    model = FusedMobileNetV2(5, inverted_residual_setting=SMALL_SETTING, in_channels=1).eval()
+    blocks = {f"features.{index}" for index in range(1, 1 + sum(row[2] for row in SMALL_SETTING))}
+    assert set(fusion_report(fuse(model, strict=True)).fused) == blocks
+    plain = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU6(), FusedInvertedResidual(8, 8, 1, 6)).eval()
+    assert not fusion_report(fuse(plain)).eager

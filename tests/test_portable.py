@@ -14,7 +14,7 @@ from mnv2_kernels.fusion.fused_layer import Weights
 from mnv2_kernels.layer import Layer, join_layers
 
 pack, run = torch.ops.mnv2.pack, torch.ops.mnv2.run
-DIGEST_AT, HEADER_BYTES = 16, 32
+DIGEST_AT, HEADER_BYTES = 16, 40
 
 
 def network(seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[list[Tensor | None], str]:
@@ -34,20 +34,21 @@ def block(seed: int = 0) -> tuple[Weights, str]:
     )
 
 
-def digest(data: bytes) -> int:
-    value = len(data)
+def digest(data: bytes) -> list[int]:
+    values = [len(data), ~len(data) % 2**64]
     for at in range(0, len(data), 8):
         word = int.from_bytes(data[at : at + 8].ljust(8, b"\0"), "little")
-        value = (value ^ word) * 0x9E3779B97F4A7C15 % 2**64
-        value ^= value >> 32
-    return value
+        for lane, (factor, bits) in enumerate(((0x9E3779B97F4A7C15, 29), (0x243F6A8885A308D3, 37))):
+            product = (values[lane] ^ word) * factor % 2**64
+            values[lane] = (product << bits | product >> 64 - bits) % 2**64
+    return values
 
 
 def edited(portable: Tensor, at: int, value: bytes) -> Tensor:
     """The same with some bytes changed, and a digest that hides it."""
     data = bytearray(portable.numpy().tobytes())
     data[at : at + len(value)] = value
-    struct.pack_into("<Q", data, DIGEST_AT, digest(bytes(data[HEADER_BYTES:])))
+    struct.pack_into("<2Q", data, DIGEST_AT, *digest(bytes(data[HEADER_BYTES:])))
     return torch.frombuffer(data, dtype=torch.uint8)
 
 
@@ -92,6 +93,17 @@ def test_other_weights_in_the_same_memory() -> None:
     assert torch.equal(run(x, portable, layers=layers), run(x, pack(second, layers=layers), layers=layers))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_weights_that_differ_by_signs(dtype: torch.dtype) -> None:
+    """What a digest that does not mix its high bits takes for the same."""
+    layers, x = str(Layer("linear", 4, 8)), torch.zeros(1, 4, dtype=dtype)
+    weight = torch.zeros(8, 4, dtype=dtype)
+    for signs in range(2**8):
+        bias = torch.tensor([-1.0 if signs >> bit & 1 else 1.0 for bit in range(8)], dtype=dtype)
+        portable = pack([weight, bias], layers=layers, portable=True)
+        assert torch.equal(run(x, portable, layers=layers)[0], bias)
+
+
 def test_other_layers_with_the_same_weights() -> None:
     weights, layers = block()
     x, relu = torch.randn(1, 3, 5, 5), layers + " activation=relu"
@@ -118,7 +130,7 @@ def test_refuses_damage() -> None:
         damaged[at] ^= 1
         with pytest.raises(RuntimeError, match="expected the bytes of portable weights as pack wrote them"):
             run(x, damaged, layers=layers)
-    for short in (portable[:-64], portable[:32], portable[:31]):
+    for short in (portable[:-64], portable[:40], portable[:39]):
         with pytest.raises(RuntimeError, match=r"run: packed: expected"):
             run(x, short, layers=layers)
 
@@ -140,9 +152,9 @@ def test_reads_nothing_outside_the_buffer(field: str, value: bytes) -> None:
     weights, layers = block()
     table = HEADER_BYTES + 3 * 48  # the fourth weight: the first that is there
     size = table + 8
-    places = {"number of weights": 24, "type": table, "dims": table + 4, "size": size, "no size": size}
+    places = {"number of weights": 32, "type": table, "dims": table + 4, "size": size, "no size": size}
     portable = pack(weights, layers=layers, portable=True)
-    assert torch.equal(edited(portable, 24, struct.pack("<Q", 9)), portable)
+    assert torch.equal(edited(portable, 32, struct.pack("<Q", 9)), portable)
     forged = edited(portable, places.get(field, table + 40), value)
     with pytest.raises(RuntimeError, match="expected the bytes of portable weights as pack wrote them"):
         run(torch.randn(1, 3, 5, 5), forged, layers=layers)

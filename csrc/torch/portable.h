@@ -17,8 +17,8 @@ bool is_portable(const Tensor& packed);
 using PackWeights = std::function<Tensor(const OptionalTensors& weights)>;
 
 // A portable buffer's weights as `pack` packs them, with these layers, for this machine: by the first call that brings them,
-// and found again by later ones. Other weights are never taken for them, wherever in memory they lie: a digest of all bytes
-// tells them apart.
+// and found again by later ones. Other weights, wherever in memory they lie, are not taken for them: a digest of all bytes
+// tells them apart, which pack wrote into the buffer. So a buffer whose weights somebody edits in place stays what it was.
 Tensor packed_here(const char* op, const Tensor& portable, const std::string& layers, const PackWeights& pack);
 
 }  // namespace mnv2::ops

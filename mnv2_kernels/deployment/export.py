@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..bench.accuracy import LARGEST_ERROR, relative_error
 from ..dtypes import dtype_name
 from ..nn.deploying import deploy
-from ..nn.image_bytes import SIDES, ImageLayout, Normalize
+from ..nn.image_bytes import SIDES, ImageLayout, Normalize, table_of
+from ..reference import numbers_of
 
 Format = Literal["export", "aoti"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -56,9 +57,10 @@ def export(
         normalize, layout: of images of bytes, and of any images, as ``mnv2_kernels.deploy`` has them.
 
     The weights stand in the file as they are. The first call packs them for its machine, once a process.
-    Before this returns the file is loaded and compared with the model: equal to the bit, but for what torch
-    itself compiles ("aoti" of a model with parts that no operator of this package computes), which has to be
-    within a thousandth of the largest result.
+    Before this returns the file is loaded and compared with the model, which also finds what ``deploy``
+    cannot see (docs/fuse.md): equal to the bit, but for what torch itself compiles ("aoti" of a model with
+    parts that no operator of this package computes), which has to be within a thousandth of the largest
+    result.
 
     Raises ValueError for a wrong path, format or images, RuntimeError where ``deploy`` does,
     WrongProgramError where the file computes something else, and torch's own errors.
@@ -68,8 +70,8 @@ def export(
         raise ValueError(f"{path}: expected a name that ends in {SUFFIX}")
     if format not in FORMATS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
-    if images.dim() != 4 or images.numel() == 0:
-        raise ValueError(f"images: expected (N, C, H, W), got shape {tuple(images.shape)}")
+    if not isinstance(images, Tensor) or images.dim() != 4 or images.numel() == 0:
+        raise ValueError(f"images: expected (N, C, H, W), got {_shape(images)}")
     deployed = deploy(model, portable=True, normalize=normalize, layout=layout)
     rows, columns = SIDES[layout]
     images = images.repeat(-(-FEWEST_IMAGES // len(images)), 1, 1, 1)
@@ -82,8 +84,11 @@ def export(
         torch.export.save(program, path)
     one = images[:1]
     half = images.narrow(rows, 0, -(-images.shape[rows] // 2))
+    written = load(path, format)
     for batch in (one, images, half if any_size else one):
-        _check(path, load(path, format)(batch), deployed(batch), exactly=format == "export")
+        with torch.no_grad():
+            expected = model(_as_numbers(batch, model, normalize, layout))
+        _check(path, written(batch), expected, exactly=format == "export")
 
 
 def load(path: str | PathLike[str], format: Format = "export") -> Callable[[Tensor], Tensor]:
@@ -91,6 +96,20 @@ def load(path: str | PathLike[str], format: Format = "export") -> Callable[[Tens
     if format == "export":
         return torch.export.load(path).module()
     return torch._inductor.aoti_load_package(str(path))
+
+
+def _shape(images: object) -> str:
+    return f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+
+
+def _as_numbers(images: Tensor, model: nn.Module, normalize: Normalize | None, layout: ImageLayout) -> Tensor:
+    """What the model itself takes for the program's images."""
+    if layout == "NHWC":
+        images = images.permute(0, 3, 1, 2)
+    if normalize is None:
+        return images
+    dtype = next(model.parameters()).dtype
+    return numbers_of(images, table_of(normalize, images.shape[1]), dtype_name(dtype))
 
 
 def _compile(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -107,7 +126,7 @@ def _compile(program: torch.export.ExportedProgram, path: Path) -> None:
 
 
 def _check(path: Path, found: Any, expected: Tensor, exactly: bool) -> None:
-    if torch.equal(found, expected):
+    if torch.allclose(found, expected, rtol=0, atol=0, equal_nan=True):
         return
     error = relative_error(found, expected.double())
     if exactly or not error <= LARGEST_ERROR[dtype_name(expected.dtype)]:

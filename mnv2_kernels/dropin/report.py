@@ -52,7 +52,10 @@ def fusion_report(model: nn.Module) -> FusionReport:
     served = {key: part for part in _served_parts(readings) for key in _depthwise(part)}
     reasons = _reasons(model, readings)
     fused, eager = [], {}
+    stems = _stems(readings)
     for key, depthwise in _depthwise_of(model).items():
+        if key in stems:
+            continue
         name = names.get(key, depthwise)
         if key in served:
             fused.append(name)
@@ -69,6 +72,14 @@ def _depthwise_of(model: nn.Module) -> dict[int, str]:
     """The depthwise convolutions by their weights' ids: the names of their modules."""
     users = users_of(model)
     return {id(each): min(users[id(each)]) for each in model.parameters() if is_depthwise(each)}
+
+
+def _stems(readings: Sequence[Reading]) -> set[int]:
+    """Stems' weights: of an image of one channel they look like a depthwise convolution's."""
+    parts = [
+        part for reading in readings for run in reading.runs for part in run.parts if part.kind == "stem"
+    ]
+    return {id(weight) for part in parts for layer in part.layers for weight in weights_behind(layer)}
 
 
 def _names(model: nn.Module, readings: Sequence[Reading]) -> dict[int, str]:

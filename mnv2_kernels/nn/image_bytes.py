@@ -61,7 +61,7 @@ def table_of(normalize: Normalize, channels: int) -> Tensor:
         return byte / 127.5 - 1
     if normalize == "imagenet":
         normalize = IMAGENET
-    if isinstance(normalize, str) or len(normalize) != 2:
+    if not isinstance(normalize, Sequence) or isinstance(normalize, str) or len(normalize) != 2:
         raise ValueError(f"normalize: expected {EXPECTED}, got {normalize!r}")
     mean, deviation = (
         _of_channels(name, numbers, channels)
@@ -69,12 +69,20 @@ def table_of(normalize: Normalize, channels: int) -> Tensor:
     )
     if not (deviation > 0).all():
         raise ValueError(f"normalize: deviation: expected numbers above 0, got {normalize[1]}")
-    return (byte / 255 - mean) / deviation
+    table = (byte / 255 - mean) / deviation
+    if not table.isfinite().all():
+        raise ValueError(
+            f"normalize: expected finite numbers for all bytes, got infinite ones by {normalize}"
+        )
+    return table
 
 
 def _of_channels(name: str, numbers: Numbers, channels: int) -> Tensor:
     """(channels, 1) of one number or one for each channel."""
-    given = torch.as_tensor(numbers, dtype=torch.float32, device="cpu")
+    try:
+        given = torch.as_tensor(numbers, dtype=torch.float32, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"normalize: {name}: expected numbers, got {numbers!r}") from None
     if given.shape not in ((), (channels,)) or not given.isfinite().all():
         raise ValueError(f"normalize: {name}: expected one finite number or {channels}, got {numbers}")
     return given.expand(channels)[:, None]
