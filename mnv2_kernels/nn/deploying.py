@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..dropin.fused import is_fused
 from ..dropin.plans import Plan, plan_of
@@ -91,6 +92,28 @@ def _planned(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, Pla
         yield from _planned(f"{name}.{child_name}".lstrip("."), child)
 
 
+class InPlaceOf(nn.Module):
+    """What runs in place of a fused module, to be called alone: it has other parts than the module had."""
+
+    def __init__(self, steps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.steps:
+            x = step(x)
+        return x
+
+    def __iter__(self) -> NoReturn:
+        raise RuntimeError(
+            "a deployed copy has a fused Sequential as one module, and the model's code goes through its "
+            "parts: keep them out of fuse by filter"
+        )
+
+    def __getitem__(self, index: object) -> NoReturn:
+        self.__iter__()
+
+
 def _operators(name: str, module: nn.Module, plan: Plan, portable: bool) -> nn.Module:
     if has_hooks(module, backward=False):
         raise RuntimeError(f"deploy: {name or 'the model'} has hooks, which a deployed copy would not call")
@@ -99,7 +122,7 @@ def _operators(name: str, module: nn.Module, plan: Plan, portable: bool) -> nn.M
         _packed(step, portable) if isinstance(step, Packed) else _deployed(names[step], step, portable)
         for step in plan.steps
     ]
-    return steps[0] if len(steps) == 1 else nn.Sequential(*steps)
+    return steps[0] if len(steps) == 1 else InPlaceOf(steps)
 
 
 def _packed(step: Packed, portable: bool) -> PackedLayers:
